@@ -1,0 +1,56 @@
+"""What all tests share: `--slow`, the number of fuzz cases, the real files beside the checkout, a quiet TensorFlow."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+# Before TensorFlow or matplotlib is imported, here and in every process that a test starts.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+# The same examples in every run: what fails here fails elsewhere.
+hypothesis.settings.register_profile("tfxfer", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("tfxfer")
+
+ROOT = Path(__file__).resolve().parent.parent
+REAL_DATA = Path(os.environ.get("TFXFER_TEST_DATA") or ROOT.parent / "shared" / "data")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="also run the tests marked slow, and all fuzz cases")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes minutes; runs with --slow")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--slow"):
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="slow: runs with --slow"))
+
+
+@pytest.fixture(scope="session")
+def fuzz_cases(request: pytest.FixtureRequest) -> int:
+    """How many broken inputs a fuzz test tries."""
+    return 5000 if request.config.getoption("--slow") else 100
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Callable[[str], Path]:
+    """Find a file or folder of the real data by name, or skip the test."""
+
+    def find(name: str) -> Path:
+        path = REAL_DATA / name
+        if not path.exists():
+            pytest.skip(f"no real data: {name} is not in $TFXFER_TEST_DATA or ../shared/data")
+        return path
+
+    return find

@@ -1,0 +1,11 @@
+"""Examples: pictures and labels in splits, and the order in which training sees them.
+
+Nothing here imports TensorFlow, and scikit-learn only when a data set is made. Mind that `digits` and `mnist` are the
+functions, which hide the modules of the same names: for what else these hold, `from tfxfer.data.mnist import ...`.
+"""
+
+from tfxfer.data.digits import digits
+from tfxfer.data.mnist import mnist
+from tfxfer.data.splits import Data, Split
+
+__all__ = ["Data", "Split", "digits", "mnist"]

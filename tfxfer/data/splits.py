@@ -1,0 +1,215 @@
+"""Examples in three splits: how they are held, divided, thinned out and checked."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from tfxfer import names
+from tfxfer.data.batches import check_seed, order
+from tfxfer.errors import DataError
+
+
+class Images(Protocol):
+    """What a split needs of its images: an array has it, and so can pictures that are decoded when asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[n, height, width, channels]."""
+
+    @property
+    def dtype(self) -> Any:
+        """The dtype of what indexing gives."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, indices: Any, /) -> Any: ...
+
+
+# eq=False: comparing arrays by == has no single truth value, so splits are equal only if they are the same object.
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Some examples.
+
+    Attributes:
+      images: uint8 [n, height, width, channels]; an array, or anything that an array of integers indexes.
+      labels: int64 [n], numbers of classes; None where the examples have no labels.
+    """
+
+    images: Images
+    labels: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, indices: np.ndarray) -> Split:
+        """Return the examples at `indices` (integers [m]), in that order."""
+        return Split(self.images[indices], None if self.labels is None else self.labels[indices])
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """A data set: three splits, and the name of each class at the place of its number."""
+
+    train: Split
+    validation: Split
+    test: Split
+    class_names: tuple[str, ...]
+
+    def few(self, examples: int, seed: int) -> Data:
+        """Keep only some training examples, each class at its share and with one at least.
+
+        With the same seed, a smaller number gives a subset of a larger, so that learning curves compare like with like.
+
+        Args:
+          examples: how many to keep, from one a class to all.
+          seed: 0 to 2**32 - 1.
+
+        Raises:
+          DataError: there are fewer examples, or more classes, than `examples`; or train has no labels.
+        """
+        labels = self.train.labels
+        if labels is None:
+            raise DataError("train has no labels, so no stratified subset of it can be drawn")
+        classes = len(np.unique(labels))
+        if not max(classes, 1) <= examples <= len(labels):
+            raise DataError(
+                f"cannot take {examples:,} training examples of {len(labels):,} in {classes} classes; "
+                f"ask for {classes:,} (one a class) to {len(labels):,} (all)"
+            )
+        return dataclasses.replace(self, train=self.train.take(_few(labels, examples, seed)))
+
+
+def _few(labels: np.ndarray, examples: int, seed: int) -> np.ndarray:
+    # Shuffled, the k-th of a class with c members comes at k / c: the first of every class at 0, then each class at its
+    # own pace. StratifiedShuffleSplit would not do: it may leave a rare class out.
+    shuffled = order(seed, 0, len(labels))
+    _, classes, counts = np.unique(labels[shuffled], return_inverse=True, return_counts=True)
+    place = np.empty(len(labels))
+    place[np.argsort(classes, kind="stable")] = np.concatenate([np.arange(count) / count for count in counts])
+    return np.sort(shuffled[np.argsort(place, kind="stable")[:examples]])
+
+
+def stratified(labels: np.ndarray, proportions: Sequence[float], seed: int) -> list[np.ndarray]:
+    """Divide all examples into parts that have each class at its share, by scikit-learn's StratifiedShuffleSplit.
+
+    Args:
+      labels: [n], integers or strings.
+      proportions: how large each part is: (8, 1, 1), (0.8, 0.1, 0.1), or sizes that add up to n and so are met exactly.
+      seed: 0 to 2**32 - 1.
+
+    Returns:
+      Indices a part, int64, ascending; together they are 0..n-1.
+
+    Raises:
+      DataError: a part would be smaller than the number of classes, or a class has fewer examples than there are parts.
+    """
+    check_seed(seed)
+    sizes = _sizes(len(labels), proportions)
+    _check_divisible(labels, sizes)
+    parts: list[np.ndarray] = [np.empty(0, np.int64)] * len(sizes)
+    rest = np.arange(len(labels), dtype=np.int64)
+    # The smallest part first: then no class runs out before every part was drawn.
+    *smaller, largest = np.argsort(sizes, kind="stable")
+    for part in smaller:
+        drawn, left = _draw(labels[rest], sizes[part], seed)
+        parts[part], rest = rest[drawn], rest[left]
+    parts[largest] = rest
+    return parts
+
+
+def _sizes(n: int, proportions: Sequence[float]) -> list[int]:
+    total = sum(proportions)
+    if total <= 0:
+        raise DataError(f"proportions {tuple(proportions)} add up to {total}; they must be positive, as in (8, 1, 1)")
+    bounds = np.rint(np.cumsum(proportions) * n / total).astype(np.int64)
+    return [int(size) for size in np.diff(bounds, prepend=0)]
+
+
+def _check_divisible(labels: np.ndarray, sizes: Sequence[int]) -> None:
+    classes, counts = np.unique(labels, return_counts=True)
+    if min(sizes) < max(len(classes), 1):
+        raise DataError(
+            f"cannot split {len(labels):,} examples of {len(classes)} classes into "
+            f"{' + '.join(f'{size:,}' for size in sizes)}: each part needs room for every class"
+        )
+    rare = [f"{name} ({count})" for name, count in zip(classes, counts, strict=True) if count < len(sizes)]
+    if rare:
+        raise DataError(
+            f"cannot split into {len(sizes)} parts, for {len(rare)} of {len(classes)} classes have fewer examples: "
+            f"{names.listed(rare)}; add some, or leave these classes out"
+        )
+
+
+def _draw(labels: np.ndarray, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.model_selection import StratifiedShuffleSplit  # takes a second, which `--help` should not
+
+    splitter = StratifiedShuffleSplit(1, train_size=size, test_size=len(labels) - size, random_state=seed)
+    drawn, left = next(splitter.split(np.zeros(len(labels)), labels))
+    return np.sort(drawn), np.sort(left)
+
+
+def check(data: Data) -> None:
+    """Refuse data that nothing can be trained or measured on.
+
+    Raises:
+      DataError: images are not uint8 [n, height, width, channels] of one shape, labels not int64 [n] or not numbers of
+        classes, a split is empty, or a class has no example in train. All of this is listed at once.
+    """
+    splits = {"train": data.train, "validation": data.validation, "test": data.test}
+    problems = [problem for name, split in splits.items() for problem in _split_problems(name, split, data.class_names)]
+    problems += _shape_problems(splits)
+    problems += _empty_classes(data)
+    if problems:
+        raise DataError("\n  ".join(["the data cannot be used:", *problems]))
+
+
+def _split_problems(name: str, split: Split, class_names: Sequence[str]) -> Iterator[str]:
+    images, labels = split.images, split.labels
+    if images.dtype != np.uint8 or len(images.shape) != 4:
+        yield f"{name}.images is {images.dtype} {images.shape}, not uint8 [n, height, width, channels]"
+    if len(images) == 0:
+        yield f"{name} has no examples"
+    if labels is None:
+        return
+    if not _are_labels(labels):
+        yield f"{name}.labels is {labels.dtype} {labels.shape}, not int64 [n]; convert it with labels.astype(np.int64)"
+        return
+    if len(labels) != len(images):
+        yield f"{name} has {len(images):,} images, but {len(labels):,} labels"
+    if outside := labels_outside(labels, len(class_names)):
+        yield f"{name}.labels: {outside}"
+
+
+def _are_labels(labels: np.ndarray) -> bool:
+    return labels.dtype == np.int64 and labels.ndim == 1
+
+
+def labels_outside(labels: np.ndarray, classes: int) -> str:
+    """Say how many labels are no number of a class, and which is the first; the empty string if all are."""
+    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+    if not len(wrong):
+        return ""
+    allowed = f"outside 0..{classes - 1}" if classes else "without a class: there are no class names"
+    return f"{len(wrong):,} of {len(labels):,} labels are {allowed}, the first at index {wrong[0]}: {labels[wrong[0]]}"
+
+
+def _shape_problems(splits: dict[str, Split]) -> Iterator[str]:
+    shapes = {name: tuple(split.images.shape[1:]) for name, split in splits.items()}
+    if len(set(shapes.values())) > 1:
+        each = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        yield f"images differ in shape among the splits: {each}; resize them to one"
+
+
+def _empty_classes(data: Data) -> Iterator[str]:
+    labels = data.train.labels
+    if labels is None or not _are_labels(labels):
+        return
+    empty = np.setdiff1d(np.arange(len(data.class_names)), labels)
+    if len(empty):
+        named = names.listed(f"{number} ({data.class_names[number]})" for number in empty)
+        yield f"train has no example of {len(empty)} of {len(data.class_names)} classes: {named}"

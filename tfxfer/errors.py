@@ -1,0 +1,61 @@
+"""What can go wrong, by kind.
+
+    ValueError
+      TfxferError           anything tfxfer refuses; the message says what failed, for which names, and the cure
+        SelectionError      a pattern that is no regex or that matches no variable
+        WeightsError        a file that cannot be read as weights: wrong kind, cut short, corrupt, hostile
+        RestoreError        variables and weights that do not fit together; `.plan` holds the whole comparison
+        DataError           examples, labels or splits that cannot be used
+        RunError            a run directory that is in use, foreign, or made with other settings
+          FrozenError       a variable that nobody trains has changed
+          DivergedError     the loss or a variable is no longer finite
+
+Every class is a ValueError, so that code which does not know tfxfer can still catch a refusal.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tfxfer.restore import Plan
+
+
+class TfxferError(ValueError):
+    """A refusal by tfxfer; the message is meant for the person who made the call."""
+
+
+class SelectionError(TfxferError):
+    """A pattern that is no regular expression, or that matches no variable."""
+
+
+class WeightsError(TfxferError):
+    """A file that cannot be read as weights."""
+
+
+class RestoreError(TfxferError):
+    """Variables and weights that do not fit together.
+
+    Attributes:
+      plan: the whole comparison, whose `report()` lists every variable; None where it was not made.
+    """
+
+    def __init__(self, message: str, plan: Plan | None = None) -> None:
+        super().__init__(message)
+        self.plan = plan
+
+
+class DataError(TfxferError):
+    """Examples, labels or splits that cannot be used."""
+
+
+class RunError(TfxferError):
+    """A run directory that cannot be used as asked."""
+
+
+class FrozenError(RunError):
+    """A variable that no stage so far has trained has changed."""
+
+
+class DivergedError(RunError):
+    """The loss, or a variable that is trained, is no longer finite."""

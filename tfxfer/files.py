@@ -1,0 +1,57 @@
+"""Writing files so that a reader sees the old file or the new one, and never a part of one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write beside the file, flush to disk, then rename over it; on any failure the old file stays.
+
+    Raises:
+      OSError: the folder is missing or not writable, or the disk is full.
+    """
+    handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fchmod(file.fileno(), 0o666 & ~_umask())
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(beside)
+        raise
+    sync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as JSON, indented, keys in the order given; floats read back to the same bits."""
+    write_bytes(path, (json.dumps(value, indent=1) + "\n").encode())
+
+
+def sync(path: Path) -> None:
+    """Flush a file that is already written to disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_folder(path: Path) -> None:
+    """Flush a folder's list of names, so that a rename in it outlives a power cut."""
+    sync(path)
+
+
+def _umask() -> int:
+    """Return the process's umask: mkstemp makes private files, a checkpoint is to be as readable as any other."""
+    current = os.umask(0)
+    os.umask(current)
+    return current

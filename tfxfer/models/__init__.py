@@ -1,0 +1,1 @@
+"""Models: functions from images to named endpoints, and what is put on them."""

@@ -1,0 +1,72 @@
+"""A convolutional autoencoder for small grey images, and its encoder on its own.
+
+The encoder's layers are `conv1` and `conv2`; `fc1` and `latent` follow in the autoencoder; the decoder mirrors them as
+`dec_fc1`, `deconv2` and `deconv1`, so that the patterns `conv.*` and `fc.*` take nothing of it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import tensorflow.compat.v1 as tf
+
+from tfxfer.graph import layers
+
+
+def encoder(images: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Encode images by two convolutions, 5x5x16 and 5x5x32, each of stride 2.
+
+    Args:
+      images: uint8 or float32 [n, h, w, c] with values in [0, 255].
+
+    Returns:
+      Endpoints: `input` [n, h, w, c] in [0, 1], `conv1` [n, h/2, w/2, 16], `conv2` [n, h/4, w/4, 32] and `flatten`.
+    """
+    with tf.name_scope("ENCODER"):
+        return _encode(tf.math.divide(tf.cast(images, tf.float32), 255.0, name="input"))
+
+
+def autoencoder(images: tf.Tensor, *, latent: int = 50, noise: float = 0.0) -> dict[str, tf.Tensor]:
+    """Encode images to a short code and decode that to the images again.
+
+    Args:
+      images: uint8 or float32 [n, h, w, c] with values in [0, 255]; h and w must be multiples of 4.
+      latent: the length of the code.
+      noise: the share, in [0, 1), of pixels that are set to zero before encoding; what is to be rebuilt is the whole
+        image (a denoising autoencoder: Vincent et al., 2008).
+
+    Returns:
+      Endpoints: those of `encoder`, `fc1` [n, 200], `latent` [n, latent], `dec_fc1`, `deconv2`, `deconv1` (logits of
+      the pixels, [n, h, w, c]), `reconstruction` in [0, 1], and `loss` [n], the mean cross-entropy of a pixel in nats.
+    """
+    with tf.name_scope("ENCODER"):
+        pixels = tf.math.divide(tf.cast(images, tf.float32), 255.0, name="input")
+        ends = _encode(_mask(pixels, noise) if noise else pixels)
+    with tf.name_scope("LATENT"):
+        ends["fc1"] = layers.dense(ends["flatten"], 200, "fc1")
+        ends["latent"] = layers.dense(ends["fc1"], latent, "latent", activation=None)
+    with tf.name_scope("DECODER"):
+        sides = ends["conv2"].shape[1:].as_list()
+        ends["dec_fc1"] = layers.dense(ends["latent"], math.prod(sides), "dec_fc1")
+        x = tf.reshape(ends["dec_fc1"], [-1, *sides])
+        ends["deconv2"] = layers.conv2d_transpose(x, 16, 5, "deconv2", stride=2)
+        ends["deconv1"] = layers.conv2d_transpose(ends["deconv2"], images.shape[-1], 5, "deconv1", stride=2,
+                                                  activation=None)
+        ends["reconstruction"] = tf.sigmoid(ends["deconv1"], name="reconstruction")
+    with tf.name_scope("LOSS/"):
+        losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=pixels, logits=ends["deconv1"])
+        ends["loss"] = tf.reduce_mean(losses, axis=[1, 2, 3], name="loss")
+    return ends
+
+
+def _encode(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
+    ends = {"input": pixels}
+    ends["conv1"] = layers.conv2d(pixels, 16, 5, "conv1", stride=2)
+    ends["conv2"] = layers.conv2d(ends["conv1"], 32, 5, "conv2", stride=2)
+    ends["flatten"] = layers.flatten(ends["conv2"])
+    return ends
+
+
+def _mask(pixels: tf.Tensor, share: float) -> tf.Tensor:
+    """Set a share of the pixels to zero, anew at each step of training; evaluation sees whole images."""
+    return layers.dropout(pixels, share, "noise") * (1 - share)

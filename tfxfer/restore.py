@@ -1,0 +1,165 @@
+"""Where files and graph meet: which variable takes which array, decided and checked before anything moves."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from tfxfer import names
+from tfxfer.errors import RestoreError
+from tfxfer.graph.variables import model_variables
+from tfxfer.weights import Weights
+
+SHOWN = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairing:
+    """One variable of the graph and what becomes of it.
+
+    Attributes:
+      variable: its op name.
+      status: `restored`; `initialised` (not chosen); `missing` (chosen, and the file has no such name); `mismatched`
+        (the file has it in another shape or dtype).
+      shape, dtype: what the variable is.
+      source: the name in the file, before any renaming; None where there is none.
+      source_shape, source_dtype: what the file has under that name.
+      by: how it gets there: `Saver`, or `feed` (of the variable's initializer).
+    """
+
+    variable: str
+    status: str
+    shape: tuple[int, ...]
+    dtype: str
+    source: str | None = None
+    source_shape: tuple[int, ...] | None = None
+    source_dtype: str | None = None
+    by: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The checked pairing of variables and weights.
+
+    Attributes:
+      weights: where the arrays come from.
+      variables: the variables that were chosen.
+      pairings: one for each variable of the model, chosen or not, in the order in which they were made.
+      unused: the names in the file, before any renaming, that nobody takes, in its order.
+      saver: a `tf.train.Saver` of exactly the chosen variables, or None where the plan has errors. Its names are those in
+        the checkpoint if the weights are one, and then it restores them; else it can save the variables.
+    """
+
+    weights: Weights
+    variables: tuple[tf.Variable, ...]
+    pairings: tuple[Pairing, ...]
+    unused: tuple[str, ...]
+    saver: tf.train.Saver | None
+
+    def chosen(self) -> list[Pairing]:
+        """Return the pairings of the chosen variables, in the order of `variables`."""
+        table = {pairing.variable: pairing for pairing in self.pairings}
+        return [table[variable.op.name] for variable in self.variables]
+
+    def report(self) -> str:
+        """Return a table of every variable of the model, its source, and why; then what nobody took of the file."""
+        restored = sum(pairing.status == "restored" for pairing in self.pairings)
+        title = f"restore plan: {restored} of {len(self.pairings)} variables from {self.weights.path} ({self.weights.kind})"
+        rows = [("variable", "shape", "dtype", "status", "from")]
+        rows += [(p.variable, str(p.shape), p.dtype, p.status, _origin(p)) for p in self.pairings]
+        widths = [max(len(row[column]) for row in rows) for column in range(5)]
+        table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        rest = f"{len(self.unused)} tensors of the file are not used"
+        if self.unused:
+            rest += ": " + names.listed(self.unused, SHOWN)
+        return "\n".join([title, *("  " + line for line in table), rest])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the whole plan as plain dicts, lists and strings."""
+        pairings = [{key: value for key, value in dataclasses.asdict(p).items() if value is not None} for p in self.pairings]
+        return {"weights": self.weights.path, "kind": self.weights.kind, "variables": pairings, "unused": list(self.unused)}
+
+
+def plan(variables: Sequence[tf.Variable], weights: Weights) -> Plan:
+    """Pair variables with the arrays of the same name, and check every name, shape and dtype before a session exists.
+
+    Args:
+      variables: what to restore, as `select` returns it. Each is looked up in `weights` by its op name.
+      weights: what `open_weights` returned; rename there if the names differ.
+
+    Returns:
+      The plan, to be handed to `session`.
+
+    Raises:
+      RestoreError: no variable was chosen, or some are missing or mismatched: all of them are listed, and the error's
+        `plan` reports the rest too.
+    """
+    chosen = list(variables)
+    if not chosen:
+        raise RestoreError(f"no variable was chosen to be restored from {weights.path}; select at least one")
+    pairings = {variable.op.name: _pair(variable, weights) for variable in chosen}
+    every = {variable.op.name: variable for variable in [*model_variables(chosen[0].graph), *chosen]}
+    rows = tuple(pairings.get(name) or _describe(variable, "initialised") for name, variable in every.items())
+    taken = {pairing.source for pairing in pairings.values()}
+    unused = tuple(source for source in map(weights.source, weights) if source not in taken)
+    wrong = [pairing for pairing in pairings.values() if pairing.status != "restored"]
+    result = Plan(weights, tuple(chosen), rows, unused, None if wrong else _saver(chosen, weights, pairings))
+    if wrong:
+        raise RestoreError(_explain(wrong, len(pairings), weights), result)
+    return result
+
+
+def _pair(variable: tf.Variable, weights: Weights) -> Pairing:
+    name = variable.op.name
+    if name not in weights:
+        return _describe(variable, "missing")
+    tensor = weights.tensor(name)
+    fits = tensor.shape == tuple(variable.shape) and tensor.dtype == np.dtype(variable.dtype.base_dtype.as_numpy_dtype)
+    by = "Saver" if weights.checkpoint else "feed"
+    return _describe(variable, "restored" if fits else "mismatched", source=weights.source(name), by=by if fits else None,
+                     source_shape=tensor.shape, source_dtype=str(tensor.dtype))
+
+
+def _describe(variable: tf.Variable, status: str, **source: Any) -> Pairing:
+    return Pairing(variable.op.name, status, tuple(variable.shape), variable.dtype.base_dtype.name, **source)
+
+
+def _saver(variables: Sequence[tf.Variable], weights: Weights, pairings: dict[str, Pairing]) -> tf.train.Saver:
+    table = {(pairings[v.op.name].source if weights.checkpoint else v.op.name): v for v in variables}
+    with variables[0].graph.as_default():
+        return tf.train.Saver(table, save_relative_paths=True)
+
+
+def _origin(pairing: Pairing) -> str:
+    if pairing.status == "mismatched":
+        return f"{pairing.source} is {pairing.source_dtype} {pairing.source_shape}"
+    return f"{pairing.source} (by {pairing.by})" if pairing.source else ""
+
+
+def _explain(wrong: Sequence[Pairing], count: int, weights: Weights) -> str:
+    width = max(len(pairing.variable) for pairing in wrong)
+    lines = [f"cannot restore {len(wrong)} of {count} variables from {weights.path}:"]
+    for pairing in wrong:
+        if pairing.status == "missing":
+            reason = f"not in the file{names.did_you_mean(pairing.variable, weights)}"
+        else:
+            reason = (f"variable is {pairing.dtype} {pairing.shape}, "
+                      f"file has {pairing.source_dtype} {pairing.source_shape}")
+        lines.append(f"  {pairing.variable:{width}}  {reason}")
+    if all(pairing.status == "missing" for pairing in wrong) and len(wrong) == count:
+        lines.append(f"the file holds: {names.listed(weights, SHOWN)}")
+    return "\n".join([*lines, f"select fewer variables, or rename: open_weights(path, rename=[{_example(wrong, weights)}])"])
+
+
+def _example(wrong: Sequence[Pairing], weights: Weights) -> str:
+    """Return a rename rule that would cure the first missing variable, or a general one."""
+    for pairing in wrong:
+        close = names.close(pairing.variable, weights) if pairing.status == "missing" else None
+        if close:
+            return f'(r"^{re.escape(close)}$", "{pairing.variable}")'
+    return r'(r"fc_(\d)", r"fc\1")'

@@ -1,0 +1,143 @@
+"""How good a model is on examples that it was not trained on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from tfxfer.data.batches import chunks
+from tfxfer.data.splits import Split, labels_outside
+from tfxfer.errors import DataError
+from tfxfer.graph.train_step import Step
+
+BATCH_SIZE = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What a model says of a split.
+
+    Attributes:
+      metrics: the mean over all examples of each of `Step.metrics`.
+      probabilities: float32 [n, classes].
+      labels: int64 [n], the true classes.
+      class_names: one for each class.
+    """
+
+    metrics: Mapping[str, float]
+    probabilities: np.ndarray
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+
+    @property
+    def accuracy(self) -> float:
+        """The share of examples whose most probable class is the true one."""
+        return self.metrics["accuracy"]
+
+    @property
+    def predictions(self) -> np.ndarray:
+        """The most probable class of each example, int64 [n]."""
+        return self.probabilities.argmax(axis=1)
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """How many examples of each true class (row) were taken for each class (column), int64 [classes, classes]."""
+        from sklearn.metrics import confusion_matrix
+
+        return confusion_matrix(self.labels, self.predictions, labels=range(len(self.class_names)))
+
+    def per_class(self) -> dict[str, dict[str, float]]:
+        """Return precision, recall, f1-score and support (the number of examples) of each class, by its name."""
+        from sklearn.metrics import precision_recall_fscore_support
+
+        columns = precision_recall_fscore_support(self.labels, self.predictions, labels=range(len(self.class_names)),
+                                                  zero_division=0.0)
+        keys = ("precision", "recall", "f1-score", "support")
+        return {name: {key: float(value) for key, value in zip(keys, row, strict=True)}
+                for name, row in zip(self.class_names, zip(*columns, strict=True), strict=True)}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return metrics, confusion matrix and per-class figures as plain dicts, lists and numbers."""
+        return {**self.metrics, "examples": len(self.labels), "class_names": list(self.class_names),
+                "confusion": self.confusion.tolist(), "per_class": self.per_class()}
+
+    def __str__(self) -> str:
+        return "  ".join(f"{name} {value:.4f}" for name, value in self.metrics.items())
+
+
+def evaluate(sess: tf.Session, step: Step, split: Split, *, batch_size: int = BATCH_SIZE,
+             class_names: Sequence[str] = ()) -> Evaluation:
+    """Run the model, as it is in the session, on labelled examples.
+
+    Args:
+      sess: a session on the step's graph.
+      step: what `train_step` returned, with labels.
+      split: the examples; the last batch may be short and counts as much as it has examples.
+      batch_size: how many examples go through the network at once.
+      class_names: one for each class; their numbers unless told.
+
+    Raises:
+      DataError: the split has no labels or labels that the model has no output for, or does not fit the placeholders.
+    """
+    if step.labels is None or split.labels is None:
+        raise DataError("evaluation needs labels; to see a loss without them, fit writes that of the validation split")
+    check_split(step, split, "the split")
+    means, probabilities = _run(sess, step, split, batch_size, [step.probabilities])
+    classes = probabilities[0].shape[1]
+    return Evaluation(means, probabilities[0], split.labels, tuple(class_names) or tuple(map(str, range(classes))))
+
+
+def measure(sess: tf.Session, step: Step, split: Split, batch_size: int = BATCH_SIZE) -> dict[str, float]:
+    """Return the mean over all examples of each of the step's metrics; nothing is dropped, no switch is on."""
+    return _run(sess, step, split, batch_size, [])[0]
+
+
+def check_split(step: Step, split: Split, name: str) -> None:
+    """Refuse examples that cannot be fed to a step.
+
+    Raises:
+      DataError: there are none, their shape is not that of the images placeholder, or labels are missing, of another
+        number, or outside the model's classes.
+    """
+    problems = []
+    if not len(split):
+        problems.append("it has no examples")
+    if not step.images.shape.is_compatible_with([None, *split.images.shape[1:]]):
+        problems.append(f"its images are {split.images.shape[1:]}, the model takes {tuple(step.images.shape[1:])}")
+    if step.labels is not None:
+        problems += _label_problems(step, split)
+    if problems:
+        raise DataError(f"{name} cannot be fed to the model: {'; '.join(problems)}")
+
+
+def _label_problems(step: Step, split: Split) -> list[str]:
+    if split.labels is None:
+        return ["it has no labels"]
+    if len(split.labels) != len(split):
+        return [f"it has {len(split)} images and {len(split.labels)} labels"]
+    outside = labels_outside(split.labels, int(step.probabilities.shape[1]))
+    return [f"the model has {step.probabilities.shape[1]} classes, and {outside}"] if outside else []
+
+
+def feed(step: Step, split: Split, indices: np.ndarray) -> list[np.ndarray]:
+    """Return the arrays that `feed_tensors` takes, for some examples."""
+    batch = split.take(indices)
+    return [batch.images] if step.labels is None else [batch.images, batch.labels]
+
+
+def feed_tensors(step: Step) -> list[tf.Tensor]:
+    """Return the tensors that are fed with a batch, in the order of `feed`."""
+    return [step.images] if step.labels is None else [step.images, step.labels]
+
+
+def _run(sess: tf.Session, step: Step, split: Split, batch_size: int,
+         fetches: Sequence[tf.Tensor]) -> tuple[dict[str, float], list[np.ndarray]]:
+    call = sess.make_callable([list(step.metrics.values()), list(fetches)], feed_tensors(step))
+    rows = [call(*feed(step, split, indices)) for indices in chunks(len(split), batch_size)]
+    means = {name: float(np.concatenate([metrics[k] for metrics, _ in rows]).mean(dtype=np.float64))
+             for k, name in enumerate(step.metrics)}
+    return means, [np.concatenate([outputs[k] for _, outputs in rows]) for k in range(len(fetches))]

@@ -1,0 +1,49 @@
+"""Proof that what nobody trains does not move: digests of variables, taken and compared."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from tfxfer.errors import FrozenError
+from tfxfer.graph.train_step import Step
+
+METHOD = "SHA-256 of dtype, shape and bytes"
+
+
+def frozen_variables(step: Step, epoch: int) -> list[tf.Variable]:
+    """Return the variables that no stage up to that of `epoch` (counted from 0) writes.
+
+    These are all of the graph but the trained ones, the moving statistics that follow them, optimizer slots and global_step.
+    """
+    written = {variable.op.name for variable in (*step.stage(epoch).written, *step.slots, step.global_step)}
+    every = step.images.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)
+    return [variable for variable in every if variable.op.name not in written]
+
+
+def digest(array: np.ndarray) -> str:
+    """Return the SHA-256 of dtype, shape and bytes, in hexadecimal. -0.0 and 0.0 differ, as do two NaN of other bits."""
+    head = f"{array.dtype.str} {array.shape} ".encode()
+    return hashlib.sha256(head + np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def digests(sess: tf.Session, variables: Iterable[tf.Variable]) -> dict[str, str]:
+    """Return the digest of each variable's value by op name; one value is in memory at a time."""
+    return {variable.op.name: digest(sess.run(variable)) for variable in variables}
+
+
+def check(sess: tf.Session, variables: Sequence[tf.Variable], before: Mapping[str, str], when: str) -> None:
+    """Compare variables with their digests from the start of the run.
+
+    Raises:
+      FrozenError: some differ; all of them are listed.
+    """
+    now = digests(sess, variables)
+    moved = [name for name, value in now.items() if before.get(name) != value]
+    if moved:
+        rows = "\n".join(f"  {name}: was {before.get(name, 'absent')[:12]}, is {now[name][:12]}" for name in moved)
+        raise FrozenError(f"{len(moved)} of {len(now)} frozen variables have changed {when}:\n{rows}\n"
+                          "something other than the training step writes them; nothing after the start of the run can be trusted")

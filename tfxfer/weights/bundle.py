@@ -1,0 +1,204 @@
+"""TensorFlow checkpoints of format V2: an index, and the values in one or more data files beside it.
+
+Source: tensorflow/core/util/tensor_bundle/tensor_bundle.cc and core/protobuf/tensor_bundle.proto. The index is a
+LevelDB table; it holds a BundleHeaderProto under the empty key and a BundleEntryProto under the name of each
+variable. A partitioned variable has an entry with the whole shape and no bytes, and an entry for each of its slices.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import google_crc32c
+import numpy as np
+
+from tfxfer.errors import WeightsError
+from tfxfer.weights import files, leveldb, slices
+from tfxfer.weights.checkpoints import find_prefix
+from tfxfer.weights.dtypes import DTYPES, STRING
+from tfxfer.weights.protobuf import BYTES, FIXED32, fields, number, signed, strings, tag, text, varint
+from tfxfer.weights.tensors import Tensor, shape_fault
+
+__all__ = ["find_prefix", "read"]
+
+_DTYPE, _SHAPE, _SHARD, _OFFSET = tag(1), tag(2, BYTES), tag(3), tag(4)
+_SIZE, _CRC, _SLICE = tag(5), tag(6, FIXED32), tag(7, BYTES)
+
+
+class Entry(NamedTuple):
+    """A BundleEntryProto: what the index says about one variable, or about one slice of one."""
+
+    dtype: int
+    shape: tuple[int, ...]
+    shard: int
+    offset: int
+    size: int
+    crc: int
+    slices: tuple[slices.Extents, ...]
+
+
+class Bundle(NamedTuple):
+    """All that was found: the entries by key, the path of each shard that they name, and those that exist, mapped."""
+
+    where: str
+    entries: Mapping[bytes, Entry]
+    paths: Mapping[int, Path]
+    data: Mapping[int, np.ndarray]
+
+
+def read(prefix: Path) -> dict[str, Tensor]:
+    """List the variables under a prefix; each is checked against its crc32c when it is read.
+
+    Returns:
+      Tensors by name, in the order of the index, which is that of the names. Strings have dtype object and are bytes.
+      Values are views of the mapped file, read-only; partitioned variables and strings are built in memory.
+
+    Raises:
+      WeightsError: the index is missing or corrupt, or it and the data files do not fit together; then every
+        variable and every file concerned is named.
+    """
+    index = prefix.with_name(prefix.name + ".index")
+    bundle = _open(prefix, str(index))
+    faults = [*_shard_faults(bundle), *_entry_faults(bundle.entries)]
+    if faults:
+        shown = "\n  ".join(faults[:10] + [f"and {len(faults) - 10} more"] * (len(faults) > 10))
+        raise WeightsError(f"{prefix} is incomplete or corrupt:\n  {shown}\n"
+                           "copy its .index and all its .data files again, from one and the same save")
+    return {
+        text(key, str(index)): Tensor(entry.shape, DTYPES[entry.dtype], functools.partial(_value, bundle, key))
+        for key, entry in bundle.entries.items() if not slices.is_key(key)
+    }
+
+
+def _open(prefix: Path, index: str) -> Bundle:
+    items = dict(leveldb.Table(files.map_file(index), index).items())
+    header = fields(items.pop(b"", b""), index)
+    if number(header, 2):
+        raise WeightsError(f"{index} was written on a big-endian machine, which tfxfer does not read")
+    count, shapes = number(header, 1), {}
+    if not 0 < count < 100_000:
+        raise WeightsError(f"{index} is corrupt: it has no header, or one that announces {count} data files")
+    entries = {key: _entry(bytes(value), shapes, index) for key, value in items.items()}
+    used = {entry.shard for entry in entries.values() if 0 <= entry.shard < count and not entry.slices}
+    paths = {shard: prefix.with_name(f"{prefix.name}.data-{shard:05d}-of-{count:05d}") for shard in sorted(used)}
+    data = {shard: files.map_file(path) for shard, path in paths.items() if files.exists(path)}
+    return Bundle(str(prefix), entries, paths, data)
+
+
+def _entry(message: bytes, shapes: dict[bytes, tuple[int, ...]], where: str) -> Entry:
+    found = dict(fields(message, where))
+    shape = found.get(_SHAPE, b"")
+    if shape not in shapes:  # most shapes come many times
+        shapes[shape] = _shape(shape, where)
+    parts = [value for key, value in fields(message, where) if key == _SLICE] if _SLICE in found else ()
+    return Entry(found.get(_DTYPE, 0), shapes[shape], signed(found.get(_SHARD, 0)), signed(found.get(_OFFSET, 0)),
+                 signed(found.get(_SIZE, 0)), found.get(_CRC, 0), tuple(slices.parse(part, where) for part in parts))
+
+
+def _shape(message: bytes, where: str) -> tuple[int, ...]:
+    # A TensorShapeProto; a shape of unknown rank (field 3) becomes a negative one, which is refused later.
+    found = fields(message, where)
+    return tuple(number(fields(size, where), 1) for size in strings(found, 2)) if not number(found, 3) else (-1,)
+
+
+def _shard_faults(bundle: Bundle) -> Iterator[str]:
+    for shard, path in bundle.paths.items():
+        inside = {key: entry for key, entry in bundle.entries.items() if entry.shard == shard and not entry.slices}
+        if shard not in bundle.data:
+            yield f"{path.name} is missing; {len(inside)} of {len(bundle.entries)} entries lie in it"
+            continue
+        size = len(bundle.data[shard])
+        beyond = [key for key, entry in inside.items() if entry.offset < 0 or entry.offset + entry.size > size]
+        if beyond:
+            wanted = max(inside[key].offset + inside[key].size for key in beyond)
+            yield (f"{path.name} has {size:,} bytes and should have {wanted:,} or more; "
+                   f"{len(beyond)} entries lie beyond its end, such as {_name(beyond[0])}")
+
+
+def _entry_faults(entries: Mapping[bytes, Entry]) -> Iterator[str]:
+    for key, entry in entries.items():
+        fault = _fault(entry) or (entry.slices and _slices_fault(key, entry, entries))
+        if fault:
+            yield f"{_name(key)}: {fault}"
+
+
+def _fault(entry: Entry) -> str:
+    if entry.dtype not in DTYPES:
+        return f"its dtype has number {entry.dtype} in TensorFlow, which tfxfer does not read"
+    if fault := shape_fault(entry.shape):
+        return fault
+    if entry.slices:
+        return ""
+    size, count = DTYPES[entry.dtype].itemsize, math.prod(entry.shape)
+    if entry.dtype == STRING and entry.size < count + 4:
+        return f"{entry.size:,} bytes are too few for {count:,} strings"
+    if entry.dtype != STRING and entry.size != count * size:
+        return f"the index says {entry.size:,} bytes, but {DTYPES[entry.dtype]} {entry.shape} takes {count * size:,}"
+    return ""
+
+
+def _slices_fault(key: bytes, whole: Entry, entries: Mapping[bytes, Entry]) -> str:
+    for part in whole.slices:
+        extents, entry = slices.resolve(part, whole.shape), entries.get(slices.key(key, part))
+        if extents is None:
+            return f"a slice (start, length) {part} lies outside of its shape {whole.shape}"
+        if entry is None:
+            return f"its slice (start, length) {part} is missing"
+        if entry.slices or entry.dtype != whole.dtype or entry.shape != tuple(length for _, length in extents):
+            return f"its slice (start, length) {part} has another shape or dtype"
+    return ""
+
+
+def _value(bundle: Bundle, key: bytes) -> np.ndarray:
+    entry = bundle.entries[key]
+    if not entry.slices:
+        return _plain_value(bundle, key, entry)
+    parts = [slices.resolve(part, entry.shape) or () for part in entry.slices]
+    if not slices.tile(parts, entry.shape):
+        raise WeightsError(f"{bundle.where} is corrupt: the slices of {_name(key)} overlap or leave gaps")
+    result = np.empty(entry.shape, DTYPES[entry.dtype])
+    for raw, part in zip(entry.slices, parts, strict=True):
+        result[slices.index(part)] = _value(bundle, slices.key(key, raw))
+    return result
+
+
+def _plain_value(bundle: Bundle, key: bytes, entry: Entry) -> np.ndarray:
+    where = f"{bundle.paths[entry.shard]}: {_name(key)}"
+    raw = bundle.data[entry.shard][entry.offset : entry.offset + entry.size]
+    if entry.dtype == STRING:
+        return _strings(raw, entry, where)
+    if leveldb.masked(google_crc32c.value(raw)) != entry.crc:
+        raise WeightsError(_bad_checksum(where))
+    return files.array_at(raw, 0, DTYPES[entry.dtype], entry.shape, where)
+
+
+def _strings(raw: np.ndarray, entry: Entry, where: str) -> np.ndarray:
+    # WriteStringTensor: the lengths as varints, a checksum of the lengths as uint32 (uint64 beyond 4 GiB), the bytes. The
+    # checksum of the entry runs on over the checksum of the lengths.
+    content, position, lengths = raw.tobytes(), 0, []
+    for _ in range(math.prod(entry.shape)):
+        length, position = varint(content, position, where)
+        lengths.append(length)
+    crc = google_crc32c.value(b"".join(length.to_bytes(4 if length < 1 << 32 else 8, "little") for length in lengths))
+    crc = google_crc32c.extend(crc, content[position:])
+    if leveldb.masked(crc) != entry.crc or position + 4 + sum(lengths) != len(content):
+        raise WeightsError(_bad_checksum(where))
+    result = np.empty(len(lengths), object)
+    position += 4
+    for at, length in enumerate(lengths):
+        result[at] = content[position : position + length]
+        position += length
+    return result.reshape(entry.shape)
+
+
+def _bad_checksum(where: str) -> str:
+    return f"{where} fails its checksum: the file is damaged, or belongs to another save than its .index; copy both again"
+
+
+def _name(key: bytes) -> str:
+    name = key[1:].split(slices.NAME_END)[0] if slices.is_key(key) else key
+    return ("a slice of " if slices.is_key(key) else "") + name.decode(errors="replace")

@@ -1,0 +1,127 @@
+"""Find the checkpoint that a path means: a prefix, a directory, or one of the files of a checkpoint."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tfxfer import names
+from tfxfer.errors import WeightsError
+from tfxfer.weights import files
+from tfxfer.weights.leveldb import MAGIC
+
+STATE = "checkpoint"  # the file in which `tf.train.Saver` notes the latest prefix
+_PART = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
+_SHARD = re.compile(r"-(\?{5}|\d{5})-of-(\d{5})$")
+_STEP = re.compile(r"(.*)-(\d+)$")
+_LATEST = re.compile(r"""^\s*model_checkpoint_path\s*:\s*("(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')""", re.MULTILINE)
+
+
+def find_prefix(path: Path) -> Path:
+    """Return the prefix that `tf.train.Saver.restore` takes.
+
+    Args:
+      path: the prefix itself (in format V1 the file, or `PREFIX-?????-of-00002` for its shards); one of the files
+        `.index`, `.data-00000-of-00001` and `.meta`; the text file `checkpoint`; or a directory, which means the latest
+        that its file `checkpoint` names, or without that file its only checkpoint, or the one with the highest step
+        where all names are `STEM-STEP` with one stem.
+
+    Raises:
+      WeightsError: there is no checkpoint, or there are several that nothing tells apart.
+    """
+    whole = path.with_name(_PART.sub("", path.name)) if path.name else path
+    for prefix in (path, whole):
+        if is_v2(prefix) or (prefix != path and v1_parts(prefix)):
+            return prefix
+    if path.name == STATE and files.exists(path):
+        return _latest(path)
+    if files.is_directory(path):
+        return _latest(path / STATE) if files.exists(path / STATE) else _only(path)
+    parts = v1_parts(path)
+    if len(parts) > 1:
+        return path.with_name(f"{_SHARD.sub('', path.name)}-?????-of-{len(parts):05d}")
+    if parts:
+        return path
+    raise WeightsError(_nothing_at(path, whole))
+
+
+def is_v2(prefix: Path) -> bool:
+    """Say whether a checkpoint of format V2 lies under this prefix."""
+    return bool(prefix.name) and files.exists(prefix.with_name(prefix.name + ".index"))
+
+
+def v1_parts(prefix: Path) -> list[Path]:
+    """List the files of a checkpoint of format V1: one, or all its shards; none where there is no such checkpoint."""
+    if not prefix.name or _PART.search(prefix.name):
+        return []
+    if files.tail(prefix, 8) == MAGIC and not _SHARD.search(prefix.name):
+        return [prefix]
+    stem = _SHARD.sub("", prefix.name)
+    shards = [name for name in files.siblings(prefix.parent) if name.startswith(stem) and _SHARD.fullmatch(name[len(stem) :])]
+    whole = {int(name[-5:]) for name in shards} == {len(shards)}
+    found = [prefix.with_name(name) for name in shards]
+    return found if whole and all(files.tail(part, 8) == MAGIC for part in found) else []
+
+
+def found_in(directory: Path) -> list[str]:
+    """List the prefixes of the checkpoints in a directory, of format V2 or else V1, by name."""
+    everything = files.siblings(directory)
+    indexed = [name.removesuffix(".index") for name in everything if name.endswith(".index")]
+    return indexed or [name for name in everything if v1_parts(directory / name) == [directory / name]]
+
+
+def _latest(state: Path) -> Path:
+    # The path may be absolute and of another machine: the directory that was copied holds the checkpoint all the same.
+    text = files.head(state, 1 << 20).decode("utf-8", "replace")
+    found = _LATEST.search(text)
+    if not found:
+        raise WeightsError(f"{state} names no checkpoint: it has no line model_checkpoint_path: \"...\"")
+    noted = Path(_unescaped(found[1][1:-1]))
+    here = state.parent / noted.name
+    for prefix in (here, state.parent / noted) if noted.is_absolute() else (state.parent / noted, here):
+        if prefix != state.parent and (is_v2(prefix) or v1_parts(prefix)):
+            return prefix
+    there = names.listed(found_in(state.parent)) or "no checkpoint"
+    raise WeightsError(f"{state} names {noted} as the latest checkpoint, which does not exist; beside it there is {there}")
+
+
+def _only(directory: Path) -> Path:
+    found = found_in(directory)
+    if len(found) == 1:
+        return directory / found[0]
+    steps = [_STEP.fullmatch(name) for name in found]
+    if found and len({match[1] if match else None for match in steps}) == 1 and all(steps):
+        return directory / max(found, key=lambda name: int(name.rpartition("-")[2]))
+    if found:
+        raise WeightsError(f"{directory} holds several checkpoints and no file `checkpoint` that names the latest: "
+                           f"{names.listed(found)}; give one of them")
+    inside = names.listed(files.siblings(directory)) or "nothing"
+    raise WeightsError(f"{directory} holds no checkpoint (no file `checkpoint`, no *.index); it holds {inside}")
+
+
+def _unescaped(text: str) -> str:
+    # Protobuf's text format escapes bytes as octal numbers: a UTF-8 path comes as \303\251.
+    def byte(match: re.Match[str]) -> str:
+        code = match[1]
+        return chr(int(code, 8) & 255) if code.isdigit() else {"n": "\n", "r": "\r", "t": "\t"}.get(code, code)
+
+    if "\\" not in text:
+        return text
+    plain = re.sub(r"\\([0-7]{1,3}|.)", byte, text)
+    try:
+        return plain.encode("latin-1").decode()
+    except UnicodeError:
+        return plain
+
+
+def _nothing_at(path: Path, whole: Path) -> str:
+    if whole != path and files.exists(path):
+        return f"{path} is part of a checkpoint, but {whole.name}.index is not beside it"
+    data = [name for name in files.siblings(path.parent) if name.startswith(f"{path.name}.data-")]
+    if data:
+        return f"{path}.index is missing: only {names.listed(data)} is there, which does not say what it holds"
+    if files.exists(path):
+        return f"{path} is no checkpoint"
+    beside = [name for name in found_in(path.parent) if name]
+    there = f"{path.parent} holds {names.listed(beside)}" if beside else f"{path.parent} holds no checkpoint"
+    return f"there is no checkpoint {path}{names.did_you_mean(path.name, beside)}; {there}"

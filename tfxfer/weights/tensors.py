@@ -1,0 +1,49 @@
+"""The one noun that every reader makes: an array that lies in a file and has not been read yet."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+MAX_DIMENSIONS = 64  # what numpy can hold
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+    """An array in a file, known from its header.
+
+    Attributes:
+      shape: its dimensions, none negative.
+      dtype: its numpy dtype (`object` for TensorFlow's strings; `ml_dtypes.bfloat16` for bfloat16).
+      read: reads the values: a new or read-only array of exactly this shape and dtype. Raises WeightsError
+        where the bytes are missing or fail their checksum.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    read: Callable[[], np.ndarray]
+
+    @property
+    def size(self) -> int:
+        """The number of elements; 1 for a scalar."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that the values take in memory; for strings, of the references alone."""
+        return self.size * self.dtype.itemsize
+
+
+def shape_fault(shape: tuple[int, ...]) -> str:
+    """Say why numpy can hold no array of this shape; the empty string where it can."""
+    if len(shape) > MAX_DIMENSIONS:
+        return f"a shape of {len(shape)} dimensions is more than numpy's {MAX_DIMENSIONS}"
+    if min(shape, default=0) < 0:
+        return f"the shape {shape} is negative"
+    # numpy multiplies the dimensions that are not zero, even if one other is.
+    if math.prod(size for size in shape if size) >= 1 << 58:
+        return f"the shape {shape} is too large for any array"
+    return ""

@@ -1,0 +1,286 @@
+"""What every tool shares: its flags, its help, its exit status.
+
+    def define_flags() -> flags.FlagValues:
+        values = flags.FlagValues()
+        flags.DEFINE_integer("epochs", 10, "Passes over the training examples.", flag_values=values)
+        _flags.define_session(values)
+        return values
+
+    def main(argv: list[str]) -> int:
+        values = define_flags()
+        files = _flags.parse(values, argv, __doc__)
+        ...
+        return 0
+
+    if __name__ == "__main__":
+        sys.exit(_flags.run(main))
+
+Flags are defined on a FlagValues of the tool's own, never on absl's global one: two tools can meet in one process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import shutil
+import sys
+import textwrap
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from absl import flags
+
+from tfxfer import names
+from tfxfer.errors import TfxferError
+from tfxfer.tools._quiet import quiet_tensorflow
+
+_HELP = {"-h", "-help", "--help", "--helpfull"}
+_titles: weakref.WeakKeyDictionary[flags.Flag, str] = weakref.WeakKeyDictionary()
+
+
+class UsageError(Exception):
+    """A command line that cannot be used; exit status 2."""
+
+
+# --- flags ---
+
+
+class _GatheredFlag(flags.Flag):
+    """A flag that may be repeated: `split` turns each appearance into items, `gather` all items into the value."""
+
+    def __init__(
+        self,
+        name: str,
+        default: Any,
+        help: str,
+        form: str,
+        split: Callable[[str], list],
+        gather: Callable[[list], Any] = list,
+    ) -> None:
+        self.form, self._split, self._gather = form, split, gather
+        self._items: list = []
+        super().__init__(flags.ArgumentParser(), None, name, default, help)
+
+    def _parse(self, argument: Any) -> Any:
+        if not isinstance(argument, str):
+            return self._gather(argument)
+        self._items = [*(self._items if self.present else []), *self._split_or_refuse(argument)]
+        return self._gather(self._items)
+
+    def _split_or_refuse(self, argument: str) -> list:
+        try:
+            return self._split(argument)
+        except ValueError as error:
+            raise flags.IllegalFlagValueError(f"flag --{self.name}={argument}: {error}") from None
+
+
+def DEFINE_patterns(name: str, default: Any, help: str, values: flags.FlagValues) -> None:
+    """Define a flag of regular expressions: repeatable, split at commas outside brackets; its value is a list[str]."""
+    flags.DEFINE_flag(_GatheredFlag(name, default, help, "REGEX,...", _patterns), values)
+
+
+def DEFINE_rules(name: str, default: Any, help: str, values: flags.FlagValues) -> None:
+    """Define a repeatable flag `REGEX=REPLACEMENT`; its value is a list of pairs, in the order given."""
+    form = "REGEX=REPLACEMENT"
+    flags.DEFINE_flag(_GatheredFlag(name, default, help, form, lambda text: [names.parse_rule(text)]), values)
+
+
+def DEFINE_factors(name: str, default: Any, help: str, values: flags.FlagValues) -> None:
+    """Define a repeatable flag `REGEX=FACTOR`; its value is a dict[str, float], in the order given."""
+    flags.DEFINE_flag(_GatheredFlag(name, default, help, "REGEX=FACTOR", _factor, dict), values)
+
+
+def DEFINE_ints(name: str, default: Any, help: str, values: flags.FlagValues) -> None:
+    """Define a flag of positive integers between commas, `none` for none of them; its value is a list[int]."""
+    flags.DEFINE_flag(_IntsFlag(name, default, help), values)
+
+
+class _IntsFlag(flags.Flag):
+    form = "N,N,..."
+
+    def __init__(self, name: str, default: Any, help: str) -> None:
+        super().__init__(flags.ArgumentParser(), None, name, default, help)
+
+    def _parse(self, argument: Any) -> list[int]:
+        if not isinstance(argument, str):
+            return list(argument)
+        pieces = [] if argument.strip() in ("", "none") else argument.split(",")
+        if not all(piece.strip().isdecimal() and int(piece) > 0 for piece in pieces):
+            raise flags.IllegalFlagValueError(
+                f"flag --{self.name}={argument}: write positive integers, as in 256,128, or none"
+            )
+        return [int(piece) for piece in pieces]
+
+
+def _patterns(text: str) -> list[str]:
+    patterns = names.split_patterns(text)
+    for pattern in patterns:
+        names.compile_pattern(pattern)
+    return patterns
+
+
+def _factor(text: str) -> list[tuple[str, float]]:
+    pattern, equals, number = text.rpartition("=")
+    with contextlib.suppress(ValueError):
+        factor = float(number)
+        if equals and pattern and 0 < factor < math.inf:
+            names.compile_pattern(pattern)
+            return [(pattern, factor)]
+    raise ValueError("write REGEX=FACTOR with a factor above 0, as in 'conv.*=0.01'")
+
+
+@contextlib.contextmanager
+def group(values: flags.FlagValues, title: str) -> Iterator[None]:
+    """Show the flags that are defined inside under a title of their own in `--help`."""
+    before = set(values)
+    yield
+    _titles.update({values[name]: title for name in values if name not in before})
+
+
+def define_session(values: flags.FlagValues) -> None:
+    """Define what `tfxfer.session` takes: thread counts and GPU options."""
+    with group(values, "TensorFlow session"):
+        flags.DEFINE_integer(
+            "intra_op_threads", 0, "Threads inside one op; 0 lets TensorFlow choose.", 0, flag_values=values
+        )
+        flags.DEFINE_integer(
+            "inter_op_threads", 0, "Ops that run side by side; 0 lets TensorFlow choose.", 0, flag_values=values
+        )
+        flags.DEFINE_float(
+            "per_process_gpu_memory_fraction",
+            0.0,
+            "Part of each GPU's memory to take, from 0 to 1; 0 lets TensorFlow choose.",
+            0.0,
+            1.0,
+            flag_values=values,
+        )
+        flags.DEFINE_bool("allow_growth", False, "Take GPU memory as it is needed, not at once.", flag_values=values)
+
+
+# --- command line ---
+
+
+def parse(
+    values: flags.FlagValues,
+    argv: list[str],
+    doc: str | None,
+    *,
+    at_least: int = 0,
+    at_most: int | None = None,
+) -> list[str]:
+    """Set the flags from a command line whose first word is the program.
+
+    Args:
+      values: the tool's flags.
+      argv: the command line; flags and positional arguments may be mixed, `--` ends the flags.
+      doc: the tool's docstring, printed above the flags by `--help`.
+      at_least: how many positional arguments there must be.
+      at_most: how many there may be; None for any number.
+
+    Returns:
+      The positional arguments.
+
+    Raises:
+      UsageError: an unknown flag (with the nearest names), a value that does not fit, too few or too many arguments.
+      SystemExit: with status 0, after `--help`.
+    """
+    before_dashes = argv[1 : argv.index("--")] if "--" in argv else argv[1:]
+    if _HELP.intersection(before_dashes):
+        print(help_text(values, doc), flush=True)
+        raise SystemExit(0)
+    values.set_gnu_getopt(True)
+    try:
+        positional = values(argv)[1:]
+    except flags.UnrecognizedFlagError as error:
+        raise UsageError(_unknown(error.flagname, values)) from None
+    except flags.Error as error:
+        raise UsageError(str(error)) from None
+    if len(positional) < at_least:
+        raise UsageError(f"{len(positional)} arguments are too few, {at_least} are needed; see --help")
+    if at_most is not None and len(positional) > at_most:
+        raise UsageError(f"unexpected argument: {names.listed(positional[at_most:])}; see --help")
+    return positional
+
+
+def _unknown(name: str, values: flags.FlagValues) -> str:
+    nearest = ", ".join(f"--{near}" for near in names.nearest(name, values))
+    return f"unknown flag --{name}" + (f"; nearest: {nearest}" if nearest else "") + "; --help lists all flags"
+
+
+def help_text(values: flags.FlagValues, doc: str | None) -> str:
+    """Show a tool's docstring and its flags, its own first, wrapped to the terminal."""
+    width = max(40, shutil.get_terminal_size().columns)
+    by_title: dict[str, list[str]] = {"": []}
+    for flag in dict.fromkeys(values[name] for name in values):
+        by_title.setdefault(_titles.get(flag, ""), []).append(_flag_help(flag, width))
+    blocks = [(doc or "").strip()]
+    for title, entries in by_title.items():
+        if entries:
+            blocks.append("\n".join([f"flags, {title}:" if title else "flags:", *entries]))
+    return "\n\n".join(blocks)
+
+
+def _flag_help(flag: flags.Flag, width: int) -> str:
+    choices = "|".join(getattr(flag.parser, "enum_values", ()))
+    form = choices or getattr(flag, "form", flag.flag_type().rpartition(" ")[2].upper())
+    text = f"{flag.help.removeprefix(f'<{choices}>: ')} (default: {_shown(flag.default)})"
+    body = textwrap.fill(
+        " ".join(text.split()), width, initial_indent=" " * 6, subsequent_indent=" " * 6, break_on_hyphens=False
+    )
+    return (f"  --[no]{flag.name}\n" if flag.boolean else f"  --{flag.name}={form}\n") + body
+
+
+def _shown(default: Any) -> str:
+    if isinstance(default, bool):
+        return str(default).lower()
+    if isinstance(default, dict):
+        return " ".join(f"{key}={value}" for key, value in default.items()) or "none"
+    if isinstance(default, list):
+        return ",".join("=".join(item) if isinstance(item, tuple) else str(item) for item in default) or "none"
+    return "none" if default is None or default == "" else str(default)
+
+
+# --- exit status ---
+
+
+def run(main: Callable[[list[str]], int], argv: list[str] | None = None) -> int:
+    """Run a tool's main and turn what goes wrong into a message and an exit status.
+
+    Returns:
+      main's own status; 1 for a refusal or a file that cannot be used, 2 for bad usage, 130 when interrupted, 141 when
+      whoever read the output has gone (`| head`). Anything else is a defect of ours and keeps its traceback.
+    """
+    quiet_tensorflow()
+    try:
+        status = main(sys.argv if argv is None else argv)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still buffered must not be written, and fail, once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except KeyboardInterrupt:
+        return 130
+    except UsageError as error:
+        _complain(error, str(error))
+        return 2
+    except OSError as error:
+        _complain(error, f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror or error))
+        return 1
+    except TfxferError as error:
+        _complain(error, str(error))
+        return 1
+    return status
+
+
+def _complain(error: Exception, message: str) -> None:
+    name = type(error).__name__
+    if not sys.stderr.isatty():
+        print(f"{name}: {message}", file=sys.stderr)
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    # rich leaves the colour out where NO_COLOR is set.
+    Console(stderr=True).print(Text.assemble((name, "bold red"), ": ", message), soft_wrap=True, highlight=False)
