@@ -18,7 +18,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tfxfer import contract, data, errors, graph, models, names, restore, run, weights
+    from tfxfer import data, errors, graph, models, names, restore, run, weights
     from tfxfer.graph.train_step import Stage, train_step
     from tfxfer.graph.variables import select
     from tfxfer.restore import plan
@@ -31,7 +31,6 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Stage",
-    "contract",
     "data",
     "errors",
     "evaluate",

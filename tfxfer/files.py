@@ -9,6 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+PART = ".part"
+
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write beside the file, flush to disk, then rename over it; on any failure the old file stays.
@@ -16,7 +18,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises:
       OSError: the folder is missing or not writable, or the disk is full.
     """
-    handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PART, dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)

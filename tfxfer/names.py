@@ -105,12 +105,16 @@ def parse_rule(text: str) -> tuple[str, str]:
     return pattern, replacement
 
 
+# A backslash with what follows it, a character class, or one character.
+_PIECE = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|.", flags=re.DOTALL)
+
+
 def split_patterns(text: str) -> list[str]:
     """Split at commas, but not inside (), [] or {}, and not after a backslash: `a{1,2},b` gives two patterns."""
     parts, depth, current = [], 0, ""
-    for piece in re.findall(r"\\.|.", text, flags=re.DOTALL):
-        depth += (piece in "([{") - (piece in ")]}") if len(piece) == 1 else 0
-        if piece == "," and depth <= 0:
+    for piece in _PIECE.findall(text):
+        depth = max(0, depth + (piece in {"(", "{"}) - (piece in {")", "}"}))
+        if piece == "," and not depth:
             parts.append(current)
             current = ""
         else:

@@ -122,13 +122,14 @@ def _patterns(text: str) -> list[str]:
 
 
 def _factor(text: str) -> list[tuple[str, float]]:
-    pattern, equals, number = text.rpartition("=")
+    pattern, _, number = text.rpartition("=")
+    factor = 0.0
     with contextlib.suppress(ValueError):
         factor = float(number)
-        if equals and pattern and 0 < factor < math.inf:
-            names.compile_pattern(pattern)
-            return [(pattern, factor)]
-    raise ValueError("write REGEX=FACTOR with a factor above 0, as in 'conv.*=0.01'")
+    if not pattern or not 0 < factor < math.inf:
+        raise ValueError("write REGEX=FACTOR with a factor above 0, as in 'conv.*=0.01'")
+    names.compile_pattern(pattern)
+    return [(pattern, factor)]
 
 
 @contextlib.contextmanager

@@ -44,7 +44,8 @@ def logging() -> Iterator[None]:
 def show_run(fitted: Any, logdir: str) -> None:
     """Print a table of the last epochs, where the best checkpoint is, and how to look at the run."""
     console = Console()
-    table = Table(title=f"{logdir}: {fitted.epochs} epochs, {fitted.steps} steps", title_justify="left", box=None)
+    console.print(Text(f"{logdir}: {fitted.epochs} epochs, {fitted.steps} steps"), soft_wrap=True)
+    table = Table(box=None)
     for heading in ("epoch", "step", "split"):
         table.add_column(heading, justify="right" if heading != "split" else "left")
     metrics = [key for key in fitted.history[-1] if key not in ("step", "epoch", "split")]
@@ -63,8 +64,8 @@ def show_run(fitted: Any, logdir: str) -> None:
 def show_evaluation(result: Any, title: str) -> None:
     """Print a confusion matrix, and a table of each class's precision and recall."""
     console = Console()
-    confusion = Table(title=f"{title}\nconfusion matrix: true class in rows, predicted in columns", title_justify="left",
-                      box=None)
+    console.print(Text(f"{title}\nconfusion matrix: true class in rows, predicted in columns"), soft_wrap=True)
+    confusion = Table(box=None)
     for heading in ("", *result.class_names):
         confusion.add_column(heading, justify="right")
     for number, (name, row) in enumerate(zip(result.class_names, result.confusion, strict=True)):

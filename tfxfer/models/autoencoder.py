@@ -32,8 +32,8 @@ def autoencoder(images: tf.Tensor, *, latent: int = 50, noise: float = 0.0) -> d
     Args:
       images: uint8 or float32 [n, h, w, c] with values in [0, 255]; h and w must be multiples of 4.
       latent: the length of the code.
-      noise: the share, in [0, 1), of pixels that are set to zero before encoding; what is to be rebuilt is the whole
-        image (a denoising autoencoder: Vincent et al., 2008).
+      noise: the share, in [0, 1), of pixels that training sets to zero before encoding; what is to be rebuilt is the
+        whole image (a denoising autoencoder: Vincent et al., 2008).
 
     Returns:
       Endpoints: those of `encoder`, `fc1` [n, 200], `latent` [n, latent], `dec_fc1`, `deconv2`, `deconv1` (logits of
@@ -68,5 +68,5 @@ def _encode(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
 
 
 def _mask(pixels: tf.Tensor, share: float) -> tf.Tensor:
-    """Set a share of the pixels to zero, anew at each step of training; evaluation sees whole images."""
-    return layers.dropout(pixels, share, "noise") * (1 - share)
+    """Set a share of the pixels to zero, anew at each step of training; the others stay as they are."""
+    return pixels * tf.sign(layers.dropout(tf.ones_like(pixels), share, "noise"))

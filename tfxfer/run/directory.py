@@ -62,8 +62,10 @@ class RunDirectory:
         except BaseException:
             self.close()
             raise
-        for folder in (self.path, self.path / "best"):
+        for folder in (self.path, self.path / "best"):  # What a killed process had begun to write.
             shutil.rmtree(folder / SAVING, ignore_errors=True)
+            for part in folder.glob(f".*{files.PART}"):
+                part.unlink()
 
     def close(self) -> None:
         """Let other processes train here."""

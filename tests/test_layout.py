@@ -1,0 +1,218 @@
+"""The house rules that no linter knows: who may import whom, docstrings, sizes; read from the sources with `ast`."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import tfxfer
+
+ROOT = Path(__file__).resolve().parent.parent
+LIBRARY = sorted((ROOT / "tfxfer").rglob("*.py"))
+TOOLS = sorted((ROOT / "tools").glob("*.py"))
+
+GROUND = {"errors", "names", "files", "contract"}
+# What each part of tfxfer may import besides itself: only what lies below it.
+FLOORS = {
+    "errors": set(),
+    "files": set(),
+    "names": {"errors"},
+    "contract": {"errors", "names", "files"},
+    "weights": GROUND,
+    "data": GROUND,
+    "graph": GROUND | {"weights", "data"},
+    "models": GROUND | {"weights", "data", "graph"},
+    "restore": GROUND | {"weights", "graph"},
+    "run": GROUND | {"weights", "data", "graph", "restore"},
+}
+WITHOUT_TENSORFLOW = GROUND | {"weights", "data"}
+BANNED = {"tf_keras", "tf_slim", "pickle", "cloudpickle", "dill"}
+MOST_LINES, MOST_LINES_OF_A_FUNCTION = 350, 70
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_bytes(), str(path), feature_version=(3, 10))
+
+
+def at(path: Path, node: ast.AST) -> str:
+    return f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 1)}"
+
+
+def part_of(path: Path) -> str:
+    """`tfxfer/run/session.py` belongs to `run`, `tfxfer/restore.py` to `restore`."""
+    return path.relative_to(ROOT / "tfxfer").parts[0].removesuffix(".py")
+
+
+def walk_runtime(node: ast.AST) -> Iterator[ast.AST]:
+    """Walk everything but `if TYPE_CHECKING:` blocks."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING"):
+            continue
+        yield child
+        yield from walk_runtime(child)
+
+
+def imports(path: Path) -> Iterator[tuple[ast.AST, str]]:
+    """Yield each module imported, in full: `from tfxfer import names` gives `tfxfer.names`."""
+    for node in walk_runtime(parse(path)):
+        if isinstance(node, ast.Import):
+            yield from ((node, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            package = ".".join(path.relative_to(ROOT).parts[: -node.level]) if node.level else ""
+            origin = ".".join(filter(None, [package, node.module]))
+            yield from ((node, f"{origin}.{alias.name}") for alias in node.names)
+
+
+def test_every_part_imports_only_what_lies_below_it():
+    faults = []
+    for path in LIBRARY:
+        part = part_of(path)
+        for node, name in imports(path):
+            if not name.startswith("tfxfer.") or part == "__init__":
+                continue
+            other = name.split(".")[1]
+            if other != part and other not in FLOORS.get(part, set()):
+                faults.append(f"{at(path, node)}: {part} may not import {name}")
+    assert not faults, "\n".join(faults)
+
+
+def test_every_part_has_a_floor():
+    assert {part_of(path) for path in LIBRARY} - {"__init__"} <= set(FLOORS)
+
+
+def test_nothing_in_the_library_imports_the_tools():
+    tools = {f"tfxfer.{path.stem}" for path in TOOLS}
+    found = [at(path, node) for path in LIBRARY for node, name in imports(path) if name.startswith("tfxfer.tools")]
+    assert not found, "\n".join(found)
+    assert tools.isdisjoint({f"tfxfer.{part}" for part in FLOORS}), "a tool and a part of the library share a name"
+
+
+def test_what_only_reads_files_imports_no_tensorflow():
+    faults = [
+        f"{at(path, node)}: {name}"
+        for path in LIBRARY
+        if part_of(path) in WITHOUT_TENSORFLOW
+        for node, name in imports(path)
+        if name.split(".")[0] in ("tensorflow", "keras")
+    ]
+    assert not faults, "\n".join(faults)
+
+
+def test_nobody_imports_pickle_or_what_stock_tensorflow_lacks():
+    faults = [
+        f"{at(path, node)}: {name}"
+        for path in LIBRARY + TOOLS
+        for node, name in imports(path)
+        if name.split(".")[0] in BANNED
+    ]
+    assert not faults, "\n".join(faults)
+
+
+def test_nobody_allows_numpy_to_unpickle():
+    faults = [
+        at(path, node)
+        for path in LIBRARY + TOOLS
+        for node in ast.walk(parse(path))
+        if isinstance(node, ast.keyword) and node.arg == "allow_pickle" and ast.unparse(node.value) != "False"
+    ]
+    assert not faults, "\n".join(faults)
+
+
+def test_tensorflow_has_one_spelling():
+    # `import tensorflow` alone switches nothing, but gives the TF 2 names; the protobufs have no other home.
+    faults = [
+        f"{at(path, node)}: {name}"
+        for path in LIBRARY + TOOLS
+        for node, name in imports(path)
+        if name == "tensorflow" or name.startswith("tensorflow.keras")
+    ]
+    assert not faults, "\n".join(faults)
+
+
+def test_every_public_function_and_class_has_a_docstring():
+    faults = []
+    for path in LIBRARY:
+        module = parse(path)
+        if module.body and not ast.get_docstring(module):
+            faults.append(f"{path.relative_to(ROOT)} itself")
+        faults += [f"{at(path, node)}: {node.name}" for node in public(module) if not ast.get_docstring(node)]
+    assert not faults, "\n".join(faults)
+
+
+def public(node: ast.Module | ast.ClassDef) -> Iterator[ast.FunctionDef | ast.ClassDef]:
+    for child in node.body:
+        if isinstance(child, ast.FunctionDef | ast.ClassDef) and not child.name.startswith("_"):
+            yield child
+            if isinstance(child, ast.ClassDef):
+                yield from public(child)
+
+
+def test_files_and_functions_stay_short():
+    faults = []
+    for path in LIBRARY + TOOLS:
+        length = len(path.read_text("utf-8").splitlines())
+        if length >= MOST_LINES:
+            faults.append(f"{path.relative_to(ROOT)}: {length} lines")
+        for node in ast.walk(parse(path)):
+            if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno + 1 >= MOST_LINES_OF_A_FUNCTION:
+                faults.append(f"{at(path, node)}: {node.name} has {node.end_lineno - node.lineno + 1} lines")
+    assert not faults, "\n".join(faults)
+
+
+def test_nobody_catches_everything_unless_to_raise_it_again():
+    faults = []
+    for path in LIBRARY + TOOLS:
+        for node in ast.walk(parse(path)):
+            if isinstance(node, ast.ExceptHandler):
+                everything = node.type is None or ast.unparse(node.type) in ("Exception", "BaseException")
+                again = ast.unparse(node.body[-1]) == "raise"
+                faults += [at(path, node)] if everything and not again else []
+    assert not faults, "\n".join(faults)
+
+
+def test_the_library_never_prints():
+    faults = [
+        at(path, node)
+        for path in LIBRARY
+        for node in ast.walk(parse(path))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "print"
+    ]
+    assert not faults, "\n".join(faults)
+
+
+def test_no_tool_hides_a_module_of_the_standard_library():
+    # `python tools/NAME.py` puts tools/ first on the path, where inspect.py would be everybody's `import inspect`.
+    names = {path.stem for path in TOOLS}
+    assert names.isdisjoint(sys.stdlib_module_names | {"tfxfer", "tensorflow", "tensorboard", "numpy", "rich", "absl"})
+
+
+def loaded_after(code: str) -> set[str]:
+    """Return the top-level modules that a fresh process has loaded after running the code."""
+    code += "\nimport sys; print(*{name.split('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_import_tfxfer_loads_neither_tensorflow_nor_numpy():
+    assert loaded_after("import tfxfer; dir(tfxfer); tfxfer.__version__").isdisjoint({"tensorflow", "numpy", "rich"})
+
+
+def test_opening_weights_and_data_loads_no_tensorflow():
+    parts = ", ".join(f"tfxfer.{part}" for part in sorted(WITHOUT_TENSORFLOW & {part_of(path) for path in LIBRARY}))
+    code = f"import {parts}\nimport tfxfer; tfxfer.open_weights; tfxfer.data.digits"
+    assert loaded_after(code).isdisjoint({"tensorflow", "keras"})
+
+
+def test_every_public_name_is_there():
+    assert [name for name in tfxfer.__all__ if getattr(tfxfer, name, None) is None] == []
+    assert set(tfxfer.__all__) <= set(dir(tfxfer))
+
+
+def test_a_name_that_is_not_there_is_answered_with_the_nearest():
+    with pytest.raises(AttributeError, match=r"module 'tfxfer' has no attribute 'select_' \(did you mean select\?\)"):
+        _ = tfxfer.select_

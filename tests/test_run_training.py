@@ -1,0 +1,429 @@
+"""fit: what it learns, what it leaves, and that a run which is stopped or killed ends with the same bits."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import tfxfer as tx
+from tfxfer.data import Data, Split
+from tfxfer.errors import DataError, DivergedError, FrozenError, RunError
+from tfxfer.graph import layers
+from tfxfer.models import autoencoder, heads
+
+KILLING = Path(__file__).parent / "killing.py"
+
+
+def two_classes(train: int = 50, noise: int = 40) -> Data:
+    """Bright and dark pictures, 8x8, that a linear classifier tells apart."""
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 2, train + 40)
+    labels[:2] = 0, 1
+    images = (labels[:, None, None, None] * 100 + generator.integers(0, noise, (train + 40, 8, 8, 1))).astype(np.uint8)
+    bounds = ((0, train), (train, train + 20), (train + 20, train + 40))
+    return Data(*(Split(images[a:b], labels[a:b]) for a, b in bounds), class_names=("dark", "bright"))
+
+
+class Small:
+    """A small classifier in a graph of its own, trained by `fit`."""
+
+    def __init__(self, **options):
+        self.graph = tf.Graph()
+        with self.graph.as_default():
+            images = tf.placeholder(tf.uint8, [None, 8, 8, 1], name="images")
+            labels = tf.placeholder(tf.int64, [None], name="labels")
+            features = autoencoder.encoder(images)["flatten"]
+            logits = heads.classifier(features, hidden=[6], classes=2)
+            options = {"train": tx.select("fc.*", "logits/.*"), "learning_rate": 0.01} | options
+            self.step = tx.train_step(images, labels, logits, **options)
+
+    def fit(self, data, logdir, **options):
+        with self.graph.as_default(), tx.session() as self.sess:
+            return tx.fit(self.sess, self.step, data, **({"epochs": 2, "batch_size": 8, "logdir": logdir} | options))
+
+
+def scalars(run: Path, writer: str) -> dict[str, list[tuple[int, float]]]:
+    """Return what TensorBoard shows: tag to (step, value)."""
+    events = EventAccumulator(str(run / writer), size_guidance={"scalars": 0})
+    events.Reload()
+    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def tensors(prefix: str | Path) -> dict[str, bytes]:
+    weights = tx.open_weights(prefix)
+    return {name: weights[name].tobytes() for name in weights}
+
+
+def test_fit_learns_and_tells_what_it_did(tmp_path):
+    fitted = Small().fit(two_classes(), tmp_path / "run", epochs=5)
+    assert (fitted.steps, fitted.epochs, fitted.stopped_early) == (35, 5, False)
+    validations = [row for row in fitted.history if row["split"] == "validation"]
+    assert [row["step"] for row in validations] == [7, 14, 21, 28, 35]
+    assert validations[-1]["accuracy"] > 0.9
+    assert validations[-1]["loss"] < validations[0]["loss"]
+    assert fitted.last == str(tmp_path / "run/model.ckpt-35")
+
+
+def test_fit_counts_every_example_once_an_epoch_the_short_last_batch_included(tmp_path, monkeypatch):
+    seen, take = [], Split.take
+    monkeypatch.setattr(Split, "take", lambda split, indices: (seen.append(indices), take(split, indices))[1])
+    data = two_classes(train=50)
+    Small().fit(data, tmp_path / "run", epochs=2, validation_steps=14)
+    taken = [indices for indices in seen if len(indices) <= 8 and not np.array_equal(indices, np.arange(4))]
+    epochs = np.concatenate(taken[:7]), np.concatenate(taken[7:14])
+    assert [len(indices) for indices in taken[:7]] == [8, 8, 8, 8, 8, 8, 2]
+    assert all(sorted(epoch) == list(range(50)) for epoch in epochs)
+    assert list(epochs[0]) != list(epochs[1])
+
+
+def test_epoch_means_weigh_each_example_the_same(tmp_path):
+    """With nothing to learn (rate 0), the epoch's mean must be that of one pass over all examples."""
+    small, data = Small(learning_rate=0.0), two_classes(train=50)
+    fitted = small.fit(data, tmp_path / "run", epochs=1)
+    with small.graph.as_default(), tf.Session() as sess:
+        small.step.saver.restore(sess, fitted.last)
+        expected = tx.evaluate(sess, small.step, data.train).metrics
+    assert fitted.history[0]["loss"] == pytest.approx(expected["loss"], rel=1e-6)
+    assert fitted.history[0]["accuracy"] == pytest.approx(expected["accuracy"], abs=1e-12)
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(tmp_path):
+    runs = [Small().fit(two_classes(), tmp_path / name, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2))]
+    assert tensors(runs[0].last) == tensors(runs[1].last)
+    assert tensors(runs[0].last) != tensors(runs[2].last)
+
+
+def test_last_and_best_checkpoints_are_kept_apart(tmp_path):
+    fitted = Small().fit(two_classes(), tmp_path / "run", epochs=4, keep=2, keep_best=1)
+    run = tmp_path / "run"
+    assert sorted(file.stem for file in run.glob("*.index")) == ["model.ckpt-21", "model.ckpt-28"]
+    assert [file.stem for file in (run / "best").glob("*.index")] == [Path(fitted.best).name]
+    rows = [row for row in fitted.history if row["split"] == "validation"]
+    best = min(rows, key=lambda row: (-row["accuracy"], row["loss"], row["step"]))
+    assert fitted.best.endswith(f"best/model.ckpt-{best['step']}")
+
+
+def test_a_run_directory_that_was_moved_is_found_by_tensorflow_and_by_us(tmp_path):
+    Small().fit(two_classes(), tmp_path / "run")
+    (tmp_path / "run").rename(tmp_path / "moved")
+    assert tf.train.latest_checkpoint(str(tmp_path / "moved")) == str(tmp_path / "moved/model.ckpt-14")
+    assert tx.open_weights(tmp_path / "moved").checkpoint == str(tmp_path / "moved/model.ckpt-14")
+    assert Small().fit(two_classes(), tmp_path / "moved").steps == 14
+
+
+def test_a_checkpoint_restores_with_its_meta_graph_and_a_stock_saver(tmp_path):
+    fitted = Small().fit(two_classes(), tmp_path / "run")
+    with tf.Graph().as_default(), tf.Session() as sess:
+        saver = tf.train.import_meta_graph(fitted.last + ".meta")
+        saver.restore(sess, fitted.last)
+        assert sess.run("fc1/kernel/Read/ReadVariableOp:0").tobytes() == tensors(fitted.last)["fc1/kernel"]
+
+
+def test_a_finished_run_started_again_gives_its_result_without_a_step(tmp_path):
+    first = Small().fit(two_classes(), tmp_path / "run")
+    before = tensors(first.last)
+    assert Small().fit(two_classes(), tmp_path / "run") == first
+    assert tensors(first.last) == before
+
+
+def test_epochs_may_grow_and_the_end_is_that_of_one_long_run(tmp_path):
+    Small().fit(two_classes(), tmp_path / "grown", epochs=2)
+    grown = Small().fit(two_classes(), tmp_path / "grown", epochs=4)
+    whole = Small().fit(two_classes(), tmp_path / "whole", epochs=4)
+    assert tensors(grown.last) == tensors(whole.last)
+    assert grown.history == whole.history
+    assert scalars(tmp_path / "grown", "train") == scalars(tmp_path / "whole", "train")
+
+
+def test_any_other_changed_setting_is_refused_and_all_of_them_are_listed(tmp_path):
+    Small().fit(two_classes(), tmp_path / "run", settings={"weights": "a"})
+    with pytest.raises(RunError, match=r'(?s)other settings:.*weights: was "a", now "b".*batch_size: was 8, now 9.*--overwrite'):
+        Small().fit(two_classes(), tmp_path / "run", settings={"weights": "b"}, batch_size=9)
+    with pytest.raises(RunError, match="epochs: was 2, now 1"):
+        Small().fit(two_classes(), tmp_path / "run", settings={"weights": "a"}, epochs=1)
+
+
+def test_what_is_trained_is_a_setting_too(tmp_path):
+    Small().fit(two_classes(), tmp_path / "run")
+    other = Small()
+    with other.graph.as_default():
+        other.step = tx.train_step(other.step.images, other.step.labels, other.step.outputs, train=tx.select("logits/.*"))
+    with pytest.raises(RunError, match="stages: was"):
+        other.fit(two_classes(), tmp_path / "run")
+
+
+def test_overwrite_moves_the_old_run_aside(tmp_path):
+    Small().fit(two_classes(), tmp_path / "run")
+    old = tensors(tmp_path / "run")
+    Small().fit(two_classes(), tmp_path / "run", batch_size=9, overwrite=True)
+    assert tensors(tmp_path / "run.old-1") == old
+    Small().fit(two_classes(), tmp_path / "run", batch_size=10, overwrite=True)
+    assert tensors(tmp_path / "run.old-1") == old
+    assert (tmp_path / "run.old-2/settings.json").exists()
+
+
+def test_a_directory_with_files_and_no_run_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(RunError, match=r"holds files and no run \(thesis.tex\)"):
+        Small().fit(two_classes(), tmp_path)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_logdir_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(RunError, match="is a file"):
+        Small().fit(two_classes(), tmp_path / "run")
+
+
+def test_a_run_directory_in_use_is_refused_and_the_holder_is_named(tmp_path):
+    (tmp_path / "run").mkdir()
+    with (tmp_path / "run/.lock").open("w") as file:
+        file.write("4321")
+        file.flush()
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(RunError, match="in use by process 4321"):
+            Small().fit(two_classes(), tmp_path / "run")
+    assert Small().fit(two_classes(), tmp_path / "run").steps == 14
+
+
+def test_early_stopping_counts_validations_that_were_not_better(tmp_path):
+    fitted = Small(learning_rate=0.0).fit(two_classes(), tmp_path / "run", epochs=9, patience=2)
+    assert (fitted.steps, fitted.stopped_early) == (21, True)
+    assert fitted.best.endswith("best/model.ckpt-7")
+    again = Small(learning_rate=0.0).fit(two_classes(), tmp_path / "run", epochs=9, patience=2)
+    assert again == fitted
+
+
+def test_nan_stops_the_run_names_the_step_and_keeps_the_last_good_checkpoint(tmp_path):
+    data = two_classes()
+    Small().fit(data, tmp_path / "run", epochs=1)
+    small = Small(learning_rate=float("inf"))
+    with pytest.raises(DivergedError, match=r"after step 14|not finite at step (8|9)\b.*model.ckpt-7"):
+        small.fit(data, tmp_path / "run", epochs=2)
+    assert all(np.isfinite(value).all() for value in tx.open_weights(tmp_path / "run").values())
+
+
+def test_a_checkpoint_that_is_not_finite_is_never_written(tmp_path):
+    """One step an epoch: the loss of step 1 is finite, the variables after it are not."""
+    with pytest.raises(DivergedError, match="not finite"):
+        Small(learning_rate=float("inf")).fit(two_classes(), tmp_path / "run", batch_size=50, epochs=3)
+    assert not list((tmp_path / "run").rglob("*.index"))
+
+
+def test_a_frozen_variable_that_somebody_assigns_to_in_mid_run_fails_the_run_by_name(tmp_path):
+    class Meddling(Split):
+        def take(self, indices):
+            if small.sess.run(small.step.global_step) == 9:
+                kernel = small.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)[0]
+                value = small.sess.run(kernel)
+                value[0, 0, 0, 0] += 1e-7
+                small.sess.run(kernel.initializer, {kernel.initializer.inputs[1]: value})
+            return super().take(indices)
+
+    small, data = Small(), two_classes()
+    meddled = Data(Meddling(data.train.images, data.train.labels), data.validation, data.test, data.class_names)
+    with pytest.raises(FrozenError, match=r"(?s)1 of 4 frozen variables have changed by the end of the run.*conv1/kernel"):
+        small.fit(meddled, tmp_path / "run")
+    with pytest.raises(FrozenError, match="where the run goes on"):
+        Small().fit(data, tmp_path / "run")
+
+
+def test_frozen_json_holds_digests_of_all_that_is_not_trained(tmp_path):
+    Small().fit(two_classes(), tmp_path / "run")
+    record = json.loads((tmp_path / "run/frozen.json").read_text())
+    assert list(record["variables"]) == ["conv1/kernel", "conv1/bias", "conv2/kernel", "conv2/bias"]
+    assert record["checks"] == [{"step": 14, "when": "by the end of the run", "unchanged": 4}]
+
+
+def test_a_lost_frozen_json_is_an_error(tmp_path):
+    Small().fit(two_classes(), tmp_path / "run")
+    (tmp_path / "run/frozen.json").unlink()
+    with pytest.raises(RunError, match="has lost its frozen.json"):
+        Small().fit(two_classes(), tmp_path / "run")
+
+
+def test_a_corrupt_last_checkpoint_is_named_with_the_cure(tmp_path):
+    fitted = Small().fit(two_classes(), tmp_path / "run", epochs=2)
+    data = Path(fitted.last + ".data-00000-of-00001")
+    data.write_bytes(data.read_bytes()[:-100])
+    with pytest.raises(RunError, match=r"cannot go on from .*model.ckpt-14: .*delete its files"):
+        Small().fit(two_classes(), tmp_path / "run")
+    for file in (tmp_path / "run").glob("model.ckpt-14.*"):
+        file.unlink()
+    assert Small().fit(two_classes(), tmp_path / "run").steps == 14
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"epochs": 0}, "epochs=0: must be 1 or more"),
+    ({"batch_size": 0}, "must be 1 or more"),
+    ({"keep": 0, "patience": 0}, "keep=0, patience=0: must be"),
+    ({"validation_steps": 15}, "would never be validated"),
+])  # fmt: skip
+def test_numbers_out_of_range_are_refused_before_anything_is_written(tmp_path, options, message):
+    with pytest.raises((RunError, DataError), match=message):
+        Small().fit(two_classes(), tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_examples_that_do_not_fit_the_model_are_refused_before_anything_is_written(tmp_path):
+    data = two_classes()
+    three = Data(Split(data.train.images, data.train.labels + 1), data.validation, data.test, ("a", "b", "c"))
+    with pytest.raises(DataError, match="train cannot be fed to the model: the model has 2 classes"):
+        Small().fit(three, tmp_path / "run")
+    wide = Data(Split(np.zeros((9, 8, 9, 1), np.uint8), np.zeros(9, np.int64)), data.validation, data.test, data.class_names)
+    with pytest.raises(DataError, match="its images are"):
+        Small().fit(wide, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_tensorboard_reads_back_every_curve(tmp_path):
+    fitted = Small().fit(two_classes(), tmp_path / "run", epochs=3, summary_steps=2)
+    train, validation = scalars(tmp_path / "run", "train"), scalars(tmp_path / "run", "validation")
+    assert [step for step, _ in train["loss"]] == [*range(2, 22, 2)]
+    assert set(train) == {"loss", "accuracy", "learning_rate", "epoch/loss", "epoch/accuracy"}
+    rows = [row for row in fitted.history if row["split"] == "validation"]
+    assert validation["accuracy"] == [(row["step"], pytest.approx(row["accuracy"])) for row in rows]
+    assert validation["loss"] == [(row["step"], pytest.approx(row["loss"])) for row in rows]
+    epochs = [row for row in fitted.history if row["split"] == "train"]
+    assert train["epoch/loss"] == [(row["step"], pytest.approx(row["loss"])) for row in epochs]
+
+
+def test_tensorboard_has_histograms_of_what_is_trained_images_graph_and_texts(tmp_path):
+    Small().fit(two_classes(), tmp_path / "run", epochs=3, summary_steps=5, settings={"weights": "here"})
+    events = EventAccumulator(str(tmp_path / "run/train"))
+    events.Reload()
+    tags = events.Tags()
+    assert tags["histograms"] == ["fc1/kernel", "fc1/bias", "logits/kernel", "logits/bias"]
+    assert sorted(tags["images"]) == [f"input_image/image/{k}" for k in range(4)]
+    assert len(events.Images("input_image/image/0")) == 3
+    assert tags["graph"]
+    assert events.Graph().node
+    text = events.Tensors("settings")[0].tensor_proto.string_val[0].decode()
+    assert '"weights": "here"' in text
+
+
+def test_train_log_has_a_line_for_each_epoch_with_its_time(tmp_path):
+    Small().fit(two_classes(), tmp_path / "run")
+    lines = (tmp_path / "run/train.log").read_text().splitlines()
+    assert sum("validation" in line for line in lines) == 2
+    assert all(line[:4].isdigit() and line[13] == ":" for line in lines)
+    assert logging.getLogger("tfxfer").handlers == []
+
+
+def killed_and_whole(folder: Path, seed: int, kills: int) -> dict:
+    command = [sys.executable, str(KILLING), str(folder), str(seed), str(kills)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
+def check_killed_run(folder: Path, seed: int, kills: int) -> None:
+    result = killed_and_whole(folder, seed, kills)
+    assert sum(os.WIFSIGNALED(end) for _, end in result["ends"]) >= min(kills, 2)
+    assert result["killed"] == result["whole"]
+    for writer in ("train", "validation"):
+        assert scalars(folder / "killed", writer) == scalars(folder / "whole", writer)
+    assert "go on from step" in (folder / "killed/train.log").read_text()
+    assert not [*(folder / "killed").rglob("*.part"), *(folder / "killed").rglob(".saving")]
+
+
+def test_a_run_killed_before_its_first_checkpoint_in_a_save_and_at_random_equals_one_left_alone(tmp_path):
+    check_killed_run(tmp_path, seed=1, kills=5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+def test_a_run_killed_twenty_times_equals_one_left_alone(tmp_path, seed):
+    check_killed_run(tmp_path, seed, kills=20)
+
+
+class Signalling(Split):
+    """Sends this process a signal when the batch of a step is taken."""
+
+    calls = 0
+
+    def take(self, indices):
+        Signalling.calls += 1
+        if Signalling.calls == 10:
+            os.kill(os.getpid(), self.signal)
+        return super().take(indices)
+
+
+def signalled(data: Data, number: int) -> Data:
+    Signalling.calls, Signalling.signal = 0, number
+    return Data(Signalling(data.train.images, data.train.labels), data.validation, data.test, data.class_names)
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_signal_saves_first_and_the_run_goes_on_to_the_same_bits(tmp_path, number, error):
+    data = two_classes()
+    whole = Small().fit(data, tmp_path / "whole")
+    with pytest.raises(error) as raised:
+        Small().fit(signalled(data, number), tmp_path / "run")
+    if error is SystemExit:
+        assert raised.value.code == 128 + number
+    assert tx.open_weights(tmp_path / "run").checkpoint.endswith("model.ckpt-10")
+    assert signal.getsignal(number) is not None
+    resumed = Small().fit(data, tmp_path / "run")
+    assert tensors(resumed.last) == tensors(whole.last)
+    assert resumed.history == whole.history
+    assert "saved at step 10" in (tmp_path / "run/train.log").read_text()
+
+
+def test_an_ignored_sighup_stays_ignored(tmp_path):
+    old = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        fitted = Small().fit(signalled(two_classes(), signal.SIGHUP), tmp_path / "run")
+        assert fitted.steps == 14
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, old)
+
+
+def test_a_full_disk_while_saving_leaves_the_checkpoint_before_whole(tmp_path):
+    """A limit on the size of files stands in for a full disk: writing past it fails in the same place."""
+    data = two_classes()
+    Small().fit(data, tmp_path / "run", epochs=1)
+    before = tensors(tmp_path / "run")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, limits[1]))
+    try:
+        with pytest.raises(RunError, match=r"cannot (save|write).*"):
+            Small().fit(data, tmp_path / "run", epochs=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert tensors(tmp_path / "run") == before
+    whole = Small().fit(data, tmp_path / "whole", epochs=2)
+    assert tensors(Small().fit(data, tmp_path / "run", epochs=2).last) == tensors(whole.last)
+
+
+def test_moving_statistics_move_only_in_the_stage_that_trains_their_layer(tmp_path):
+    with tf.Graph().as_default():
+        images = tf.placeholder(tf.uint8, [None, 8, 8, 1])
+        labels = tf.placeholder(tf.int64, [None])
+        x = layers.batch_norm(tf.cast(images, tf.float32), "norm")
+        logits = heads.classifier(x, classes=2)
+        stages = [tx.Stage(0, tx.select("logits/.*")), tx.Stage(1, tx.select("norm/gamma"))]
+        step = tx.train_step(images, labels, logits, stages=stages, learning_rate=0.01)
+        with tx.session() as sess:
+            fitted = tx.fit(sess, step, two_classes(), epochs=2, batch_size=8, logdir=tmp_path / "run")
+    record = json.loads((tmp_path / "run/frozen.json").read_text())
+    assert list(record["variables"]) == ["norm/gamma", "norm/beta", "norm/moving_mean", "norm/moving_variance"]
+    assert [check["unchanged"] for check in record["checks"]] == [4, 1]
+    weights = tx.open_weights(fitted.last)
+    assert weights["norm/moving_mean"] != 0
+    assert weights["norm/beta"] == 0

@@ -1,0 +1,194 @@
+"""The tools as a user starts them: `tfxfer NAME` or, from a checkout, `python tools/NAME.py`."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from absl import flags
+
+import tfxfer
+
+ROOT = Path(__file__).resolve().parent.parent
+TOOLS = sorted(path.stem for path in (ROOT / "tools").glob("*.py") if not path.stem.startswith("_"))
+COMMAND = Path(sys.executable).with_name("tfxfer")
+
+
+def start(*command: object, **options) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(word) for word in command], capture_output=True, text=True, **options)
+
+
+def first_line(tool: str) -> str:
+    return ast.get_docstring(ast.parse((ROOT / f"tools/{tool}.py").read_bytes())).partition("\n")[0]
+
+
+def loaded_by(*args: str) -> set[str]:
+    """Return the top-level modules that `tfxfer ARGS` has loaded when it ends."""
+    code = (
+        "import sys; from tfxfer.tools._main import main\n"
+        "try: main(['tfxfer', *sys.argv[1:]])\n"
+        "except SystemExit: pass\n"
+        "print(*{name.split('.')[0] for name in sys.modules}, file=sys.stderr)"
+    )
+    return set(start(sys.executable, "-c", code, *args).stderr.split())
+
+
+# --- the command ---
+
+
+def test_help_lists_every_tool_with_the_first_line_of_its_docstring():
+    done = start(COMMAND, "--help", env={**os.environ, "COLUMNS": "500"})
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = dict(line.strip().split(maxsplit=1) for line in done.stdout.splitlines()[3:] if line.startswith("  "))
+    assert lines == {tool: first_line(tool) for tool in TOOLS}
+
+
+def test_help_is_wrapped_to_the_terminal():
+    done = start(COMMAND, "--help", env={**os.environ, "COLUMNS": "60"})
+    tools = done.stdout.split("\n\n")[-1]
+    assert max(map(len, tools.splitlines())) <= 60
+
+
+def test_help_loads_neither_tensorflow_nor_numpy():
+    assert loaded_by("--help").isdisjoint({"tensorflow", "numpy", "absl", "rich"})
+
+
+def test_version_is_that_of_the_package():
+    done = start(COMMAND, "--version")
+    assert (done.returncode, done.stdout) == (0, f"tfxfer {tfxfer.__version__}\n")
+
+
+def test_without_a_tool_the_help_goes_to_stderr_as_bad_usage():
+    done = start(COMMAND)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "usage: tfxfer TOOL [FLAGS]" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["trian", "_flags", "Train", "../train"])
+def test_an_unknown_tool_is_bad_usage_and_answered_with_the_nearest(name):
+    done = start(COMMAND, name)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"tfxfer: no tool {name!r}; nearest: ")
+    assert "`tfxfer --help` lists them all" in done.stderr
+
+
+def test_the_nearest_tool_comes_first():
+    assert "nearest: train" in start(COMMAND, "trian").stderr
+
+
+# --- every tool ---
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_both_spellings_give_the_same_help(tool, tmp_path):
+    installed = start(COMMAND, tool, "--help", cwd=tmp_path)
+    checkout = start(sys.executable, ROOT / f"tools/{tool}.py", "--help", cwd=tmp_path)
+    assert (installed.returncode, installed.stderr) == (0, "")
+    assert installed.stdout.startswith(first_line(tool))
+    assert (checkout.returncode, checkout.stdout, checkout.stderr) == (0, installed.stdout, "")
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_help_of_a_tool_does_not_load_tensorflow(tool):
+    assert loaded_by(tool, "--help").isdisjoint({"tensorflow", "keras"})
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_an_unknown_flag_is_bad_usage(tool, tmp_path):
+    done = start(COMMAND, tool, "--nonsense=1", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("UsageError: unknown flag --nonsense; nearest: --")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_every_flag_of_a_tool_has_a_help_text_and_is_its_own(tool):
+    values = importlib.import_module(f"tfxfer.tools.{tool}").define_flags()
+    assert isinstance(values, flags.FlagValues)
+    assert values is not flags.FLAGS
+    for name in values:
+        text = values[name].help
+        assert text[:1].isupper() or text[:1] in "<`", f"--{name}: {text}"
+        assert text != "(no help available)"
+
+
+# --- setting up ---
+
+
+def fake_checkout(folder: Path) -> tuple[Path, Path]:
+    """Make a checkout whose .venv has this Python, which notes what it is asked for and installs nothing."""
+    for name in ("tools/_setup.sh", "tools/quickstart.sh", "setup.py", "pyproject.toml"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes((ROOT / name).read_bytes())
+    log = folder / "log"
+    python = folder / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text(
+        f'#!/bin/sh\necho "$*" >>"{log}"\ncase "$*" in "-m pip"*) exit 0 ;; esac\nexec "{sys.executable}" "$@"\n'
+    )
+    command = folder / ".venv/bin/tfxfer"
+    command.write_text('#!/bin/sh\necho "ran $*"\n')
+    for path in (python, command):
+        path.chmod(0o755)
+    return folder / "tools/quickstart.sh", log
+
+
+def without_python() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "PYTHON"}
+
+
+def test_quickstart_installs_once_and_passes_its_arguments_on(tmp_path):
+    script, log = fake_checkout(tmp_path / "a checkout")
+    runs = [start("bash", script, "--epochs=2", "a b", cwd="/", env=without_python()) for _ in range(2)]
+    assert [run.returncode for run in runs] == [0, 0]
+    assert "-- installing tfxfer" in runs[0].stdout
+    assert "-- installing tfxfer" not in runs[1].stdout
+    assert log.read_text().count("-m pip install") == 1
+    for run in runs:
+        last = "train --weights=checkpoints/digits_autoencoder --dataset=digits --logdir=runs/digits --epochs=2 a b"
+        assert run.stdout.splitlines()[-1] == f"ran {last}"
+
+
+def test_a_changed_setup_is_installed_again(tmp_path):
+    script, log = fake_checkout(tmp_path)
+    start("bash", script, env=without_python())
+    with (tmp_path / "setup.py").open("a") as file:
+        file.write("# one more dependency\n")
+    start("bash", script, env=without_python())
+    assert log.read_text().count("-m pip install") == 2
+
+
+def test_a_python_that_is_too_old_or_none_is_refused(tmp_path):
+    script, _ = fake_checkout(tmp_path)
+    done = start("bash", script, env={**os.environ, "PYTHON": "/bin/false"})
+    assert done.returncode == 1
+    assert done.stderr == "PYTHON=/bin/false is no Python 3.10 to 3.13, which TensorFlow 2.21 needs\n"
+    assert (tmp_path / ".venv/bin/python").exists()
+
+
+def test_a_pip_that_fails_is_reported_and_loses_nothing(tmp_path):
+    script, _ = fake_checkout(tmp_path)
+    python = tmp_path / ".venv/bin/python"
+    python.write_text(python.read_text().replace("exit 0", '[ "$3" != install ]; exit'))
+    done = start("bash", script, env=without_python())
+    assert (done.returncode, done.stderr) == (1, "pip could not install tfxfer; its message is above\n")
+    assert python.exists()
+    assert not (tmp_path / ".venv/.unfinished").exists()
+
+
+def test_a_half_made_venv_is_made_again(tmp_path):
+    script, log = fake_checkout(tmp_path)
+    (tmp_path / ".venv/.unfinished").touch()
+    # Making it goes as far as pip, which may not reach for the network here.
+    env = {**os.environ, "PYTHON": sys.executable, "PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull}
+    done = start("bash", script, env=env)
+    assert done.returncode == 1
+    assert "-- making .venv again: it was left half-made" in done.stdout
+    assert "-- making .venv with Python 3." in done.stdout
+    assert not log.exists()
+    assert (tmp_path / ".venv/bin/python").is_symlink()
