@@ -2,9 +2,9 @@
 
     python tests/killing.py FOLDER SEED KILLS
 
-It imports TensorFlow once and forks a process a start, before any session exists. The parent prints JSON: how each start
-ended, and what the two runs left. Moments: `step:N`, when the batch of step N is taken; `replace:N`, at the N-th rename of
-a file, which is inside a save; `time:S`, by the parent, S seconds after the start.
+It imports TensorFlow once and forks a process a start, before any session exists. The parent prints JSON: how each
+start ended, and what the two runs left. Moments: `step:N`, when the batch of step N is taken; `replace:N`, at the N-th
+rename of a file, which is inside a save; `time:S`, by the parent, S seconds after the start.
 """
 
 from __future__ import annotations
@@ -50,11 +50,29 @@ def train(logdir: str, dies: str = "") -> float:
         labels = tf.placeholder(tf.int64, [None], name="labels")
         logits = heads.classifier(autoencoder.encoder(images)["flatten"], hidden=[12], classes=3, dropout=0.5)
         stages = [tx.Stage(0, tx.select("fc.*", "logits/.*")), tx.Stage(2, tx.select("conv2/.*"), 0.1)]
-        step = tx.train_step(images, labels, logits, stages=stages, multipliers={"fc1/bias": 0.5}, clip_norm=5.0,
-                             learning_rate=lambda n: tf.train.cosine_decay(0.01, n, 60))
+        step = tx.train_step(
+            images,
+            labels,
+            logits,
+            stages=stages,
+            multipliers={"fc1/bias": 0.5},
+            clip_norm=5.0,
+            learning_rate=lambda n: tf.train.cosine_decay(0.01, n, 60),
+        )
         with tx.session(intra_op_threads=1, inter_op_threads=1) as sess:
-            fitted = tx.fit(sess, step, data, epochs=EPOCHS, logdir=logdir, batch_size=8, save_steps=5, summary_steps=2,
-                            keep=2, keep_best=2, patience=50)
+            fitted = tx.fit(
+                sess,
+                step,
+                data,
+                epochs=EPOCHS,
+                logdir=logdir,
+                batch_size=8,
+                save_steps=5,
+                summary_steps=2,
+                keep=2,
+                keep_best=2,
+                patience=50,
+            )
             step.saver.restore(sess, fitted.best)
             return tx.evaluate(sess, step, data.test).accuracy
 
@@ -124,8 +142,15 @@ def main(folder: str, seed: str, kills: str) -> None:
     # Before the first checkpoint, and inside a save; then anywhere.
     moments = ["step:3", "replace:9"]
     while len(moments) < int(kills):
-        moments.append(chance.choice([f"step:{chance.randint(1, 30)}", f"replace:{chance.randint(1, 60)}",
-                                      f"time:{chance.uniform(0, seconds):.3f}"]))
+        moments.append(
+            chance.choice(
+                [
+                    f"step:{chance.randint(1, 30)}",
+                    f"replace:{chance.randint(1, 60)}",
+                    f"time:{chance.uniform(0, seconds):.3f}",
+                ]
+            )
+        )
     ends = [(moment, start(killed, moment)) for moment in moments]
     while (end := start(killed)) != 0:
         raise SystemExit(f"the last start ended with {end}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -69,7 +69,9 @@ class Plan:
     def report(self) -> str:
         """Return a table of every variable of the model, its source, and why; then what nobody took of the file."""
         restored = sum(pairing.status == "restored" for pairing in self.pairings)
-        title = f"restore plan: {restored} of {len(self.pairings)} variables from {self.weights.path} ({self.weights.kind})"
+        title = (
+            f"restore plan: {restored} of {len(self.pairings)} variables from {self.weights.path} ({self.weights.kind})"
+        )
         rows = [("variable", "shape", "dtype", "status", "from")]
         rows += [(p.variable, str(p.shape), p.dtype, p.status, _origin(p)) for p in self.pairings]
         widths = [max(len(row[column]) for row in rows) for column in range(5)]
@@ -81,8 +83,20 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """Return the whole plan as plain dicts, lists and strings."""
-        pairings = [{key: value for key, value in dataclasses.asdict(p).items() if value is not None} for p in self.pairings]
-        return {"weights": self.weights.path, "kind": self.weights.kind, "variables": pairings, "unused": list(self.unused)}
+        pairings = [
+            {
+                key: list(value) if isinstance(value, tuple) else value
+                for key, value in dataclasses.asdict(p).items()
+                if value is not None
+            }
+            for p in self.pairings
+        ]
+        return {
+            "weights": self.weights.path,
+            "kind": self.weights.kind,
+            "variables": pairings,
+            "unused": list(self.unused),
+        }
 
 
 def plan(variables: Sequence[tf.Variable], weights: Weights) -> Plan:
@@ -99,7 +113,7 @@ def plan(variables: Sequence[tf.Variable], weights: Weights) -> Plan:
       RestoreError: no variable was chosen, or some are missing or mismatched: all of them are listed, and the error's
         `plan` reports the rest too.
     """
-    chosen = list(variables)
+    chosen = list({variable.op.name: variable for variable in variables}.values())
     if not chosen:
         raise RestoreError(f"no variable was chosen to be restored from {weights.path}; select at least one")
     pairings = {variable.op.name: _pair(variable, weights) for variable in chosen}
@@ -110,7 +124,7 @@ def plan(variables: Sequence[tf.Variable], weights: Weights) -> Plan:
     wrong = [pairing for pairing in pairings.values() if pairing.status != "restored"]
     result = Plan(weights, tuple(chosen), rows, unused, None if wrong else _saver(chosen, weights, pairings))
     if wrong:
-        raise RestoreError(_explain(wrong, len(pairings), weights), result)
+        raise RestoreError(_explain(wrong, list(pairings), weights), result)
     return result
 
 
@@ -119,14 +133,25 @@ def _pair(variable: tf.Variable, weights: Weights) -> Pairing:
     if name not in weights:
         return _describe(variable, "missing")
     tensor = weights.tensor(name)
-    fits = tensor.shape == tuple(variable.shape) and tensor.dtype == np.dtype(variable.dtype.base_dtype.as_numpy_dtype)
+    fits = tensor.shape == _shape(variable) and tensor.dtype == np.dtype(variable.dtype.base_dtype.as_numpy_dtype)
     by = "Saver" if weights.checkpoint else "feed"
-    return _describe(variable, "restored" if fits else "mismatched", source=weights.source(name), by=by if fits else None,
-                     source_shape=tensor.shape, source_dtype=str(tensor.dtype))
+    return _describe(
+        variable,
+        "restored" if fits else "mismatched",
+        source=weights.source(name),
+        by=by if fits else None,
+        source_shape=tensor.shape,
+        source_dtype=str(tensor.dtype),
+    )
 
 
 def _describe(variable: tf.Variable, status: str, **source: Any) -> Pairing:
-    return Pairing(variable.op.name, status, tuple(variable.shape), variable.dtype.base_dtype.name, **source)
+    return Pairing(variable.op.name, status, _shape(variable), variable.dtype.base_dtype.name, **source)
+
+
+def _shape(variable: tf.Variable) -> tuple[int, ...]:
+    # Of integers, also where tf.disable_v2_behavior() makes a shape a sequence of Dimension.
+    return tuple(variable.shape.as_list())
 
 
 def _saver(variables: Sequence[tf.Variable], weights: Weights, pairings: dict[str, Pairing]) -> tf.train.Saver:
@@ -141,25 +166,31 @@ def _origin(pairing: Pairing) -> str:
     return f"{pairing.source} (by {pairing.by})" if pairing.source else ""
 
 
-def _explain(wrong: Sequence[Pairing], count: int, weights: Weights) -> str:
+def _explain(wrong: Sequence[Pairing], chosen: Sequence[str], weights: Weights) -> str:
     width = max(len(pairing.variable) for pairing in wrong)
-    lines = [f"cannot restore {len(wrong)} of {count} variables from {weights.path}:"]
+    spare = [name for name in weights if name not in chosen]
+    lines = [f"cannot restore {len(wrong)} of {len(chosen)} variables from {weights.path}:"]
     for pairing in wrong:
         if pairing.status == "missing":
-            reason = f"not in the file{names.did_you_mean(pairing.variable, weights)}"
+            reason = f"not in the file{names.did_you_mean(pairing.variable, spare)}"
         else:
-            reason = (f"variable is {pairing.dtype} {pairing.shape}, "
-                      f"file has {pairing.source_dtype} {pairing.source_shape}")
+            reason = (
+                f"variable is {pairing.dtype} {pairing.shape}, file has {pairing.source_dtype} {pairing.source_shape}"
+            )
         lines.append(f"  {pairing.variable:{width}}  {reason}")
-    if all(pairing.status == "missing" for pairing in wrong) and len(wrong) == count:
+    if all(pairing.status == "missing" for pairing in wrong) and len(wrong) == len(chosen):
         lines.append(f"the file holds: {names.listed(weights, SHOWN)}")
-    return "\n".join([*lines, f"select fewer variables, or rename: open_weights(path, rename=[{_example(wrong, weights)}])"])
+    rules = ", ".join(_rules(wrong, spare, weights)) or r'(r"fc_(\d)", r"fc\1"), ...'
+    return "\n".join([*lines, f"select fewer variables, or rename: open_weights(path, rename=[{rules}])"])
 
 
-def _example(wrong: Sequence[Pairing], weights: Weights) -> str:
-    """Return a rename rule that would cure the first missing variable, or a general one."""
-    for pairing in wrong:
-        close = names.close(pairing.variable, weights) if pairing.status == "missing" else None
-        if close:
-            return f'(r"^{re.escape(close)}$", "{pairing.variable}")'
-    return r'(r"fc_(\d)", r"fc\1")'
+def _rules(wrong: Sequence[Pairing], spare: Sequence[str], weights: Weights) -> Iterator[str]:
+    """Return rename rules that cure what is missing where the file has, under a close name, an array that fits."""
+    left = list(spare)
+    for pairing in [pairing for pairing in wrong if pairing.status == "missing"][:SHOWN]:
+        fitting = [
+            name for name in left if (weights.shape(name), weights.dtype(name).name) == (pairing.shape, pairing.dtype)
+        ]
+        if meant := names.close(pairing.variable, fitting):
+            left.remove(meant)
+            yield f'(r"^{re.escape(meant)}$", "{pairing.variable}")'

@@ -20,13 +20,29 @@ SCHEDULES = ("constant", "cosine", "exponential")
 def define_data(values: flags.FlagValues) -> None:
     """Define the flags that say which examples there are."""
     with _flags.group(values, "examples"):
-        flags.DEFINE_enum("dataset", "digits", DATASETS, "digits: 1,797 handwritten digits that come with scikit-learn; "
-                          "mnist: the four idx files in --data_dir.", flag_values=values)
+        flags.DEFINE_enum(
+            "dataset",
+            "digits",
+            DATASETS,
+            "digits: 1,797 handwritten digits that come with scikit-learn; mnist: the four idx files in --data_dir.",
+            flag_values=values,
+        )
         flags.DEFINE_string("data_dir", None, "Directory of the data set's files.", flag_values=values)
-        flags.DEFINE_integer("train_examples", None, "Train on so many examples, each class at its share; all unless "
-                             "told.", 1, flag_values=values)
-        flags.DEFINE_integer("seed", 0, "Seed of splits, initial values, dropout and the order of examples.", 0,
-                             2**32 - 1, flag_values=values)
+        flags.DEFINE_integer(
+            "train_examples",
+            None,
+            "Train on so many examples, each class at its share; all unless told.",
+            1,
+            flag_values=values,
+        )
+        flags.DEFINE_integer(
+            "seed",
+            0,
+            "Seed of splits, initial values, dropout and the order of examples.",
+            0,
+            2**32 - 1,
+            flag_values=values,
+        )
 
 
 def load(settings: Any) -> data.Data:
@@ -49,37 +65,73 @@ def define_model(values: flags.FlagValues) -> None:
     with _flags.group(values, "model"):
         flags.DEFINE_enum("model", "autoencoder", MODELS, "Whose convolutions the head is put on.", flag_values=values)
         _flags.DEFINE_ints("hidden", [200], "Units of each hidden layer of the head, fc1, fc2, ...", values)
-        flags.DEFINE_float("dropout", 0.0, "Share of each hidden layer's output dropped in training, from 0 to below 1.",
-                           0.0, 0.999, flag_values=values)
-        flags.DEFINE_enum("loss", "softmax", ("softmax", "sigmoid"), "Cross-entropy over all classes, or of one logit "
-                          "for two.", flag_values=values)
+        flags.DEFINE_float(
+            "dropout",
+            0.0,
+            "Share of each hidden layer's output dropped in training, from 0 to below 1.",
+            0.0,
+            0.999,
+            flag_values=values,
+        )
+        flags.DEFINE_enum(
+            "loss",
+            "softmax",
+            ("softmax", "sigmoid"),
+            "Cross-entropy over all classes, or of one logit for two.",
+            flag_values=values,
+        )
 
 
 def define_solver(values: flags.FlagValues) -> None:
     """Define the flags that say how it is trained."""
     with _flags.group(values, "training"):
-        flags.DEFINE_enum("optimizer", "adam", OPTIMIZERS, "How variables follow gradients (momentum: 0.9).",
-                          flag_values=values)
+        flags.DEFINE_enum(
+            "optimizer", "adam", OPTIMIZERS, "How variables follow gradients (momentum: 0.9).", flag_values=values
+        )
         flags.DEFINE_float("learning_rate", 1e-3, "Size of a step.", 0.0, flag_values=values)
-        flags.DEFINE_enum("schedule", "constant", SCHEDULES, "How the learning rate falls: not at all; along a cosine to "
-                          "0 over --decay_steps; by --decay_rate every --decay_steps.", flag_values=values)
+        flags.DEFINE_enum(
+            "schedule",
+            "constant",
+            SCHEDULES,
+            "How the learning rate falls: not at all; along a cosine to "
+            "0 over --decay_steps; by --decay_rate every --decay_steps.",
+            flag_values=values,
+        )
         flags.DEFINE_integer("decay_steps", 1000, "Steps of --schedule.", 1, flag_values=values)
         flags.DEFINE_float("decay_rate", 0.9, "Factor of --schedule=exponential.", 0.0, 1.0, flag_values=values)
-        flags.DEFINE_float("clip_norm", None, "Scale gradients down to at most this global norm; not unless told.", 0.0,
-                           flag_values=values)
-        flags.DEFINE_integer("epochs", 20, "Times through the training examples; may grow when a run goes on.", 1,
-                             flag_values=values)
+        flags.DEFINE_float(
+            "clip_norm",
+            None,
+            "Scale gradients down to at most this global norm; not unless told.",
+            0.0,
+            flag_values=values,
+        )
+        flags.DEFINE_integer(
+            "epochs", 20, "Times through the training examples; may grow when a run goes on.", 1, flag_values=values
+        )
         flags.DEFINE_integer("batch_size", 32, "Examples a step.", 1, flag_values=values)
-        flags.DEFINE_string("logdir", None, "Run directory: checkpoints, log, events for TensorBoard.", flag_values=values)
-        flags.DEFINE_integer("save_steps", None, "Steps between checkpoints; one epoch unless told.", 1, flag_values=values)
-        flags.DEFINE_integer("validation_steps", None, "Steps between validations; one epoch unless told.", 1,
-                             flag_values=values)
+        flags.DEFINE_string(
+            "logdir", None, "Run directory: checkpoints, log, events for TensorBoard.", flag_values=values
+        )
+        flags.DEFINE_integer(
+            "save_steps", None, "Steps between checkpoints; one epoch unless told.", 1, flag_values=values
+        )
+        flags.DEFINE_integer(
+            "validation_steps", None, "Steps between validations; one epoch unless told.", 1, flag_values=values
+        )
         flags.DEFINE_integer("summary_steps", 100, "Steps between summaries of a batch.", 1, flag_values=values)
         flags.DEFINE_integer("keep", 5, "How many of the last checkpoints to keep.", 1, flag_values=values)
         flags.DEFINE_integer("keep_best", 1, "How many of the best checkpoints to keep.", 1, flag_values=values)
-        flags.DEFINE_integer("patience", None, "Stop after so many validations that were not better than the best; "
-                             "never unless told.", 1, flag_values=values)
-        flags.DEFINE_bool("overwrite", False, "Move a run that is in --logdir aside and begin anew.", flag_values=values)
+        flags.DEFINE_integer(
+            "patience",
+            None,
+            "Stop after so many validations that were not better than the best; never unless told.",
+            1,
+            flag_values=values,
+        )
+        flags.DEFINE_bool(
+            "overwrite", False, "Move a run that is in --logdir aside and begin anew.", flag_values=values
+        )
 
 
 def solver(settings: Any) -> dict[str, Any]:
@@ -96,15 +148,30 @@ def solver(settings: Any) -> dict[str, Any]:
     schedules = {
         "constant": rate,
         "cosine": lambda step: tf.train.cosine_decay(rate, step, settings.decay_steps),
-        "exponential": lambda step: tf.train.exponential_decay(rate, step, settings.decay_steps, settings.decay_rate,
-                                                               staircase=True),
+        "exponential": lambda step: tf.train.exponential_decay(
+            rate, step, settings.decay_steps, settings.decay_rate, staircase=True
+        ),
     }
-    return {"optimizer": optimizers[settings.optimizer], "learning_rate": schedules[settings.schedule],
-            "clip_norm": settings.clip_norm}
+    return {
+        "optimizer": optimizers[settings.optimizer],
+        "learning_rate": schedules[settings.schedule],
+        "clip_norm": settings.clip_norm,
+    }
 
 
-FITTED = ("epochs", "batch_size", "seed", "logdir", "save_steps", "validation_steps", "summary_steps", "keep",
-          "keep_best", "patience", "overwrite")
+FITTED = (
+    "epochs",
+    "batch_size",
+    "seed",
+    "logdir",
+    "save_steps",
+    "validation_steps",
+    "summary_steps",
+    "keep",
+    "keep_best",
+    "patience",
+    "overwrite",
+)
 
 
 def fitting(settings: Any) -> dict[str, Any]:
@@ -136,6 +203,11 @@ def classifier(settings: Any, examples: data.Data) -> tuple[Any, Any, Any]:
     images = tf.placeholder(tf.uint8, [None, *examples.train.images.shape[1:]], name="images")
     labels = tf.placeholder(tf.int64, [None], name="labels")
     features = autoencoder.encoder(images)["flatten"]
-    logits = heads.classifier(features, hidden=settings.hidden, classes=len(examples.class_names),
-                              dropout=settings.dropout, loss=settings.loss)
+    logits = heads.classifier(
+        features,
+        hidden=settings.hidden,
+        classes=len(examples.class_names),
+        dropout=settings.dropout,
+        loss=settings.loss,
+    )
     return images, labels, logits

@@ -36,7 +36,7 @@ from tfxfer import names
 from tfxfer.errors import TfxferError
 from tfxfer.tools._quiet import quiet_tensorflow
 
-_HELP = {"-h", "-help", "--help", "--helpfull"}
+HELP = {"-h", "-help", "--help", "--helpfull"}
 _titles: weakref.WeakKeyDictionary[flags.Flag, str] = weakref.WeakKeyDictionary()
 
 
@@ -188,7 +188,7 @@ def parse(
       SystemExit: with status 0, after `--help`.
     """
     before_dashes = argv[1 : argv.index("--")] if "--" in argv else argv[1:]
-    if _HELP.intersection(before_dashes):
+    if HELP.intersection(before_dashes):
         print(help_text(values, doc), flush=True)
         raise SystemExit(0)
     values.set_gnu_getopt(True)

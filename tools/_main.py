@@ -9,7 +9,8 @@ import sys
 import textwrap
 from pathlib import Path
 
-from tfxfer import __version__
+from tfxfer import __version__, names
+from tfxfer.tools import _flags
 
 
 def tools() -> dict[str, str]:
@@ -38,39 +39,24 @@ def help_text() -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the tool that the first argument names.
+    """Run the tool that the first argument names; return the exit status, as `_flags.run` gives it."""
+    return _flags.run(_main, argv)
 
-    Returns:
-      The exit status: the tool's, or 2 where there is no such tool.
-    """
-    _, *args = sys.argv if argv is None else argv
-    if not args:
-        print(help_text(), file=sys.stderr)
-        return 2
-    name = args[0]
-    if name in ("--help", "-h", "--helpfull"):
+
+def _main(argv: list[str]) -> int:
+    if len(argv) < 2:
+        raise _flags.UsageError(f"which tool?\n\n{help_text()}")
+    name, args = argv[1], argv[2:]
+    if name in _flags.HELP:
         print(help_text())
     elif name == "--version":
         print(f"tfxfer {__version__}")
     elif name in tools():
-        return _run_tool(name, args[1:])
+        return importlib.import_module(f"tfxfer.tools.{name}").main([f"tfxfer {name}", *args])
     else:
-        return _unknown(name)
+        nearest = ", ".join(names.nearest(name, tools()))
+        raise _flags.UsageError(f"no tool {name!r}; nearest: {nearest}; `tfxfer --help` lists them all")
     return 0
-
-
-def _run_tool(name: str, args: list[str]) -> int:
-    from tfxfer.tools import _flags
-
-    return _flags.run(importlib.import_module(f"tfxfer.tools.{name}").main, [f"tfxfer {name}", *args])
-
-
-def _unknown(name: str) -> int:
-    from tfxfer.names import nearest
-
-    print(f"tfxfer: no tool {name!r}; nearest: {', '.join(nearest(name, tools()))}", file=sys.stderr)
-    print("`tfxfer --help` lists them all", file=sys.stderr)
-    return 2
 
 
 if __name__ == "__main__":

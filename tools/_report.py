@@ -54,7 +54,9 @@ def show_run(fitted: Any, logdir: str) -> None:
     best = int(fitted.best.rpartition("-")[2])
     for row in fitted.history[-6:]:
         style = "bold" if row["step"] == best and row["split"] == "validation" else ""
-        table.add_row(str(row["epoch"]), str(row["step"]), row["split"], *(f"{row[m]:.4f}" for m in metrics), style=style)
+        table.add_row(
+            str(row["epoch"]), str(row["step"]), row["split"], *(f"{row[m]:.4f}" for m in metrics), style=style
+        )
     console.print(table)
     early = "; stopped early" if fitted.stopped_early else ""
     console.print(Text(f"best by validation: {fitted.best}{early}"), soft_wrap=True)

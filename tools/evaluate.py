@@ -23,8 +23,13 @@ from tfxfer.tools import _classifier, _flags, _report
 def define_flags() -> flags.FlagValues:
     """Define the flags of this tool."""
     values = flags.FlagValues()
-    flags.DEFINE_enum("checkpoint", "best", ("best", "last"), "The run's best checkpoint by validation, or its last.",
-                      flag_values=values)
+    flags.DEFINE_enum(
+        "checkpoint",
+        "best",
+        ("best", "last"),
+        "The run's best checkpoint by validation, or its last.",
+        flag_values=values,
+    )
     flags.DEFINE_enum("split", "test", ("train", "validation", "test"), "Which examples.", flag_values=values)
     flags.DEFINE_string("data_dir", None, "Directory of the data set's files, where it has moved.", flag_values=values)
     flags.DEFINE_bool("json", False, "Print one JSON object and nothing else.", flag_values=values)

@@ -22,8 +22,14 @@ def define_flags() -> flags.FlagValues:
     values = flags.FlagValues()
     with _flags.group(values, "the autoencoder"):
         flags.DEFINE_integer("latent", 50, "Length of the code.", 1, flag_values=values)
-        flags.DEFINE_float("noise", 0.5, "Share of pixels set to zero before encoding, from 0 to below 1; the whole image "
-                           "is to be rebuilt.", 0.0, 0.999, flag_values=values)
+        flags.DEFINE_float(
+            "noise",
+            0.5,
+            "Share of pixels set to zero before encoding, from 0 to below 1; the whole image is to be rebuilt.",
+            0.0,
+            0.999,
+            flag_values=values,
+        )
         _flags.DEFINE_patterns("save", ["conv.*"], "Variables to save in OUT.", values)
     _classifier.define_data(values)
     _classifier.define_solver(values)
@@ -50,8 +56,14 @@ def main(argv: list[str]) -> int:
         tf.set_random_seed(settings.seed)
         images = tf.placeholder(tf.uint8, [None, *examples.train.images.shape[1:]], name="images")
         ends = autoencoder.autoencoder(images, latent=settings.latent, noise=settings.noise)
-        step = tx.train_step(images, None, ends["reconstruction"], loss=ends["loss"], train=tx.select(".*"),
-                             **_classifier.solver(settings))
+        step = tx.train_step(
+            images,
+            None,
+            ends["reconstruction"],
+            loss=ends["loss"],
+            train=tx.select(".*"),
+            **_classifier.solver(settings),
+        )
         kept = tf.train.Saver(tx.select(*settings.save), save_relative_paths=True)
         with tx.session(**_classifier.session_options(settings)) as sess, _report.logging():
             fitted = tx.fit(sess, step, examples, **_classifier.fitting(settings))

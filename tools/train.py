@@ -22,9 +22,12 @@ def define_flags() -> flags.FlagValues:
     values = flags.FlagValues()
     with _flags.group(values, "what is restored and what is trained"):
         flags.DEFINE_string("weights", None, "File whose variables are restored.", flag_values=values)
-        _flags.DEFINE_patterns("restore", ["conv.*"], "Variables to restore from --weights; none for a random baseline.",
-                               values)
-        _flags.DEFINE_rules("rename", [], "Rename what is in --weights, before --restore looks; in the order given.", values)
+        _flags.DEFINE_patterns(
+            "restore", ["conv.*"], "Variables to restore from --weights; none for a random baseline.", values
+        )
+        _flags.DEFINE_rules(
+            "rename", [], "Rename what is in --weights, before --restore looks; in the order given.", values
+        )
         _flags.DEFINE_patterns("train", ["fc.*", "logits/.*"], "Variables to train; all others are frozen.", values)
         _flags.DEFINE_factors("lr_multipliers", {}, "Factor of the learning rate for some of --train.", values)
         flags.DEFINE_bool("dry_run", False, "Print what would be restored and trained, and stop.", flag_values=values)
@@ -50,8 +53,15 @@ def main(argv: list[str]) -> int:
     with tf.Graph().as_default():
         images, labels, logits = _classifier.classifier(settings, examples)
         plans = _plans(settings)
-        step = tx.train_step(images, labels, logits, train=_select(settings.train), loss=settings.loss,
-                             multipliers=settings.lr_multipliers, **_classifier.solver(settings))
+        step = tx.train_step(
+            images,
+            labels,
+            logits,
+            train=_select(settings.train),
+            loss=settings.loss,
+            multipliers=settings.lr_multipliers,
+            **_classifier.solver(settings),
+        )
         _report.show_plans(plans, step)
         if settings.dry_run:
             return 0

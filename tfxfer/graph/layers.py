@@ -58,8 +58,16 @@ def dense(x: tf.Tensor, units: int, name: str, *, activation: Activation | None 
 
 
 def flatten(x: tf.Tensor, name: str = "flatten") -> tf.Tensor:
-    """Reshape [n, ...] to [n, k]; an image's values stay in the order row, column, channel."""
-    return tf.reshape(x, [-1, math.prod(x.shape[1:].as_list())], name=name)
+    """Reshape [n, ...] to [n, k]; an image's values stay in the order row, column, channel.
+
+    Raises:
+      ValueError: a dimension besides n is not known.
+    """
+    sizes = x.shape[1:].as_list()
+    if None in sizes:
+        raise ValueError(f"flatten {name!r}: all but the first dimension of {x.shape} must be known, for the layer that "
+                         "follows has a weight for each value; give the images placeholder its height and width")
+    return tf.reshape(x, [-1, math.prod(sizes)], name=name)
 
 
 def dropout(x: tf.Tensor, rate: float, name: str) -> tf.Tensor:
@@ -68,13 +76,20 @@ def dropout(x: tf.Tensor, rate: float, name: str) -> tf.Tensor:
     It does so only where its switch is fed True, as `fit` does. What is dropped is keyed by the graph's seed, the name
     and global_step: a run that resumes at a step drops what the uninterrupted run would have dropped. The `name` must
     be used once in a graph, and no layer can be named after it.
+
+    Raises:
+      ValueError: `rate` is not in [0, 1).
     """
+    if not 0 <= rate < 1:
+        raise ValueError(f"dropout {name!r}: rate={rate} is not in [0, 1)")
     with tf.name_scope(name) as scope:
         switch = tf.placeholder_with_default(False, [], "switch")
         tf.add_to_collection(DROPOUTS, switch)
         active = tf.where(switch, tf.constant(rate, x.dtype), tf.zeros([], x.dtype), name="rate")
         seed, key = seed_for(scope)
-        moment = tf.stack([tf.constant(seed ^ (key << 31), tf.int64), tf.train.get_or_create_global_step()])
+        # Cast, because a graph of the user's own may well count its steps in int32.
+        moment = tf.stack([tf.constant(seed ^ (key << 31), tf.int64),
+                           tf.cast(tf.train.get_or_create_global_step(), tf.int64)])
         kept = tf.random.stateless_uniform(tf.shape(x), moment, dtype=x.dtype) >= active
         return tf.multiply(x, tf.cast(kept, x.dtype) / (1 - active), name="dropped")
 

@@ -13,12 +13,17 @@ def training(metrics: Mapping[str, tf.Tensor], learning_rate: tf.Tensor, trained
     Args:
       metrics: per example, float32 [batch]; the mean is what is shown.
       learning_rate: float32 scalar.
-      trained: the variables to show the values of; their names are the tags.
+      trained: the variables to show the finite values of; their names are the tags.
     """
     scalars = {name: tf.reduce_mean(values) for name, values in metrics.items()} | {"learning_rate": learning_rate}
     ops = [tf.raw_ops.ScalarSummary(tags=tag, values=value) for tag, value in scalars.items()]
-    ops += [tf.raw_ops.HistogramSummary(tag=variable.op.name, values=variable) for variable in trained]
+    ops += [tf.raw_ops.HistogramSummary(tag=variable.op.name, values=_finite(variable)) for variable in trained]
     return tf.raw_ops.MergeSummary(inputs=ops)
+
+
+def _finite(values: tf.Tensor) -> tf.Tensor:
+    # The op refuses NaN and infinity, naming no variable, before the training that diverged can say so itself.
+    return tf.boolean_mask(values, tf.math.is_finite(values))
 
 
 def images(batch: tf.Tensor, count: int = 4) -> tf.Tensor:

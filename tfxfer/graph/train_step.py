@@ -117,7 +117,8 @@ def train_step(images: tf.Tensor, labels: tf.Tensor | None, outputs: tf.Tensor, 
     Raises:
       SelectionError: nothing or the same variable twice is to be trained, the loss does not depend on a variable that
         is, or a multiplier matches no trained variable, or two match one.
-      ValueError: both or neither of `train` and `stages`, stages out of order, or an unknown loss.
+      ValueError: both or neither of `train` and `stages`, stages out of order, an unknown loss, or one that does not go
+        with `outputs` or is not [batch].
     """
     plan = _stages(train, stages)
     with tf.name_scope("LOSS/"):
@@ -132,13 +133,13 @@ def train_step(images: tf.Tensor, labels: tf.Tensor | None, outputs: tf.Tensor, 
     with tf.name_scope("SOLVER/"):
         rate = learning_rate(global_step) if callable(learning_rate) else learning_rate
         rate = tf.cast(rate, tf.float32, name="learning_rate")
-        optimizers = {factor: (optimizer(learning_rate=rate * factor), group)
-                      for factor, group in _groups(plan, multipliers or {}).items()}
+        optimizers = [(optimizer(learning_rate=rate * factor), group)
+                      for (_, factor), group in sorted(_groups(plan, multipliers or {}).items())]
     built = _build_stages(mean, plan, optimizers, clip_norm, global_step)
     trained = built[-1].variables
     with tf.name_scope("SOLVER/"):
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(v)) for v in trained], name="finite")
-    slots = tuple(v for solver, _ in optimizers.values() for v in solver.variables())
+    slots = tuple(v for solver, _ in optimizers for v in solver.variables())
     with tf.name_scope("SUMMARY/"):
         summary = summaries.training(metrics, rate, trained)
         image_summary = summaries.images(images)
@@ -158,21 +159,27 @@ def _stages(train: Sequence[tf.Variable] | None, stages: Sequence[Stage] | None)
         raise SelectionError("a stage trains no variable; select at least one")
     twice = sorted({name for name in chosen if chosen.count(name) > 1})
     if twice:
-        raise SelectionError(f"{names.listed(twice)}: trained in two stages; name each variable once, in its first stage")
+        raise SelectionError(f"{names.listed(twice)}: chosen twice; name each variable once, in its first stage")
     return result
 
 
 def _losses(loss: str | tf.Tensor, labels: tf.Tensor | None, outputs: tf.Tensor) -> tf.Tensor:
     if not isinstance(loss, str):
+        if loss.shape.rank != 1:
+            raise ValueError(f"loss is a tensor [batch], one number an example, not of shape {loss.shape}; "
+                             "train_step takes the mean itself")
         return tf.identity(loss, name="loss")
+    if loss not in ("softmax", "sigmoid"):
+        raise ValueError(f"loss is 'softmax', 'sigmoid' or a tensor [batch], not {loss!r}")
     if labels is None:
         raise ValueError(f"loss={loss!r} needs labels; without them, loss is a tensor [batch]")
+    if outputs.shape.rank != 2 or (outputs.shape[1] == 1) != (loss == "sigmoid"):
+        shape = "[batch, classes], of two classes or more" if loss == "softmax" else "[batch, 1]"
+        raise ValueError(f"loss={loss!r} takes outputs {shape}, not {outputs.shape}")
     if loss == "softmax":
         return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=outputs, name="loss")
-    if loss == "sigmoid":
-        wanted = tf.cast(labels, tf.float32)
-        return tf.nn.sigmoid_cross_entropy_with_logits(labels=wanted, logits=outputs[:, 0], name="loss")
-    raise ValueError(f"loss is 'softmax', 'sigmoid' or a tensor [batch], not {loss!r}")
+    wanted = tf.cast(labels, tf.float32)
+    return tf.nn.sigmoid_cross_entropy_with_logits(labels=wanted, logits=outputs[:, 0], name="loss")
 
 
 def _probabilities(logits: tf.Tensor) -> tf.Tensor:
@@ -182,8 +189,13 @@ def _probabilities(logits: tf.Tensor) -> tf.Tensor:
     return tf.nn.softmax(logits, name="probabilities")
 
 
-def _groups(stages: Sequence[Stage], multipliers: Mapping[str, float]) -> dict[float, set[str]]:
-    """Return the op names of the variables that share one multiplier, by multiplier."""
+def _groups(stages: Sequence[Stage], multipliers: Mapping[str, float]) -> dict[tuple[int, float], set[str]]:
+    """Return the op names of the variables that join in one stage and share one multiplier, by these two.
+
+    Those of different stages cannot share an optimizer: Adam corrects for slots that begin at zero by the number of
+    steps that the optimizer, and not the variable, has made.
+    """
+    joins = {variable.op.name: number for number, stage in enumerate(stages) for variable in stage.selection}
     factors = {variable.op.name: stage.multiplier for stage in stages for variable in stage.selection}
     matches = {pattern: names.match([pattern], list(factors)) for pattern in multipliers}
     every = [name for found in matches.values() for name in found]
@@ -193,11 +205,14 @@ def _groups(stages: Sequence[Stage], multipliers: Mapping[str, float]) -> dict[f
     for pattern, found in matches.items():
         for name in found:
             factors[name] *= multipliers[pattern]
-    return {factor: {name for name, f in factors.items() if f == factor} for factor in sorted(set(factors.values()))}
+    groups: dict[tuple[int, float], set[str]] = {}
+    for name, factor in factors.items():
+        groups.setdefault((joins[name], factor), set()).add(name)
+    return groups
 
 
 def _build_stages(loss: tf.Tensor, stages: Sequence[Stage],
-                  optimizers: Mapping[float, tuple[tf.train.Optimizer, set[str]]], clip_norm: float | None,
+                  optimizers: Sequence[tuple[tf.train.Optimizer, set[str]]], clip_norm: float | None,
                   global_step: tf.Variable) -> tuple[StageOps, ...]:
     built: list[StageOps] = []
     trained: list[tf.Variable] = []
@@ -218,7 +233,7 @@ def _build_stages(loss: tf.Tensor, stages: Sequence[Stage],
 
 
 def _apply(loss: tf.Tensor, variables: Sequence[tf.Variable],
-           optimizers: Mapping[float, tuple[tf.train.Optimizer, set[str]]], clip_norm: float | None,
+           optimizers: Sequence[tuple[tf.train.Optimizer, set[str]]], clip_norm: float | None,
            name: str) -> list[tf.Operation]:
     with tf.name_scope("SOLVER/"):
         gradients = tf.gradients(loss, variables)
@@ -229,7 +244,7 @@ def _apply(loss: tf.Tensor, variables: Sequence[tf.Variable],
             gradients, _ = tf.clip_by_global_norm(gradients, clip_norm)
     pairs = list(zip(gradients, variables, strict=True))
     applies = []
-    for number, (solver, group) in enumerate(optimizers.values(), 1):
+    for number, (solver, group) in enumerate(optimizers, 1):
         mine = [(gradient, variable) for gradient, variable in pairs if variable.op.name in group]
         if mine:
             # The scope goes in as a name: within tf.name_scope, beta1_power would be called SOLVER/beta1_power.

@@ -38,7 +38,13 @@ def autoencoder(images: tf.Tensor, *, latent: int = 50, noise: float = 0.0) -> d
     Returns:
       Endpoints: those of `encoder`, `fc1` [n, 200], `latent` [n, latent], `dec_fc1`, `deconv2`, `deconv1` (logits of
       the pixels, [n, h, w, c]), `reconstruction` in [0, 1], and `loss` [n], the mean cross-entropy of a pixel in nats.
+
+    Raises:
+      ValueError: h or w is no multiple of 4, or `noise` is not in [0, 1).
     """
+    if any(side is None or side % 4 for side in images.shape.as_list()[1:3]):
+        raise ValueError(f"images {images.shape}: height and width must be multiples of 4, so that the decoder, which "
+                         "doubles them twice, comes out at the same size")
     with tf.name_scope("ENCODER"):
         pixels = tf.math.divide(tf.cast(images, tf.float32), 255.0, name="input")
         ends = _encode(_mask(pixels, noise) if noise else pixels)

@@ -24,10 +24,12 @@ def classifier(features: tf.Tensor, *, hidden: Sequence[int] = (), classes: int,
       Logits [n, classes], or [n, 1] under "sigmoid": of class 1.
 
     Raises:
-      ValueError: an unknown loss, or "sigmoid" with another number of classes than 2.
+      ValueError: an unknown loss, fewer than 2 classes, or "sigmoid" with another number of them than 2.
     """
     if loss not in ("softmax", "sigmoid"):
         raise ValueError(f"loss is 'softmax' or 'sigmoid', not {loss!r}")
+    if classes < 2:
+        raise ValueError(f"classes={classes}: there must be 2 or more to tell apart")
     if loss == "sigmoid" and classes != 2:
         raise ValueError(f"loss='sigmoid' tells two classes apart, and there are {classes}; use loss='softmax'")
     with tf.name_scope("HEAD"):

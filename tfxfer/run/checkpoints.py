@@ -15,8 +15,14 @@ from tfxfer import files
 SAVING = ".saving"
 
 
-def write(sess: tf.Session, saver: tf.train.Saver, prefix: str | os.PathLike[str], *,
-          sidecars: Mapping[str, Any] | None = None, write_meta_graph: bool = True) -> None:
+def write(
+    sess: tf.Session,
+    saver: tf.train.Saver,
+    prefix: str | os.PathLike[str],
+    *,
+    sidecars: Mapping[str, Any] | None = None,
+    write_meta_graph: bool = True,
+) -> None:
     """Save a checkpoint in a folder beside, flush it, and move it to its place, the index last.
 
     A checkpoint that has an index is whole, whenever the process is killed and however full the disk is.

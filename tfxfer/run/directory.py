@@ -19,7 +19,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +97,10 @@ class RunDirectory:
             changed = [key for key in {**had, **wanted} if key not in grown and had.get(key) != wanted.get(key)]
             if changed:
                 rows = "\n".join(f"  {key}: was {_show(had.get(key))}, now {_show(wanted.get(key))}" for key in changed)
-                raise RunError(f"{self.path} was made with other settings:\n{rows}\n"
-                               "start with the same ones to go on, take another --logdir, or move it aside by --overwrite")
+                raise RunError(
+                    f"{self.path} was made with other settings:\n{rows}\n"
+                    "start with the same ones to go on, take another --logdir, or move it aside by --overwrite"
+                )
         files.write_json(path, wanted)
 
     def read(self, name: str) -> Any:
@@ -122,8 +124,15 @@ class RunDirectory:
         """Return the prefix of the checkpoint of a step, as `tf.train.Saver.restore` takes it."""
         return str((self.path / "best" if best else self.path) / f"{STEM}-{step}")
 
-    def save(self, sess: tf.Session, saver: tf.train.Saver, step: int, *, best: bool = False,
-             sidecars: Mapping[str, Any] | None = None) -> str:
+    def save(
+        self,
+        sess: tf.Session,
+        saver: tf.train.Saver,
+        step: int,
+        *,
+        best: bool = False,
+        sidecars: Mapping[str, Any] | None = None,
+    ) -> str:
         """Save a checkpoint and what goes beside it, and return its prefix. A failure leaves every older one whole.
 
         Args:
@@ -140,10 +149,14 @@ class RunDirectory:
         try:
             checkpoints.write(sess, saver, prefix, sidecars=sidecars)
         except (OSError, tf.errors.OpError) as error:
-            last = self.latest()
-            whole = f"the checkpoint {last[0]} is whole" if last else "there is no earlier checkpoint"
-            raise RunError(f"cannot save step {step} in {self.path}: {message(error)}; {whole}") from None
+            what = f"cannot save step {step} in {self.path}: {message(error)}"
+            raise RunError(f"{what}; {self.last_good()}") from None
         return prefix
+
+    def last_good(self) -> str:
+        """Say which checkpoint a run that fails can go on from."""
+        latest = self.latest()
+        return f"the last good checkpoint is {latest[0]}" if latest else "there is no checkpoint yet"
 
     def keep(self, steps: Iterable[int], best: Iterable[int]) -> None:
         """Write TensorFlow's `checkpoint` files for these steps and delete the run's other checkpoints."""
@@ -165,7 +178,9 @@ def find_run(path: str | os.PathLike[str]) -> Path:
       RunError: there is no such directory, or it holds no run.
     """
     if not Path(path, "settings.json").exists():
-        raise RunError(f"{path} is no run directory: it has no settings.json; give what --logdir was when it was trained")
+        raise RunError(
+            f"{path} is no run directory: it has no settings.json; give what --logdir was when it was trained"
+        )
     return Path(path)
 
 
@@ -189,8 +204,10 @@ def _lock(path: Path) -> int:
 def _refuse_foreign(path: Path) -> None:
     found = sorted(entry.name for entry in path.iterdir() if entry.name not in (LOCK, SAVING))
     if found:
-        raise RunError(f"{path} holds files and no run ({', '.join(found[:5])}); "
-                       "take another --logdir, or move it aside by --overwrite")
+        raise RunError(
+            f"{path} holds files and no run ({', '.join(found[:5])}); "
+            "take another --logdir, or move it aside by --overwrite"
+        )
 
 
 def _read_json(path: Path) -> Any:
@@ -210,7 +227,7 @@ def _show(value: Any) -> str:
 
 
 @contextlib.contextmanager
-def opened(path: str | os.PathLike[str], *, overwrite: bool = False):
+def opened(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[RunDirectory]:
     """Hold a run directory for as long as the block lasts; see `RunDirectory`."""
     directory = RunDirectory(path, overwrite=overwrite)
     try:

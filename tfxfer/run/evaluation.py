@@ -54,23 +54,32 @@ class Evaluation:
         """Return precision, recall, f1-score and support (the number of examples) of each class, by its name."""
         from sklearn.metrics import precision_recall_fscore_support
 
-        columns = precision_recall_fscore_support(self.labels, self.predictions, labels=range(len(self.class_names)),
-                                                  zero_division=0.0)
+        columns = precision_recall_fscore_support(
+            self.labels, self.predictions, labels=range(len(self.class_names)), zero_division=0.0
+        )
         keys = ("precision", "recall", "f1-score", "support")
-        return {name: {key: float(value) for key, value in zip(keys, row, strict=True)}
-                for name, row in zip(self.class_names, zip(*columns, strict=True), strict=True)}
+        return {
+            name: {key: float(value) for key, value in zip(keys, row, strict=True)}
+            for name, row in zip(self.class_names, zip(*columns, strict=True), strict=True)
+        }
 
     def to_json(self) -> dict[str, Any]:
         """Return metrics, confusion matrix and per-class figures as plain dicts, lists and numbers."""
-        return {**self.metrics, "examples": len(self.labels), "class_names": list(self.class_names),
-                "confusion": self.confusion.tolist(), "per_class": self.per_class()}
+        return {
+            **self.metrics,
+            "examples": len(self.labels),
+            "class_names": list(self.class_names),
+            "confusion": self.confusion.tolist(),
+            "per_class": self.per_class(),
+        }
 
     def __str__(self) -> str:
         return "  ".join(f"{name} {value:.4f}" for name, value in self.metrics.items())
 
 
-def evaluate(sess: tf.Session, step: Step, split: Split, *, batch_size: int = BATCH_SIZE,
-             class_names: Sequence[str] = ()) -> Evaluation:
+def evaluate(
+    sess: tf.Session, step: Step, split: Split, *, batch_size: int = BATCH_SIZE, class_names: Sequence[str] = ()
+) -> Evaluation:
     """Run the model, as it is in the session, on labelled examples.
 
     Args:
@@ -81,13 +90,16 @@ def evaluate(sess: tf.Session, step: Step, split: Split, *, batch_size: int = BA
       class_names: one for each class; their numbers unless told.
 
     Raises:
-      DataError: the split has no labels or labels that the model has no output for, or does not fit the placeholders.
+      DataError: the split has no labels or labels that the model has no output for, or does not fit the placeholders;
+        or there are not as many class names as classes.
     """
-    if step.labels is None or split.labels is None:
+    if step.labels is None or step.probabilities is None or split.labels is None:
         raise DataError("evaluation needs labels; to see a loss without them, fit writes that of the validation split")
     check_split(step, split, "the split")
+    classes = int(step.probabilities.shape[1])
+    if class_names and len(class_names) != classes:
+        raise DataError(f"there are {len(class_names)} class names, and the model has {classes} classes")
     means, probabilities = _run(sess, step, split, batch_size, [step.probabilities])
-    classes = probabilities[0].shape[1]
     return Evaluation(means, probabilities[0], split.labels, tuple(class_names) or tuple(map(str, range(classes))))
 
 
@@ -100,27 +112,39 @@ def check_split(step: Step, split: Split, name: str) -> None:
     """Refuse examples that cannot be fed to a step.
 
     Raises:
-      DataError: there are none, their shape is not that of the images placeholder, or labels are missing, of another
-        number, or outside the model's classes.
+      DataError: there are none, they have not the shape of the images placeholder or a dtype that it holds without
+        loss, or labels are missing, no integers, of another number, or outside the model's classes.
     """
     problems = []
     if not len(split):
         problems.append("it has no examples")
     if not step.images.shape.is_compatible_with([None, *split.images.shape[1:]]):
-        problems.append(f"its images are {split.images.shape[1:]}, the model takes {tuple(step.images.shape[1:])}")
-    if step.labels is not None:
-        problems += _label_problems(step, split)
+        wanted = tuple(step.images.shape.as_list()[1:])
+        problems.append(f"its images are {tuple(split.images.shape[1:])}, the model takes {wanted}")
+    if not _holds(step.images, split.images.dtype):
+        problems.append(f"its images are {split.images.dtype}, the model takes {step.images.dtype.name}")
+    problems += _label_problems(step, split)
     if problems:
         raise DataError(f"{name} cannot be fed to the model: {'; '.join(problems)}")
 
 
 def _label_problems(step: Step, split: Split) -> list[str]:
+    if step.labels is None or step.probabilities is None:
+        return []
     if split.labels is None:
         return ["it has no labels"]
+    if split.labels.ndim != 1 or not _holds(step.labels, split.labels.dtype):
+        given = f"{split.labels.dtype} {split.labels.shape}"
+        return [f"its labels are {given}, the model takes {step.labels.dtype.name} [n]"]
     if len(split.labels) != len(split):
         return [f"it has {len(split)} images and {len(split.labels)} labels"]
     outside = labels_outside(split.labels, int(step.probabilities.shape[1]))
     return [f"the model has {step.probabilities.shape[1]} classes, and {outside}"] if outside else []
+
+
+def _holds(placeholder: tf.Tensor, dtype: np.dtype) -> bool:
+    # A session casts what it is fed without a word: pixels in [0, 1] would all but vanish in a uint8.
+    return np.can_cast(dtype, placeholder.dtype.as_numpy_dtype, "safe")
 
 
 def feed(step: Step, split: Split, indices: np.ndarray) -> list[np.ndarray]:
@@ -134,10 +158,13 @@ def feed_tensors(step: Step) -> list[tf.Tensor]:
     return [step.images] if step.labels is None else [step.images, step.labels]
 
 
-def _run(sess: tf.Session, step: Step, split: Split, batch_size: int,
-         fetches: Sequence[tf.Tensor]) -> tuple[dict[str, float], list[np.ndarray]]:
+def _run(
+    sess: tf.Session, step: Step, split: Split, batch_size: int, fetches: Sequence[tf.Tensor]
+) -> tuple[dict[str, float], list[np.ndarray]]:
     call = sess.make_callable([list(step.metrics.values()), list(fetches)], feed_tensors(step))
     rows = [call(*feed(step, split, indices)) for indices in chunks(len(split), batch_size)]
-    means = {name: float(np.concatenate([metrics[k] for metrics, _ in rows]).mean(dtype=np.float64))
-             for k, name in enumerate(step.metrics)}
+    means = {
+        name: float(np.concatenate([metrics[k] for metrics, _ in rows]).mean(dtype=np.float64))
+        for k, name in enumerate(step.metrics)
+    }
     return means, [np.concatenate([outputs[k] for _, outputs in rows]) for k in range(len(fetches))]

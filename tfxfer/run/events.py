@@ -23,8 +23,10 @@ class Events:
         self._graph = graph
         with graph.as_default():
             # Two writers of one second would share a file's name; the suffix tells them apart.
-            self._writers = {name: tf.summary.FileWriter(str(path / name), filename_suffix=f".{first_step}")
-                             for name in ("train", "validation")}
+            self._writers = {
+                name: tf.summary.FileWriter(str(path / name), filename_suffix=f".{first_step}")
+                for name in ("train", "validation")
+            }
         start = tf.SessionLog(status=tf.SessionLog.START)
         for writer in self._writers.values():
             writer.add_session_log(start, first_step + 1 if first_step else 0)
@@ -40,10 +42,11 @@ class Events:
         parts = [tf.Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
         self._writers[name].add_summary(tf.Summary(value=parts), step)
 
-    def text(self, tag: str, markdown: str) -> None:
-        """Write a text for TensorBoard's text page, at step 0."""
+    def text(self, tag: str, text: str) -> None:
+        """Write a text for TensorBoard's text page, at step 0, shown as it stands."""
         from tensorboard.plugins.text.summary_v2 import text_pb
 
+        markdown = "\n".join(f"    {line}" for line in text.splitlines())
         self._writers["train"].add_summary(text_pb(tag, markdown).SerializeToString(), 0)
 
     def flush(self) -> None:

@@ -17,7 +17,8 @@ METHOD = "SHA-256 of dtype, shape and bytes"
 def frozen_variables(step: Step, epoch: int) -> list[tf.Variable]:
     """Return the variables that no stage up to that of `epoch` (counted from 0) writes.
 
-    These are all of the graph but the trained ones, the moving statistics that follow them, optimizer slots and global_step.
+    These are all of the graph but the trained ones, the moving statistics that follow them, optimizer slots and
+    global_step.
     """
     written = {variable.op.name for variable in (*step.stage(epoch).written, *step.slots, step.global_step)}
     every = step.images.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)
@@ -45,5 +46,7 @@ def check(sess: tf.Session, variables: Sequence[tf.Variable], before: Mapping[st
     moved = [name for name, value in now.items() if before.get(name) != value]
     if moved:
         rows = "\n".join(f"  {name}: was {before.get(name, 'absent')[:12]}, is {now[name][:12]}" for name in moved)
-        raise FrozenError(f"{len(moved)} of {len(now)} frozen variables have changed {when}:\n{rows}\n"
-                          "something other than the training step writes them; nothing after the start of the run can be trusted")
+        raise FrozenError(
+            f"{len(moved)} of {len(now)} frozen variables have changed {when}:\n{rows}\n"
+            "something other than the training step writes them; nothing after the start of the run can be trusted"
+        )

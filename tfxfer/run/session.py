@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 
@@ -11,6 +12,7 @@ import tensorflow.compat.v1 as tf
 from tfxfer import names
 from tfxfer.errors import RestoreError, WeightsError
 from tfxfer.restore import Plan
+from tfxfer.weights import open_weights
 
 
 class Session(tf.Session):
@@ -24,8 +26,13 @@ class Session(tf.Session):
 
 
 @contextlib.contextmanager
-def session(*plans: Plan, intra_op_threads: int = 0, inter_op_threads: int = 0,
-            per_process_gpu_memory_fraction: float | None = None, allow_growth: bool = False) -> Iterator[Session]:
+def session(
+    *plans: Plan,
+    intra_op_threads: int = 0,
+    inter_op_threads: int = 0,
+    per_process_gpu_memory_fraction: float | None = None,
+    allow_growth: bool = False,
+) -> Iterator[Session]:
     """Open a session on the default graph: restore the plans, initialise all other variables, finalize the graph.
 
     No initializer of a restored variable runs, so none can wipe it; the others run last and may read what was restored.
@@ -38,27 +45,23 @@ def session(*plans: Plan, intra_op_threads: int = 0, inter_op_threads: int = 0,
       allow_growth: take a GPU's memory as it is needed.
 
     Raises:
-      RestoreError: a variable is in two plans, or a plan has errors.
+      RestoreError: a variable is in two plans, or a plan has errors or is for another graph.
       WeightsError: the file changed, or its bytes fail their checksum.
     """
     graph = tf.get_default_graph()
-    _check(plans)
-    restored = {id(variable) for plan in plans for variable in plan.variables}
-    others = [v for v in graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES) if id(v) not in restored]
-    with tf.name_scope("SESSION/"):
-        initialise = tf.group(tf.variables_initializer(others), tf.local_variables_initializer(),
-                              tf.tables_initializer(), name="initialise")
+    _check(plans, graph)
+    initializers = _initializers(graph, {variable.op.name for plan in plans for variable in plan.variables})
     config = _config(intra_op_threads, inter_op_threads, per_process_gpu_memory_fraction, allow_growth)
     with Session(graph=graph, config=config) as sess:
         graph.finalize()
         for plan in plans:
             _restore(sess, plan)
-        sess.run(initialise)
+        sess.run(initializers)
         sess.plans = plans
         yield sess
 
 
-def _check(plans: tuple[Plan, ...]) -> None:
+def _check(plans: tuple[Plan, ...], graph: tf.Graph) -> None:
     counts = Counter(variable.op.name for plan in plans for variable in plan.variables)
     twice = [name for name, count in counts.items() if count > 1]
     if twice:
@@ -66,13 +69,28 @@ def _check(plans: tuple[Plan, ...]) -> None:
     for plan in plans:
         if plan.saver is None:
             raise RestoreError(f"the plan from {plan.weights.path} has errors:\n{plan.report()}", plan)
+        if plan.variables[0].graph is not graph:
+            raise RestoreError(
+                f"the plan from {plan.weights.path} is for another graph; call plan and session within "
+                "the same `with graph.as_default()`",
+                plan,
+            )
+
+
+def _initializers(graph: tf.Graph, restored: set[str]) -> list[tf.Operation]:
+    # The ops themselves and no tf.group of them: nothing is added, so that a finalized graph can have further sessions.
+    keys = (tf.GraphKeys.GLOBAL_VARIABLES, tf.GraphKeys.LOCAL_VARIABLES)
+    variables = [variable for key in keys for variable in graph.get_collection(key)]
+    wanted = [variable.initializer for variable in variables if variable.op.name not in restored]
+    return wanted + graph.get_collection(tf.GraphKeys.TABLE_INITIALIZERS)
 
 
 def _restore(sess: tf.Session, plan: Plan) -> None:
-    if plan.weights.checkpoint:
+    if plan.weights.checkpoint and plan.saver:
         try:
             plan.saver.restore(sess, plan.weights.checkpoint)
         except (tf.errors.OpError, ValueError) as error:
+            _reread(plan)
             raise WeightsError(f"cannot restore from {plan.weights.path}: {message(error)}") from None
         return
     for variable in plan.variables:
@@ -80,9 +98,21 @@ def _restore(sess: tf.Session, plan: Plan) -> None:
         sess.run(variable.initializer, {variable.initializer.inputs[1]: plan.weights[variable.op.name]})
 
 
+def _reread(plan: Plan) -> None:
+    """Read what could not be restored by our own reader, which names variable and file, as TensorFlow does not."""
+    fresh = open_weights(plan.weights.checkpoint or plan.weights.path)
+    for variable in plan.variables:
+        source = plan.weights.source(variable.op.name)
+        if source in fresh:
+            fresh.tensor(source).read()
+
+
 def message(error: Exception) -> str:
-    """Return the first line of an error's message, without TensorFlow's account of the op that met it."""
-    return (getattr(error, "message", None) or str(error)).splitlines()[0]
+    """Return the one line of an error's message that says what happened, without TensorFlow's account of the op."""
+    lines = [line.strip() for line in (getattr(error, "message", None) or str(error)).splitlines() if line.strip()]
+    # "Graph execution error:", where the op was made, what happened, "[[{{node save/RestoreV2}}]]", and more.
+    happened = [line for line, following in itertools.pairwise(lines) if following.startswith("[[{{node")]
+    return (happened or lines or [type(error).__name__])[0]
 
 
 def _config(intra: int, inter: int, fraction: float | None, growth: bool) -> tf.ConfigProto:

@@ -19,9 +19,9 @@ import numpy as np
 from tfxfer.errors import WeightsError
 from tfxfer.weights import files, leveldb, slices
 from tfxfer.weights.checkpoints import find_prefix
-from tfxfer.weights.dtypes import DTYPES, STRING
 from tfxfer.weights.protobuf import BYTES, FIXED32, fields, number, signed, strings, tag, text, varint
-from tfxfer.weights.tensors import Tensor, shape_fault
+from tfxfer.weights.tensors import Tensor, shape_fault, shown
+from tfxfer.weights.tf_types import DTYPES, STRING, parse_shape
 
 __all__ = ["find_prefix", "read"]
 
@@ -65,8 +65,7 @@ def read(prefix: Path) -> dict[str, Tensor]:
     bundle = _open(prefix, str(index))
     faults = [*_shard_faults(bundle), *_entry_faults(bundle.entries)]
     if faults:
-        shown = "\n  ".join(faults[:10] + [f"and {len(faults) - 10} more"] * (len(faults) > 10))
-        raise WeightsError(f"{prefix} is incomplete or corrupt:\n  {shown}\n"
+        raise WeightsError(f"{prefix} is incomplete or corrupt:\n  {shown(faults)}\n"
                            "copy its .index and all its .data files again, from one and the same save")
     return {
         text(key, str(index)): Tensor(entry.shape, DTYPES[entry.dtype], functools.partial(_value, bundle, key))
@@ -93,16 +92,10 @@ def _entry(message: bytes, shapes: dict[bytes, tuple[int, ...]], where: str) -> 
     found = dict(fields(message, where))
     shape = found.get(_SHAPE, b"")
     if shape not in shapes:  # most shapes come many times
-        shapes[shape] = _shape(shape, where)
+        shapes[shape] = parse_shape(shape, where)
     parts = [value for key, value in fields(message, where) if key == _SLICE] if _SLICE in found else ()
     return Entry(found.get(_DTYPE, 0), shapes[shape], signed(found.get(_SHARD, 0)), signed(found.get(_OFFSET, 0)),
                  signed(found.get(_SIZE, 0)), found.get(_CRC, 0), tuple(slices.parse(part, where) for part in parts))
-
-
-def _shape(message: bytes, where: str) -> tuple[int, ...]:
-    # A TensorShapeProto; a shape of unknown rank (field 3) becomes a negative one, which is refused later.
-    found = fields(message, where)
-    return tuple(number(fields(size, where), 1) for size in strings(found, 2)) if not number(found, 3) else (-1,)
 
 
 def _shard_faults(bundle: Bundle) -> Iterator[str]:
@@ -173,7 +166,7 @@ def _plain_value(bundle: Bundle, key: bytes, entry: Entry) -> np.ndarray:
         return _strings(raw, entry, where)
     if leveldb.masked(google_crc32c.value(raw)) != entry.crc:
         raise WeightsError(_bad_checksum(where))
-    return files.array_at(raw, 0, DTYPES[entry.dtype], entry.shape, where)
+    return files.view(raw, 0, DTYPES[entry.dtype], entry.shape, where)
 
 
 def _strings(raw: np.ndarray, entry: Entry, where: str) -> np.ndarray:

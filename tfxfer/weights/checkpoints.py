@@ -30,18 +30,16 @@ def find_prefix(path: Path) -> Path:
       WeightsError: there is no checkpoint, or there are several that nothing tells apart.
     """
     whole = path.with_name(_PART.sub("", path.name)) if path.name else path
-    for prefix in (path, whole):
-        if is_v2(prefix) or (prefix != path and v1_parts(prefix)):
-            return prefix
+    if is_v2(path):
+        return path
+    if whole != path and (is_v2(whole) or v1_parts(whole)):
+        return find_prefix(whole)
     if path.name == STATE and files.exists(path):
         return _latest(path)
     if files.is_directory(path):
         return _latest(path / STATE) if files.exists(path / STATE) else _only(path)
-    parts = v1_parts(path)
-    if len(parts) > 1:
-        return path.with_name(f"{_SHARD.sub('', path.name)}-?????-of-{len(parts):05d}")
-    if parts:
-        return path
+    if parts := v1_parts(path):
+        return path if parts == [path] else path.with_name(f"{_SHARD.sub('', path.name)}-?????-of-{len(parts):05d}")
     raise WeightsError(_nothing_at(path, whole))
 
 
@@ -56,10 +54,10 @@ def v1_parts(prefix: Path) -> list[Path]:
         return []
     if files.tail(prefix, 8) == MAGIC and not _SHARD.search(prefix.name):
         return [prefix]
-    stem = _SHARD.sub("", prefix.name)
-    shards = [name for name in files.siblings(prefix.parent) if name.startswith(stem) and _SHARD.fullmatch(name[len(stem) :])]
-    whole = {int(name[-5:]) for name in shards} == {len(shards)}
+    stem = re.escape(_SHARD.sub("", prefix.name))
+    shards = [name for name in files.siblings(prefix.parent) if re.fullmatch(stem + _SHARD.pattern, name)]
     found = [prefix.with_name(name) for name in shards]
+    whole = {int(name[-5:]) for name in shards} == {len(shards)}
     return found if whole and all(files.tail(part, 8) == MAGIC for part in found) else []
 
 
@@ -67,7 +65,8 @@ def found_in(directory: Path) -> list[str]:
     """List the prefixes of the checkpoints in a directory, of format V2 or else V1, by name."""
     everything = files.siblings(directory)
     indexed = [name.removesuffix(".index") for name in everything if name.endswith(".index")]
-    return indexed or [name for name in everything if v1_parts(directory / name) == [directory / name]]
+    likely = {_SHARD.sub("", name) for name in everything if files.tail(directory / name, 8) == MAGIC}
+    return indexed or sorted(stem for stem in likely if v1_parts(directory / stem))
 
 
 def _latest(state: Path) -> Path:
@@ -80,7 +79,7 @@ def _latest(state: Path) -> Path:
     here = state.parent / noted.name
     for prefix in (here, state.parent / noted) if noted.is_absolute() else (state.parent / noted, here):
         if prefix != state.parent and (is_v2(prefix) or v1_parts(prefix)):
-            return prefix
+            return prefix if is_v2(prefix) else find_prefix(prefix)
     there = names.listed(found_in(state.parent)) or "no checkpoint"
     raise WeightsError(f"{state} names {noted} as the latest checkpoint, which does not exist; beside it there is {there}")
 
@@ -88,10 +87,10 @@ def _latest(state: Path) -> Path:
 def _only(directory: Path) -> Path:
     found = found_in(directory)
     if len(found) == 1:
-        return directory / found[0]
+        return find_prefix(directory / found[0])
     steps = [_STEP.fullmatch(name) for name in found]
     if found and len({match[1] if match else None for match in steps}) == 1 and all(steps):
-        return directory / max(found, key=lambda name: int(name.rpartition("-")[2]))
+        return find_prefix(directory / max(found, key=lambda name: int(name.rpartition("-")[2])))
     if found:
         raise WeightsError(f"{directory} holds several checkpoints and no file `checkpoint` that names the latest: "
                            f"{names.listed(found)}; give one of them")

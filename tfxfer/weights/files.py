@@ -1,11 +1,13 @@
-"""Files as bytes: mapped into memory, sliced with checks, never believed."""
+"""Files as bytes: mapped into memory, read with checks, never believed."""
 
 from __future__ import annotations
 
+import json
 import math
 import mmap
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,33 +18,28 @@ def map_file(path: str | os.PathLike[str]) -> np.ndarray:
     """Map a file into memory, read-only, as uint8 of shape [bytes in the file].
 
     Raises:
-      WeightsError: the file is missing, no regular file, or may not be read.
+      WeightsError: the file is missing, is no file, or may not be read.
     """
     try:
         with open(path, "rb") as file:
-            # An empty file cannot be mapped, and a pipe or a device has no size.
-            if not os.fstat(file.fileno()).st_size:
+            if not os.fstat(file.fileno()).st_size:  # an empty file cannot be mapped
                 return np.frombuffer(b"", np.uint8)
             return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
     except (OSError, ValueError) as error:
-        raise WeightsError(f"{path} cannot be read: {_reason(error)}") from None
+        raise WeightsError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
-def head(path: str | os.PathLike[str], size: int) -> bytes:
-    """Read the first `size` bytes of a file, fewer if it is shorter.
-
-    Raises:
-      WeightsError: the file is missing, no file, or may not be read.
-    """
+def head(path: Path, size: int) -> bytes:
+    """Read the first bytes of a file; fewer where it is shorter, none where there is no such file."""
     try:
         with open(path, "rb") as file:
             return file.read(size)
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path} cannot be read: {_reason(error)}") from None
+    except (OSError, ValueError):
+        return b""
 
 
 def tail(path: Path, size: int) -> bytes:
-    """Read the last `size` bytes of a file; the empty string where there is no such file or it is shorter."""
+    """Read the last bytes of a file; none where there is no such file or it is shorter."""
     try:
         with open(path, "rb") as file:
             file.seek(-size, os.SEEK_END)
@@ -52,7 +49,7 @@ def tail(path: Path, size: int) -> bytes:
 
 
 def siblings(directory: Path) -> list[str]:
-    """List the names in a directory, sorted; nothing where there is no such directory."""
+    """List the names in a directory, sorted; none where there is no such directory."""
     try:
         return sorted(os.listdir(directory))
     except (OSError, ValueError):
@@ -75,15 +72,63 @@ def is_directory(path: Path) -> bool:
         return False
 
 
-def array_at(data: np.ndarray, offset: int, dtype: np.dtype, shape: tuple[int, ...], where: str) -> np.ndarray:
-    """View the bytes at `offset` as an array, read-only, in C order; copied only where they are not aligned.
+class Cursor:
+    """A place in some bytes from which numbers and strings are read one after the other, little-endian."""
+
+    def __init__(self, data: memoryview, where: str, position: int = 0) -> None:
+        """Start at `position`; `where` names the file in the error messages."""
+        self.data = data
+        self.where = where
+        self.position = position
+
+    @property
+    def left(self) -> int:
+        """The number of bytes that are left."""
+        return len(self.data) - self.position
+
+    def take(self, count: int) -> memoryview:
+        """Return the next bytes, as a view.
+
+        Raises:
+          WeightsError: there are not so many left.
+        """
+        start, self.position = self.position, self.position + count
+        if not 0 <= start <= self.position <= len(self.data):
+            raise WeightsError(f"{self.where} is cut short or corrupt: {count:,} bytes are missing at byte {start:,}")
+        return self.data[start : self.position]
+
+    def number(self, size: int) -> int:
+        """Return the next `size` bytes as an unsigned integer."""
+        return int.from_bytes(self.take(size), "little")
+
+    def until(self, stop: bytes, limit: int = 4096) -> bytes:
+        """Return the bytes up to `stop` and go on behind it.
+
+        Raises:
+          WeightsError: `stop` does not come within `limit` bytes.
+        """
+        text, found, _ = bytes(self.data[self.position : self.position + limit]).partition(stop)
+        if not found:
+            raise WeightsError(f"{self.where} is cut short or corrupt: the text at byte {self.position:,} does not end")
+        self.position += len(text) + len(stop)
+        return text
+
+
+def view(
+    data: np.ndarray, offset: int, dtype: np.dtype, shape: tuple[int, ...], where: str, fortran: bool = False
+) -> np.ndarray:
+    """View the bytes at `offset` as an array.
 
     Args:
       data: uint8 [n], as `map_file` makes it.
       offset: the first byte.
       dtype: the dtype of the values in the file.
       shape: the shape of the result.
-      where: the file, and the array in it, for the message.
+      where: the file, and the array in it, for the error message.
+      fortran: whether the first index runs fastest; the result then is a transposed view.
+
+    Returns:
+      A view of `data`, or a copy where the bytes are not aligned or not in the order of this machine. Read-only.
 
     Raises:
       WeightsError: the bytes end beyond the end of the file.
@@ -91,15 +136,27 @@ def array_at(data: np.ndarray, offset: int, dtype: np.dtype, shape: tuple[int, .
     size = math.prod(shape) * dtype.itemsize
     if offset < 0 or offset + size > len(data):
         raise WeightsError(f"{where}: {size:,} bytes at {offset:,} go beyond the end of the file ({len(data):,} bytes)")
+    native = dtype.newbyteorder("=")
     if not size:
-        return np.empty(shape, dtype)
-    array = data[offset : offset + size].view(dtype).reshape(shape)
-    if array.flags.aligned:
-        return array
-    copied = array.copy()
-    copied.flags.writeable = False
-    return copied
+        return np.empty(shape, native)
+    array = data[offset : offset + size].view(dtype).reshape(shape, order="F" if fortran else "C")
+    if not array.flags.aligned or dtype != native:
+        array = array.astype(native)
+    array.flags.writeable = False
+    return array
 
 
-def _reason(error: OSError | ValueError) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+def parse_json(data: bytes, where: str) -> Any:
+    """Parse JSON, if its values will not take more than some 48 MiB of memory.
+
+    Raises:
+      WeightsError: it is no JSON, is nested too deep, or would take too much memory.
+    """
+    # What Python needs for a dict, a list, a string and a reference; a hostile file is all brackets.
+    cost = 232 * data.count(b"{") + 88 * data.count(b"[") + 35 * data.count(b'"') + 32 * data.count(b",") + len(data)
+    if cost > 48 << 20:
+        raise WeightsError(f"{where}: {len(data):,} bytes of JSON with so many values are not a description of weights")
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{where}: its description is no JSON: {error}") from None

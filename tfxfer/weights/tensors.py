@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from tfxfer.errors import WeightsError
+
 MAX_DIMENSIONS = 64  # what numpy can hold
 
 
@@ -47,3 +49,23 @@ def shape_fault(shape: tuple[int, ...]) -> str:
     if math.prod(size for size in shape if size) >= 1 << 58:
         return f"the shape {shape} is too large for any array"
     return ""
+
+
+def unreadable(shape: tuple[int, ...], why: str) -> Tensor:
+    """Make a tensor of objects that is listed and refuses to be read.
+
+    Args:
+      shape: its shape as the file says.
+      why: the message of the WeightsError that reading it raises.
+    """
+
+    def refuse() -> np.ndarray:
+        raise WeightsError(why)
+
+    return Tensor(shape, np.dtype(object), refuse)
+
+
+def shown(faults: list[str], limit: int = 10) -> str:
+    """Put faults on lines of their own; what goes beyond `limit` is counted instead."""
+    more = [f"and {len(faults) - limit} more"] if len(faults) > limit else []
+    return "\n  ".join(faults[:limit] + more)

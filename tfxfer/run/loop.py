@@ -1,0 +1,272 @@
+"""The loop of a training: one start of a run, and the state that its checkpoints carry."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import signal
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from tfxfer.data.batches import batches, steps_per_epoch
+from tfxfer.data.splits import Data
+from tfxfer.errors import DivergedError, RunError
+from tfxfer.graph.train_step import StageOps, Step
+from tfxfer.run import evaluation, frozen, progress, signals
+from tfxfer.run.directory import RunDirectory
+from tfxfer.run.events import Events
+from tfxfer.run.session import message
+
+log = logging.getLogger("tfxfer")
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """How a training ended.
+
+    Attributes:
+      steps, epochs: how many were made in all, those of earlier starts included.
+      last: the prefix of the last checkpoint.
+      best: the prefix of the best checkpoint by validation: the highest accuracy, among equals the lowest loss; without
+        labels the lowest loss.
+      history: a dict an epoch and one a validation, in order: `step`, `epoch` (from 1), `split` (`train`,
+        `validation`), and the means of the step's metrics over all examples of it.
+      stopped_early: whether validation had stopped getting better.
+    """
+
+    steps: int
+    epochs: int
+    last: str
+    best: str
+    history: tuple[Mapping[str, Any], ...]
+    stopped_early: bool
+
+
+class Training:
+    """One start of a run, from what the run directory holds to the last step or a signal.
+
+    `state` is what a checkpoint carries beside the variables: `step`, the number of steps made; `sums` of the epoch so
+    far; the `history`, the `best` validations and how many have `waited` since; whether it was `stopped` early; the steps
+    whose checkpoints are `saved`. All that follows is a function of it, the variables, the seed and the data.
+    """
+
+    def __init__(
+        self, sess: tf.Session, step: Step, data: Data, directory: RunDirectory, asked: Mapping[str, Any]
+    ) -> None:
+        """Prepare a start; nothing is run yet.
+
+        Args:
+          sess, step, data: as `tfxfer.fit` takes them.
+          directory: the run directory, held by this process.
+          asked: the numbers that `tfxfer.fit` takes, by name, none of the steps left None.
+        """
+        self.sess, self.step, self.data, self.directory, self.asked = sess, step, data, directory, asked
+        self.every = steps_per_epoch(len(data.train), asked["batch_size"])
+        self.total = self.every * asked["epochs"]
+        self.state: dict[str, Any] = {"step": 0, "history": [], "best": [], "waited": 0, "stopped": False, "saved": []}
+        self.state["sums"] = self._no_sums()
+
+    def run(self) -> Fitted:
+        """Train to the end; see `tfxfer.fit` for what can be raised."""
+        latest = self.directory.latest()
+        if latest is None:
+            self._begin()
+        else:
+            self._go_on(*latest)
+        if not self.finished:
+            with (
+                signals.noted() as received,
+                contextlib.closing(self._events()) as self.events,
+                progress.bar(self.total, self.done) as self.bar,
+            ):
+                self._loop(received)
+            self._check_frozen("by the end of the run")
+        best = self.state["best"][0]["step"]
+        return Fitted(
+            self.done,
+            self.done // self.every,
+            self.directory.prefix(self.done),
+            self.directory.prefix(best, best=True),
+            tuple(self.state["history"]),
+            self.state["stopped"],
+        )
+
+    @property
+    def done(self) -> int:
+        """The number of steps made."""
+        return self.state["step"]
+
+    @property
+    def finished(self) -> bool:
+        """Whether no step is left to be made."""
+        return self.done >= self.total or self.state["stopped"]
+
+    # --- how a start begins ---
+
+    def _begin(self) -> None:
+        self.before = frozen.digests(self.sess, frozen.frozen_variables(self.step, epoch=0))
+        self.directory.write("plan.json", [plan.to_json() for plan in self._plans()])
+        self.directory.write("frozen.json", {"method": frozen.METHOD, "variables": self.before, "checks": []})
+        size = f"{self.total} steps of {self.asked['batch_size']} examples, {self.every} an epoch"
+        log.info("begin in %s: %s", self.directory.path, size)
+
+    def _go_on(self, prefix: str, state: dict[str, Any]) -> None:
+        stored = self.directory.read("frozen.json")
+        if stored is None:
+            raise RunError(
+                f"{self.directory.path} has lost its frozen.json, so that nothing proves that frozen variables "
+                "did not move; put it back, or begin anew by --overwrite"
+            )
+        try:
+            self.step.saver.restore(self.sess, prefix)
+        except (tf.errors.OpError, ValueError) as error:
+            raise RunError(
+                f"cannot go on from {prefix}: {message(error)}; delete its files to go on from the one before, "
+                "or begin anew by --overwrite"
+            ) from None
+        self.state, self.before = state, stored["variables"]
+        where = "finished" if self.finished else f"go on from step {self.done} of {self.total}"
+        log.info("%s: restored %s, which goes before any other weights; %s", self.directory.path, prefix, where)
+        self._check_frozen("where the run goes on")
+
+    def _plans(self) -> tuple[Any, ...]:
+        """The plans of the session, if it was made by `tfxfer.session`."""
+        return getattr(self.sess, "plans", ())
+
+    def _events(self) -> Events:
+        events = Events(self.directory.path, self.sess.graph, self.done)
+        if not self.done:
+            for plan in self._plans():
+                events.text("restore", plan.report())
+            events.text("settings", json.dumps(self.directory.read("settings.json"), indent=1))
+        return events
+
+    # --- the loop ---
+
+    def _loop(self, received: Callable[[], int]) -> None:
+        order = batches(self.asked["seed"], len(self.data.train), self.asked["batch_size"], self.done)
+        self.started, self.examples = time.monotonic(), 0
+        while not self.finished:
+            stage = self.step.stage(self.done // self.every)
+            call = self._callable(stage)
+            while not self.finished and self.step.stage(self.done // self.every) is stage:
+                self._one(call, stage, next(order))
+                self._after_step()
+                number = received()
+                if number or self.finished or self.done % self.asked["save_steps"] == 0:
+                    self._save()
+                if number:
+                    name = signal.Signals(number).name
+                    log.info("%s: saved at step %d; the same command goes on from there", name, self.done)
+                    signals.end(number, self.done)
+            if not self.finished:
+                self._check_frozen(f"by the end of the stage before epoch {self.done // self.every + 1}")
+
+    def _callable(self, stage: StageOps) -> Callable[..., Any]:
+        feeds = [*evaluation.feed_tensors(self.step), *stage.switches]
+        return self.sess.make_callable([list(self.step.metrics.values()), stage.apply], feeds)
+
+    def _one(self, call: Callable[..., Any], stage: StageOps, indices: np.ndarray) -> None:
+        number = self.done + 1
+        arrays = [*evaluation.feed(self.step, self.data.train, indices), *(True for _ in stage.switches)]
+        if number % self.asked["summary_steps"] == 0:
+            # Before the step, which changes what is shown: the same batch and switches, and so the same numbers.
+            tensors = [*evaluation.feed_tensors(self.step), *stage.switches]
+            summary = self.sess.run(self.step.summary, dict(zip(tensors, arrays, strict=True)))
+            self.events.add("train", summary, number)
+        if self.done % self.every == 0:
+            fixed = self.data.validation.take(np.arange(min(4, len(self.data.validation))))
+            self.events.add("train", self.sess.run(self.step.image_summary, {self.step.images: fixed.images}), number)
+        metrics, _ = call(*arrays)
+        self.state["step"] = number
+        self._add_up(dict(zip(self.step.metrics, metrics, strict=True)), len(indices))
+
+    def _add_up(self, metrics: Mapping[str, np.ndarray], count: int) -> None:
+        sums = self.state["sums"]
+        for name, values in metrics.items():
+            sums[name] += float(values.sum(dtype=np.float64))
+        sums["examples"] += count
+        self.examples += count
+        if not np.isfinite(sums["loss"]):
+            raise self._diverged(
+                f"the loss is not finite at step {self.done} (epoch {(self.done - 1) // self.every + 1})"
+            )
+        self.bar.advance(loss=sums["loss"] / sums["examples"])
+
+    def _after_step(self) -> None:
+        if self.done % self.every == 0:
+            sums = self.state["sums"]
+            means = {name: sums[name] / sums["examples"] for name in self.step.metrics}
+            self.state["sums"] = self._no_sums()
+            self._note("train", means)
+            self.events.scalars("train", {f"epoch/{name}": value for name, value in means.items()}, self.done)
+        if self.done % self.asked["validation_steps"] == 0:
+            self._validate()
+
+    def _validate(self) -> None:
+        means = evaluation.measure(self.sess, self.step, self.data.validation)
+        if not np.isfinite(means["loss"]):
+            raise self._diverged(f"the validation loss is not finite after step {self.done}")
+        self._note("validation", means)
+        both = means | {f"epoch/{name}": value for name, value in means.items()}
+        self.events.scalars("validation", both, self.done)
+        self.bar.show(means)
+        ranked = sorted([*self.state["best"], {"step": self.done, **means}], key=_rank)
+        self.state["best"] = ranked[: self.asked["keep_best"]]
+        self.state["waited"] = 0 if ranked[0]["step"] == self.done else self.state["waited"] + 1
+        self.state["stopped"] = self.asked["patience"] is not None and self.state["waited"] >= self.asked["patience"]
+        if any(one["step"] == self.done for one in self.state["best"]):
+            self._require_finite()
+            self.directory.save(self.sess, self.step.saver, self.done, best=True)
+
+    def _no_sums(self) -> dict[str, float]:
+        return {**dict.fromkeys(self.step.metrics, 0.0), "examples": 0}
+
+    # --- what a start leaves ---
+
+    def _save(self) -> None:
+        """Save a checkpoint from which the run can go on, then let go of those that are no longer wanted."""
+        self._require_finite()
+        others = [number for number in self.state["saved"] if number != self.done]
+        self.state["saved"] = [*others, self.done][-self.asked["keep"] :]
+        try:
+            self.events.flush()
+        except (OSError, tf.errors.OpError) as error:
+            raise RunError(
+                f"cannot write events in {self.directory.path}: {message(error)}; {self.directory.last_good()}"
+            ) from None
+        self.directory.save(self.sess, self.step.saver, self.done, sidecars={"state": self.state})
+        self.directory.keep(self.state["saved"], [one["step"] for one in self.state["best"]])
+
+    def _require_finite(self) -> None:
+        if not self.sess.run(self.step.finite):
+            raise self._diverged(f"a trained variable is not finite after step {self.done}")
+
+    def _diverged(self, what: str) -> DivergedError:
+        return DivergedError(f"{what}; {self.directory.last_good()}; lower --learning_rate or set --clip_norm")
+
+    def _check_frozen(self, when: str) -> None:
+        variables = frozen.frozen_variables(self.step, max(self.done - 1, 0) // self.every)
+        frozen.check(self.sess, variables, self.before, when)
+        record = self.directory.read("frozen.json")
+        record["checks"].append({"step": self.done, "when": when, "unchanged": len(variables)})
+        self.directory.write("frozen.json", record)
+        log.info("%d frozen variables are bit-identical to the start, %s", len(variables), when)
+
+    def _note(self, split: str, means: Mapping[str, float]) -> None:
+        epoch = -(-self.done // self.every)
+        self.state["history"].append({"step": self.done, "epoch": epoch, "split": split, **means})
+        rate = f"  {self.examples / (time.monotonic() - self.started):.0f} examples/s" if split == "train" else ""
+        shown = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
+        log.info("epoch %d/%d  step %d  %-10s  %s%s", epoch, self.asked["epochs"], self.done, split, shown, rate)
+
+
+def _rank(validation: Mapping[str, float]) -> tuple[float, float, int]:
+    """Order validations from best to worst; of equals the earlier is the better."""
+    return (-validation.get("accuracy", 0.0), validation["loss"], int(validation["step"]))

@@ -1,0 +1,146 @@
+"""TensorFlow checkpoints of format V1: one file, or one for each shard, each a LevelDB table.
+
+Source: tensorflow/core/util/saved_tensor_slice.proto, util/tensor_slice_writer.cc and framework/tensor.proto. A table
+holds the list of variables under the empty key, and the values of each slice, as a TensorProto, under a key of its own.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from tfxfer.errors import WeightsError
+from tfxfer.weights import checkpoints, files, leveldb, slices
+from tfxfer.weights.protobuf import Bytes, fields, number, strings, text
+from tfxfer.weights.tensors import Tensor, shape_fault, shown
+from tfxfer.weights.tf_types import DTYPES, STRING, parse_shape
+
+# The field of a TensorProto that holds the values of a dtype; numbers lie there packed.
+_FIXED = {"float32": 5, "float64": 6, "complex64": 9, "complex128": 12}
+_VARINTS = {"int64": 10, "bool": 11, "float16": 13, "bfloat16": 13, "uint32": 16, "uint64": 17}
+_SMALL_INTEGERS, _STRINGS, _CONTENT = 7, 8, 4
+_STEP = 1 << 18  # varints that are decoded at a time
+
+
+class Variable(NamedTuple):
+    """What the tables say about one variable: its slices, each with the table and the key of its values."""
+
+    dtype: int
+    shape: tuple[int, ...]
+    parts: list[tuple[slices.Extents, leveldb.Table, bytes]]
+
+
+def read(prefix: Path) -> dict[str, Tensor]:
+    """List the variables of a checkpoint, whose files `checkpoints.v1_parts` finds; values are built when they are read.
+
+    Raises:
+      WeightsError: a file is corrupt, or the shards do not fit together; every variable concerned is named.
+    """
+    variables: dict[str, Variable] = {}
+    room = 0
+    for path in checkpoints.v1_parts(prefix):
+        data = files.map_file(path)
+        room += len(data)
+        for name, found in _variables(leveldb.Table(data, str(path)), str(path)):
+            known = variables.setdefault(name, Variable(found.dtype, found.shape, []))
+            if known[:2] != found[:2]:
+                raise WeightsError(f"{prefix} is corrupt: its shards give {name} different shapes or dtypes")
+            known.parts.extend(found.parts)
+    faults = [f"{name}: {fault}" for name, variable in variables.items() if (fault := _fault(variable, room))]
+    if faults:
+        raise WeightsError(f"{prefix} is corrupt:\n  {shown(faults)}\ncopy it again")
+    return {
+        name: Tensor(variable.shape, DTYPES[variable.dtype], functools.partial(_value, variable, f"{prefix}: {name}"))
+        for name, variable in sorted(variables.items())
+    }
+
+
+def _variables(table: leveldb.Table, where: str) -> Iterator[tuple[str, Variable]]:
+    for slices_message in strings(fields(table.get(b"") or b"", where), 1):
+        for message in strings(fields(slices_message, where), 1):
+            meta = fields(message, where)
+            name, shape = (b"".join(map(bytes, strings(meta, field))) for field in (1, 2))
+            extents = [slices.parse(part, where) for part in strings(meta, 4)]
+            parts = [(extent, table, slices.key(name, extent)) for extent in extents]
+            yield text(name, where), Variable(number(meta, 3), parse_shape(shape, where), parts)
+
+
+def _fault(variable: Variable, room: int) -> str:
+    if variable.dtype not in DTYPES:
+        return f"its dtype has number {variable.dtype} in TensorFlow, which tfxfer does not read"
+    if fault := shape_fault(variable.shape):
+        return fault
+    # No element takes less than a byte, of which compression leaves no less than 1/22.
+    if math.prod(variable.shape) > 22 * room:
+        return f"its shape {variable.shape} has more elements than {room:,} bytes can hold"
+    if any(slices.resolve(extents, variable.shape) is None for extents, _, _ in variable.parts):
+        return f"a slice lies outside of its shape {variable.shape}"
+    return ""
+
+
+def _value(variable: Variable, where: str) -> np.ndarray:
+    places = [slices.resolve(extents, variable.shape) or () for extents, _, _ in variable.parts]
+    if not slices.tile(places, variable.shape):
+        raise WeightsError(f"{where}: its slices overlap or leave gaps; are all shards of the checkpoint there?")
+    result = np.empty(variable.shape, DTYPES[variable.dtype])
+    for place, (_, table, key) in zip(places, variable.parts, strict=True):
+        shape = tuple(length for _, length in place)
+        result[slices.index(place)] = _decoded(_tensor_proto(table, key, where), variable.dtype, shape, where)
+    return result
+
+
+def _tensor_proto(table: leveldb.Table, key: bytes, where: str) -> Bytes:
+    value = table.get(key)
+    found = [proto for data in strings(fields(value or b"", where), 2) for proto in strings(fields(data, where), 3)]
+    if not found:
+        raise WeightsError(f"{where}: its values are missing from the file")
+    return found[-1]
+
+
+def _decoded(proto: Bytes, dtype: int, shape: tuple[int, ...], where: str) -> np.ndarray:
+    kind, message, count = DTYPES[dtype], fields(proto, where), math.prod(shape)
+    if dtype == STRING:
+        values = np.array([*map(bytes, strings(message, _STRINGS)), None], object)[:-1]
+    elif strings(message, _CONTENT) or kind.name in _FIXED:
+        packed = _joined(strings(message, _CONTENT) or strings(message, _FIXED[kind.name]))
+        values = packed[: len(packed) // kind.itemsize * kind.itemsize].view(kind)
+    else:
+        values = _varints(_joined(strings(message, _VARINTS.get(kind.name, _SMALL_INTEGERS))), kind, count)
+    if len(values) != count:
+        raise WeightsError(f"{where}: the file holds {len(values):,} values for the shape {shape}")
+    return values.reshape(shape)
+
+
+def _joined(packed: list[Bytes]) -> np.ndarray:
+    pieces = [np.frombuffer(piece, np.uint8) for piece in packed]
+    return pieces[0] if len(pieces) == 1 else np.concatenate([np.empty(0, np.uint8), *pieces])
+
+
+def _varints(packed: np.ndarray, kind: np.dtype, count: int) -> np.ndarray:
+    # At most `count` values and one more, which tells that there are too many; a number that does not end is left out.
+    pieces, start, found = [np.empty(0, kind)], 0, 0
+    while start < len(packed) and found <= count:
+        piece = packed[start : start + _STEP]
+        ends = np.flatnonzero(piece < 128)
+        if not len(ends):
+            break
+        starts = np.concatenate([[0], ends[:-1] + 1])
+        values = np.zeros(len(ends), np.uint64)
+        for byte in range(min(10, int((ends - starts).max()) + 1)):
+            there = starts + byte <= ends
+            values[there] |= (piece[starts[there] + byte] & np.uint8(127)).astype(np.uint64) << np.uint64(7 * byte)
+        pieces.append(_narrow(values, kind))
+        start, found = start + int(ends[-1]) + 1, found + len(ends)
+    return np.concatenate(pieces)
+
+
+def _narrow(values: np.ndarray, kind: np.dtype) -> np.ndarray:
+    # 16-bit floats lie in the file as the integers of their bits; integers as 64-bit two's complement.
+    if kind.kind in "iub":
+        return values.astype(kind)
+    return values.astype(f"u{kind.itemsize}").view(kind)

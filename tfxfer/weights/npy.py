@@ -1,0 +1,89 @@
+"""Numpy's `.npy` files: one array, or a pickled dict of arrays.
+
+Source: numpy/lib/_format_impl.py, whose docstring is the specification. An array of objects is a pickle, which is not
+unpickled but walked through: see `pickles`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+
+from tfxfer.errors import WeightsError
+from tfxfer.weights import files, pickles
+from tfxfer.weights.files import Cursor
+from tfxfer.weights.tensors import Tensor, shape_fault
+
+MAGIC = b"\x93NUMPY"
+HEADER_BYTES = 4096  # no dtype but a structured one takes so much
+PLAIN = "arr_0"  # the name that `np.savez` gives to an array without one
+
+_PAIR = r"'(?:descr|fortran_order|shape)'\s*:\s*(?:'[^']*'|True|False|\([^()]*\))"
+_HEADER = re.compile(rf"\{{\s*{_PAIR}\s*,\s*{_PAIR}\s*,\s*{_PAIR}\s*,?\s*\}}\s*")
+_DTYPE = re.compile(r"[<>|=]?([biufc]\d{1,2}|[SUV]\d{1,6}|O|\?)")
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """List the arrays of a file, from its header or from one walk over its pickle.
+
+    Returns:
+      One array `arr_0`; or, of pickled dicts and lists, every array under the keys and indices that lead to it, joined by
+      `/`: `{"fc6": [W, b]}` gives `fc6/0` and `fc6/1`, `{"fc6": {"weights": W}}` gives `fc6/weights`.
+
+    Raises:
+      WeightsError: the file is cut short or corrupt, or its pickle holds anything but arrays, dicts, lists, tuples,
+        strings and numbers.
+    """
+    data, where = files.map_file(path), str(path)
+    shape, dtype, fortran, start = header(memoryview(data), where)  # type: ignore[arg-type]
+    if dtype.hasobject:
+        return pickles.read(data, start, where)
+    if len(data) != start + math.prod(shape) * dtype.itemsize:
+        raise WeightsError(f"{where} is cut short or corrupt: {dtype} {shape} takes {math.prod(shape) * dtype.itemsize:,} "
+                           f"bytes, {len(data) - start:,} follow the header")
+    return {PLAIN: Tensor(shape, dtype.newbyteorder("="), lambda: files.view(data, start, dtype, shape, where, fortran))}
+
+
+def header(data: memoryview, where: str) -> tuple[tuple[int, ...], np.dtype, bool, int]:
+    """Read the header of a `.npy` file; return shape, dtype, whether in Fortran order, and where the values begin.
+
+    Raises:
+      WeightsError: it is no such header, or announces an array that cannot be.
+    """
+    cursor = Cursor(data, where)
+    if cursor.take(6) != MAGIC:
+        raise WeightsError(f"{where} is no .npy file: it does not begin with \\x93NUMPY")
+    major = cursor.number(2) & 0xFF
+    if major not in (1, 2, 3):
+        raise WeightsError(f"{where}: version {major} of the .npy format is unknown")
+    size = cursor.number(2 if major == 1 else 4)
+    text = bytes(cursor.take(size)).decode("latin-1") if size < HEADER_BYTES else ""
+    if not _HEADER.fullmatch(text):
+        raise WeightsError(f"{where}: the .npy header is corrupt, or of a structured dtype: {text[:200]!r}")
+    pairs = dict(re.findall(r"'(\w+)'\s*:\s*('[^']*'|True|False|\([^()]*\))", text))
+    if len(pairs) < 3:
+        raise WeightsError(f"{where}: the .npy header is corrupt: {text[:200]!r}")
+    shape = _shape(pairs["shape"], where)
+    return shape, _dtype(pairs["descr"].strip("'"), where), pairs["fortran_order"] == "True", cursor.position
+
+
+def _shape(text: str, where: str) -> tuple[int, ...]:
+    # Python 2 wrote long integers as 3L.
+    if not re.fullmatch(r"\((\s*-?\d{1,19}L?\s*,)*(\s*-?\d{1,19}L?)?\s*\)", text):
+        raise WeightsError(f"{where}: the .npy header is corrupt: its shape is {text[:100]!r}")
+    shape = tuple(int(size) for size in re.findall(r"-?\d+", text))
+    if fault := shape_fault(shape):
+        raise WeightsError(f"{where}: {fault}")
+    return shape
+
+
+def _dtype(text: str, where: str) -> np.dtype:
+    try:
+        if _DTYPE.fullmatch(text):
+            return np.dtype(text)
+    except TypeError:
+        pass
+    raise WeightsError(f"{where}: the dtype {text[:40]!r} is none of numbers, booleans or strings")

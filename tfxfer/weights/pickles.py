@@ -1,0 +1,360 @@
+"""Pickled arrays without unpickling: a walk over the opcodes that builds arrays, containers and numbers, and no more.
+
+No name in the file is ever looked up or called: the handful of numpy functions that a pickled array consists of are known
+here by their names, and what they would do is done here. The bytes of the arrays stay in the file.
+
+Source: CPython's Lib/pickletools.py for the opcodes; numpy/_core/src/multiarray/methods.c (array_reduce, array_setstate)
+and descriptor.c (arraydescr_reduce) for what arrays and dtypes consist of.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tfxfer.errors import WeightsError
+from tfxfer.weights import files
+from tfxfer.weights.files import Cursor
+from tfxfer.weights.tensors import Tensor, shape_fault
+
+MAX_OPCODES = 300_000  # an array takes about 30
+MAX_DEPTH = 16
+MAX_LEAVES = 20_000
+
+_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
+_KNOWN = {
+    ("numpy", "ndarray"): "ndarray",
+    ("numpy", "dtype"): "dtype",
+    **{(module, name): name for module in _MODULES for name in ("_reconstruct", "scalar")},
+    ("numpy.core.numeric", "_frombuffer"): "_frombuffer",
+    ("numpy._core.numeric", "_frombuffer"): "_frombuffer",
+}
+_DTYPE = re.compile(r"[biufc]\d{1,2}|[SU]\d{1,6}")
+
+
+class Raw(NamedTuple):
+    """Bytes or text that stay in the file."""
+
+    start: int
+    size: int
+    encoding: str
+
+
+class Function(NamedTuple):
+    """A numpy function or class by its name; calling it is up to this module."""
+
+    name: str
+
+
+@dataclasses.dataclass
+class Dtype:
+    """A pickled numpy dtype."""
+
+    text: str
+    order: str = "="
+
+
+@dataclasses.dataclass
+class Array:
+    """A pickled array: its values are bytes in the file, or a list where it is one of objects."""
+
+    shape: tuple[int, ...] = ()
+    dtype: Dtype | None = None
+    fortran: bool = False
+    content: Raw | list[Any] | None = None
+
+
+def read(data: np.ndarray, start: int, where: str) -> dict[str, Tensor]:
+    """List the arrays and numbers in the pickle that begins at byte `start`, under the keys and indices that lead there.
+
+    Args:
+      data: uint8 [n], the whole file.
+      start: where the pickle begins.
+      where: the file, for the error messages.
+
+    Raises:
+      WeightsError: the pickle is cut short or corrupt, or builds anything but arrays, dicts, lists, tuples, strings and
+        numbers.
+    """
+    machine = Machine(Cursor(memoryview(data), where, start))  # type: ignore[arg-type]
+    found: dict[str, Tensor] = {}
+    for path, value in _leaves((), machine.run(), where):
+        name = "/".join(path) or "arr_0"
+        if name in found:
+            raise WeightsError(f"{where}: two arrays would both be called {name}")
+        if len(found) >= MAX_LEAVES:
+            raise WeightsError(f"{where} is hostile: it holds more than {MAX_LEAVES:,} arrays")
+        found[name] = _tensor(data, value, f"{where}: {name}")
+    return found
+
+
+class Machine:
+    """The stack machine of pickle, for the opcodes that arrays, containers and numbers need."""
+
+    def __init__(self, cursor: Cursor) -> None:
+        """Start at the first opcode, which `cursor` is before."""
+        self.cursor = cursor
+        self.stack: list[Any] = []
+        self.marks: list[int] = []
+        self.memo: dict[int, Any] = {}
+
+    def run(self) -> Any:
+        """Return what the pickle builds.
+
+        Raises:
+          WeightsError: it is cut short or corrupt, or wants more than this machine does.
+        """
+        for _ in range(MAX_OPCODES):
+            opcode = bytes(self.cursor.take(1))
+            if opcode == b".":
+                return self.pop()
+            if opcode not in _OPCODES:
+                raise WeightsError(
+                    f"{self.cursor.where} is refused: opcode {opcode!r} of its pickle at byte {self.cursor.position - 1:,} "
+                    "builds something else than arrays, dicts, lists, tuples, strings and numbers"
+                )
+            _OPCODES[opcode](self)
+        raise WeightsError(f"{self.cursor.where} is hostile: its pickle takes more than {MAX_OPCODES:,} steps")
+
+    def fail(self, why: str) -> WeightsError:
+        """Make the error for a pickle that cannot be."""
+        return WeightsError(f"{self.cursor.where} is corrupt: its pickle is wrong before byte {self.cursor.position:,}: {why}")
+
+    def push(self, value: Any) -> None:
+        """Put a value on the stack."""
+        self.stack.append(value)
+
+    def pop(self) -> Any:
+        """Take the last value from the stack, which must not reach below the last mark."""
+        if len(self.stack) <= (self.marks[-1] if self.marks else 0):
+            raise self.fail("a value is missing")
+        return self.stack.pop()
+
+    def pops(self, count: int) -> tuple[Any, ...]:
+        """Take the last values, in the order in which they came."""
+        return tuple(self.pop() for _ in range(count))[::-1]
+
+    def marked(self) -> list[Any]:
+        """Take all values since the last mark, and the mark."""
+        if not self.marks:
+            raise self.fail("a mark is missing")
+        start = self.marks.pop()
+        values, self.stack[start:] = self.stack[start:], []
+        return values
+
+    def text(self, raw: object) -> str:
+        """Read a short string, such as a name."""
+        if not isinstance(raw, Raw) or raw.size > 4096:
+            raise self.fail("a short string is missing")
+        try:
+            return bytes(self.cursor.data[raw.start : raw.start + raw.size]).decode(raw.encoding)
+        except UnicodeDecodeError:
+            raise self.fail("a string is not in its encoding") from None
+
+    def raw(self, size: int, encoding: str) -> None:
+        """Pass over a string whose length has `size` bytes."""
+        length = self.cursor.number(size)
+        self.push(Raw(self.cursor.position, length, encoding))
+        self.cursor.take(length)
+
+    def integer(self, size: int, signed: bool = True) -> None:
+        """Push an integer of `size` bytes."""
+        self.push(int.from_bytes(self.cursor.take(size), "little", signed=signed))
+
+    def long(self, size: int) -> None:
+        """Push an integer whose length has `size` bytes."""
+        length = self.cursor.number(size)
+        if length > 16:
+            raise self.fail(f"an integer of {length:,} bytes")
+        self.integer(length)
+
+    def recall(self, size: int) -> None:
+        """Push a value from the memo."""
+        index = self.cursor.number(size)
+        if index not in self.memo:
+            raise self.fail(f"value {index} of its memo is missing")
+        self.push(self.memo[index])
+
+    def remember(self, index: int) -> None:
+        """Note the last value in the memo."""
+        value = self.pop()
+        self.push(value)
+        self.memo[index] = value
+
+    def extend(self, values: list[Any]) -> None:
+        """Append values to the list on the stack."""
+        target = self.pop()
+        if type(target) is not list:
+            raise self.fail("a list is missing")
+        target.extend(values)
+        self.push(target)
+
+    def update(self, flat: list[Any]) -> None:
+        """Put keys and values, in turns, into the dict on the stack."""
+        target = self.pop()
+        if type(target) is not dict or len(flat) % 2:
+            raise self.fail("a dict, or the value of a key, is missing")
+        for key, value in zip(flat[::2], flat[1::2], strict=True):
+            target[str(key) if type(key) is int else self.text(key)] = value
+        self.push(target)
+
+    def function(self, module: str, name: str) -> None:
+        """Push one of the few functions that arrays need."""
+        if (module, name) not in _KNOWN:
+            raise WeightsError(f"{self.cursor.where} is refused: its pickle would call {module}.{name}; "
+                               "tfxfer reads arrays, dicts, lists, tuples, strings and numbers, and runs no code from a file")
+        self.push(Function(_KNOWN[module, name]))
+
+    def call(self) -> None:
+        """Do what numpy's functions would do with the arguments on the stack."""
+        function, arguments = self.pops(2)
+        made = _called(function.name, arguments, self.text) if isinstance(function, Function) else None
+        if made is None:
+            raise self.fail("a call that numpy's arrays do not need")
+        self.push(made)
+
+    def build(self) -> None:
+        """Give an array or a dtype its state."""
+        target, state = self.pops(2)
+        if not isinstance(state, tuple):
+            raise self.fail("a state is missing")
+        if isinstance(target, Dtype) and len(state) >= 5 and state[2:5] == (None, None, None):
+            target.order = self.text(state[1])
+        elif isinstance(target, Array) and len(state) == 5:
+            _, target.shape, target.dtype, target.fortran, target.content = state
+        else:
+            raise self.fail("a state that belongs to no array and no plain dtype")
+        self.push(target)
+
+
+def _called(name: str, arguments: object, text: Callable[[object], str]) -> Array | Dtype | None:
+    match name, arguments:
+        case "_reconstruct", (Function("ndarray"), *_):
+            return Array()
+        case "dtype", (Raw() as kind, *_):
+            return Dtype(text(kind))
+        case "scalar", (Dtype() as dtype, Raw() as content):
+            return Array((), dtype, False, content)
+        case "_frombuffer", (Raw() as content, Dtype() as dtype, tuple() as shape, Raw() as order):
+            return Array(shape, dtype, text(order) == "F", content)
+    return None
+
+
+def _float(machine: Machine) -> None:
+    machine.push(struct.unpack(">d", machine.cursor.take(8))[0])
+
+
+def _global(machine: Machine) -> None:
+    module, name = (machine.cursor.until(b"\n", 256).decode("utf-8", "replace") for _ in range(2))
+    machine.function(module, name)
+
+
+def _stack_global(machine: Machine) -> None:
+    module, name = machine.pops(2)
+    machine.function(machine.text(module), machine.text(name))
+
+
+def _dict(machine: Machine) -> None:
+    flat = machine.marked()
+    machine.push({})
+    machine.update(flat)
+
+
+_OPCODES: dict[bytes, Callable[[Machine], object]] = {
+    b"\x80": lambda m: m.cursor.take(1),  # PROTO
+    b"\x95": lambda m: m.cursor.take(8),  # FRAME
+    b"N": lambda m: m.push(None),
+    b"\x88": lambda m: m.push(True),
+    b"\x89": lambda m: m.push(False),
+    b"K": lambda m: m.integer(1, signed=False),
+    b"M": lambda m: m.integer(2, signed=False),
+    b"J": lambda m: m.integer(4),
+    b"\x8a": lambda m: m.long(1),
+    b"\x8b": lambda m: m.long(4),
+    b"G": _float,
+    b"U": lambda m: m.raw(1, "latin-1"),  # the strings of Python 2
+    b"T": lambda m: m.raw(4, "latin-1"),
+    b"C": lambda m: m.raw(1, "latin-1"),
+    b"B": lambda m: m.raw(4, "latin-1"),
+    b"\x8e": lambda m: m.raw(8, "latin-1"),
+    b"\x96": lambda m: m.raw(8, "latin-1"),  # BYTEARRAY8
+    b"\x8c": lambda m: m.raw(1, "utf-8"),
+    b"X": lambda m: m.raw(4, "utf-8"),
+    b"\x8d": lambda m: m.raw(8, "utf-8"),
+    b"]": lambda m: m.push([]),
+    b"}": lambda m: m.push({}),
+    b")": lambda m: m.push(()),
+    b"(": lambda m: m.marks.append(len(m.stack)),
+    b"0": lambda m: m.pop(),
+    b"1": lambda m: m.marked(),
+    b"l": lambda m: m.push(m.marked()),
+    b"t": lambda m: m.push(tuple(m.marked())),
+    b"\x85": lambda m: m.push(m.pops(1)),
+    b"\x86": lambda m: m.push(m.pops(2)),
+    b"\x87": lambda m: m.push(m.pops(3)),
+    b"d": _dict,
+    b"a": lambda m: m.extend([m.pop()]),
+    b"e": lambda m: m.extend(m.marked()),
+    b"s": lambda m: m.update(list(m.pops(2))),
+    b"u": lambda m: m.update(m.marked()),
+    b"q": lambda m: m.remember(m.cursor.number(1)),
+    b"r": lambda m: m.remember(m.cursor.number(4)),
+    b"\x94": lambda m: m.remember(len(m.memo)),
+    b"h": lambda m: m.recall(1),
+    b"j": lambda m: m.recall(4),
+    b"c": _global,
+    b"\x93": _stack_global,
+    b"R": lambda m: m.call(),
+    b"b": lambda m: m.build(),
+}
+
+
+def _leaves(path: tuple[str, ...], value: Any, where: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    # A list may hold itself, or one list a thousand times: depth and number are bounded.
+    if len(path) > MAX_DEPTH:
+        raise WeightsError(f"{where} is hostile: its dicts and lists are nested more than {MAX_DEPTH} deep")
+    if isinstance(value, Array) and isinstance(value.content, list):
+        # An array of objects; with shape () it only wraps its one element.
+        value = value.content[0] if value.shape == () and len(value.content) == 1 else value.content
+    if type(value) is dict:
+        items: Any = value.items()
+    elif type(value) in (list, tuple):
+        items = ((str(index), element) for index, element in enumerate(value))
+    else:
+        if isinstance(value, Array | bool | int | float):
+            yield path, value
+        return
+    for key, element in items:
+        yield from _leaves((*path, key), element, where)
+
+
+def _tensor(data: np.ndarray, value: Array | float, where: str) -> Tensor:
+    if not isinstance(value, Array):
+        number = np.array(value)
+        return Tensor((), number.dtype, lambda: number)
+    shape, dtype, raw = value.shape, value.dtype, value.content
+    plain = isinstance(shape, tuple) and all(type(size) is int for size in shape)
+    if not plain or not isinstance(dtype, Dtype) or not isinstance(raw, Raw) or not _DTYPE.fullmatch(dtype.text):
+        raise WeightsError(f"{where} is no array of numbers, booleans or strings")
+    if fault := shape_fault(shape):
+        raise WeightsError(f"{where}: {fault}")
+    kind = _numpy_dtype(dtype, where)
+    if raw.size != math.prod(shape) * kind.itemsize:
+        raise WeightsError(f"{where} is corrupt: {kind} {shape} takes {math.prod(shape) * kind.itemsize:,} bytes, not {raw.size:,}")
+    return Tensor(shape, kind.newbyteorder("="), lambda: files.view(data, raw.start, kind, shape, where, bool(value.fortran)))
+
+
+def _numpy_dtype(dtype: Dtype, where: str) -> np.dtype:
+    try:
+        kind = np.dtype(dtype.text)
+    except TypeError:
+        kind = np.dtype(object)
+    if kind.hasobject or dtype.order not in ("<", ">", "=", "|"):
+        raise WeightsError(f"{where} has a dtype {dtype.order}{dtype.text} that is none of numbers, booleans or strings")
+    return kind if dtype.order == "|" else kind.newbyteorder(dtype.order)
