@@ -9,7 +9,9 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import tfxfer as tx
+from tfxfer.errors import GraphError
 from tfxfer.graph import layers
+from tfxfer.graph.variables import global_step
 
 
 @pytest.fixture(autouse=True)
@@ -157,7 +159,8 @@ def test_flatten_keeps_the_order_row_column_channel():
 
 def test_flatten_refuses_a_size_that_is_not_known():
     images = tf.placeholder(tf.float32, [None, None, 28, 1])
-    with pytest.raises(ValueError, match=re.escape("flatten 'flatten': all but the first dimension of (None, None, 28")):
+    message = "flatten 'flatten': all but the first dimension of (None, None, 28, 1) must be known"
+    with pytest.raises(GraphError, match=re.escape(message)):
         layers.flatten(images)
 
 
@@ -219,7 +222,7 @@ def dropout_of_ones(rate, *, name="drop", shape=(4, 1000), seed=0):
     tf.set_random_seed(seed)
     y = layers.dropout(tf.ones(shape), rate, name)
     (switch,) = tf.get_collection(layers.DROPOUTS)
-    step = tf.train.get_global_step()
+    step = global_step()
     return y, switch, step.assign(tf.placeholder_with_default(tf.constant(1, step.dtype), [], "to"), read_value=False)
 
 
@@ -286,7 +289,7 @@ def test_what_dropout_drops_stays_the_same_in_every_version():
 
 
 def test_dropout_takes_a_global_step_of_32_bits():
-    tf.get_variable("global_step", [], tf.int32, tf.zeros_initializer(), trainable=False)
+    tf.Variable(0, name="global_step")
     y, switch, move = dropout_of_ones(0.5)
     with tx.session() as sess:
         sess.run(move, {"to:0": 7})
@@ -295,11 +298,23 @@ def test_dropout_takes_a_global_step_of_32_bits():
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0, 50])
 def test_dropout_refuses_a_rate_that_is_no_share(rate):
-    with pytest.raises(ValueError, match=re.escape(f"dropout 'drop': rate={rate} is not in [0, 1)")):
+    with pytest.raises(GraphError, match=re.escape(f"dropout 'drop': rate={rate} is not in [0, 1)")):
         layers.dropout(tf.ones([3]), rate, "drop")
 
 
 # Batch normalisation.
+
+
+@pytest.fixture(params=["control flow v2", "control flow v1"])
+def control_flow(request):
+    """As it is by default, and as `tf.disable_v2_behavior()` leaves it."""
+    if request.param == "control flow v2":
+        yield
+        return
+    tf.disable_control_flow_v2()
+    yield
+    tf.enable_control_flow_v2()
+
 
 STATISTICS = {
     "norm__gamma": normal(3, seed=1) + 2,
@@ -321,6 +336,7 @@ def test_batch_norm_begins_as_the_identity_but_for_epsilon():
         np.testing.assert_allclose(sess.run(y), x / np.sqrt(1.5), atol=1e-6)
 
 
+@pytest.mark.usefixtures("control_flow")
 @pytest.mark.parametrize("shape", [(8, 4, 4, 3), (16, 3)])
 def test_batch_norm_uses_the_moving_statistics_unless_it_is_switched_on(shape):
     x = normal(*shape) * 3 + 1
@@ -335,6 +351,7 @@ def test_batch_norm_uses_the_moving_statistics_unless_it_is_switched_on(shape):
     np.testing.assert_allclose(trained, normalise(x, x.mean(axes), x.var(axes)), atol=1e-5)
 
 
+@pytest.mark.usefixtures("control_flow")
 def test_switched_on_the_moving_statistics_follow_those_of_the_batch_by_1_minus_momentum():
     x = normal(32, 2, 2, 3) * 3 + 1
     layers.batch_norm(tf.constant(x), "norm", momentum=0.9)
@@ -353,6 +370,7 @@ def test_switched_on_the_moving_statistics_follow_those_of_the_batch_by_1_minus_
     assert np.array_equal(got[1], STATISTICS["norm__beta"])
 
 
+@pytest.mark.usefixtures("control_flow")
 def test_running_all_update_ops_changes_no_bit_where_batch_norm_is_frozen():
     layers.batch_norm(tf.constant(normal(8, 4, 4, 4) * 100), "norm")
     odd = np.array([-0.0, 1e-45, 3.4e38, 0.1], np.float32)
@@ -360,12 +378,13 @@ def test_running_all_update_ops_changes_no_bit_where_batch_norm_is_frozen():
         load(sess, norm__moving_mean=odd, norm__moving_variance=odd[::-1].copy())
         before = [value.tobytes() for value in sess.run(tf.global_variables())]
         updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
-        assert len(updates) == 2
+        assert updates
         for _ in range(5):
             sess.run(updates)
         assert [value.tobytes() for value in sess.run(tf.global_variables())] == before
 
 
+@pytest.mark.usefixtures("control_flow")
 @pytest.mark.parametrize("on", [False, True])
 def test_the_gradient_of_batch_norm_is_right_with_and_without_its_switch(on):
     x, weights = normal(6, 2, 2, 3), normal(6, 2, 2, 3, seed=9)
@@ -419,12 +438,15 @@ def test_what_batch_norm_records_of_itself_is_carried_by_a_meta_graph():
             switch="ENCODER/norm/switch:0",
             trained=["norm/gamma", "norm/beta"],
             statistics=["norm/moving_mean", "norm/moving_variance"],
-            updates=["ENCODER/norm/AssignSubVariableOp", "ENCODER/norm/AssignSubVariableOp_1"],
+            updates=["ENCODER/norm/follow/Identity"],
         )
     ]
     assert layers.batch_norms() == wanted
     meta = tf.train.export_meta_graph()
     with tf.Graph().as_default() as other:
         tf.train.import_meta_graph(meta)
+        with tx.session() as sess:
+            sess.run(other.get_collection(tf.GraphKeys.UPDATE_OPS), {wanted[0].switch: True})
+            assert np.allclose(sess.run("norm/moving_variance/Read/ReadVariableOp:0"), 0.99)
     assert layers.batch_norms(other) == wanted
     assert [op.name for op in other.get_collection(tf.GraphKeys.UPDATE_OPS)] == wanted[0].updates

@@ -2,6 +2,7 @@
 
     ValueError
       TfxferError           anything tfxfer refuses; the message says what failed, for which names, and the cure
+        GraphError          layers, a loss or stages that cannot be built as asked
         SelectionError      a pattern that is no regex or that matches no variable
         WeightsError        a file that cannot be read as weights: wrong kind, cut short, corrupt, hostile
         RestoreError        variables and weights that do not fit together; `.plan` holds the whole comparison
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 class TfxferError(ValueError):
     """A refusal by tfxfer; the message is meant for the person who made the call."""
+
+
+class GraphError(TfxferError):
+    """Layers, a loss or stages that cannot be built as asked."""
 
 
 class SelectionError(TfxferError):

@@ -23,13 +23,14 @@ def define_flags() -> flags.FlagValues:
     with _flags.group(values, "the autoencoder"):
         flags.DEFINE_integer("latent", 50, "Length of the code.", 1, flag_values=values)
         flags.DEFINE_float(
-            "noise",
+            "mask",
             0.5,
-            "Share of pixels set to zero before encoding, from 0 to below 1; the whole image is to be rebuilt.",
+            "Share of the image set to zero before encoding, from 0 to below 1; the whole image is to be rebuilt.",
             0.0,
             0.999,
             flag_values=values,
         )
+        flags.DEFINE_integer("patch", 7, "Side of the squares set to zero as one, in pixels.", 1, flag_values=values)
         _flags.DEFINE_patterns("save", ["conv.*"], "Variables to save in OUT.", values)
     _classifier.define_data(values)
     _classifier.define_solver(values)
@@ -55,7 +56,7 @@ def main(argv: list[str]) -> int:
     with tf.Graph().as_default():
         tf.set_random_seed(settings.seed)
         images = tf.placeholder(tf.uint8, [None, *examples.train.images.shape[1:]], name="images")
-        ends = autoencoder.autoencoder(images, latent=settings.latent, noise=settings.noise)
+        ends = autoencoder.autoencoder(images, latent=settings.latent, mask=settings.mask, patch=settings.patch)
         step = tx.train_step(
             images,
             None,
@@ -67,7 +68,6 @@ def main(argv: list[str]) -> int:
         kept = tf.train.Saver(tx.select(*settings.save), save_relative_paths=True)
         with tx.session(**_classifier.session_options(settings)) as sess, _report.logging():
             fitted = tx.fit(sess, step, examples, **_classifier.fitting(settings))
-            step.saver.restore(sess, fitted.best)
             checkpoints.write(sess, kept, out, write_meta_graph=False)
             losses = evaluation.measure(sess, step, examples.test)
     _report.show_run(fitted, settings.logdir)

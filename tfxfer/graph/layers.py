@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
-from tfxfer.graph.variables import glorot_uniform, model_variable, seed_for
+from tfxfer.errors import GraphError
+from tfxfer.graph.variables import global_step, glorot_uniform, model_variable, seed_for
 
 Activation = Callable[[tf.Tensor], tf.Tensor]
 
@@ -61,11 +62,11 @@ def flatten(x: tf.Tensor, name: str = "flatten") -> tf.Tensor:
     """Reshape [n, ...] to [n, k]; an image's values stay in the order row, column, channel.
 
     Raises:
-      ValueError: a dimension besides n is not known.
+      GraphError: a dimension besides n is not known.
     """
     sizes = x.shape[1:].as_list()
     if None in sizes:
-        raise ValueError(f"flatten {name!r}: all but the first dimension of {x.shape} must be known, for the layer that "
+        raise GraphError(f"flatten {name!r}: all but the first dimension of {x.shape} must be known, for the layer that "
                          "follows has a weight for each value; give the images placeholder its height and width")
     return tf.reshape(x, [-1, math.prod(sizes)], name=name)
 
@@ -78,18 +79,16 @@ def dropout(x: tf.Tensor, rate: float, name: str) -> tf.Tensor:
     be used once in a graph, and no layer can be named after it.
 
     Raises:
-      ValueError: `rate` is not in [0, 1).
+      GraphError: `rate` is not in [0, 1).
     """
     if not 0 <= rate < 1:
-        raise ValueError(f"dropout {name!r}: rate={rate} is not in [0, 1)")
+        raise GraphError(f"dropout {name!r}: rate={rate} is not in [0, 1)")
     with tf.name_scope(name) as scope:
         switch = tf.placeholder_with_default(False, [], "switch")
         tf.add_to_collection(DROPOUTS, switch)
         active = tf.where(switch, tf.constant(rate, x.dtype), tf.zeros([], x.dtype), name="rate")
         seed, key = seed_for(scope)
-        # Cast, because a graph of the user's own may well count its steps in int32.
-        moment = tf.stack([tf.constant(seed ^ (key << 31), tf.int64),
-                           tf.cast(tf.train.get_or_create_global_step(), tf.int64)])
+        moment = tf.stack([tf.constant(seed ^ (key << 31), tf.int64), tf.cast(global_step(), tf.int64)])
         kept = tf.random.stateless_uniform(tf.shape(x), moment, dtype=x.dtype) >= active
         return tf.multiply(x, tf.cast(kept, x.dtype) / (1 - active), name="dropped")
 
@@ -120,10 +119,13 @@ def batch_norm(x: tf.Tensor, name: str, *, momentum: float = 0.99, epsilon: floa
         axes = list(range(x.shape.rank - 1))
         mean, variance = tf.cond(switch, lambda: tf.nn.moments(x, axes),
                                  lambda: tuple(tf.identity(statistic) for statistic in moving))
-        updates = [statistic.assign_sub((statistic - value) * (1 - momentum)).op
+        changes = [(statistic - value) * (1 - momentum)
                    for statistic, value in zip(moving, (mean, variance), strict=True)]
+        # Not even zero is subtracted from a frozen statistic: that would flush what is denormal.
+        follow = tf.cond(switch, lambda: tf.group(*(s.assign_sub(c) for s, c in zip(moving, changes, strict=True))),
+                         tf.no_op, name="follow")
         _record(BatchNorm(switch.name, [gamma.op.name, beta.op.name], [v.op.name for v in moving],
-                          [op.name for op in updates]))
+                          [getattr(follow, "op", follow).name]))
         return tf.nn.batch_normalization(x, mean, variance, beta, gamma, epsilon)
 
 

@@ -23,7 +23,8 @@ def training(metrics: Mapping[str, tf.Tensor], learning_rate: tf.Tensor, trained
 
 def _finite(values: tf.Tensor) -> tf.Tensor:
     # The op refuses NaN and infinity, naming no variable, before the training that diverged can say so itself.
-    return tf.boolean_mask(values, tf.math.is_finite(values))
+    flat = tf.reshape(values, [-1])
+    return tf.boolean_mask(flat, tf.math.is_finite(flat))
 
 
 def images(batch: tf.Tensor, count: int = 4) -> tf.Tensor:

@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 import tensorflow.compat.v1 as tf
 
 from tfxfer import names
-from tfxfer.errors import SelectionError
+from tfxfer.errors import GraphError, SelectionError
 from tfxfer.graph import summaries
 from tfxfer.graph.layers import DROPOUTS, batch_norms
+from tfxfer.graph.variables import global_step
 
 LearningRate = float | Callable[[tf.Variable], tf.Tensor]
 
@@ -60,7 +61,7 @@ class Step:
       loss: float32 scalar, the mean over the batch.
       metrics: per example, float32 [batch]: `loss`, and with labels `accuracy` (1 where the prediction is right).
       learning_rate: float32 scalar, before any multiplier.
-      global_step: int64 variable, the number of steps made.
+      global_step: integer variable, the number of steps made.
       stages: in order of their epochs; the first begins at 0.
       slots: the optimizers' own variables, of all stages.
       finite: bool scalar: whether every trained variable is finite.
@@ -117,7 +118,7 @@ def train_step(images: tf.Tensor, labels: tf.Tensor | None, outputs: tf.Tensor, 
     Raises:
       SelectionError: nothing or the same variable twice is to be trained, the loss does not depend on a variable that
         is, or a multiplier matches no trained variable, or two match one.
-      ValueError: both or neither of `train` and `stages`, stages out of order, an unknown loss, or one that does not go
+      GraphError: both or neither of `train` and `stages`, stages out of order, an unknown loss, or one that does not go
         with `outputs` or is not [batch].
     """
     plan = _stages(train, stages)
@@ -129,13 +130,13 @@ def train_step(images: tf.Tensor, labels: tf.Tensor | None, outputs: tf.Tensor, 
             probabilities = _probabilities(outputs)
             metrics["accuracy"] = tf.cast(tf.equal(tf.argmax(probabilities, axis=1), labels), tf.float32, name="accuracy")
         mean = tf.reduce_mean(losses, name="mean_loss")
-    global_step = tf.train.get_or_create_global_step()
+    steps = global_step()
     with tf.name_scope("SOLVER/"):
-        rate = learning_rate(global_step) if callable(learning_rate) else learning_rate
+        rate = learning_rate(steps) if callable(learning_rate) else learning_rate
         rate = tf.cast(rate, tf.float32, name="learning_rate")
         optimizers = [(optimizer(learning_rate=rate * factor), group)
                       for (_, factor), group in sorted(_groups(plan, multipliers or {}).items())]
-    built = _build_stages(mean, plan, optimizers, clip_norm, global_step)
+    built = _build_stages(mean, plan, optimizers, clip_norm, steps)
     trained = built[-1].variables
     with tf.name_scope("SOLVER/"):
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(v)) for v in trained], name="finite")
@@ -143,17 +144,17 @@ def train_step(images: tf.Tensor, labels: tf.Tensor | None, outputs: tf.Tensor, 
     with tf.name_scope("SUMMARY/"):
         summary = summaries.training(metrics, rate, trained)
         image_summary = summaries.images(images)
-    return Step(images, labels, outputs, probabilities, mean, metrics, rate, global_step, built, slots, finite,
+    return Step(images, labels, outputs, probabilities, mean, metrics, rate, steps, built, slots, finite,
                 _saver(), summary, image_summary)
 
 
 def _stages(train: Sequence[tf.Variable] | None, stages: Sequence[Stage] | None) -> list[Stage]:
     if (train is None) == (stages is None):
-        raise ValueError("say what is trained by train= or by stages=, and not by both")
+        raise GraphError("say what is trained by train= or by stages=, and not by both")
     result = [Stage(0, train)] if train is not None else list(stages or ())
     epochs = [stage.epoch for stage in result]
     if not result or epochs[0] != 0 or epochs != sorted(set(epochs)):
-        raise ValueError(f"stages must begin at epoch 0 and at later and later epochs, not at {epochs}")
+        raise GraphError(f"stages must begin at epoch 0 and at later and later epochs, not at {epochs}")
     chosen = [variable.op.name for stage in result for variable in stage.selection]
     if not all(stage.selection for stage in result):
         raise SelectionError("a stage trains no variable; select at least one")
@@ -166,16 +167,16 @@ def _stages(train: Sequence[tf.Variable] | None, stages: Sequence[Stage] | None)
 def _losses(loss: str | tf.Tensor, labels: tf.Tensor | None, outputs: tf.Tensor) -> tf.Tensor:
     if not isinstance(loss, str):
         if loss.shape.rank != 1:
-            raise ValueError(f"loss is a tensor [batch], one number an example, not of shape {loss.shape}; "
+            raise GraphError(f"loss is a tensor [batch], one number an example, not of shape {loss.shape}; "
                              "train_step takes the mean itself")
         return tf.identity(loss, name="loss")
     if loss not in ("softmax", "sigmoid"):
-        raise ValueError(f"loss is 'softmax', 'sigmoid' or a tensor [batch], not {loss!r}")
+        raise GraphError(f"loss is 'softmax', 'sigmoid' or a tensor [batch], not {loss!r}")
     if labels is None:
-        raise ValueError(f"loss={loss!r} needs labels; without them, loss is a tensor [batch]")
+        raise GraphError(f"loss={loss!r} needs labels; without them, loss is a tensor [batch]")
     if outputs.shape.rank != 2 or (outputs.shape[1] == 1) != (loss == "sigmoid"):
         shape = "[batch, classes], of two classes or more" if loss == "softmax" else "[batch, 1]"
-        raise ValueError(f"loss={loss!r} takes outputs {shape}, not {outputs.shape}")
+        raise GraphError(f"loss={loss!r} takes outputs {shape}, not {outputs.shape}")
     if loss == "softmax":
         return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=outputs, name="loss")
     wanted = tf.cast(labels, tf.float32)
@@ -213,7 +214,7 @@ def _groups(stages: Sequence[Stage], multipliers: Mapping[str, float]) -> dict[t
 
 def _build_stages(loss: tf.Tensor, stages: Sequence[Stage],
                   optimizers: Sequence[tuple[tf.train.Optimizer, set[str]]], clip_norm: float | None,
-                  global_step: tf.Variable) -> tuple[StageOps, ...]:
+                  steps: tf.Variable) -> tuple[StageOps, ...]:
     built: list[StageOps] = []
     trained: list[tf.Variable] = []
     dropouts = tf.get_collection(DROPOUTS)
@@ -224,7 +225,7 @@ def _build_stages(loss: tf.Tensor, stages: Sequence[Stage],
         applies = _apply(loss, trained, optimizers, clip_norm, f"stage{number}" if len(stages) > 1 else "apply")
         updates = [tf.get_default_graph().get_operation_by_name(op) for norm in norms for op in norm.updates]
         with tf.name_scope("SOLVER/"), tf.control_dependencies([*applies, *updates]):
-            apply = global_step.assign_add(1, read_value=False, name="step")
+            apply = steps.assign_add(1, read_value=False, name="step")
         switches = [*dropouts, *(tf.get_default_graph().get_tensor_by_name(norm.switch) for norm in norms)]
         written = {*chosen, *(name for norm in norms for name in norm.statistics)}
         built.append(StageOps(stage.epoch, tuple(trained), tuple(v for v in tf.global_variables() if v.op.name in written),

@@ -22,6 +22,8 @@ def model_variables(graph: tf.Graph | None = None) -> list[tf.Variable]:
     graph = graph or tf.get_default_graph()
     keys = (tf.GraphKeys.MODEL_VARIABLES, tf.GraphKeys.TRAINABLE_VARIABLES)
     wanted = {id(variable) for key in keys for variable in graph.get_collection(key)}
+    # A graph of the user's own may have made it without trainable=False.
+    wanted -= {id(variable) for variable in _global_steps(graph)}
     return [variable for variable in graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES) if id(variable) in wanted]
 
 
@@ -50,6 +52,20 @@ def model_variable(name: str, shape: Sequence[int], initializer: Initializer, *,
     """Make a float32 variable in the current variable scope and record it as part of the model."""
     return tf.get_variable(name, list(shape), tf.float32, initializer, trainable=trainable, use_resource=True,
                            collections=[tf.GraphKeys.GLOBAL_VARIABLES, tf.GraphKeys.MODEL_VARIABLES])
+
+
+def global_step() -> tf.Variable:
+    """Return the variable that counts the steps of training, and make it if there is none.
+
+    As in TensorFlow 1, a variable of that name serves too, of any integer dtype and recorded in no collection.
+    """
+    found = _global_steps(tf.get_default_graph())
+    return found[0] if found else tf.train.create_global_step()
+
+
+def _global_steps(graph: tf.Graph) -> list[tf.Variable]:
+    named = [v for v in graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES) if v.op.name == "global_step"]
+    return graph.get_collection(tf.GraphKeys.GLOBAL_STEP) + named
 
 
 def seed_for(name: str) -> list[int]:

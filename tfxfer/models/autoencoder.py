@@ -10,6 +10,7 @@ import math
 
 import tensorflow.compat.v1 as tf
 
+from tfxfer.errors import GraphError
 from tfxfer.graph import layers
 
 
@@ -26,28 +27,29 @@ def encoder(images: tf.Tensor) -> dict[str, tf.Tensor]:
         return _encode(tf.math.divide(tf.cast(images, tf.float32), 255.0, name="input"))
 
 
-def autoencoder(images: tf.Tensor, *, latent: int = 50, noise: float = 0.0) -> dict[str, tf.Tensor]:
+def autoencoder(images: tf.Tensor, *, latent: int = 50, mask: float = 0.0, patch: int = 1) -> dict[str, tf.Tensor]:
     """Encode images to a short code and decode that to the images again.
 
     Args:
       images: uint8 or float32 [n, h, w, c] with values in [0, 255]; h and w must be multiples of 4.
       latent: the length of the code.
-      noise: the share, in [0, 1), of pixels that training sets to zero before encoding; what is to be rebuilt is the
-        whole image (a denoising autoencoder: Vincent et al., 2008).
+      mask: the share, in [0, 1), of the image that training sets to zero before encoding; what is to be rebuilt is the
+        whole image (Vincent et al., 2008, of single pixels; He et al., 2022, of patches).
+      patch: the side of the squares, in pixels, that are set to zero as one; it must divide h and w.
 
     Returns:
       Endpoints: those of `encoder`, `fc1` [n, 200], `latent` [n, latent], `dec_fc1`, `deconv2`, `deconv1` (logits of
       the pixels, [n, h, w, c]), `reconstruction` in [0, 1], and `loss` [n], the mean cross-entropy of a pixel in nats.
 
     Raises:
-      ValueError: h or w is no multiple of 4, or `noise` is not in [0, 1).
+      GraphError: h or w is no multiple of 4, or of `patch` where there is a mask, or `mask` is not in [0, 1).
     """
     if any(side is None or side % 4 for side in images.shape.as_list()[1:3]):
-        raise ValueError(f"images {images.shape}: height and width must be multiples of 4, so that the decoder, which "
+        raise GraphError(f"images {images.shape}: height and width must be multiples of 4, so that the decoder, which "
                          "doubles them twice, comes out at the same size")
     with tf.name_scope("ENCODER"):
         pixels = tf.math.divide(tf.cast(images, tf.float32), 255.0, name="input")
-        ends = _encode(_mask(pixels, noise) if noise else pixels)
+        ends = _encode(_mask(pixels, mask, patch) if mask else pixels)
     with tf.name_scope("LATENT"):
         ends["fc1"] = layers.dense(ends["flatten"], 200, "fc1")
         ends["latent"] = layers.dense(ends["fc1"], latent, "latent", activation=None)
@@ -73,6 +75,12 @@ def _encode(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
     return ends
 
 
-def _mask(pixels: tf.Tensor, share: float) -> tf.Tensor:
-    """Set a share of the pixels to zero, anew at each step of training; the others stay as they are."""
-    return pixels * tf.sign(layers.dropout(tf.ones_like(pixels), share, "noise"))
+def _mask(pixels: tf.Tensor, share: float, patch: int) -> tf.Tensor:
+    """Set a share of the patches to zero, anew at each step of training; the others stay as they are."""
+    if patch < 1 or any(side % patch for side in pixels.shape.as_list()[1:3]):
+        raise GraphError(f"patch={patch} does not divide the height and width of images {pixels.shape}")
+    height, width = (side // patch for side in pixels.shape[1:3].as_list())
+    # Dropout scales up what it keeps; of that, only which patches are kept is wanted.
+    kept = tf.sign(layers.dropout(tf.ones([tf.shape(pixels)[0], height, 1, width, 1, 1]), share, "mask"))
+    whole = tf.tile(kept, [1, 1, patch, 1, patch, 1])
+    return pixels * tf.reshape(whole, [-1, height * patch, width * patch, 1])

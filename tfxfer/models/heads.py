@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import tensorflow.compat.v1 as tf
 
+from tfxfer.errors import GraphError
 from tfxfer.graph import layers
 
 
@@ -24,14 +25,14 @@ def classifier(features: tf.Tensor, *, hidden: Sequence[int] = (), classes: int,
       Logits [n, classes], or [n, 1] under "sigmoid": of class 1.
 
     Raises:
-      ValueError: an unknown loss, fewer than 2 classes, or "sigmoid" with another number of them than 2.
+      GraphError: an unknown loss, fewer than 2 classes, or "sigmoid" with another number of them than 2.
     """
     if loss not in ("softmax", "sigmoid"):
-        raise ValueError(f"loss is 'softmax' or 'sigmoid', not {loss!r}")
+        raise GraphError(f"loss is 'softmax' or 'sigmoid', not {loss!r}")
     if classes < 2:
-        raise ValueError(f"classes={classes}: there must be 2 or more to tell apart")
+        raise GraphError(f"classes={classes}: there must be 2 or more to tell apart")
     if loss == "sigmoid" and classes != 2:
-        raise ValueError(f"loss='sigmoid' tells two classes apart, and there are {classes}; use loss='softmax'")
+        raise GraphError(f"loss='sigmoid' tells two classes apart, and there are {classes}; use loss='softmax'")
     with tf.name_scope("HEAD"):
         x = features if features.shape.rank == 2 else layers.flatten(features)
         for number, units in enumerate(hidden, 1):

@@ -109,6 +109,19 @@ def _pieces(packed: np.ndarray, member: Member, where: str) -> Iterator[bytes]:
         raise WeightsError(f"{where}: member {member.name!r} is corrupt: {error}") from None
 
 
+def whole(data: np.ndarray, member: Member, where: str) -> np.ndarray:
+    """Return all bytes of a member, uint8 [member.size]: a view of the archive, not checked, if it is stored uncompressed.
+
+    Raises:
+      WeightsError: the member is corrupt, or gives more or less than it announces.
+    """
+    if member.method == STORED:
+        return data[member.offset : member.offset + member.size]
+    result = np.empty(member.size, np.uint8)
+    unpack_into(data, member, 0, result, where)
+    return result
+
+
 def check(crc: int, member: Member, where: str) -> None:
     """Compare a checksum with the one in the archive.
 

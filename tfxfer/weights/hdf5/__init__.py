@@ -9,7 +9,7 @@ Source: "HDF5 File Format Specification Version 3.0", whose section numbers stan
 
 from __future__ import annotations
 
-from tfxfer.weights.hdf5.file import File, start
-from tfxfer.weights.hdf5.objects import Object, root
+from tfxfer.weights.hdf5.file import start
+from tfxfer.weights.hdf5.objects import Object, in_order, named, root
 
-__all__ = ["File", "Object", "root", "start"]
+__all__ = ["Object", "in_order", "named", "root", "start"]

@@ -59,7 +59,92 @@ class File:
         if version > 3 or (cursor.number(1), cursor.number(1)) != (8, 8):
             raise WeightsError(f"{self.where}: HDF5 superblocks of version {version} and addresses that do not have 8 bytes "
                                "are not read; write the file anew with h5py")
-        # Flags and sizes; the base address and one more; the end of the file; one more; the root group.
+        # Flags and sizes, the base address and one more; the end of the file, two more or none; the root group.
         cursor.take({0: 9, 1: 13, 2: 1, 3: 1}[version] + 16)
-        end, other, root = cursor.number(8), cursor.number(8), cursor.number(8)
-        return end, cursor.number(8) if version < 2 else other if version < 0 else root
+        end = cursor.number(8)
+        cursor.take(16 if version < 2 else 0)
+        return end, cursor.number(8)
+
+    def cursor(self, address: int, signature: bytes = b"") -> Cursor:
+        """Start to read a structure at an address, behind its signature.
+
+        Raises:
+          WeightsError: no such structure is there, or the file has more of them than it may.
+        """
+        self.step()
+        if address >= len(self._view) or self._view[address : address + len(signature)] != signature:
+            raise self.corrupt(f"a structure {signature.decode()} is missing at byte {address:,}")
+        return Cursor(self._view, self.where, address + len(signature))
+
+    def step(self) -> None:
+        """Count one more entry; what runs in a loop ends here.
+
+        Raises:
+          WeightsError: there were MAX_STEPS already.
+        """
+        self._steps -= 1
+        if self._steps < 0:
+            raise self.corrupt("its structures run in a loop, or are far too many")
+
+    def corrupt(self, what: str) -> WeightsError:
+        """Make the error for a structure that cannot be."""
+        return WeightsError(f"{self.where} is corrupt: {what}")
+
+    def text(self, raw: bytes | memoryview) -> str:
+        """Decode a name or an attribute.
+
+        Raises:
+          WeightsError: it is no UTF-8, or there were MAX_TEXT bytes of text already.
+        """
+        self._text -= len(raw)
+        if self._text < 0:
+            raise self.corrupt(f"its texts take more than {MAX_TEXT:,} bytes")
+        try:
+            return bytes(raw).decode()
+        except UnicodeDecodeError:
+            raise self.corrupt(f"the text {bytes(raw[:40])!r} is no UTF-8") from None
+
+    def heap_object(self, address: int, index: int) -> memoryview:
+        """Return an object of a global heap collection (III.E), where texts of variable length lie."""
+        cursor = self.cursor(address, b"GCOL")
+        cursor.take(4)
+        end = address + cursor.number(8)
+        while cursor.position + 16 <= end:
+            self.step()
+            found, _, size = cursor.number(2), cursor.number(6), cursor.number(8)
+            if found == index:
+                return cursor.take(size)
+            if found == 0:  # the free space at the end
+                break
+            cursor.take((size + 7) & ~7)
+        raise self.corrupt(f"a text is missing from the collection at byte {address:,}")
+
+    def leaves(self, address: int, kind: int, key_size: int, depth: int = 0) -> Iterator[tuple[memoryview, int]]:
+        """Walk a B-tree of version 1 (III.A.1).
+
+        Args:
+          address: of its root, or UNDEFINED for an empty tree.
+          kind: 0 for groups, 1 for chunks.
+          key_size: the bytes of a key.
+          depth: how deep the walk has come.
+
+        Yields:
+          The key before each child of a leaf, and the address of the child.
+
+        Raises:
+          WeightsError: it is no such tree.
+        """
+        if address == UNDEFINED:
+            return
+        cursor = self.cursor(address, b"TREE")
+        if cursor.number(1) != kind or depth > MAX_DEPTH:
+            raise self.corrupt("an index is damaged")
+        level, used = cursor.number(1), cursor.number(2)
+        cursor.take(16)
+        for _ in range(used):
+            self.step()
+            key, child = cursor.take(key_size), cursor.number(8)
+            if level:
+                yield from self.leaves(child, kind, key_size, depth + 1)
+            else:
+                yield key, child

@@ -1,0 +1,292 @@
+"""Which variables belong to a model, how they are chosen by name, and what they start from."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import tfxfer as tx
+from tfxfer.errors import SelectionError
+from tfxfer.graph import layers
+from tfxfer.graph.variables import global_step, glorot_uniform, model_variable, model_variables, seed_for
+from tfxfer.models import autoencoder, heads
+
+CLASSIFIER = [
+    "conv1/kernel",
+    "conv1/bias",
+    "conv2/kernel",
+    "conv2/bias",
+    "fc1/kernel",
+    "fc1/bias",
+    "logits/kernel",
+    "logits/bias",
+]
+
+
+@pytest.fixture(autouse=True)
+def graph():
+    with tf.Graph().as_default() as graph:
+        yield graph
+
+
+def classifier(**options):
+    images = tf.placeholder(tf.uint8, [None, 28, 28, 1], name="images")
+    labels = tf.placeholder(tf.int64, [None], name="labels")
+    logits = heads.classifier(autoencoder.encoder(images)["flatten"], hidden=[20], classes=10, **options)
+    return images, labels, logits
+
+
+def op_names(variables):
+    return [variable.op.name for variable in variables]
+
+
+def some(*names, use_resource=True):
+    for name in names:
+        tf.get_variable(name, [2], use_resource=use_resource)
+
+
+# Choosing.
+
+
+def test_a_pattern_matches_whole_names_in_the_order_in_which_variables_were_made():
+    classifier()
+    assert op_names(tx.select(".*")) == CLASSIFIER
+    assert op_names(tx.select("conv.*")) == CLASSIFIER[:4]
+    assert op_names(tx.select("logits/.*", ".*/bias")) == ["conv1/bias", "conv2/bias", "fc1/bias", *CLASSIFIER[6:]]
+    assert op_names(tx.select("fc1/kernel")) == ["fc1/kernel"]
+    with pytest.raises(SelectionError, match=r"'conv' +nearest: conv"):
+        tx.select("conv")
+
+
+@pytest.mark.parametrize("use_resource", [True, False])
+def test_conv1_never_takes_conv10(use_resource):
+    some("conv1/kernel", "conv10/kernel", "my_conv1/kernel", "conv1/kernel_norm", use_resource=use_resource)
+    assert op_names(tx.select("conv1/.*")) == ["conv1/kernel", "conv1/kernel_norm"]
+    assert op_names(tx.select("conv1/kernel")) == ["conv1/kernel"]
+
+
+def test_a_pattern_does_not_see_the_output_number():
+    some("w")
+    with pytest.raises(SelectionError, match="nearest: w"):
+        tx.select("w:0")
+
+
+def test_exclude_takes_out_what_it_matches():
+    classifier()
+    assert op_names(tx.select(".*", exclude=".*/bias")) == CLASSIFIER[::2]
+    assert op_names(tx.select(".*", exclude=[".*/bias", "conv.*"])) == ["fc1/kernel", "logits/kernel"]
+
+
+def test_nothing_asked_for_is_nothing_chosen():
+    classifier()
+    assert tx.select() == []
+
+
+def test_among_says_what_there_is_to_choose_from():
+    images, labels, logits = classifier()
+    step = tx.train_step(images, labels, logits, train=tx.select("fc1/.*"))
+    assert op_names(tx.select("fc1/kernel/.*", among=step.slots)) == ["fc1/kernel/Adam", "fc1/kernel/Adam_1"]
+    assert op_names(tx.select("global_step", among=tf.global_variables())) == ["global_step"]
+
+
+def test_every_pattern_that_matches_nothing_is_named_with_the_nearest_names():
+    classifier()
+    message = (
+        "2 of the patterns match none of the 8 variables:\n"
+        "  'fc6/kernel'    nearest: fc1/kernel, conv2/kernel, conv1/kernel\n"
+        "  'logit/bias'    nearest: logits/bias, conv2/bias, conv1/bias\n"
+        "a pattern must match a whole name, as in 'conv1/.*' or '.*/kernel'"
+    )
+    with pytest.raises(SelectionError, match=re.escape(message)):
+        tx.select("conv.*", "fc6/kernel", exclude="logit/bias")
+
+
+def test_a_pattern_that_is_no_regular_expression_is_refused():
+    classifier()
+    with pytest.raises(SelectionError, match=re.escape("'conv(' is no regular expression: missing )")):
+        tx.select("conv(")
+
+
+def test_exclude_that_leaves_nothing_is_refused():
+    classifier()
+    message = "exclude=['.*'] leaves nothing of the 4 names that ['conv.*'] matches"
+    with pytest.raises(SelectionError, match=re.escape(message)):
+        tx.select("conv.*", exclude=".*")
+
+
+def test_a_graph_without_variables_says_so():
+    with pytest.raises(SelectionError, match="matches nothing: there are no variables to choose from"):
+        tx.select("conv.*")
+
+
+# What belongs to a model.
+
+
+def test_slots_and_global_step_are_not_the_models(graph):
+    images, labels, logits = classifier(dropout=0.5)
+    step = tx.train_step(images, labels, logits, train=tx.select("logits/.*"), optimizer=tf.train.AdamOptimizer)
+    assert op_names(step.slots) == [
+        "beta1_power",
+        "beta2_power",
+        "logits/bias/Adam",
+        "logits/bias/Adam_1",
+        "logits/kernel/Adam",
+        "logits/kernel/Adam_1",
+    ]
+    assert sorted(op_names(tf.global_variables())) == sorted([*CLASSIFIER, "global_step", *op_names(step.slots)])
+    assert op_names(model_variables()) == CLASSIFIER
+    assert op_names(tx.select(".*")) == CLASSIFIER
+    with tf.Graph().as_default():
+        assert op_names(model_variables(graph)) == CLASSIFIER
+
+
+def test_moving_statistics_belong_to_the_model_though_nobody_trains_them():
+    layers.batch_norm(tf.zeros([2, 3]), "norm")
+    assert op_names(tx.select(".*")) == ["norm/gamma", "norm/beta", "norm/moving_mean", "norm/moving_variance"]
+    assert op_names(tf.trainable_variables()) == ["norm/gamma", "norm/beta"]
+
+
+def test_name_scopes_stay_out_of_variable_names_and_variable_scopes_enter_them():
+    with tf.name_scope("ENCODER"):
+        layers.dense(tf.zeros([1, 3]), 2, "fc1")
+        with tf.variable_scope("student"):
+            layers.dense(tf.zeros([1, 3]), 2, "fc1")
+    assert op_names(model_variables()) == ["fc1/kernel", "fc1/bias", "student/fc1/kernel", "student/fc1/bias"]
+
+
+@pytest.mark.parametrize("use_resource", [True, False])
+def test_a_graph_of_raw_get_variable_can_be_chosen_from_and_trained(use_resource):
+    images = tf.placeholder(tf.float32, [None, 2, 2, 1])
+    labels = tf.placeholder(tf.int64, [None])
+    with tf.variable_scope("conv", use_resource=use_resource):
+        weights = tf.get_variable("weights", [4, 3])
+        biases = tf.get_variable("biases", [3], initializer=tf.zeros_initializer())
+        tf.get_variable("counter", [], tf.int64, tf.zeros_initializer(), trainable=False)
+    logits = tf.matmul(tf.reshape(images, [-1, 4]), weights) + biases
+    assert op_names(tx.select(".*")) == ["conv/weights", "conv/biases"]
+    kinds = {type(variable).__name__ for variable in tx.select(".*")}
+    assert kinds == ({"ResourceVariable"} if use_resource else {"RefVariable"})
+    step = tx.train_step(images, labels, logits, train=tx.select(".*/biases"), learning_rate=0.1)
+    with tx.session() as sess:
+        before = sess.run([weights, biases])
+        sess.run(step.stages[0].apply, {images: np.ones([5, 2, 2, 1]), labels: np.ones(5, np.int64)})
+        after = sess.run([weights, biases])
+    assert before[0].tobytes() == after[0].tobytes()
+    np.testing.assert_allclose(np.abs(after[1]), 0.1, rtol=1e-4)
+
+
+def test_variables_made_as_references_are_chosen_by_the_same_names():
+    tf.disable_resource_variables()
+    try:
+        some("a/w", use_resource=None)
+        tf.Variable([1.0], name="Variable")
+        tf.Variable([1.0], name="Variable")
+        assert {type(variable).__name__ for variable in tf.global_variables()} == {"RefVariable"}
+        assert op_names(tx.select("Variable.*")) == ["Variable", "Variable_1"]
+        assert op_names(tx.select(".*")) == ["a/w", "Variable", "Variable_1"]
+        layers.dense(tf.zeros([1, 2]), 2, "fc")
+        assert op_names(tx.select("fc/.*")) == ["fc/kernel", "fc/bias"]
+    finally:
+        tf.enable_resource_variables()
+
+
+# The step of training.
+
+
+def test_global_step_is_made_once():
+    assert global_step() is global_step()
+    assert global_step() is tf.train.get_global_step()
+    assert op_names(tf.global_variables()) == ["global_step"]
+
+
+@pytest.mark.parametrize("use_resource", [True, False])
+def test_a_variable_of_the_users_own_named_global_step_counts_the_steps_and_is_not_the_models(use_resource):
+    some("w")
+    own = tf.Variable(0, name="global_step", use_resource=use_resource)
+    assert global_step() is own
+    assert op_names(tx.select(".*")) == ["w"]
+    images = tf.placeholder(tf.float32, [None, 1, 1, 1])
+    loss = tf.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)[0][0] * images[:, 0, 0, 0]
+    step = tx.train_step(images, None, loss, loss=loss, train=tx.select("w"))
+    assert step.global_step is own
+    with tx.session() as sess:
+        for _ in range(3):
+            sess.run(step.stages[0].apply, {images: [[[[1.0]]]]})
+        assert sess.run(own) == 3
+
+
+# Initial values.
+
+
+def values_of(build, seed=None):
+    """Return what the variables of a graph of its own start from, by name."""
+    with tf.Graph().as_default():
+        if seed is not None:
+            tf.set_random_seed(seed)
+        build()
+        with tx.session() as sess:
+            return dict(zip(op_names(tf.global_variables()), sess.run(tf.global_variables()), strict=True))
+
+
+def test_initial_values_depend_on_the_seed_and_the_name_alone():
+    def alone():
+        layers.conv2d(tf.zeros([1, 8, 8, 3]), 4, 3, "conv2")
+
+    def amid_others():
+        tf.get_variable("other", [3])
+        x = layers.conv2d(tf.zeros([1, 8, 8, 3]), 3, 3, "conv1")
+        with tf.name_scope("ENCODER"):
+            layers.conv2d(layers.dropout(x, 0.5, "drop"), 4, 3, "conv2")
+
+    def as_conv3():
+        layers.conv2d(tf.zeros([1, 8, 8, 3]), 4, 3, "conv3")
+
+    kernel = values_of(alone, seed=5)["conv2/kernel"]
+    assert np.array_equal(values_of(alone, seed=5)["conv2/kernel"], kernel)
+    assert np.array_equal(values_of(amid_others, seed=5)["conv2/kernel"], kernel)
+    assert not np.isclose(values_of(alone, seed=6)["conv2/kernel"], kernel).any()
+    assert not np.isclose(values_of(as_conv3, seed=5)["conv3/kernel"], kernel).any()
+
+
+def test_a_graph_without_a_seed_has_seed_0():
+    assert np.array_equal(values_of(classifier)["conv1/kernel"], values_of(classifier, seed=0)["conv1/kernel"])
+
+
+def test_initial_values_stay_the_same_in_every_version():
+    # What README and checkpoints/README.md state rests on these: never change them.
+    golden = {
+        (None, "conv1/kernel"): [0.0631634, 0.11743446, 0.030656904, 0.098445877],
+        (None, "conv2/kernel"): [0.0010507032, -0.048659481, -0.0067673028, -0.015568677],
+        (7, "conv1/kernel"): [-0.0054154471, 0.070574865, -0.10675725, 0.0062462091],
+        (7, "conv2/kernel"): [0.030188218, 0.063820727, -0.053410057, 0.015385874],
+    }
+    for (seed, name), first in golden.items():
+        values = values_of(classifier, seed=seed)
+        np.testing.assert_allclose(values[name].ravel()[:4], first, rtol=1e-6)
+        assert not values["conv1/bias"].any()
+
+
+def test_the_key_of_a_name_is_the_graphs_seed_and_its_crc32():
+    assert seed_for("123456789") == [0, 0xCBF43926]
+    tf.set_random_seed(12)
+    assert seed_for("123456789") == [12, 0xCBF43926]
+
+
+@pytest.mark.parametrize(("shape", "fans"), [((300, 200), 500), ((5, 5, 16, 32), 25 * 48), ((3, 4, 8, 8), 12 * 16)])
+def test_kernels_start_uniform_within_the_limits_of_glorot(shape, fans):
+    def build():
+        with tf.variable_scope("layer"):
+            model_variable("kernel", shape, glorot_uniform)
+
+    kernel = values_of(build)["layer/kernel"]
+    limit = math.sqrt(6 / fans)
+    assert kernel.dtype == np.float32
+    assert kernel.shape == shape
+    assert np.abs(kernel).max() <= limit
+    assert np.abs(kernel).max() > 0.99 * limit
+    assert abs(kernel.mean()) < 0.05 * limit
+    assert kernel.var() == pytest.approx(limit**2 / 3, rel=0.1)

@@ -1,0 +1,179 @@
+"""What a set of weights expects of its input and means by its output.
+
+A contract travels with the weights, as `<prefix>.contract.json` beside the checkpoint, so that training, evaluation,
+prediction and export all prepare pictures as the weights want them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tfxfer import files, names
+from tfxfer.errors import WeightsError
+
+SUFFIX = ".contract.json"
+CHANNELS = {"RGB": 3, "BGR": 3, "grey": 1}
+RESIZES = ("crop", "plain")
+MAX_SIDE = 65535
+MAX_NUMBER = 1e9
+
+
+@dataclasses.dataclass(frozen=True)
+class Contract:
+    """How pictures become the input of a network, and what its classes are called.
+
+    The input is `(pixels - mean) * scale`, channel by channel, of pixels in 0..255 in the order of `channels`.
+
+    Attributes:
+      model: the name of the network, as `vgg16`.
+      source: where the weights come from, in words or as the name of a `models.sources.Source`.
+      size: height and width of the input in pixels.
+      channels: `RGB`, `BGR` or `grey`.
+      mean: what is subtracted from each channel, in units of pixels, in the order of `channels`.
+      scale: what each channel is multiplied by afterwards, in the order of `channels`.
+      resize: how a picture comes to `size`: `crop`, the largest centred crop of the same proportions and then
+        bilinearly; `plain`, bilinearly without regard to its proportions.
+      class_names: the name of each output, in order; empty where nobody knows them.
+    """
+
+    model: str
+    source: str
+    size: tuple[int, int]
+    channels: str
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    resize: str = "crop"
+    class_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check every value.
+
+        Raises:
+          WeightsError: some value is of the wrong type or out of range; all of them are listed.
+        """
+        _refuse(_value_faults(vars(self)), "the contract")
+
+    def __str__(self) -> str:
+        return (
+            f"{self.size[0]}x{self.size[1]} {self.channels}, minus ({_numbers(self.mean)}), times "
+            f"({_numbers(self.scale)}), resized by {self.resize!r}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a dict of strings, numbers and lists."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
+
+    @classmethod
+    def from_json(cls, value: object, where: str = "the contract") -> Contract:
+        """Make a contract of what `to_json` returned.
+
+        Args:
+          value: the dict; every key must be there and no other.
+          where: what messages call it.
+
+        Raises:
+          WeightsError: it is no dict, or keys are unknown or missing, or values are of the wrong type or out of range;
+            all of them are listed.
+        """
+        if not isinstance(value, dict):
+            raise WeightsError(f"{where} must be a JSON object, not {_shown(value)}")
+        given = {str(key): tuple(item) if isinstance(item, list) else item for key, item in value.items()}
+        unknown = {key: f"unknown key{names.did_you_mean(key, _CHECKS)}" for key in given if key not in _CHECKS}
+        missing = {key: "missing" for key in _CHECKS if key not in given}
+        _refuse(unknown | missing | _value_faults(given), where)
+        return cls(**given)
+
+    def save(self, prefix: str | os.PathLike[str]) -> None:
+        """Write it beside the checkpoint of this prefix; an old contract there is replaced in one step.
+
+        Raises:
+          OSError: the folder is missing or not writable, or the disk is full.
+        """
+        files.write_json(sidecar(prefix), self.to_json())
+
+    @classmethod
+    def load(cls, prefix: str | os.PathLike[str]) -> Contract:
+        """Read the contract beside the checkpoint of this prefix.
+
+        Raises:
+          WeightsError: there is none, or it is no JSON, or no contract.
+        """
+        path = sidecar(prefix)
+        try:
+            value = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            raise WeightsError(f"no contract lies beside {os.fspath(prefix)}: {path} is missing") from None
+        except OSError as error:
+            raise WeightsError(f"{path} cannot be read: {error.strerror}") from None
+        except (ValueError, RecursionError) as error:
+            raise WeightsError(f"{path} is no JSON: {error}") from None
+        return cls.from_json(value, str(path))
+
+
+def sidecar(prefix: str | os.PathLike[str]) -> Path:
+    """Return where the contract of a checkpoint lies: `model.ckpt-7` has `model.ckpt-7.contract.json`."""
+    return Path(os.fspath(prefix) + SUFFIX)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value.strip() != ""
+
+
+def _is_number(value: object) -> bool:
+    # NaN is not below anything, and bool is an int.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MAX_NUMBER
+
+
+def _is_side(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_SIDE
+
+
+def _every(check: Callable[[Any], bool]) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, tuple) and all(map(check, value))
+
+
+# What each value must be: a check, and what the message calls it.
+_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "model": (_is_text, "a text that is not empty"),
+    "source": (_is_text, "a text that is not empty"),
+    "size": (lambda value: _every(_is_side)(value) and len(value) == 2, f"height and width, each from 1 to {MAX_SIDE}"),
+    "channels": (lambda value: isinstance(value, str) and value in CHANNELS, f"one of {', '.join(CHANNELS)}"),
+    "mean": (_every(_is_number), "a number for each channel"),
+    "scale": (_every(lambda value: _is_number(value) and value != 0), "a number other than 0 for each channel"),
+    "resize": (lambda value: isinstance(value, str) and value in RESIZES, f"one of {', '.join(RESIZES)}"),
+    "class_names": (_every(lambda value: isinstance(value, str)), "a list of texts"),
+}
+
+
+def _value_faults(values: Mapping[str, Any]) -> dict[str, str]:
+    faults = {
+        key: f"must be {wanted}, not {_shown(values[key])}"
+        for key, (check, wanted) in _CHECKS.items()
+        if key in values and not check(values[key])
+    }
+    count = CHANNELS.get(values.get("channels")) if "channels" in values and "channels" not in faults else None
+    for key in ("mean", "scale"):
+        if count and key in values and key not in faults and len(values[key]) != count:
+            faults[key] = f"must have {count} numbers, as channels is {values['channels']}, and has {len(values[key])}"
+    return faults
+
+
+def _refuse(faults: Mapping[str, str], where: str) -> None:
+    if faults:
+        width = max(map(len, faults))
+        lines = [f"{where} has {len(faults)} faults:" if len(faults) > 1 else f"{where} has a fault:"]
+        raise WeightsError("\n".join(lines + [f"  {key:{width}}  {fault}" for key, fault in faults.items()]))
+
+
+def _shown(value: object) -> str:
+    text = repr(list(value) if isinstance(value, tuple) else value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:g}" for value in values)

@@ -1,0 +1,56 @@
+"""From pixels to the input of a network, inside the graph, as the contract of its weights says."""
+
+from __future__ import annotations
+
+import json
+
+import tensorflow.compat.v1 as tf
+
+from tfxfer.contract import CHANNELS, Contract
+from tfxfer.errors import DataError
+
+CONTRACTS = "tfxfer_contracts"
+
+
+def preprocess(images: tf.Tensor, contract: Contract) -> tf.Tensor:
+    """Compute `(pixels - mean) * scale` in the contract's order of channels, and record the contract in the graph.
+
+    Args:
+      images: uint8 [n, h, w, 3] in the order RGB, whatever the contract's order; [n, h, w, 1] for a grey contract.
+        Nothing is resized here.
+      contract: what the weights expect.
+
+    Returns:
+      float32 of the same shape, the tensor `PREPROCESS/input`.
+
+    Raises:
+      DataError: images are not uint8, or not of the contract's number of channels.
+    """
+    _check(images, contract)
+    tf.add_to_collection(CONTRACTS, json.dumps(contract.to_json()))
+    with tf.name_scope("PREPROCESS"):
+        pixels = tf.reverse(images, [-1]) if contract.channels == "BGR" else images
+        pixels = tf.cast(pixels, tf.float32)
+        if any(contract.mean):
+            pixels -= tf.constant(contract.mean, tf.float32, name="mean")
+        if set(contract.scale) != {1}:
+            pixels *= tf.constant(contract.scale, tf.float32, name="scale")
+        return tf.identity(pixels, "input")
+
+
+def contracts(graph: tf.Graph | None = None) -> list[Contract]:
+    """Return the contracts by which the pictures of a graph are prepared, in the order of the `preprocess` calls."""
+    graph = graph or tf.get_default_graph()
+    return [Contract.from_json(json.loads(record)) for record in graph.get_collection(CONTRACTS)]
+
+
+def _check(images: tf.Tensor, contract: Contract) -> None:
+    if images.dtype.base_dtype != tf.uint8:
+        raise DataError(
+            f"images are {images.dtype.base_dtype.name}; pass uint8 in 0..255, for the contract's mean and scale are made for that"
+        )
+    count = CHANNELS[contract.channels]
+    shape = images.shape.as_list() if images.shape.rank is not None else []
+    if len(shape) != 4 or shape[-1] != count:
+        kind = "grey" if count == 1 else "RGB"
+        raise DataError(f"images have the shape {images.shape}; the contract wants {kind} pictures, [n, h, w, {count}]")

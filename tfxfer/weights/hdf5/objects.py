@@ -1,0 +1,264 @@
+"""Groups and datasets."""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from tfxfer.errors import WeightsError
+from tfxfer.weights import files
+from tfxfer.weights.files import Cursor
+from tfxfer.weights.hdf5 import chunks, dense, groups, types
+from tfxfer.weights.hdf5.file import UNDEFINED, File
+from tfxfer.weights.tensors import Tensor, shape_fault, unreadable
+
+_DATASPACE, _LINK_INFO, _DATATYPE, _FILL, _LINK, _EXTERNAL = 0x01, 0x02, 0x03, 0x05, 0x06, 0x07
+_LAYOUT, _FILTERS, _ATTRIBUTE, _CONTINUED, _SYMBOLS, _ATTRIBUTES = 0x08, 0x0B, 0x0C, 0x10, 0x11, 0x15
+_SHARED = 2
+_COMPACT, _CHUNKED = 0, 2
+MAX_DEPTH = 32  # of groups
+
+
+class Message(NamedTuple):
+    """A part of an object's header."""
+
+    kind: int
+    flags: int
+    body: memoryview
+
+
+def root(data: np.ndarray, where: str) -> Object:
+    """Open the first group of a file.
+
+    Args:
+      data: uint8 [n], the whole file.
+      where: the file, for the error messages.
+
+    Raises:
+      WeightsError: it is no HDF5 file, is cut short, or corrupt.
+    """
+    file = File(data, where)
+    return Object(file, file.root, "")
+
+
+def in_order(group: Object) -> list[Object]:
+    """List all arrays under a group by their paths, `layer_10` behind `layer_9`."""
+    def key(found: Object) -> list[str | tuple[int, str]]:
+        parts = re.split("([0-9]+)", found.path)  # texts and numbers in turns
+        return [(len(part), part) if index % 2 else part for index, part in enumerate(parts)]
+
+    return sorted(group.datasets(), key=key)
+
+
+def named(found: Iterable[tuple[str, Object]]) -> dict[str, Tensor]:
+    """Describe arrays under the names that they are given, or under their paths where several are given one name."""
+    pairs = list(found)
+    count = Counter(name for name, _ in pairs)
+    unique = len(count) == len(pairs)
+    return {name if unique or count[name] == 1 else dataset.path: dataset.tensor() for name, dataset in pairs}
+
+
+class Object:
+    """A group or a dataset, by the address of its header.
+
+    Attributes:
+      path: the names that lead there, without a slash before the first.
+    """
+
+    def __init__(self, file: File, address: int, path: str) -> None:
+        """Read the header (IV.A)."""
+        self.file = file
+        self.path = path
+        self._messages = list(_messages(file, address))
+
+    @functools.cached_property
+    def links(self) -> dict[str, int | str]:
+        """What the group holds: the address of each object by its name, or in words a link to somewhere else."""
+        found: dict[str, int | str] = {}
+        for message in self._messages:
+            body = Cursor(message.body, self.file.where)
+            if message.kind == _SYMBOLS:
+                found.update(groups.symbols(self.file, body))
+            elif message.kind == _LINK:
+                found.update([groups.link(self.file, body)])
+            elif message.kind == _LINK_INFO:
+                found.update(groups.dense(self.file, body))
+        return found
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.links
+
+    def child(self, name: str) -> Object:
+        """Open what a link of this group leads to.
+
+        Raises:
+          WeightsError: there is no such link, or it leads to another place or file.
+        """
+        path = f"{self.path}/{name}".lstrip("/")
+        link = self.links.get(name)
+        if link is None:
+            raise self.file.corrupt(f"it should hold {path}, which does not exist")
+        if isinstance(link, str):
+            raise WeightsError(f"{self.file.where} is refused: {path} is {link}; only what the file itself holds is read")
+        return Object(self.file, link, path)
+
+    def __getitem__(self, path: str) -> Object:
+        """Open what a path of names, relative to this group, leads to; see `child`."""
+        return functools.reduce(Object.child, [name for name in path.split("/") if name], self)
+
+    def datasets(self, depth: int = 0) -> Iterator[Object]:
+        """Walk through all arrays under this group, in the order of the file.
+
+        Raises:
+          WeightsError: a link leads out of the file, or groups are nested too deep.
+        """
+        if depth > MAX_DEPTH:
+            raise self.file.corrupt(f"groups are nested more than {MAX_DEPTH} deep")
+        for name in self.links:
+            child = self.child(name)
+            if child.is_dataset:
+                yield child
+            else:
+                yield from child.datasets(depth + 1)
+
+    @property
+    def is_dataset(self) -> bool:
+        """Whether it is an array and no group."""
+        return any(message.kind == _LAYOUT for message in self._messages)
+
+    def has(self, attribute: str) -> bool:
+        """Say whether there is an attribute of this name."""
+        return any(types.attribute_name(self.file, message) == attribute for message in self._attributes())
+
+    def texts(self, attribute: str) -> list[str] | None:
+        """Return the texts of an attribute, one or many; None where there is none of this name, or it is no text."""
+        for message in self._attributes():
+            start = message.position
+            if types.attribute_name(self.file, message) == attribute:
+                return types.attribute_texts(self.file, Cursor(message.data, message.where, start))
+        return None
+
+    def tensor(self) -> Tensor:
+        """Describe the dataset; one of anything but numbers is listed with dtype object and refuses to be read.
+
+        Raises:
+          WeightsError: its header is corrupt, or its bytes are not all in the file.
+        """
+        place = f"{self.file.where}: {self.path}"
+        shape = types.dataspace(self._body(_DATASPACE))
+        if fault := shape_fault(shape):
+            raise WeightsError(f"{place}: {fault}")
+        dtype = types.datatype(self._body(_DATATYPE), bfloat16=self.texts("dtype") == ["bfloat16"])
+        if isinstance(dtype, str):
+            return unreadable(shape, f"{place} holds {dtype}, which tfxfer does not read")
+        if any(message.kind == _EXTERNAL for message in self._messages):
+            return unreadable(shape, f"{place} is refused: its values lie in another file")
+        return self._stored(shape, dtype, place)
+
+    def _stored(self, shape: tuple[int, ...], dtype: np.dtype, place: str) -> Tensor:
+        # IV.A.2.i, the data layout. Version 4 differs from 3 for chunks alone.
+        layout, native = self._body(_LAYOUT), dtype.newbyteorder("=")
+        version, kind = layout.number(1), layout.number(1)
+        if (version, kind) not in {(3, 0), (3, 1), (3, 2), (4, 0), (4, 1)}:
+            return unreadable(shape, f"{place} is stored in a way (version {version}, class {kind}) that tfxfer does not "
+                                     "read; write it anew with h5py's File(..., libver='earliest')")
+        if kind == _CHUNKED:
+            return chunks.tensor(self.file, layout, (shape, dtype), self._filters(), self._fill(dtype), place)
+        if kind == _COMPACT:
+            values = np.frombuffer(layout.take(layout.number(2)), np.uint8)
+            address, stored = 0, len(values)
+        else:
+            values, address, stored = self.file.data, layout.number(8), layout.number(8)
+        if address == UNDEFINED:  # never written
+            fill = self._fill(dtype)
+            return Tensor(shape, native, lambda: np.full(shape, fill, native))
+        size = math.prod(shape) * dtype.itemsize
+        if stored < size or address + stored > len(values):
+            there = max(0, min(stored, len(values) - address))
+            raise WeightsError(f"{place} is cut short or corrupt: {dtype} {shape} takes {size:,} bytes, of which the file "
+                               f"holds {there:,}")
+        return Tensor(shape, native, functools.partial(files.view, values, address, dtype, shape, place))
+
+    def _fill(self, dtype: np.dtype) -> np.ndarray:
+        # IV.A.2.f, the value of elements that were never written.
+        for message in self._messages:
+            if message.kind == _FILL:
+                cursor = Cursor(message.body, self.file.where)
+                version, flags = cursor.number(1), cursor.number(1)
+                cursor.take(0 if version == 3 else 1)
+                defined = flags & 0x20 if version == 3 else cursor.number(1)
+                size = cursor.number(4) if defined else 0
+                if size == dtype.itemsize:
+                    return np.frombuffer(cursor.take(size), dtype)[0]
+        return np.zeros((), dtype)
+
+    def _filters(self) -> list[int]:
+        # IV.A.2.l, the filter pipeline: of each filter the number, flags, a name and some values.
+        if not any(message.kind == _FILTERS for message in self._messages):
+            return []
+        cursor, found = self._body(_FILTERS), []
+        first, count = cursor.number(1) == 1, cursor.number(1)
+        cursor.take(6 if first else 0)
+        for _ in range(count):
+            found.append(cursor.number(2))
+            name = cursor.number(2) if first or found[-1] >= 256 else 0
+            _, values = cursor.number(2), cursor.number(2)
+            cursor.take((name + 7) & ~7 if first else name)
+            cursor.take(4 * (values + values % 2 if first else values))
+        return found
+
+    def _body(self, kind: int) -> Cursor:
+        message = next((message for message in self._messages if message.kind == kind), None)
+        if message is None or message.flags & _SHARED:
+            raise self.file.corrupt(f"the header of {self.path} lacks a message of type {kind}, or keeps it somewhere else")
+        return Cursor(message.body, self.file.where)
+
+    def _attributes(self) -> Iterator[Cursor]:
+        for message in self._messages:
+            body = Cursor(message.body, self.file.where)
+            if message.kind == _ATTRIBUTE:
+                yield body
+            elif message.kind == _ATTRIBUTES:
+                body.take(1)
+                body.take(2 if body.number(1) & 1 else 0)
+                yield from dense.records(self.file, body.number(8), body.number(8))
+
+
+def _messages(file: File, address: int) -> Iterator[Message]:
+    cursor = file.cursor(address)
+    if cursor.data[address : address + 4] == b"OHDR":
+        cursor.take(5)
+        flags = cursor.number(1)
+        cursor.take((16 if flags & 0x20 else 0) + (4 if flags & 0x10 else 0))
+        size = cursor.number(1 << (flags & 3))
+        second, extra = True, 2 if flags & 4 else 0
+    else:
+        if cursor.number(1) != 1:
+            raise file.corrupt(f"there is no object at byte {address:,}")
+        cursor.take(7)
+        size, second, extra = cursor.number(4), False, 4
+        cursor.take(4)
+    blocks = [Cursor(cursor.take(size), file.where)]
+    for block in blocks:  # which grows
+        while block.left >= 4 + extra:
+            file.step()
+            kind, length, bits = (block.number(1 if second else 2), block.number(2), block.number(1))
+            block.take(extra if second else 3)
+            body = block.take(length)
+            if kind == _CONTINUED:
+                blocks.append(_continued(file, Cursor(body, file.where), second))
+            else:
+                yield Message(kind, bits, body)
+
+
+def _continued(file: File, message: Cursor, second: bool) -> Cursor:
+    # A block of the second version has a signature before and a checksum behind its messages.
+    address, length = message.number(8), message.number(8)
+    cursor = file.cursor(address, b"OCHK" if second else b"")
+    return Cursor(cursor.take(max(0, length - 8) if second else length), file.where)
