@@ -14,8 +14,6 @@ from rich.text import Text
 
 from tfxfer import names
 
-_STYLES = {"restored": "green", "initialised": "dim", "missing": "bold red", "mismatched": "bold red"}
-
 
 def show_plans(plans: Sequence[Any], step: Any) -> None:
     """Print each plan's report, and what is trained and what is frozen."""
@@ -27,14 +25,23 @@ def show_plans(plans: Sequence[Any], step: Any) -> None:
     print(f"trained: {names.listed(trained)}", flush=True)
 
 
+class _Stderr(python_logging.StreamHandler):
+    """Writes to what sys.stderr is at the time: a live bar puts itself in its place."""
+
+    stream = property(lambda self: sys.stderr, lambda self, stream: None)  # type: ignore[assignment]
+
+
 @contextlib.contextmanager
 def logging() -> Iterator[None]:
-    """Print what is logged, line by line with the time, where standard error is no terminal and shows no bar."""
+    """Print what is logged: all of it, with the time, where standard error is no terminal; else what must be known."""
     logger = python_logging.getLogger("tfxfer")
-    handler = python_logging.StreamHandler(sys.stdout)
-    handler.setFormatter(python_logging.Formatter("%(asctime)s %(message)s"))
-    if not sys.stderr.isatty():
-        logger.addHandler(handler)
+    if sys.stderr.isatty():
+        handler: python_logging.StreamHandler = _Stderr()
+        handler.setLevel(python_logging.WARNING)
+    else:
+        handler = python_logging.StreamHandler(sys.stdout)
+        handler.setFormatter(python_logging.Formatter("%(asctime)s %(message)s"))
+    logger.addHandler(handler)
     try:
         yield
     finally:
@@ -59,6 +66,8 @@ def show_run(fitted: Any, logdir: str) -> None:
         )
     console.print(table)
     early = "; stopped early" if fitted.stopped_early else ""
+    if fitted.frozen:
+        console.print(Text(f"frozen: {fitted.frozen} variables, bit-identical to the start"), soft_wrap=True)
     console.print(Text(f"best by validation: {fitted.best}{early}"), soft_wrap=True)
     console.print(Text(f"look at it: tensorboard --logdir {logdir}"), soft_wrap=True)
 

@@ -38,6 +38,7 @@ class Fitted:
       history: a dict an epoch and one a validation, in order: `step`, `epoch` (from 1), `split` (`train`,
         `validation`), and the means of the step's metrics over all examples of it.
       stopped_early: whether validation had stopped getting better.
+      frozen: how many variables no stage trained, and are proved to be bit-identical to the start.
     """
 
     steps: int
@@ -46,6 +47,7 @@ class Fitted:
     best: str
     history: tuple[Mapping[str, Any], ...]
     stopped_early: bool
+    frozen: int
 
 
 class Training:
@@ -95,6 +97,7 @@ class Training:
             self.directory.prefix(best, best=True),
             tuple(self.state["history"]),
             self.state["stopped"],
+            len(self._frozen()),
         )
 
     @property
@@ -132,7 +135,7 @@ class Training:
             ) from None
         self.state, self.before = state, stored["variables"]
         where = "finished" if self.finished else f"go on from step {self.done} of {self.total}"
-        log.info("%s: restored %s, which goes before any other weights; %s", self.directory.path, prefix, where)
+        log.warning("%s: restored %s, which goes before any other weights; %s", self.directory.path, prefix, where)
         self._check_frozen("where the run goes on")
 
     def _plans(self) -> tuple[Any, ...]:
@@ -163,7 +166,7 @@ class Training:
                     self._save()
                 if number:
                     name = signal.Signals(number).name
-                    log.info("%s: saved at step %d; the same command goes on from there", name, self.done)
+                    log.warning("%s: saved at step %d; the same command goes on from there", name, self.done)
                     signals.end(number, self.done)
             if not self.finished:
                 self._check_frozen(f"by the end of the stage before epoch {self.done // self.every + 1}")
@@ -252,12 +255,16 @@ class Training:
         return DivergedError(f"{what}; {self.directory.last_good()}; lower --learning_rate or set --clip_norm")
 
     def _check_frozen(self, when: str) -> None:
-        variables = frozen.frozen_variables(self.step, max(self.done - 1, 0) // self.every)
+        variables = self._frozen()
         frozen.check(self.sess, variables, self.before, when)
         record = self.directory.read("frozen.json")
         record["checks"].append({"step": self.done, "when": when, "unchanged": len(variables)})
         self.directory.write("frozen.json", record)
         log.info("%d frozen variables are bit-identical to the start, %s", len(variables), when)
+
+    def _frozen(self) -> list[tf.Variable]:
+        """The variables that no stage so far has written."""
+        return frozen.frozen_variables(self.step, max(self.done - 1, 0) // self.every)
 
     def _note(self, split: str, means: Mapping[str, float]) -> None:
         epoch = -(-self.done // self.every)
