@@ -29,6 +29,7 @@ setup(
         "matplotlib",
         "ml_dtypes",
         "numpy",
+        "pooch",
         "rich",
         "scikit-learn",
         "tensorboard",

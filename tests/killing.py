@@ -9,12 +9,15 @@ rename of a file, which is inside a save; `time:S`, by the parent, S seconds aft
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
 import os
 import random
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +29,21 @@ from tfxfer.models import autoencoder, heads
 from tfxfer.run import directory
 
 EPOCHS = 4
+
+
+class Watched:
+    """Images that call a function whenever some of them are taken."""
+
+    def __init__(self, images: np.ndarray, call: Callable[[], object]) -> None:
+        self.images, self.call = images, call
+        self.shape, self.dtype = images.shape, images.dtype
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
+        self.call()
+        return self.images[indices]
 
 
 def examples() -> Data:
@@ -41,9 +59,12 @@ def train(logdir: str, dies: str = "") -> float:
     """Train with dropout, two stages, a multiplier, a schedule, patience; return the test accuracy."""
     data = examples()
     if dies.startswith("step:"):
-        _die_in(batch_of=int(dies[5:]))
+        data = dataclasses.replace(
+            data, train=Split(Watched(data.train.images, _death(int(dies[5:]))), data.train.labels)
+        )
     if dies.startswith("replace:"):
-        _die_in(rename=int(dies[8:]))
+        replace, die = os.replace, _death(int(dies[8:]))
+        os.replace = lambda *names: (die(), replace(*names))
     with tf.Graph().as_default():
         tf.set_random_seed(3)
         images = tf.placeholder(tf.uint8, [None, 8, 8, 1], name="images")
@@ -77,24 +98,10 @@ def train(logdir: str, dies: str = "") -> float:
             return tx.evaluate(sess, step, data.test).accuracy
 
 
-def _die_in(batch_of: int = -1, rename: int = -1) -> None:
-    """Kill this process at the n-th call of what takes a batch, or of what renames a file."""
-    counts = {"batch": 0, "rename": 0}
-    take, replace = Split.take, os.replace
-
-    def counted_take(self, indices):
-        counts["batch"] += 1
-        if counts["batch"] == batch_of:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return take(self, indices)
-
-    def counted_replace(*names):
-        counts["rename"] += 1
-        if counts["rename"] == rename:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return replace(*names)
-
-    Split.take, os.replace = counted_take, counted_replace
+def _death(calls: int) -> Callable[[], None]:
+    """Return a function that kills this process when it is called the n-th time."""
+    count = itertools.count(1)
+    return lambda: os.kill(os.getpid(), signal.SIGKILL) if next(count) == calls else None
 
 
 def start(logdir: str, dies: str = "") -> int:

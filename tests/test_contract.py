@@ -54,7 +54,8 @@ def test_the_json_is_what_a_person_expects():
 
 
 def test_the_text_says_what_is_done_to_a_picture():
-    assert str(VGG) == "224x224 BGR, minus (103.939, 116.779, 123.68), times (1, 1, 1), resized by 'crop'"
+    assert str(VGG) == "224x224 by 'crop', BGR, minus (103.939, 116.779, 123.68)"
+    assert str(DIGITS) == "28x28 by 'plain', grey, minus (0), times (0.00392157)"
 
 
 def test_a_contract_lies_beside_its_checkpoint(tmp_path):
@@ -116,7 +117,9 @@ def test_what_is_no_object_is_refused(value):
 
 
 def test_the_constructor_checks_too():
-    with pytest.raises(WeightsError, match=r"the contract has a fault:\n  channels  must be one of RGB, BGR, grey, not 'CMYK'"):
+    with pytest.raises(
+        WeightsError, match=r"the contract has a fault:\n  channels  must be one of RGB, BGR, grey, not 'CMYK'"
+    ):
         dataclasses.replace(VGG, channels="CMYK")
     with pytest.raises(WeightsError, match=r"mean  must be a number for each channel"):
         dataclasses.replace(VGG, mean=[1, 2, 3])

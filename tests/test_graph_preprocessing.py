@@ -73,7 +73,11 @@ def test_pictures_in_floats_are_refused():
 @pytest.mark.parametrize(
     ("contract", "shape", "message"),
     [
-        (RGB, [None, 4, 5, 1], r"images have the shape \(None, 4, 5, 1\); the contract wants RGB pictures, \[n, h, w, 3\]"),
+        (
+            RGB,
+            [None, 4, 5, 1],
+            r"images have the shape \(None, 4, 5, 1\); the contract wants RGB pictures, \[n, h, w, 3\]",
+        ),
         (BGR, [None, 4, 5, 4], r"the contract wants RGB pictures, \[n, h, w, 3\]"),
         (GREY, [None, 4, 5, 3], r"the contract wants grey pictures, \[n, h, w, 1\]"),
         (RGB, [4, 5, 3], r"images have the shape \(4, 5, 3\)"),

@@ -128,7 +128,8 @@ def test_the_scopes_hold_the_ops_that_they_are_named_for(graph):
     assert where["Conv2D"] == ["ENCODER"] * 2 + ["SOLVER"] * 2  # A transposed convolution's gradient is one.
     assert where["MatMul"][:3] == ["LATENT", "LATENT", "DECODER"]
     assert set(where["MatMul"][3:]) == {"SOLVER"}
-    assert where["Conv2DBackpropInput"] == ["DECODER"] * 2 + ["SOLVER"]
+    assert where["Conv2DBackpropInput"][:2] == ["DECODER", "DECODER"]
+    assert set(where["Conv2DBackpropInput"][2:]) == {"SOLVER"}
     assert set(where["Conv2DBackpropFilter"]) == set(where["ResourceApplyAdam"]) == {"SOLVER"}
     assert [ends[name].op.name.split("/")[0] for name in ("input", "conv2", "flatten")] == ["ENCODER"] * 3
     assert [ends[name].op.name.split("/")[0] for name in ("fc1", "latent")] == ["LATENT"] * 2

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
+import itertools
 import json
 import logging
 import os
@@ -15,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from killing import Watched
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import tfxfer as tx
@@ -76,14 +79,19 @@ def test_fit_learns_and_tells_what_it_did(tmp_path):
     assert fitted.last == str(tmp_path / "run/model.ckpt-35")
 
 
-def test_fit_counts_every_example_once_an_epoch_the_short_last_batch_included(tmp_path, monkeypatch):
-    seen, take = [], Split.take
-    monkeypatch.setattr(Split, "take", lambda split, indices: (seen.append(indices), take(split, indices))[1])
+def test_fit_counts_every_example_once_an_epoch_the_short_last_batch_included(tmp_path):
+    seen = []
+
+    class Recording(Watched):
+        def __getitem__(self, indices):
+            seen.append(indices)
+            return super().__getitem__(indices)
+
     data = two_classes(train=50)
-    Small().fit(data, tmp_path / "run", epochs=2, validation_steps=14)
-    taken = [indices for indices in seen if len(indices) <= 8 and not np.array_equal(indices, np.arange(4))]
-    epochs = np.concatenate(taken[:7]), np.concatenate(taken[7:14])
-    assert [len(indices) for indices in taken[:7]] == [8, 8, 8, 8, 8, 8, 2]
+    recorded = dataclasses.replace(data, train=Split(Recording(data.train.images, int), data.train.labels))
+    Small().fit(recorded, tmp_path / "run", epochs=2)
+    epochs = np.concatenate(seen[:7]), np.concatenate(seen[7:])
+    assert [len(indices) for indices in seen] == [8, 8, 8, 8, 8, 8, 2] * 2
     assert all(sorted(epoch) == list(range(50)) for epoch in epochs)
     assert list(epochs[0]) != list(epochs[1])
 
@@ -227,17 +235,15 @@ def test_a_checkpoint_that_is_not_finite_is_never_written(tmp_path):
 
 
 def test_a_frozen_variable_that_somebody_assigns_to_in_mid_run_fails_the_run_by_name(tmp_path):
-    class Meddling(Split):
-        def take(self, indices):
-            if small.sess.run(small.step.global_step) == 9:
-                kernel = small.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)[0]
-                value = small.sess.run(kernel)
-                value[0, 0, 0, 0] += 1e-7
-                small.sess.run(kernel.initializer, {kernel.initializer.inputs[1]: value})
-            return super().take(indices)
+    def meddle():
+        if small.sess.run(small.step.global_step) == 9:
+            kernel = small.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)[0]
+            value = small.sess.run(kernel)
+            value[0, 0, 0, 0] += 1e-7
+            small.sess.run(kernel.initializer, {kernel.initializer.inputs[1]: value})
 
     small, data = Small(), two_classes()
-    meddled = Data(Meddling(data.train.images, data.train.labels), data.validation, data.test, data.class_names)
+    meddled = dataclasses.replace(data, train=Split(Watched(data.train.images, meddle), data.train.labels))
     with pytest.raises(
         FrozenError, match=r"(?s)1 of 4 frozen variables have changed by the end of the run.*conv1/kernel"
     ):
@@ -357,21 +363,11 @@ def test_a_run_killed_twenty_times_equals_one_left_alone(tmp_path, seed):
     check_killed_run(tmp_path, seed, kills=20)
 
 
-class Signalling(Split):
-    """Sends this process a signal when the batch of a step is taken."""
-
-    calls = 0
-
-    def take(self, indices):
-        Signalling.calls += 1
-        if Signalling.calls == 10:
-            os.kill(os.getpid(), self.signal)
-        return super().take(indices)
-
-
 def signalled(data: Data, number: int) -> Data:
-    Signalling.calls, Signalling.signal = 0, number
-    return Data(Signalling(data.train.images, data.train.labels), data.validation, data.test, data.class_names)
+    """Send this process a signal when the batch of step 10 is taken."""
+    count = itertools.count(1)
+    images = Watched(data.train.images, lambda: os.kill(os.getpid(), number) if next(count) == 10 else None)
+    return dataclasses.replace(data, train=Split(images, data.train.labels))
 
 
 @pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tfxfer.graph.variables import select
     from tfxfer.restore import plan
     from tfxfer.run.evaluation import evaluate
+    from tfxfer.run.extraction import precompute
     from tfxfer.run.session import session
     from tfxfer.run.training import fit
     from tfxfer.weights import open_weights
@@ -40,6 +41,7 @@ __all__ = [
     "names",
     "open_weights",
     "plan",
+    "precompute",
     "restore",
     "run",
     "select",
@@ -54,6 +56,7 @@ _HOME = {
     "fit": "tfxfer.run.training",
     "open_weights": "tfxfer.weights",
     "plan": "tfxfer.restore",
+    "precompute": "tfxfer.run.extraction",
     "select": "tfxfer.graph.variables",
     "session": "tfxfer.run.session",
     "train_step": "tfxfer.graph.train_step",

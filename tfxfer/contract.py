@@ -59,10 +59,9 @@ class Contract:
         _refuse(_value_faults(vars(self)), "the contract")
 
     def __str__(self) -> str:
-        return (
-            f"{self.size[0]}x{self.size[1]} {self.channels}, minus ({_numbers(self.mean)}), times "
-            f"({_numbers(self.scale)}), resized by {self.resize!r}"
-        )
+        times = "" if set(self.scale) == {1} else f", times ({_numbers(self.scale)})"
+        size = f"{self.size[0]}x{self.size[1]} by {self.resize!r}"
+        return f"{size}, {self.channels}, minus ({_numbers(self.mean)}){times}"
 
     def to_json(self) -> dict[str, Any]:
         """Return it as a dict of strings, numbers and lists."""
@@ -82,7 +81,9 @@ class Contract:
         """
         if not isinstance(value, dict):
             raise WeightsError(f"{where} must be a JSON object, not {_shown(value)}")
-        given = {str(key): tuple(item) if isinstance(item, list) else item for key, item in value.items()}
+        given: dict[str, Any] = {
+            str(key): tuple(item) if isinstance(item, list) else item for key, item in value.items()
+        }
         unknown = {key: f"unknown key{names.did_you_mean(key, _CHECKS)}" for key in given if key not in _CHECKS}
         missing = {key: "missing" for key in _CHECKS if key not in given}
         _refuse(unknown | missing | _value_faults(given), where)
@@ -156,7 +157,7 @@ def _value_faults(values: Mapping[str, Any]) -> dict[str, str]:
         for key, (check, wanted) in _CHECKS.items()
         if key in values and not check(values[key])
     }
-    count = CHANNELS.get(values.get("channels")) if "channels" in values and "channels" not in faults else None
+    count = 0 if "channels" in faults else CHANNELS.get(values.get("channels", ""))
     for key in ("mean", "scale"):
         if count and key in values and key not in faults and len(values[key]) != count:
             faults[key] = f"must have {count} numbers, as channels is {values['channels']}, and has {len(values[key])}"

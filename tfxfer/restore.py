@@ -150,8 +150,9 @@ def _describe(variable: tf.Variable, status: str, **source: Any) -> Pairing:
 
 
 def _shape(variable: tf.Variable) -> tuple[int, ...]:
-    # Of integers, also where tf.disable_v2_behavior() makes a shape a sequence of Dimension.
-    return tuple(variable.shape.as_list())
+    # Of integers, also where tf.disable_v2_behavior() makes a shape a sequence of Dimension; -1 is what is not known.
+    sides = [None] if variable.shape.rank is None else variable.shape.as_list()
+    return tuple(-1 if side is None else side for side in sides)
 
 
 def _saver(variables: Sequence[tf.Variable], weights: Weights, pairings: dict[str, Pairing]) -> tf.train.Saver:

@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
     """Run the tool; see the module's docstring."""
     settings = define_flags()
     [out] = _flags.parse(settings, argv, __doc__, at_least=1, at_most=1)
-    settings.logdir = settings.logdir or f"{out}.run"
+    settings.set_default("logdir", f"{out}.run")
     if Path(f"{out}.index").exists() and not settings.overwrite and not Path(settings.logdir, "settings.json").exists():
         raise RunError(f"{out} exists; take another name, or replace it by --overwrite")
     examples = _classifier.load(settings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -38,17 +38,21 @@ class Split:
     Attributes:
       images: uint8 [n, height, width, channels]; an array, or anything that an array of integers indexes.
       labels: int64 [n], numbers of classes; None where the examples have no labels.
+      features: tensors computed from the images once, by the tensors' names, each [n, ...]; None where there are none.
     """
 
     images: Images
     labels: np.ndarray | None = None
+    features: Mapping[str, Images] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
 
     def take(self, indices: np.ndarray) -> Split:
         """Return the examples at `indices` (integers [m]), in that order."""
-        return Split(self.images[indices], None if self.labels is None else self.labels[indices])
+        labels = None if self.labels is None else self.labels[indices]
+        features = self.features and {name: rows[indices] for name, rows in self.features.items()}
+        return Split(self.images[indices], labels, features)
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,16 +22,32 @@ DROPOUTS = "tfxfer_dropouts"
 BATCH_NORMS = "tfxfer_batch_norms"
 
 
-def conv2d(x: tf.Tensor, filters: int, size: int, name: str, *, stride: int = 1, padding: str = "SAME",
-           activation: Activation | None = tf.nn.relu) -> tf.Tensor:
+def conv2d(
+    x: tf.Tensor,
+    filters: int,
+    size: int,
+    name: str,
+    *,
+    stride: int = 1,
+    padding: str = "SAME",
+    activation: Activation | None = tf.nn.relu,
+) -> tf.Tensor:
     """Convolve [n, h, w, c] to [n, h', w', filters] with `<name>/kernel` (size, size, c, filters)."""
     with tf.variable_scope(name):
         kernel = model_variable("kernel", [size, size, x.shape[-1], filters], glorot_uniform)
         return _finish(tf.nn.conv2d(x, kernel, strides=stride, padding=padding), activation)
 
 
-def conv2d_transpose(x: tf.Tensor, filters: int, size: int, name: str, *, stride: int = 1, padding: str = "SAME",
-                     activation: Activation | None = tf.nn.relu) -> tf.Tensor:
+def conv2d_transpose(
+    x: tf.Tensor,
+    filters: int,
+    size: int,
+    name: str,
+    *,
+    stride: int = 1,
+    padding: str = "SAME",
+    activation: Activation | None = tf.nn.relu,
+) -> tf.Tensor:
     """Convolve backwards, [n, h, w, c] to [n, h * stride, w * stride, filters] under SAME padding.
 
     `<name>/kernel` is (size, size, filters, c), as in `tf.nn.conv2d_transpose`.
@@ -66,8 +82,10 @@ def flatten(x: tf.Tensor, name: str = "flatten") -> tf.Tensor:
     """
     sizes = x.shape[1:].as_list()
     if None in sizes:
-        raise GraphError(f"flatten {name!r}: all but the first dimension of {x.shape} must be known, for the layer that "
-                         "follows has a weight for each value; give the images placeholder its height and width")
+        raise GraphError(
+            f"flatten {name!r}: all but the first dimension of {x.shape} must be known, for the layer that "
+            "follows has a weight for each value; give the images placeholder its height and width"
+        )
     return tf.reshape(x, [-1, math.prod(sizes)], name=name)
 
 
@@ -111,21 +129,37 @@ def batch_norm(x: tf.Tensor, name: str, *, momentum: float = 0.99, epsilon: floa
     """
     with tf.variable_scope(name):
         channels = [x.shape[-1]]
-        gamma, beta = (model_variable(n, channels, init) for n, init in
-                       (("gamma", tf.ones_initializer()), ("beta", tf.zeros_initializer())))
-        moving = [model_variable(n, channels, init, trainable=False) for n, init in
-                  (("moving_mean", tf.zeros_initializer()), ("moving_variance", tf.ones_initializer()))]
+        gamma, beta = (
+            model_variable(n, channels, init)
+            for n, init in (("gamma", tf.ones_initializer()), ("beta", tf.zeros_initializer()))
+        )
+        moving = [
+            model_variable(n, channels, init, trainable=False)
+            for n, init in (("moving_mean", tf.zeros_initializer()), ("moving_variance", tf.ones_initializer()))
+        ]
         switch = tf.placeholder_with_default(False, [], "switch")
         axes = list(range(x.shape.rank - 1))
-        mean, variance = tf.cond(switch, lambda: tf.nn.moments(x, axes),
-                                 lambda: tuple(tf.identity(statistic) for statistic in moving))
-        changes = [(statistic - value) * (1 - momentum)
-                   for statistic, value in zip(moving, (mean, variance), strict=True)]
+        mean, variance = tf.cond(
+            switch, lambda: tf.nn.moments(x, axes), lambda: tuple(tf.identity(statistic) for statistic in moving)
+        )
+        changes = [
+            (statistic - value) * (1 - momentum) for statistic, value in zip(moving, (mean, variance), strict=True)
+        ]
         # Not even zero is subtracted from a frozen statistic: that would flush what is denormal.
-        follow = tf.cond(switch, lambda: tf.group(*(s.assign_sub(c) for s, c in zip(moving, changes, strict=True))),
-                         tf.no_op, name="follow")
-        _record(BatchNorm(switch.name, [gamma.op.name, beta.op.name], [v.op.name for v in moving],
-                          [getattr(follow, "op", follow).name]))
+        follow = tf.cond(
+            switch,
+            lambda: tf.group(*(s.assign_sub(c) for s, c in zip(moving, changes, strict=True))),
+            tf.no_op,
+            name="follow",
+        )
+        _record(
+            BatchNorm(
+                switch.name,
+                [gamma.op.name, beta.op.name],
+                [v.op.name for v in moving],
+                [getattr(follow, "op", follow).name],
+            )
+        )
         return tf.nn.batch_normalization(x, mean, variance, beta, gamma, epsilon)
 
 

@@ -47,7 +47,7 @@ def contracts(graph: tf.Graph | None = None) -> list[Contract]:
 def _check(images: tf.Tensor, contract: Contract) -> None:
     if images.dtype.base_dtype != tf.uint8:
         raise DataError(
-            f"images are {images.dtype.base_dtype.name}; pass uint8 in 0..255, for the contract's mean and scale are made for that"
+            f"images are {images.dtype.base_dtype.name}; pass uint8 in 0..255, as mean and scale are made for"
         )
     count = CHANNELS[contract.channels]
     shape = images.shape.as_list() if images.shape.rank is not None else []

@@ -95,11 +95,19 @@ class Step:
         return [stage for stage in self.stages if stage.epoch <= epoch][-1]
 
 
-def train_step(images: tf.Tensor, labels: tf.Tensor | None, outputs: tf.Tensor, *,
-               optimizer: Callable[..., tf.train.Optimizer] = tf.train.AdamOptimizer,
-               learning_rate: LearningRate = 1e-3, train: Sequence[tf.Variable] | None = None,
-               stages: Sequence[Stage] | None = None, multipliers: Mapping[str, float] | None = None,
-               clip_norm: float | None = None, loss: str | tf.Tensor = "softmax") -> Step:
+def train_step(
+    images: tf.Tensor,
+    labels: tf.Tensor | None,
+    outputs: tf.Tensor,
+    *,
+    optimizer: Callable[..., tf.train.Optimizer] = tf.train.AdamOptimizer,
+    learning_rate: LearningRate = 1e-3,
+    train: Sequence[tf.Variable] | None = None,
+    stages: Sequence[Stage] | None = None,
+    multipliers: Mapping[str, float] | None = None,
+    clip_norm: float | None = None,
+    loss: str | tf.Tensor = "softmax",
+) -> Step:
     """Build one step of training that changes the chosen variables and no other.
 
     Args:
@@ -110,8 +118,8 @@ def train_step(images: tf.Tensor, labels: tf.Tensor | None, outputs: tf.Tensor, 
       learning_rate: a number, or a function from global_step to a scalar tensor (a schedule).
       train: the variables to be trained throughout: short for one stage.
       stages: what is trained from which epoch on, in order, the first from epoch 0.
-      multipliers: regular expression (matched whole on op names) to the factor of the learning rate for those variables.
-        It scales the update and not the gradient, so that it is right for Adam as well.
+      multipliers: regular expression (matched whole on op names) to the factor of the learning rate for those
+        variables. It scales the update and not the gradient, so that it is right for Adam as well.
       clip_norm: gradients are scaled down together so that their global norm is at most this.
       loss: "softmax" or "sigmoid" cross-entropy of `labels` and `outputs`, or a tensor float32 [batch] of losses.
 
@@ -123,29 +131,32 @@ def train_step(images: tf.Tensor, labels: tf.Tensor | None, outputs: tf.Tensor, 
     """
     plan = _stages(train, stages)
     with tf.name_scope("LOSS/"):
-        losses = _losses(loss, labels, outputs)
-        metrics = {"loss": losses}
-        probabilities = None
+        metrics = {"loss": _losses(loss, labels, outputs)}
+        probabilities = None if labels is None else _probabilities(outputs)
         if labels is not None:
-            probabilities = _probabilities(outputs)
-            metrics["accuracy"] = tf.cast(tf.equal(tf.argmax(probabilities, axis=1), labels), tf.float32, name="accuracy")
-        mean = tf.reduce_mean(losses, name="mean_loss")
+            right = tf.equal(tf.argmax(probabilities, axis=1), labels)
+            metrics["accuracy"] = tf.cast(right, tf.float32, name="accuracy")
+        mean = tf.reduce_mean(metrics["loss"], name="mean_loss")
     steps = global_step()
     with tf.name_scope("SOLVER/"):
         rate = learning_rate(steps) if callable(learning_rate) else learning_rate
         rate = tf.cast(rate, tf.float32, name="learning_rate")
-        optimizers = [(optimizer(learning_rate=rate * factor), group)
-                      for (_, factor), group in sorted(_groups(plan, multipliers or {}).items())]
+        optimizers = [
+            (optimizer(learning_rate=rate * factor), group)
+            for (_, factor), group in sorted(_groups(plan, multipliers or {}).items())
+        ]
     built = _build_stages(mean, plan, optimizers, clip_norm, steps)
-    trained = built[-1].variables
-    with tf.name_scope("SOLVER/"):
-        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(v)) for v in trained], name="finite")
-    slots = tuple(v for solver, _ in optimizers for v in solver.variables())
     with tf.name_scope("SUMMARY/"):
-        summary = summaries.training(metrics, rate, trained)
+        summary = summaries.training(metrics, rate, built[-1].variables)
         image_summary = summaries.images(images)
-    return Step(images, labels, outputs, probabilities, mean, metrics, rate, steps, built, slots, finite,
-                _saver(), summary, image_summary)
+    return Step(
+        *(images, labels, outputs, probabilities, mean, metrics, rate, steps, built),
+        slots=tuple(v for solver, _ in optimizers for v in solver.variables()),
+        finite=_finite(built[-1].variables),
+        saver=_saver(),
+        summary=summary,
+        image_summary=image_summary,
+    )
 
 
 def _stages(train: Sequence[tf.Variable] | None, stages: Sequence[Stage] | None) -> list[Stage]:
@@ -167,8 +178,10 @@ def _stages(train: Sequence[tf.Variable] | None, stages: Sequence[Stage] | None)
 def _losses(loss: str | tf.Tensor, labels: tf.Tensor | None, outputs: tf.Tensor) -> tf.Tensor:
     if not isinstance(loss, str):
         if loss.shape.rank != 1:
-            raise GraphError(f"loss is a tensor [batch], one number an example, not of shape {loss.shape}; "
-                             "train_step takes the mean itself")
+            raise GraphError(
+                f"loss is a tensor [batch], one number an example, not of shape {loss.shape}; "
+                "train_step takes the mean itself"
+            )
         return tf.identity(loss, name="loss")
     if loss not in ("softmax", "sigmoid"):
         raise GraphError(f"loss is 'softmax', 'sigmoid' or a tensor [batch], not {loss!r}")
@@ -212,9 +225,13 @@ def _groups(stages: Sequence[Stage], multipliers: Mapping[str, float]) -> dict[t
     return groups
 
 
-def _build_stages(loss: tf.Tensor, stages: Sequence[Stage],
-                  optimizers: Sequence[tuple[tf.train.Optimizer, set[str]]], clip_norm: float | None,
-                  steps: tf.Variable) -> tuple[StageOps, ...]:
+def _build_stages(
+    loss: tf.Tensor,
+    stages: Sequence[Stage],
+    optimizers: Sequence[tuple[tf.train.Optimizer, set[str]]],
+    clip_norm: float | None,
+    steps: tf.Variable,
+) -> tuple[StageOps, ...]:
     built: list[StageOps] = []
     trained: list[tf.Variable] = []
     dropouts = tf.get_collection(DROPOUTS)
@@ -228,14 +245,25 @@ def _build_stages(loss: tf.Tensor, stages: Sequence[Stage],
             apply = steps.assign_add(1, read_value=False, name="step")
         switches = [*dropouts, *(tf.get_default_graph().get_tensor_by_name(norm.switch) for norm in norms)]
         written = {*chosen, *(name for norm in norms for name in norm.statistics)}
-        built.append(StageOps(stage.epoch, tuple(trained), tuple(v for v in tf.global_variables() if v.op.name in written),
-                              getattr(apply, "op", apply), tuple(switches)))
+        built.append(
+            StageOps(
+                stage.epoch,
+                tuple(trained),
+                tuple(v for v in tf.global_variables() if v.op.name in written),
+                getattr(apply, "op", apply),
+                tuple(switches),
+            )
+        )
     return tuple(built)
 
 
-def _apply(loss: tf.Tensor, variables: Sequence[tf.Variable],
-           optimizers: Sequence[tuple[tf.train.Optimizer, set[str]]], clip_norm: float | None,
-           name: str) -> list[tf.Operation]:
+def _apply(
+    loss: tf.Tensor,
+    variables: Sequence[tf.Variable],
+    optimizers: Sequence[tuple[tf.train.Optimizer, set[str]]],
+    clip_norm: float | None,
+    name: str,
+) -> list[tf.Operation]:
     with tf.name_scope("SOLVER/"):
         gradients = tf.gradients(loss, variables)
         lost = [v.op.name for v, gradient in zip(variables, gradients, strict=True) if gradient is None]
@@ -252,6 +280,11 @@ def _apply(loss: tf.Tensor, variables: Sequence[tf.Variable],
             scope = name if len(optimizers) == 1 else f"{name}_group{number}"
             applies.append(solver.apply_gradients(mine, name=f"SOLVER/{scope}"))
     return applies
+
+
+def _finite(variables: Sequence[tf.Variable]) -> tf.Tensor:
+    with tf.name_scope("SOLVER/"):
+        return tf.reduce_all([tf.reduce_all(tf.math.is_finite(variable)) for variable in variables], name="finite")
 
 
 def _saver() -> tf.train.Saver:

@@ -27,8 +27,9 @@ def model_variables(graph: tf.Graph | None = None) -> list[tf.Variable]:
     return [variable for variable in graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES) if id(variable) in wanted]
 
 
-def select(*patterns: str, exclude: str | Iterable[str] = (),
-           among: Sequence[tf.Variable] | None = None) -> list[tf.Variable]:
+def select(
+    *patterns: str, exclude: str | Iterable[str] = (), among: Sequence[tf.Variable] | None = None
+) -> list[tf.Variable]:
     """Choose variables of the default graph by name.
 
     Args:
@@ -50,8 +51,15 @@ def select(*patterns: str, exclude: str | Iterable[str] = (),
 
 def model_variable(name: str, shape: Sequence[int], initializer: Initializer, *, trainable: bool = True) -> tf.Variable:
     """Make a float32 variable in the current variable scope and record it as part of the model."""
-    return tf.get_variable(name, list(shape), tf.float32, initializer, trainable=trainable, use_resource=True,
-                           collections=[tf.GraphKeys.GLOBAL_VARIABLES, tf.GraphKeys.MODEL_VARIABLES])
+    return tf.get_variable(
+        name,
+        list(shape),
+        tf.float32,
+        initializer,
+        trainable=trainable,
+        use_resource=True,
+        collections=[tf.GraphKeys.GLOBAL_VARIABLES, tf.GraphKeys.MODEL_VARIABLES],
+    )
 
 
 def global_step() -> tf.Variable:

@@ -45,8 +45,10 @@ def autoencoder(images: tf.Tensor, *, latent: int = 50, mask: float = 0.0, patch
       GraphError: h or w is no multiple of 4, or of `patch` where there is a mask, or `mask` is not in [0, 1).
     """
     if any(side is None or side % 4 for side in images.shape.as_list()[1:3]):
-        raise GraphError(f"images {images.shape}: height and width must be multiples of 4, so that the decoder, which "
-                         "doubles them twice, comes out at the same size")
+        raise GraphError(
+            f"images {images.shape}: height and width must be multiples of 4, so that the decoder, which "
+            "doubles them twice, comes out at the same size"
+        )
     with tf.name_scope("ENCODER"):
         pixels = tf.math.divide(tf.cast(images, tf.float32), 255.0, name="input")
         ends = _encode(_mask(pixels, mask, patch) if mask else pixels)
@@ -58,8 +60,9 @@ def autoencoder(images: tf.Tensor, *, latent: int = 50, mask: float = 0.0, patch
         ends["dec_fc1"] = layers.dense(ends["latent"], math.prod(sides), "dec_fc1")
         x = tf.reshape(ends["dec_fc1"], [-1, *sides])
         ends["deconv2"] = layers.conv2d_transpose(x, 16, 5, "deconv2", stride=2)
-        ends["deconv1"] = layers.conv2d_transpose(ends["deconv2"], images.shape[-1], 5, "deconv1", stride=2,
-                                                  activation=None)
+        ends["deconv1"] = layers.conv2d_transpose(
+            ends["deconv2"], images.shape[-1], 5, "deconv1", stride=2, activation=None
+        )
         ends["reconstruction"] = tf.sigmoid(ends["deconv1"], name="reconstruction")
     with tf.name_scope("LOSS/"):
         losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=pixels, logits=ends["deconv1"])

@@ -10,8 +10,9 @@ from tfxfer.errors import GraphError
 from tfxfer.graph import layers
 
 
-def classifier(features: tf.Tensor, *, hidden: Sequence[int] = (), classes: int, dropout: float = 0.0,
-               loss: str = "softmax") -> tf.Tensor:
+def classifier(
+    features: tf.Tensor, *, hidden: Sequence[int] = (), classes: int, dropout: float = 0.0, loss: str = "softmax"
+) -> tf.Tensor:
     """Put fully connected layers `fc1`, `fc2`, ... (ReLU) and `logits` on features.
 
     Args:

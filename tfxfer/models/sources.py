@@ -6,20 +6,21 @@ Each model lists its sources beside itself. A file is recognised by its names an
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from tfxfer import names
 from tfxfer.contract import Contract
 from tfxfer.errors import SelectionError, WeightsError
-from tfxfer.weights import Weights
+from tfxfer.weights import Weights, layouts
 
 Shape = tuple[int | None, ...]
 
 SHOWN = 4
+TOLERANCE = 1e-3  # of the probe; float16 rounds by less
 # What training leaves in a file besides the model: its step, and what optimizers keep.
 TRAINING = (
     r"global_step|beta[12]_power(_\d+)?",
@@ -36,12 +37,14 @@ class Source:
       name: what `--source` calls it, as `vgg16_keras`.
       words: which files these are.
       contract: what the weights expect of their input.
-      variables: the shape of every variable of the model, by our names; None is a size that varies, as the classes do.
-      renames: pairs (regular expression, replacement). The first that matches a whole name makes it ours.
-      layout: pairs (regular expression, layout), as `open_weights` takes them; they match our names.
-      ignored: regular expressions for names in the file that are no part of the model.
-      probe: a variable and what `[0, 0, :, 0]` of it is in the authors' weights, R, G, B: it tells the order of the
-        channels where names and shapes cannot.
+      variables: the shape of every variable of the model, by our names; None is a size that varies, as the number of
+        classes does.
+      renames: pairs (regular expression, replacement); the first that matches the whole of a name makes our name of it.
+      layout: pairs (regular expression, layout as in `weights.layouts`); the first that matches the whole of one of our
+        names says how that array lies in the file.
+      ignored: regular expressions for names in the file that are no part of the model; those of `TRAINING` always are.
+      probe: a variable, and what `[0, 0, :, 0]` of it is for R, G and B in the authors' weights. Names and shapes do
+        not tell the order of the channels, and files circulate with either under the same names.
     """
 
     name: str
@@ -49,29 +52,197 @@ class Source:
     contract: Contract
     variables: Mapping[str, Shape]
     renames: names.Rules
-    layout: Sequence[tuple[str, str]] = ()
+    layout: names.Rules = ()
     ignored: Sequence[str] = ()
     probe: tuple[str, tuple[float, float, float]] | None = None
 
     def __str__(self) -> str:
         return f"{self.name} ({self.words}): {self.contract}"
 
-    def rename(self, name: str) -> str:
-        """Return our name for a name in the file; the name itself where no rule matches it."""
-        for pattern, replacement in self.renames:
-            if found := re.fullmatch(pattern, name):
-                return found.expand(replacement)
-        return name
+    def ours(self, name: str) -> str | None:
+        """Return our name for a name in the file, or None if no rule matches it or the model has no such variable."""
+        replacement = _first(self.renames, name)
+        return replacement if replacement in self.variables else None
 
-    def knows(self, name: str) -> bool:
-        """Say whether a name in the file is one that this source gives to a variable of the model."""
-        return self.rename(name) in self.variables and any(re.fullmatch(pattern, name) for pattern, _ in self.renames)
+    def rename(self, name: str) -> str:
+        """Return our name for a name in the file, or the name itself; `open_weights(path, rename=source.rename)`."""
+        return self.ours(name) or name
 
     def apply(self, weights: Weights) -> Weights:
-        """Return weights under our names and in our layout; what the source does not know stays as it is.
+        """Return weights under our names and in our layout; names that the source does not know stay as they are.
 
         Raises:
           SelectionError: two names would become one.
-          WeightsError: an array has not the shape that its layout is for.
+          WeightsError: an array is not of the shape that its layout is for.
         """
-        return weights.renamed(self.rename).laid_out(self._layout_for(weights))
+        renamed = weights.renamed(self.rename)
+        texts = {name: self.layout_of(name) for name in map(self.ours, weights) if name}
+        return renamed.laid_out([(re.escape(name), text) for name, text in texts.items() if text])
+
+    def layout_of(self, name: str) -> str:
+        """Return in which layout the file has one of our variables; the empty string where in ours."""
+        return _first(self.layout, name) or ""
+
+    def compare(self, weights: Weights) -> Comparison:
+        """Say what of a file this source knows, and what speaks against it. Reads no array but the probe.
+
+        Raises:
+          WeightsError: the probe cannot be read.
+        """
+        found = {ours: name for name in weights if (ours := self.ours(name))}
+        if not found:
+            return Comparison(self, weights.path, found, (f"knows none of the {len(weights)} names",))
+        faults = [*_name_faults(self, weights, found), *_shape_faults(self, weights, found)]
+        order = "" if faults else _order_of_channels(self, weights, found)
+        if order not in ("", self.contract.channels):
+            faults.append(f"wants {self.contract.channels}, and the first kernel is for {order}")
+        return Comparison(self, weights.path, found, tuple(faults), order == self.contract.channels)
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What a source makes of a file.
+
+    Attributes:
+      source: the source.
+      path: the file.
+      found: the names in the file that the source knows, by our names.
+      faults: what speaks against the file being of this source; empty where nothing does.
+      confirmed: whether the probe shows the order of the channels that the contract says.
+    """
+
+    source: Source
+    path: str
+    found: Mapping[str, str]
+    faults: tuple[str, ...]
+    confirmed: bool = False
+
+    @property
+    def missing(self) -> list[str]:
+        """The variables of the model that the file does not hold."""
+        return [name for name in self.source.variables if name not in self.found]
+
+    def report(self) -> str:
+        """Say what the file is, how it is prepared, and what of the model is missing."""
+        held = (
+            f"it holds {len(self.found)} of the {len(self.source.variables)} variables of {self.source.contract.model}"
+        )
+        missing = f"; not in it: {names.listed(self.missing)}" if self.missing else ""
+        return "\n  ".join([f"{self.path} is {self.source}", held + missing, *self.faults])
+
+
+def torch_contract(model: str, source: str) -> Contract:
+    """Return the contract of torchvision's ImageNet networks: pixels in 0..1, minus a mean, by a standard deviation.
+
+    Source: https://pytorch.org/vision/stable/models.html. Its evaluation resizes the shorter side to 256 and crops
+    224x224 out of the centre; ours crops first.
+    """
+    mean, deviation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    scale = tuple(1 / (255 * value) for value in deviation)
+    return Contract(model, source, (224, 224), "RGB", tuple(255 * value for value in mean), scale)
+
+
+def recognise(weights: Weights, sources: Sequence[Source]) -> Source:
+    """Find where a file comes from, by its names and shapes.
+
+    It may hold a part of the model; of several models, it is the one of which it holds the largest part. Where names
+    and shapes leave a doubt about the order of the channels, a few numbers of the first kernel decide.
+
+    Args:
+      weights: the file, as `open_weights` gives it without renaming.
+      sources: what it may be, as `vgg.SOURCES`.
+
+    Raises:
+      WeightsError: it is none of these, or may be several; the message says what speaks against each.
+    """
+    compared = [source.compare(weights) for source in sources]
+    fitting = [comparison for comparison in compared if not comparison.faults]
+    if not fitting:
+        raise WeightsError(_unknown(weights, compared))
+    fewest = min(len(comparison.missing) for comparison in fitting)
+    best = [comparison for comparison in fitting if len(comparison.missing) == fewest]
+    best = [comparison for comparison in best if comparison.confirmed] or best
+    if len(best) > 1:
+        raise WeightsError(_ambiguous(weights, [comparison.source for comparison in best]))
+    return best[0].source
+
+
+def named(sources: Sequence[Source], name: str) -> Source:
+    """Return the source of this name, for `--source`.
+
+    Raises:
+      SelectionError: there is none; all are listed.
+    """
+    table = {source.name: source for source in sources}
+    if name not in table:
+        raise SelectionError(
+            f"there is no source {name!r}{names.did_you_mean(name, table)}; there are {names.listed(table, len(table))}"
+        )
+    return table[name]
+
+
+_compiled = functools.cache(re.compile)
+
+
+def _first(rules: names.Rules, name: str) -> str | None:
+    """Return what the first rule that matches the whole name makes of it."""
+    for pattern, replacement in rules:
+        if found := _compiled(pattern).fullmatch(name):
+            return found.expand(replacement)
+    return None
+
+
+def _name_faults(source: Source, weights: Weights, found: Mapping[str, str]) -> Iterator[str]:
+    known = {name for name in weights if source.ours(name)}
+    if len(known) > len(found):
+        twice = sorted(known - set(found.values()))
+        yield f"has one name for {names.listed(twice, SHOWN)} and others"
+    ignored = [(pattern, "") for pattern in (*source.ignored, *TRAINING)]
+    unknown = [name for name in weights if name not in known and _first(ignored, name) is None]
+    if unknown:
+        yield f"knows {len(known)} of the {len(weights)} names, and not {names.listed(unknown, SHOWN)}"
+
+
+def _shape_faults(source: Source, weights: Weights, found: Mapping[str, str]) -> Iterator[str]:
+    wrong = [
+        f"{name} {weights.shape(name)}" for ours, name in found.items() if not _fits(source, ours, weights.shape(name))
+    ]
+    if wrong:
+        yield f"wants other shapes than those of {names.listed(wrong, SHOWN)}"
+
+
+def _fits(source: Source, ours: str, shape: tuple[int, ...]) -> bool:
+    wanted, text = source.variables[ours], source.layout_of(ours)
+    try:
+        shape = layouts.layout(text).shape(shape) if text else shape
+    except WeightsError:
+        return False
+    return len(shape) == len(wanted) and all(want in (None, size) for want, size in zip(wanted, shape, strict=True))
+
+
+def _order_of_channels(source: Source, weights: Weights, found: Mapping[str, str]) -> str:
+    """Return `RGB` or `BGR` where the first kernel is the authors' in that order, else the empty string."""
+    if not source.probe or source.probe[0] not in found:
+        return ""
+    name, expected = source.probe
+    kernel, text = weights[found[name]], source.layout_of(name)
+    values = (layouts.layout(text).apply(kernel) if text else kernel)[0, 0, :, 0]
+    orders = {"RGB": expected, "BGR": expected[::-1]}
+    return next((order for order, wanted in orders.items() if np.allclose(values, wanted, 0, TOLERANCE)), "")
+
+
+def _unknown(weights: Weights, compared: Sequence[Comparison]) -> str:
+    near = sorted((c for c in compared if c.found), key=lambda comparison: -len(comparison.found))
+    width = max((len(comparison.source.name) for comparison in near), default=0)
+    lines = [f"{weights.path} ({weights.kind}) is none of the {len(compared)} sources that are known:"]
+    lines += [f"  {comparison.source.name:{width}}  {'; '.join(comparison.faults)}" for comparison in near]
+    if len(near) < len(compared):
+        others = "the others know" if near else "all know"
+        lines.append(f"  {others} none of its {len(weights)} names: {names.listed(weights, SHOWN)}")
+    lines.append("name its source if it is one all the same (--source), or rename: open_weights(path, rename=[...])")
+    return "\n".join(lines)
+
+
+def _ambiguous(weights: Weights, sources: Sequence[Source]) -> str:
+    lines = [f"{weights.path} may come from {len(sources)} sources, and its names and shapes do not tell which:"]
+    return "\n".join([*lines, *(f"  {source}" for source in sources), "name its source (--source)"])

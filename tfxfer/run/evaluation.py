@@ -12,7 +12,8 @@ import tensorflow.compat.v1 as tf
 from tfxfer.data.batches import chunks
 from tfxfer.data.splits import Split, labels_outside
 from tfxfer.errors import DataError
-from tfxfer.graph.train_step import Step
+from tfxfer.graph.train_step import StageOps, Step
+from tfxfer.run.feeding import Feed
 
 BATCH_SIZE = 256
 
@@ -103,9 +104,14 @@ def evaluate(
     return Evaluation(means, probabilities[0], split.labels, tuple(class_names) or tuple(map(str, range(classes))))
 
 
-def measure(sess: tf.Session, step: Step, split: Split, batch_size: int = BATCH_SIZE) -> dict[str, float]:
-    """Return the mean over all examples of each of the step's metrics; nothing is dropped, no switch is on."""
-    return _run(sess, step, split, batch_size, [])[0]
+def measure(
+    sess: tf.Session, step: Step, split: Split, batch_size: int = BATCH_SIZE, stage: StageOps | None = None
+) -> dict[str, float]:
+    """Return the mean over all examples of each of the step's metrics; nothing is dropped, no switch is on.
+
+    Where the examples have features, these are fed as `stage` needs them: the last unless told, which is right for all.
+    """
+    return _run(sess, step, split, batch_size, [], stage)[0]
 
 
 def check_split(step: Step, split: Split, name: str) -> None:
@@ -147,22 +153,17 @@ def _holds(placeholder: tf.Tensor, dtype: np.dtype) -> bool:
     return np.can_cast(dtype, placeholder.dtype.as_numpy_dtype, "safe")
 
 
-def feed(step: Step, split: Split, indices: np.ndarray) -> list[np.ndarray]:
-    """Return the arrays that `feed_tensors` takes, for some examples."""
-    batch = split.take(indices)
-    return [batch.images] if step.labels is None else [batch.images, batch.labels]
-
-
-def feed_tensors(step: Step) -> list[tf.Tensor]:
-    """Return the tensors that are fed with a batch, in the order of `feed`."""
-    return [step.images] if step.labels is None else [step.images, step.labels]
-
-
 def _run(
-    sess: tf.Session, step: Step, split: Split, batch_size: int, fetches: Sequence[tf.Tensor]
+    sess: tf.Session,
+    step: Step,
+    split: Split,
+    batch_size: int,
+    fetches: Sequence[tf.Tensor],
+    stage: StageOps | None = None,
 ) -> tuple[dict[str, float], list[np.ndarray]]:
-    call = sess.make_callable([list(step.metrics.values()), list(fetches)], feed_tensors(step))
-    rows = [call(*feed(step, split, indices)) for indices in chunks(len(split), batch_size)]
+    feed = Feed(step, split, stage)
+    call = sess.make_callable([list(step.metrics.values()), list(fetches)], feed.tensors)
+    rows = [call(*feed.arrays(indices)) for indices in chunks(len(split), batch_size)]
     means = {
         name: float(np.concatenate([metrics[k] for metrics, _ in rows]).mean(dtype=np.float64))
         for k, name in enumerate(step.metrics)

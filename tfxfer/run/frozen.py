@@ -26,7 +26,7 @@ def frozen_variables(step: Step, epoch: int) -> list[tf.Variable]:
 
 
 def digest(array: np.ndarray) -> str:
-    """Return the SHA-256 of dtype, shape and bytes, in hexadecimal. -0.0 and 0.0 differ, as do two NaN of other bits."""
+    """Return the SHA-256 of dtype, shape and bytes, in hexadecimal; -0.0 and 0.0 differ, and so do two NaN."""
     head = f"{array.dtype.str} {array.shape} ".encode()
     return hashlib.sha256(head + np.ascontiguousarray(array).tobytes()).hexdigest()
 

@@ -17,10 +17,11 @@ import tensorflow.compat.v1 as tf
 from tfxfer.data.batches import batches, steps_per_epoch
 from tfxfer.data.splits import Data
 from tfxfer.errors import DivergedError, RunError
-from tfxfer.graph.train_step import StageOps, Step
+from tfxfer.graph.train_step import Step
 from tfxfer.run import evaluation, frozen, progress, signals
 from tfxfer.run.directory import RunDirectory
 from tfxfer.run.events import Events
+from tfxfer.run.feeding import Feed
 from tfxfer.run.session import message
 
 log = logging.getLogger("tfxfer")
@@ -54,8 +55,8 @@ class Training:
     """One start of a run, from what the run directory holds to the last step or a signal.
 
     `state` is what a checkpoint carries beside the variables: `step`, the number of steps made; `sums` of the epoch so
-    far; the `history`, the `best` validations and how many have `waited` since; whether it was `stopped` early; the steps
-    whose checkpoints are `saved`. All that follows is a function of it, the variables, the seed and the data.
+    far; the `history`, the `best` validations and how many have `waited` since; whether it was `stopped` early; the
+    steps whose checkpoints are `saved`. All that follows is a function of it, the variables, the seed and the data.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class Training:
             with (
                 signals.noted() as received,
                 contextlib.closing(self._events()) as self.events,
-                progress.bar(self.total, self.done) as self.bar,
+                progress.bar(self.total, self.done, "train") as self.bar,
             ):
                 self._loop(received)
             self._check_frozen("by the end of the run")
@@ -156,10 +157,11 @@ class Training:
         order = batches(self.asked["seed"], len(self.data.train), self.asked["batch_size"], self.done)
         self.started, self.examples = time.monotonic(), 0
         while not self.finished:
-            stage = self.step.stage(self.done // self.every)
-            call = self._callable(stage)
-            while not self.finished and self.step.stage(self.done // self.every) is stage:
-                self._one(call, stage, next(order))
+            self.stage = self.step.stage(self.done // self.every)
+            feed = Feed(self.step, self.data.train, self.stage)
+            call = self._callable(feed)
+            while not self.finished and self.step.stage(self.done // self.every) is self.stage:
+                self._one(call, feed, next(order))
                 self._after_step()
                 number = received()
                 if number or self.finished or self.done % self.asked["save_steps"] == 0:
@@ -171,21 +173,20 @@ class Training:
             if not self.finished:
                 self._check_frozen(f"by the end of the stage before epoch {self.done // self.every + 1}")
 
-    def _callable(self, stage: StageOps) -> Callable[..., Any]:
-        feeds = [*evaluation.feed_tensors(self.step), *stage.switches]
-        return self.sess.make_callable([list(self.step.metrics.values()), stage.apply], feeds)
+    def _callable(self, feed: Feed) -> Callable[..., Any]:
+        fetches = [list(self.step.metrics.values()), self.stage.apply]
+        return self.sess.make_callable(fetches, [*feed.tensors, *self.stage.switches])
 
-    def _one(self, call: Callable[..., Any], stage: StageOps, indices: np.ndarray) -> None:
+    def _one(self, call: Callable[..., Any], feed: Feed, indices: np.ndarray) -> None:
         number = self.done + 1
-        arrays = [*evaluation.feed(self.step, self.data.train, indices), *(True for _ in stage.switches)]
+        arrays = [*feed.arrays(indices), *(True for _ in self.stage.switches)]
         if number % self.asked["summary_steps"] == 0:
             # Before the step, which changes what is shown: the same batch and switches, and so the same numbers.
-            tensors = [*evaluation.feed_tensors(self.step), *stage.switches]
-            summary = self.sess.run(self.step.summary, dict(zip(tensors, arrays, strict=True)))
-            self.events.add("train", summary, number)
+            feeds = dict(zip([*feed.tensors, *self.stage.switches], arrays, strict=True))
+            self.events.add("train", self.sess.run(self.step.summary, feeds), number)
         if self.done % self.every == 0:
-            fixed = self.data.validation.take(np.arange(min(4, len(self.data.validation))))
-            self.events.add("train", self.sess.run(self.step.image_summary, {self.step.images: fixed.images}), number)
+            fixed = self.data.validation.images[np.arange(min(4, len(self.data.validation)))]
+            self.events.add("train", self.sess.run(self.step.image_summary, {self.step.images: fixed}), number)
         metrics, _ = call(*arrays)
         self.state["step"] = number
         self._add_up(dict(zip(self.step.metrics, metrics, strict=True)), len(indices))
@@ -213,7 +214,7 @@ class Training:
             self._validate()
 
     def _validate(self) -> None:
-        means = evaluation.measure(self.sess, self.step, self.data.validation)
+        means = evaluation.measure(self.sess, self.step, self.data.validation, stage=self.stage)
         if not np.isfinite(means["loss"]):
             raise self._diverged(f"the validation loss is not finite after step {self.done}")
         self._note("validation", means)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import sys
 from collections import Counter
 from collections.abc import Iterator
 
@@ -12,7 +13,7 @@ import tensorflow.compat.v1 as tf
 from tfxfer import names
 from tfxfer.errors import RestoreError, WeightsError
 from tfxfer.restore import Plan
-from tfxfer.weights import open_weights
+from tfxfer.weights import Tensor, open_weights
 
 
 class Session(tf.Session):
@@ -56,7 +57,8 @@ def session(
         graph.finalize()
         for plan in plans:
             _restore(sess, plan)
-        sess.run(initializers)
+        if initializers:
+            sess.run(initializers)
         sess.plans = plans
         yield sess
 
@@ -87,10 +89,13 @@ def _initializers(graph: tf.Graph, restored: set[str]) -> list[tf.Operation]:
 
 def _restore(sess: tf.Session, plan: Plan) -> None:
     if plan.weights.checkpoint and plan.saver:
+        now = _unchanged(plan)
         try:
             plan.saver.restore(sess, plan.weights.checkpoint)
         except (tf.errors.OpError, ValueError) as error:
-            _reread(plan)
+            # Read by our own reader, which names variable and file, as TensorFlow does not.
+            for tensor in now:
+                tensor.read()
             raise WeightsError(f"cannot restore from {plan.weights.path}: {message(error)}") from None
         return
     for variable in plan.variables:
@@ -98,13 +103,26 @@ def _restore(sess: tf.Session, plan: Plan) -> None:
         sess.run(variable.initializer, {variable.initializer.inputs[1]: plan.weights[variable.op.name]})
 
 
-def _reread(plan: Plan) -> None:
-    """Read what could not be restored by our own reader, which names variable and file, as TensorFlow does not."""
-    fresh = open_weights(plan.weights.checkpoint or plan.weights.path)
-    for variable in plan.variables:
-        source = plan.weights.source(variable.op.name)
-        if source in fresh:
-            fresh.tensor(source).read()
+def _unchanged(plan: Plan) -> list[Tensor]:
+    """Return what is to be restored as the file holds it now; a Saver puts an array of any shape into a variable.
+
+    Raises:
+      WeightsError: the file is broken, or another than the plan was made from.
+    """
+    fresh = open_weights(plan.weights.checkpoint or plan.weights.path, max_bytes=sys.maxsize)
+    table = {fresh.source(name): fresh.tensor(name) for name in fresh}
+    planned = [(plan.weights.source(v.op.name), plan.weights.tensor(v.op.name)) for v in plan.variables]
+    changed = [
+        source
+        for source, was in planned
+        if source not in table or (table[source].shape, table[source].dtype) != (was.shape, was.dtype)
+    ]
+    if changed:
+        raise WeightsError(
+            f"{plan.weights.path} has changed since the plan was made, in {names.listed(changed)}; "
+            "call open_weights and plan again"
+        )
+    return [table[source] for source, _ in planned]
 
 
 def message(error: Exception) -> str:

@@ -6,6 +6,7 @@ TensorFlow, runs code from a file, or believes a size before it is checked.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -14,12 +15,13 @@ import numpy as np
 
 from tfxfer import names
 from tfxfer.errors import WeightsError
-from tfxfer.weights import bundle
-from tfxfer.weights.tensors import Tensor
+from tfxfer.weights import layouts, readers
+from tfxfer.weights.layouts import Layout
+from tfxfer.weights.tensors import Tensor, shown
 
 MAX_BYTES = 16 << 30
 
-__all__ = ["MAX_BYTES", "Tensor", "Weights", "open_weights"]
+__all__ = ["MAX_BYTES", "Layout", "Tensor", "Weights", "open_weights"]
 
 
 class Weights(Mapping[str, np.ndarray]):
@@ -31,16 +33,31 @@ class Weights(Mapping[str, np.ndarray]):
       checkpoint: the prefix that `tf.train.Saver.restore` takes, or None if TensorFlow cannot restore it.
     """
 
-    def __init__(self, path: str, kind: str, tensors: Mapping[str, Tensor], *, sources: Mapping[str, str] | None = None,
-                 checkpoint: str | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        kind: str,
+        tensors: Mapping[str, Tensor],
+        *,
+        sources: Mapping[str, str] | None = None,
+        checkpoint: str | None = None,
+        transformed: frozenset[str] = frozenset(),
+    ) -> None:
         self.path = path
         self.kind = kind
         self.checkpoint = checkpoint
         self._tensors = dict(tensors)
         self._sources = dict(sources or {})
+        self._transformed = transformed
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return self.tensor(name).read()
+        tensor = self.tensor(name)
+        try:
+            return tensor.read()
+        except MemoryError:
+            raise WeightsError(
+                f"{self.path}: {name} takes {tensor.nbytes:,} bytes, more than there is memory"
+            ) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._tensors)
@@ -73,9 +90,14 @@ class Weights(Mapping[str, np.ndarray]):
         return self.tensor(name).dtype
 
     def source(self, name: str) -> str:
-        """Return the name that the array has in the file, before any renaming."""
+        """Return the name that the array has in the file, before any renaming; of a checkpoint, its key."""
         self.tensor(name)
         return self._sources.get(name, name)
+
+    def transformed(self, name: str) -> bool:
+        """Say whether a layout changes the array, so that TensorFlow cannot restore it from the file itself."""
+        self.tensor(name)
+        return name in self._transformed
 
     def renamed(self, rules: names.Rules | Callable[[str], str]) -> Weights:
         """Return the same arrays under other names; see `names.renamer` for the rules.
@@ -84,27 +106,84 @@ class Weights(Mapping[str, np.ndarray]):
           SelectionError: a rule matches nothing, or two names would become one.
         """
         new = names.renamer(rules, list(self))
-        return Weights(self.path, self.kind, {name: self._tensors[old] for name, old in new.items()},
-                       sources={name: self.source(old) for name, old in new.items()}, checkpoint=self.checkpoint)
+        return Weights(
+            self.path,
+            self.kind,
+            {name: self._tensors[old] for name, old in new.items()},
+            sources={name: self.source(old) for name, old in new.items()},
+            checkpoint=self.checkpoint,
+            transformed=frozenset(name for name, old in new.items() if old in self._transformed),
+        )
+
+    def laid_out(self, rules: layouts.Rules) -> Weights:
+        """Return the same arrays, some of them in another layout; see `layouts` for which there are.
+
+        Args:
+          rules: pairs (regular expression, layout or its text), each for the names that the expression matches whole.
+            Where several match a name, they are applied in their order.
+
+        Raises:
+          SelectionError: an expression matches nothing.
+          WeightsError: a text is no layout, or a layout does not fit to the shape of an array; all such are named.
+        """
+        chosen = layouts.matched(rules, list(self))
+        faults: list[str] = []
+        changed = {name: _changed(name, self.tensor(name), found, faults) for name, found in chosen.items()}
+        if faults:
+            raise WeightsError(f"the layouts do not fit to {self.path}:\n  {shown(faults)}")
+        return Weights(
+            self.path,
+            self.kind,
+            {**self._tensors, **changed},
+            sources=self._sources,
+            checkpoint=self.checkpoint,
+            transformed=self._transformed | changed.keys(),
+        )
 
 
-def open_weights(path: str | os.PathLike[str], *, rename: names.Rules | Callable[[str], str] | None = None,
-                 max_bytes: int = MAX_BYTES) -> Weights:
-    """Open a file of weights without reading an array.
+def open_weights(
+    path: str | os.PathLike[str],
+    *,
+    rename: names.Rules | Callable[[str], str] | None = None,
+    layout: layouts.Rules | None = None,
+    max_bytes: int = MAX_BYTES,
+) -> Weights:
+    """Open a file of weights without reading an array. What the file is, its content tells and not its name.
 
     Args:
-      path: a TensorFlow checkpoint: its prefix, its directory (the latest is taken), or one of its files.
-      rename: pairs (regular expression, replacement), applied in order to the names in the file, or a function.
+      path: a TensorFlow checkpoint (its prefix, its directory, which means the latest, or one of its files), a
+        SavedModel directory, or a file of NumPy (.npz, .npy), Keras (.h5, .weights.h5, .keras) or safetensors.
+      rename: pairs (regular expression, replacement), applied in order to the names of the reader, or a function.
+      layout: pairs (regular expression, layout), for names after renaming; see `Weights.laid_out`.
       max_bytes: refuse a file whose tensors announce more than this in all.
 
     Raises:
-      WeightsError: the file is missing, cut short, corrupt, of an unknown kind, or announces too much.
-      SelectionError: a rename rule matches nothing, or two names would become one.
+      WeightsError: the file is missing, cut short, corrupt, of an unknown kind, or announces too much; or a layout does
+        not fit.
+      SelectionError: a rule matches nothing, or two names would become one.
     """
     name = os.fspath(path)
-    prefix = bundle.find_prefix(Path(name))
-    weights = Weights(name, "TensorFlow checkpoint V2", bundle.read(prefix), checkpoint=str(prefix))
-    announced = sum(weights.tensor(key).nbytes for key in weights)
+    found = readers.read(Path(name))
+    announced = sum(tensor.nbytes for tensor in found.tensors.values())
     if announced > max_bytes:
         raise WeightsError(f"{name} announces {announced:,} bytes of tensors, more than max_bytes={max_bytes:,}")
-    return weights if rename is None else weights.renamed(rename)
+    if not found.tensors:
+        raise WeightsError(f"{name} is a {found.kind} that holds no arrays")
+    weights = Weights(name, found.kind, found.tensors, sources=found.sources, checkpoint=found.checkpoint)
+    if rename is not None:
+        weights = weights.renamed(rename)
+    return weights if layout is None else weights.laid_out(layout)
+
+
+def _changed(name: str, tensor: Tensor, changes: list[Layout], faults: list[str]) -> Tensor:
+    shape = tensor.shape
+    try:
+        for change in changes:
+            shape = change.shape(shape)
+    except WeightsError as error:
+        faults.append(f"{name}: {error}")
+    return Tensor(shape, tensor.dtype, functools.partial(_read_changed, tensor, changes))
+
+
+def _read_changed(tensor: Tensor, changes: list[Layout]) -> np.ndarray:
+    return functools.reduce(lambda array, change: change.apply(array), changes, tensor.read())

@@ -17,9 +17,9 @@ import google_crc32c
 import numpy as np
 
 from tfxfer.errors import WeightsError
-from tfxfer.weights import files, leveldb, slices
+from tfxfer.weights import files, identify, leveldb, slices
 from tfxfer.weights.checkpoints import find_prefix
-from tfxfer.weights.protobuf import BYTES, FIXED32, fields, number, signed, strings, tag, text, varint
+from tfxfer.weights.protobuf import BYTES, FIXED32, fields, number, signed, tag, text, varint
 from tfxfer.weights.tensors import Tensor, shape_fault, shown
 from tfxfer.weights.tf_types import DTYPES, STRING, parse_shape
 
@@ -42,9 +42,10 @@ class Entry(NamedTuple):
 
 
 class Bundle(NamedTuple):
-    """All that was found: the entries by key, the path of each shard that they name, and those that exist, mapped."""
+    """What was found: the number of shards, the entries by key, and of the shards in use the paths and mapped bytes."""
 
     where: str
+    shards: int
     entries: Mapping[bytes, Entry]
     paths: Mapping[int, Path]
     data: Mapping[int, np.ndarray]
@@ -63,29 +64,35 @@ def read(prefix: Path) -> dict[str, Tensor]:
     """
     index = prefix.with_name(prefix.name + ".index")
     bundle = _open(prefix, str(index))
-    faults = [*_shard_faults(bundle), *_entry_faults(bundle.entries)]
+    faults = [*_shard_faults(bundle), *_entry_faults(bundle)]
     if faults:
-        raise WeightsError(f"{prefix} is incomplete or corrupt:\n  {shown(faults)}\n"
-                           "copy its .index and all its .data files again, from one and the same save")
+        raise WeightsError(
+            f"{prefix} is incomplete or corrupt:\n  {shown(faults)}\n"
+            "copy its .index and all its .data files again, from one and the same save"
+        )
     return {
         text(key, str(index)): Tensor(entry.shape, DTYPES[entry.dtype], functools.partial(_value, bundle, key))
-        for key, entry in bundle.entries.items() if not slices.is_key(key)
+        for key, entry in bundle.entries.items()
+        if not slices.is_key(key)
     }
 
 
 def _open(prefix: Path, index: str) -> Bundle:
+    if files.tail(Path(index), 8) != leveldb.MAGIC and (what := identify.known(Path(index))):
+        raise WeightsError(f"{index} is no index of a checkpoint: it is {what}")
     items = dict(leveldb.Table(files.map_file(index), index).items())
     header = fields(items.pop(b"", b""), index)
     if number(header, 2):
         raise WeightsError(f"{index} was written on a big-endian machine, which tfxfer does not read")
-    count, shapes = number(header, 1), {}
+    count = number(header, 1)
     if not 0 < count < 100_000:
         raise WeightsError(f"{index} is corrupt: it has no header, or one that announces {count} data files")
+    shapes: dict[bytes, tuple[int, ...]] = {}
     entries = {key: _entry(bytes(value), shapes, index) for key, value in items.items()}
     used = {entry.shard for entry in entries.values() if 0 <= entry.shard < count and not entry.slices}
     paths = {shard: prefix.with_name(f"{prefix.name}.data-{shard:05d}-of-{count:05d}") for shard in sorted(used)}
     data = {shard: files.map_file(path) for shard, path in paths.items() if files.exists(path)}
-    return Bundle(str(prefix), entries, paths, data)
+    return Bundle(str(prefix), count, entries, paths, data)
 
 
 def _entry(message: bytes, shapes: dict[bytes, tuple[int, ...]], where: str) -> Entry:
@@ -94,8 +101,15 @@ def _entry(message: bytes, shapes: dict[bytes, tuple[int, ...]], where: str) -> 
     if shape not in shapes:  # most shapes come many times
         shapes[shape] = parse_shape(shape, where)
     parts = [value for key, value in fields(message, where) if key == _SLICE] if _SLICE in found else ()
-    return Entry(found.get(_DTYPE, 0), shapes[shape], signed(found.get(_SHARD, 0)), signed(found.get(_OFFSET, 0)),
-                 signed(found.get(_SIZE, 0)), found.get(_CRC, 0), tuple(slices.parse(part, where) for part in parts))
+    return Entry(
+        found.get(_DTYPE, 0),
+        shapes[shape],
+        signed(found.get(_SHARD, 0)),
+        signed(found.get(_OFFSET, 0)),
+        signed(found.get(_SIZE, 0)),
+        found.get(_CRC, 0),
+        tuple(slices.parse(part, where) for part in parts),
+    )
 
 
 def _shard_faults(bundle: Bundle) -> Iterator[str]:
@@ -108,24 +122,29 @@ def _shard_faults(bundle: Bundle) -> Iterator[str]:
         beyond = [key for key, entry in inside.items() if entry.offset < 0 or entry.offset + entry.size > size]
         if beyond:
             wanted = max(inside[key].offset + inside[key].size for key in beyond)
-            yield (f"{path.name} has {size:,} bytes and should have {wanted:,} or more; "
-                   f"{len(beyond)} entries lie beyond its end, such as {_name(beyond[0])}")
+            what = f" is {what}; it" if (what := identify.known(path)) else ""
+            yield (
+                f"{path.name}{what} has {size:,} bytes and should have {wanted:,} or more; "
+                f"{len(beyond)} entries lie beyond its end, such as {_name(beyond[0])}"
+            )
 
 
-def _entry_faults(entries: Mapping[bytes, Entry]) -> Iterator[str]:
-    for key, entry in entries.items():
-        fault = _fault(entry) or (entry.slices and _slices_fault(key, entry, entries))
+def _entry_faults(bundle: Bundle) -> Iterator[str]:
+    for key, entry in bundle.entries.items():
+        fault = _fault(entry, bundle.shards) or (entry.slices and _slices_fault(key, entry, bundle.entries))
         if fault:
             yield f"{_name(key)}: {fault}"
 
 
-def _fault(entry: Entry) -> str:
+def _fault(entry: Entry, shards: int) -> str:
     if entry.dtype not in DTYPES:
         return f"its dtype has number {entry.dtype} in TensorFlow, which tfxfer does not read"
     if fault := shape_fault(entry.shape):
         return fault
     if entry.slices:
         return ""
+    if not 0 <= entry.shard < shards:
+        return f"it lies in data file {entry.shard}, of which there are {shards}"
     size, count = DTYPES[entry.dtype].itemsize, math.prod(entry.shape)
     if entry.dtype == STRING and entry.size < count + 4:
         return f"{entry.size:,} bytes are too few for {count:,} strings"
@@ -170,8 +189,8 @@ def _plain_value(bundle: Bundle, key: bytes, entry: Entry) -> np.ndarray:
 
 
 def _strings(raw: np.ndarray, entry: Entry, where: str) -> np.ndarray:
-    # WriteStringTensor: the lengths as varints, a checksum of the lengths as uint32 (uint64 beyond 4 GiB), the bytes. The
-    # checksum of the entry runs on over the checksum of the lengths.
+    # WriteStringTensor: the lengths as varints, a checksum of the lengths as uint32 (uint64 beyond 4 GiB), the bytes.
+    # The checksum of the entry runs on over the checksum of the lengths.
     content, position, lengths = raw.tobytes(), 0, []
     for _ in range(math.prod(entry.shape)):
         length, position = varint(content, position, where)
@@ -189,7 +208,9 @@ def _strings(raw: np.ndarray, entry: Entry, where: str) -> np.ndarray:
 
 
 def _bad_checksum(where: str) -> str:
-    return f"{where} fails its checksum: the file is damaged, or belongs to another save than its .index; copy both again"
+    return (
+        f"{where} fails its checksum: the file is damaged, or belongs to another save than its .index; copy both again"
+    )
 
 
 def _name(key: bytes) -> str:

@@ -36,7 +36,7 @@ class Variable(NamedTuple):
 
 
 def read(prefix: Path) -> dict[str, Tensor]:
-    """List the variables of a checkpoint, whose files `checkpoints.v1_parts` finds; values are built when they are read.
+    """List the variables of the checkpoint in the files `checkpoints.v1_parts(prefix)`; values are built when read.
 
     Raises:
       WeightsError: a file is corrupt, or the shards do not fit together; every variable concerned is named.
@@ -61,7 +61,13 @@ def read(prefix: Path) -> dict[str, Tensor]:
 
 
 def _variables(table: leveldb.Table, where: str) -> Iterator[tuple[str, Variable]]:
-    for slices_message in strings(fields(table.get(b"") or b"", where), 1):
+    listed = strings(fields(table.get(b"") or b"", where), 1)
+    if not listed:
+        raise WeightsError(
+            f"{where} lists no variables: it is the index of a checkpoint of format V2 under another name; call it "
+            "PREFIX.index, with PREFIX.data-00000-of-00001 beside it"
+        )
+    for slices_message in listed:
         for message in strings(fields(slices_message, where), 1):
             meta = fields(message, where)
             name, shape = (b"".join(map(bytes, strings(meta, field))) for field in (1, 2))

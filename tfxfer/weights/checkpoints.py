@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tfxfer import names
 from tfxfer.errors import WeightsError
-from tfxfer.weights import files
+from tfxfer.weights import files, identify
 from tfxfer.weights.leveldb import MAGIC
 
 STATE = "checkpoint"  # the file in which `tf.train.Saver` notes the latest prefix
@@ -29,18 +29,24 @@ def find_prefix(path: Path) -> Path:
     Raises:
       WeightsError: there is no checkpoint, or there are several that nothing tells apart.
     """
-    whole = path.with_name(_PART.sub("", path.name)) if path.name else path
+    whole = _whole(path)
     if is_v2(path):
         return path
     if whole != path and (is_v2(whole) or v1_parts(whole)):
         return find_prefix(whole)
-    if path.name == STATE and files.exists(path):
+    if _is_state(path):
         return _latest(path)
     if files.is_directory(path):
         return _latest(path / STATE) if files.exists(path / STATE) else _only(path)
     if parts := v1_parts(path):
         return path if parts == [path] else path.with_name(f"{_SHARD.sub('', path.name)}-?????-of-{len(parts):05d}")
-    raise WeightsError(_nothing_at(path, whole))
+    raise WeightsError(_nothing_at(path))
+
+
+def is_part(path: Path) -> bool:
+    """Say whether a file leads to a checkpoint beside it."""
+    whole = _whole(path)
+    return is_v2(path) or _is_state(path) or (whole != path and (is_v2(whole) or bool(v1_parts(whole))))
 
 
 def is_v2(prefix: Path) -> bool:
@@ -74,14 +80,16 @@ def _latest(state: Path) -> Path:
     text = files.head(state, 1 << 20).decode("utf-8", "replace")
     found = _LATEST.search(text)
     if not found:
-        raise WeightsError(f"{state} names no checkpoint: it has no line model_checkpoint_path: \"...\"")
+        raise WeightsError(f'{state} names no checkpoint: it has no line model_checkpoint_path: "..."')
     noted = Path(_unescaped(found[1][1:-1]))
     here = state.parent / noted.name
     for prefix in (here, state.parent / noted) if noted.is_absolute() else (state.parent / noted, here):
         if prefix != state.parent and (is_v2(prefix) or v1_parts(prefix)):
             return prefix if is_v2(prefix) else find_prefix(prefix)
     there = names.listed(found_in(state.parent)) or "no checkpoint"
-    raise WeightsError(f"{state} names {noted} as the latest checkpoint, which does not exist; beside it there is {there}")
+    raise WeightsError(
+        f"{state} names {noted} as the latest checkpoint, which does not exist; beside it there is {there}"
+    )
 
 
 def _only(directory: Path) -> Path:
@@ -92,8 +100,10 @@ def _only(directory: Path) -> Path:
     if found and len({match[1] if match else None for match in steps}) == 1 and all(steps):
         return find_prefix(directory / max(found, key=lambda name: int(name.rpartition("-")[2])))
     if found:
-        raise WeightsError(f"{directory} holds several checkpoints and no file `checkpoint` that names the latest: "
-                           f"{names.listed(found)}; give one of them")
+        raise WeightsError(
+            f"{directory} holds several checkpoints and no file `checkpoint` that names the latest: "
+            f"{names.listed(found)}; give one of them"
+        )
     inside = names.listed(files.siblings(directory)) or "nothing"
     raise WeightsError(f"{directory} holds no checkpoint (no file `checkpoint`, no *.index); it holds {inside}")
 
@@ -113,14 +123,21 @@ def _unescaped(text: str) -> str:
         return plain
 
 
-def _nothing_at(path: Path, whole: Path) -> str:
-    if whole != path and files.exists(path):
-        return f"{path} is part of a checkpoint, but {whole.name}.index is not beside it"
+def _whole(path: Path) -> Path:
+    return path.with_name(_PART.sub("", path.name)) if path.name else path
+
+
+def _is_state(path: Path) -> bool:
+    return b"model_checkpoint_path" in files.head(path, 1024)
+
+
+def _nothing_at(path: Path) -> str:
+    if files.exists(path):
+        lone = "; the .index file of the checkpoint is not beside it" if _whole(path) != path else ""
+        return f"{path} is no checkpoint: it is {identify.describe(path)}{lone}"
     data = [name for name in files.siblings(path.parent) if name.startswith(f"{path.name}.data-")]
     if data:
-        return f"{path}.index is missing: only {names.listed(data)} is there, which does not say what it holds"
-    if files.exists(path):
-        return f"{path} is no checkpoint"
-    beside = [name for name in found_in(path.parent) if name]
-    there = f"{path.parent} holds {names.listed(beside)}" if beside else f"{path.parent} holds no checkpoint"
-    return f"there is no checkpoint {path}{names.did_you_mean(path.name, beside)}; {there}"
+        return f"{path}.index is missing; only {names.listed(data)} is there, which does not say what it holds"
+    beside = [*found_in(path.parent), *files.siblings(path.parent)]
+    there = f"{path.parent} holds {names.listed(beside)}" if beside else f"there is nothing in {path.parent} either"
+    return f"there is no file and no checkpoint {path}{names.did_you_mean(path.name, beside)}; {there}"

@@ -6,6 +6,7 @@ import json
 import math
 import mmap
 import os
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,10 @@ class Cursor:
     def number(self, size: int) -> int:
         """Return the next `size` bytes as an unsigned integer."""
         return int.from_bytes(self.take(size), "little")
+
+    def unpack(self, form: struct.Struct) -> tuple[int, ...]:
+        """Return the next numbers, whose sizes a struct gives."""
+        return form.unpack(self.take(form.size))
 
     def until(self, stop: bytes, limit: int = 4096) -> bytes:
         """Return the bytes up to `stop` and go on behind it.

@@ -14,22 +14,32 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tfxfer.errors import WeightsError
 from tfxfer.weights import files, hdf5, zips
 from tfxfer.weights.tensors import Tensor
 
 MAX_UNPACKED = 32 << 20  # bytes of a compressed model.weights.h5, which has to be unpacked whole
 
-_CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
+CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 _CONTAINERS = ("layers", "_layer_checkpoint_dependencies")
 _KEYS_KEPT = ("optimizer", "metrics")
 
 _KERNEL, _NORM = ("kernel", "bias"), ("gamma", "beta")
 _VARIABLES = {
-    **dict.fromkeys(("dense", "conv1d", "conv2d", "conv3d", "conv1d_transpose", "conv2d_transpose", "conv3d_transpose",
-                     "depthwise_conv1d", "depthwise_conv2d"), _KERNEL),
+    **dict.fromkeys(
+        (
+            "dense",
+            "conv1d",
+            "conv2d",
+            "conv3d",
+            "conv1d_transpose",
+            "conv2d_transpose",
+            "conv3d_transpose",
+            "depthwise_conv1d",
+            "depthwise_conv2d",
+        ),
+        _KERNEL,
+    ),
     **dict.fromkeys(("separable_conv1d", "separable_conv2d"), ("depthwise_kernel", "pointwise_kernel", "bias")),
     **dict.fromkeys(("layer_normalization", "group_normalization"), _NORM),
     "batch_normalization": (*_NORM, "moving_mean", "moving_variance"),
@@ -51,13 +61,17 @@ def read(path: Path) -> dict[str, Tensor]:
     """
     data, where = files.map_file(path), str(path)
     members = zips.members(data, where)
-    if missing := {_CONFIG, _WEIGHTS} - members.keys():
+    if missing := {CONFIG, WEIGHTS} - members.keys():
         raise WeightsError(f"{where} is no .keras archive that tfxfer reads: it lacks {', '.join(sorted(missing))}")
-    if members[_CONFIG].size > MAX_UNPACKED or members[_WEIGHTS].method != zips.STORED and members[_WEIGHTS].size > MAX_UNPACKED:
-        raise WeightsError(f"{where} holds a compressed {_WEIGHTS}, or a {_CONFIG}, of more than {MAX_UNPACKED:,} bytes; "
-                           f"unzip it and open its {_WEIGHTS}")
-    config = files.parse_json(zips.whole(data, members[_CONFIG], where).tobytes(), f"{where}: {_CONFIG}")
-    root = hdf5.root(zips.whole(data, members[_WEIGHTS], where), f"{where}: {_WEIGHTS}")
+    if members[CONFIG].size > MAX_UNPACKED or (
+        members[WEIGHTS].method != zips.STORED and members[WEIGHTS].size > MAX_UNPACKED
+    ):
+        raise WeightsError(
+            f"{where} holds a compressed {WEIGHTS}, or a {CONFIG}, of more than {MAX_UNPACKED:,} bytes; "
+            f"unzip it and open its {WEIGHTS}"
+        )
+    config = files.parse_json(zips.whole(data, members[CONFIG], where).tobytes(), f"{where}: {CONFIG}")
+    root = hdf5.root(zips.whole(data, members[WEIGHTS], where), f"{where}: {WEIGHTS}")
     return tensors(root, hdf5.in_order(root), config)
 
 
@@ -66,10 +80,10 @@ def tensors(root: hdf5.Object, datasets: Sequence[hdf5.Object], config: Any = No
 
     Returns:
       Tensors by name. Names are made of the names of the layers and of the variables: `conv1/kernel`, and
-      `vgg16/block1_conv1/kernel` in a model within the model. Variables have names where the layer is of a class that is
-      known here and their number and shapes leave no doubt, else numbers: `lstm/lstm_cell/0`. Those of the optimizer
-      keep their keys (`optimizer/vars/0`), and so do all (`layers/conv2d_1/vars/0`) in a file that knows no names and
-      for which there is no config.
+      `vgg16/block1_conv1/kernel` in a model within the model. Variables have names where the layer is of a class that
+      is known here and their number and shapes leave no doubt, else numbers: `lstm/lstm_cell/0`. Those of the
+      optimizer keep their keys (`optimizer/vars/0`), and so do all (`layers/conv2d_1/vars/0`) in a file that knows no
+      names and for which there is no config.
 
     Args:
       root: the first group of the file.
@@ -105,9 +119,11 @@ class _Layers:
         scope = "/".join(self._scope(path))
         config = self._config(path) or {}
         kind = _snake_case(config.get("class_name", "")) or re.sub(r"_\d+$", "", path.rpartition("/")[2])
-        shapes = [variable.tensor().shape for variable in variables]
+        shapes = [variable.tensor.shape for variable in variables]
         known = _variable_names(kind, config.get("config", {}), shapes)
-        for variable, name in zip(variables, known or [found.path.rpartition("/")[2] for found in variables], strict=True):
+        for variable, name in zip(
+            variables, known or [found.path.rpartition("/")[2] for found in variables], strict=True
+        ):
             yield f"{scope}/{name}", variable
 
     def own_name(self, path: str) -> str:
@@ -125,9 +141,11 @@ class _Layers:
             if name := self.own_name(layer) or (config["config"]["name"] if config else ""):
                 yield name
             elif "vars" in self._group(layer):
-                if self.config is not None:
-                    raise WeightsError(f"{self.root.file.where} does not fit to config.json: {layer} has no name, and there are "
-                                       "not as many layers of its class, of the same sizes, in both")
+                if self.config is not None and parts[end - 2] in _CONTAINERS:
+                    raise WeightsError(
+                        f"{self.root.file.where} does not fit to config.json: {layer} has no name, and there are "
+                        "not as many layers of its class, of the same sizes, in both"
+                    )
                 yield parts[end - 1]
 
     def _group(self, path: str) -> hdf5.Object:
@@ -146,19 +164,20 @@ class _Layers:
             model = self._config(above) if above else self.config
             self._inside[container] = _by_key(model, list(self._group(container).links))
         found = self._inside[container].get(key)
-        agrees = found is not None and self.own_name(path) in ("", found["config"]["name"]) and self._sizes_fit(path, found)
+        agrees = (
+            found is not None and self.own_name(path) in ("", found["config"]["name"]) and self._sizes_fit(path, found)
+        )
         return found if agrees else None
 
     def _sizes_fit(self, path: str, layer: dict[str, Any]) -> bool:
         group = self._group(path)
+        variables = list(group.child("vars").datasets()) if "vars" in group else []
         size = layer["config"].get("filters", layer["config"].get("units"))
-        if size is None or "vars" not in group or "0" not in group.child("vars"):
-            return True
-        return size in group.child("vars").child("0").tensor().shape
+        return not variables or size is None or any(size in variable.tensor.shape for variable in variables)
 
 
 def _by_key(model: dict[str, Any] | None, keys: list[str]) -> dict[str, dict[str, Any]]:
-    # Keys are the class and a number that counts up, but not always by one: the n-th key is the n-th layer of the class.
+    # Keys are the class and a number that counts up, not always by one: the n-th key is the n-th layer of the class.
     found: dict[str, dict[str, Any]] = {}
     layers = [layer for layer in _layers_of(model) if isinstance(layer, dict)]
     for kind in {_snake_case(layer["class_name"]) for layer in layers}:
@@ -193,5 +212,7 @@ def _variable_names(kind: str, config: dict[str, Any], shapes: Sequence[tuple[in
     if len(shapes) < len(some) == len(shapes) + len(free):
         some = [name for name in some if name not in free]
     vectors = [name not in ("embeddings",) and not name.endswith("kernel") for name in some]
-    fits = len(some) == len(shapes) and all((len(shape) == 1) == vector for shape, vector in zip(shapes, vectors, strict=True))
+    fits = len(some) == len(shapes) and all(
+        (len(shape) == 1) == vector for shape, vector in zip(shapes, vectors, strict=True)
+    )
     return some if some and fits else None

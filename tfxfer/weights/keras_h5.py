@@ -21,8 +21,8 @@ def read(path: Path) -> dict[str, Tensor]:
 
     Returns:
       Tensors by name. The name is, in this order of rules:
-      - in a file of Keras 1.x or 2.x, or a whole model in HDF5, the name that the file gives to the weight, without `:0`,
-        behind the name of its layer unless it begins with that: `conv1/kernel`, and `conv1/uniform1` for a weight
+      - in a file of Keras 1.x or 2.x, or a whole model in HDF5, the name that the file gives to the weight, without
+        `:0`, behind the name of its layer unless it begins with that: `conv1/kernel`, and `conv1/uniform1` for a weight
         `uniform1`; those of the optimizer stand under `optimizer_weights/`;
       - in a `.weights.h5` file of Keras 3, as `keras3.tensors` says;
       - in any other file, and where two would get one name, the path in the file, which in one of Keras 0.x is

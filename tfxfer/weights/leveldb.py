@@ -40,7 +40,9 @@ class Table:
         self._data = data
         self._where = where
         if len(data) < FOOTER or data[-8:].tobytes() != MAGIC:
-            raise WeightsError(f"{where} is no index of a checkpoint, or is cut short: its last 8 bytes are not LevelDB's")
+            raise WeightsError(
+                f"{where} is no index of a checkpoint, or is cut short: its last 8 bytes are not LevelDB's"
+            )
         footer = data[-FOOTER:-8].tobytes()
         _, position = self._handle(footer, 0)
         index, _ = self._handle(footer, position)
@@ -79,7 +81,7 @@ class Table:
         stored = int.from_bytes(self._data[end + 1 : end + 5].tobytes(), "little")
         if masked(google_crc32c.value(self._data[offset : end + 1])) != stored:
             raise WeightsError(f"{self._where} is corrupt: the block at byte {offset:,} fails its checksum")
-        block, compression = memoryview(self._data[offset:end]), int(self._data[end])
+        block, compression = self._data[offset:end].data, int(self._data[end])
         if compression == 0:
             return block
         if compression == 1:

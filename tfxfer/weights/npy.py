@@ -1,7 +1,7 @@
 """Numpy's `.npy` files: one array, or a pickled dict of arrays.
 
 Source: numpy/lib/_format_impl.py, whose docstring is the specification. An array of objects is a pickle, which is not
-unpickled but walked through: see `pickles`.
+unpickled but walked through: see `pickled` and `pickles`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from tfxfer.errors import WeightsError
-from tfxfer.weights import files, pickles
+from tfxfer.weights import files, pickled
 from tfxfer.weights.files import Cursor
 from tfxfer.weights.tensors import Tensor, shape_fault
 
@@ -30,21 +30,25 @@ def read(path: Path) -> dict[str, Tensor]:
     """List the arrays of a file, from its header or from one walk over its pickle.
 
     Returns:
-      One array `arr_0`; or, of pickled dicts and lists, every array under the keys and indices that lead to it, joined by
-      `/`: `{"fc6": [W, b]}` gives `fc6/0` and `fc6/1`, `{"fc6": {"weights": W}}` gives `fc6/weights`.
+      One array `arr_0`; or, of pickled dicts and lists, every array under the keys and indices that lead to it, joined
+      by `/`: `{"fc6": [W, b]}` gives `fc6/0` and `fc6/1`, `{"fc6": {"weights": W}}` gives `fc6/weights`.
 
     Raises:
       WeightsError: the file is cut short or corrupt, or its pickle holds anything but arrays, dicts, lists, tuples,
         strings and numbers.
     """
     data, where = files.map_file(path), str(path)
-    shape, dtype, fortran, start = header(memoryview(data), where)  # type: ignore[arg-type]
+    shape, dtype, fortran, start = header(data.data, where)
     if dtype.hasobject:
-        return pickles.read(data, start, where)
+        return pickled.read(data, start, where)
     if len(data) != start + math.prod(shape) * dtype.itemsize:
-        raise WeightsError(f"{where} is cut short or corrupt: {dtype} {shape} takes {math.prod(shape) * dtype.itemsize:,} "
-                           f"bytes, {len(data) - start:,} follow the header")
-    return {PLAIN: Tensor(shape, dtype.newbyteorder("="), lambda: files.view(data, start, dtype, shape, where, fortran))}
+        raise WeightsError(
+            f"{where} is cut short or corrupt: {dtype} {shape} takes {math.prod(shape) * dtype.itemsize:,} "
+            f"bytes, {len(data) - start:,} follow the header"
+        )
+    return {
+        PLAIN: Tensor(shape, dtype.newbyteorder("="), lambda: files.view(data, start, dtype, shape, where, fortran))
+    }
 
 
 def header(data: memoryview, where: str) -> tuple[tuple[int, ...], np.dtype, bool, int]:

@@ -18,14 +18,17 @@ def read(path: Path) -> dict[str, Tensor]:
     """List the arrays of an archive, in the order of its directory, from the headers of its members.
 
     Returns:
-      Tensors by the name of the member without `.npy`. Values are checked against the CRC-32 of the archive when they are
-      read; those that are stored uncompressed are views of the mapped file. Arrays of objects are listed and cannot be read.
+      Tensors by the name of the member without `.npy`. Values are checked against the CRC-32 of the archive when they
+      are read; those that are stored uncompressed are views of the mapped file. Arrays of objects are listed and cannot
+      be read.
 
     Raises:
       WeightsError: the archive is cut short or corrupt, or a member is no array.
     """
     data, where = files.map_file(path), str(path)
-    return {name.removesuffix(".npy"): _tensor(data, member, where) for name, member in zips.members(data, where).items()}
+    return {
+        name.removesuffix(".npy"): _tensor(data, member, where) for name, member in zips.members(data, where).items()
+    }
 
 
 def _tensor(data: np.ndarray, member: zips.Member, where: str) -> Tensor:
@@ -37,18 +40,21 @@ def _tensor(data: np.ndarray, member: zips.Member, where: str) -> Tensor:
     if dtype.hasobject:
         return unreadable(shape, f"{place} holds pickled objects, which tfxfer does not read from a .npz file")
     if member.size != start + math.prod(shape) * dtype.itemsize:
-        raise WeightsError(f"{place} is corrupt: {dtype} {shape} takes {math.prod(shape) * dtype.itemsize:,} bytes, "
-                           f"{member.size - start:,} follow the header")
+        raise WeightsError(
+            f"{place} is corrupt: {dtype} {shape} takes {math.prod(shape) * dtype.itemsize:,} bytes, "
+            f"{member.size - start:,} follow the header"
+        )
     value = functools.partial(_value, data, member, start, (dtype, shape, fortran), where)
     return Tensor(shape, dtype.newbyteorder("="), value)
 
 
-def _value(data: np.ndarray, member: zips.Member, start: int, kind: tuple[np.dtype, tuple[int, ...], bool],
-           where: str) -> np.ndarray:
+def _value(
+    data: np.ndarray, member: zips.Member, start: int, kind: tuple[np.dtype, tuple[int, ...], bool], where: str
+) -> np.ndarray:
     dtype, shape, fortran = kind
     if member.method == zips.STORED:
         raw = data[member.offset : member.offset + member.size]
-        zips.check(zlib.crc32(raw), member, where)  # type: ignore[arg-type]
+        zips.check(zlib.crc32(raw.data), member, where)  # type: ignore[arg-type]
         return files.view(raw, start, dtype, shape, where, fortran)
     values = np.empty(member.size - start, np.uint8)
     zips.unpack_into(data, member, start, values, where)

@@ -1,7 +1,7 @@
 """Names of variables in the object-based checkpoints of TensorFlow 2.
 
-`tf.train.Checkpoint` keeps a variable under the path of objects that leads to it
-(`model/layer-1/kernel/.ATTRIBUTES/VARIABLE_VALUE`), and beside them a graph of the objects that knows most variables' own names.
+`tf.train.Checkpoint` keeps a variable under the path of objects that leads to it, such as
+`model/layer-1/kernel/.ATTRIBUTES/VARIABLE_VALUE`, and beside them a graph of the objects that knows most own names.
 
 Source: tensorflow/core/protobuf/trackable_object_graph.proto.
 """
@@ -17,6 +17,11 @@ from tfxfer.weights.tensors import Tensor
 
 KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+def is_in(tensors: Mapping[str, Tensor]) -> bool:
+    """Say whether a checkpoint is object-based."""
+    return KEY in tensors and tensors[KEY].shape == () and tensors[KEY].dtype == object
 
 
 def variable_names(tensors: Mapping[str, Tensor], where: str) -> dict[str, str]:

@@ -1,31 +1,23 @@
-"""Pickled arrays without unpickling: a walk over the opcodes that builds arrays, containers and numbers, and no more.
+"""Pickles without unpickling: a walk over the opcodes that builds arrays, containers and numbers, and no more.
 
-No name in the file is ever looked up or called: the handful of numpy functions that a pickled array consists of are known
-here by their names, and what they would do is done here. The bytes of the arrays stay in the file.
+No name in the file is ever looked up or called: the handful of numpy functions that a pickled array consists of are
+known here by their names, and what they would do is done here. The bytes of the arrays stay in the file.
 
-Source: CPython's Lib/pickletools.py for the opcodes; numpy/_core/src/multiarray/methods.c (array_reduce, array_setstate)
-and descriptor.c (arraydescr_reduce) for what arrays and dtypes consist of.
+Source: CPython's Lib/pickletools.py for the opcodes; array_reduce and array_setstate in numpy/_core/src/multiarray's
+methods.c, and arraydescr_reduce in its descriptor.c, for what arrays and dtypes consist of.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
-import re
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from tfxfer.errors import WeightsError
-from tfxfer.weights import files
 from tfxfer.weights.files import Cursor
-from tfxfer.weights.tensors import Tensor, shape_fault
 
-MAX_OPCODES = 300_000  # an array takes about 30
-MAX_DEPTH = 16
-MAX_LEAVES = 20_000
+MAX_OPCODES = 200_000  # an array takes about 30
 
 _MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
 _KNOWN = {
@@ -35,7 +27,6 @@ _KNOWN = {
     ("numpy.core.numeric", "_frombuffer"): "_frombuffer",
     ("numpy._core.numeric", "_frombuffer"): "_frombuffer",
 }
-_DTYPE = re.compile(r"[biufc]\d{1,2}|[SU]\d{1,6}")
 
 
 class Raw(NamedTuple):
@@ -70,30 +61,6 @@ class Array:
     content: Raw | list[Any] | None = None
 
 
-def read(data: np.ndarray, start: int, where: str) -> dict[str, Tensor]:
-    """List the arrays and numbers in the pickle that begins at byte `start`, under the keys and indices that lead there.
-
-    Args:
-      data: uint8 [n], the whole file.
-      start: where the pickle begins.
-      where: the file, for the error messages.
-
-    Raises:
-      WeightsError: the pickle is cut short or corrupt, or builds anything but arrays, dicts, lists, tuples, strings and
-        numbers.
-    """
-    machine = Machine(Cursor(memoryview(data), where, start))  # type: ignore[arg-type]
-    found: dict[str, Tensor] = {}
-    for path, value in _leaves((), machine.run(), where):
-        name = "/".join(path) or "arr_0"
-        if name in found:
-            raise WeightsError(f"{where}: two arrays would both be called {name}")
-        if len(found) >= MAX_LEAVES:
-            raise WeightsError(f"{where} is hostile: it holds more than {MAX_LEAVES:,} arrays")
-        found[name] = _tensor(data, value, f"{where}: {name}")
-    return found
-
-
 class Machine:
     """The stack machine of pickle, for the opcodes that arrays, containers and numbers need."""
 
@@ -116,7 +83,7 @@ class Machine:
                 return self.pop()
             if opcode not in _OPCODES:
                 raise WeightsError(
-                    f"{self.cursor.where} is refused: opcode {opcode!r} of its pickle at byte {self.cursor.position - 1:,} "
+                    f"{self.cursor.where} is refused: opcode {opcode!r} of its pickle at {self.cursor.position - 1:,} "
                     "builds something else than arrays, dicts, lists, tuples, strings and numbers"
                 )
             _OPCODES[opcode](self)
@@ -124,7 +91,9 @@ class Machine:
 
     def fail(self, why: str) -> WeightsError:
         """Make the error for a pickle that cannot be."""
-        return WeightsError(f"{self.cursor.where} is corrupt: its pickle is wrong before byte {self.cursor.position:,}: {why}")
+        return WeightsError(
+            f"{self.cursor.where} is corrupt: its pickle is wrong before byte {self.cursor.position:,}: {why}"
+        )
 
     def push(self, value: Any) -> None:
         """Put a value on the stack."""
@@ -138,7 +107,11 @@ class Machine:
 
     def pops(self, count: int) -> tuple[Any, ...]:
         """Take the last values, in the order in which they came."""
-        return tuple(self.pop() for _ in range(count))[::-1]
+        start = len(self.stack) - count
+        if start < (self.marks[-1] if self.marks else 0):
+            raise self.fail("a value is missing")
+        values, self.stack[start:] = tuple(self.stack[start:]), []
+        return values
 
     def marked(self) -> list[Any]:
         """Take all values since the last mark, and the mark."""
@@ -170,7 +143,7 @@ class Machine:
     def long(self, size: int) -> None:
         """Push an integer whose length has `size` bytes."""
         length = self.cursor.number(size)
-        if length > 16:
+        if length > 8:
             raise self.fail(f"an integer of {length:,} bytes")
         self.integer(length)
 
@@ -207,8 +180,10 @@ class Machine:
     def function(self, module: str, name: str) -> None:
         """Push one of the few functions that arrays need."""
         if (module, name) not in _KNOWN:
-            raise WeightsError(f"{self.cursor.where} is refused: its pickle would call {module}.{name}; "
-                               "tfxfer reads arrays, dicts, lists, tuples, strings and numbers, and runs no code from a file")
+            raise WeightsError(
+                f"{self.cursor.where} is refused: its pickle would call {module}.{name}; "
+                "tfxfer reads arrays, dicts, lists, tuples, strings and numbers, and runs no code from a file"
+            )
         self.push(Function(_KNOWN[module, name]))
 
     def call(self) -> None:
@@ -313,48 +288,3 @@ _OPCODES: dict[bytes, Callable[[Machine], object]] = {
     b"R": lambda m: m.call(),
     b"b": lambda m: m.build(),
 }
-
-
-def _leaves(path: tuple[str, ...], value: Any, where: str) -> Iterator[tuple[tuple[str, ...], Any]]:
-    # A list may hold itself, or one list a thousand times: depth and number are bounded.
-    if len(path) > MAX_DEPTH:
-        raise WeightsError(f"{where} is hostile: its dicts and lists are nested more than {MAX_DEPTH} deep")
-    if isinstance(value, Array) and isinstance(value.content, list):
-        # An array of objects; with shape () it only wraps its one element.
-        value = value.content[0] if value.shape == () and len(value.content) == 1 else value.content
-    if type(value) is dict:
-        items: Any = value.items()
-    elif type(value) in (list, tuple):
-        items = ((str(index), element) for index, element in enumerate(value))
-    else:
-        if isinstance(value, Array | bool | int | float):
-            yield path, value
-        return
-    for key, element in items:
-        yield from _leaves((*path, key), element, where)
-
-
-def _tensor(data: np.ndarray, value: Array | float, where: str) -> Tensor:
-    if not isinstance(value, Array):
-        number = np.array(value)
-        return Tensor((), number.dtype, lambda: number)
-    shape, dtype, raw = value.shape, value.dtype, value.content
-    plain = isinstance(shape, tuple) and all(type(size) is int for size in shape)
-    if not plain or not isinstance(dtype, Dtype) or not isinstance(raw, Raw) or not _DTYPE.fullmatch(dtype.text):
-        raise WeightsError(f"{where} is no array of numbers, booleans or strings")
-    if fault := shape_fault(shape):
-        raise WeightsError(f"{where}: {fault}")
-    kind = _numpy_dtype(dtype, where)
-    if raw.size != math.prod(shape) * kind.itemsize:
-        raise WeightsError(f"{where} is corrupt: {kind} {shape} takes {math.prod(shape) * kind.itemsize:,} bytes, not {raw.size:,}")
-    return Tensor(shape, kind.newbyteorder("="), lambda: files.view(data, raw.start, kind, shape, where, bool(value.fortran)))
-
-
-def _numpy_dtype(dtype: Dtype, where: str) -> np.dtype:
-    try:
-        kind = np.dtype(dtype.text)
-    except TypeError:
-        kind = np.dtype(object)
-    if kind.hasobject or dtype.order not in ("<", ">", "=", "|"):
-        raise WeightsError(f"{where} has a dtype {dtype.order}{dtype.text} that is none of numbers, booleans or strings")
-    return kind if dtype.order == "|" else kind.newbyteorder(dtype.order)

@@ -6,10 +6,12 @@ a field of an unexpected type is skipped as an unknown one, as protobuf does.
 
 from __future__ import annotations
 
+from typing import Any
+
 from tfxfer.errors import WeightsError
 
 Bytes = bytes | memoryview
-Field = tuple[int, int | Bytes]
+Field = tuple[int, Any]  # a tag, and an int or Bytes
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
@@ -61,7 +63,7 @@ def fields(data: Bytes, where: str) -> list[Field]:
         if key > 127:
             key, position = varint(data, position - 1, where)
         wire = key & 7
-        if wire == VARINT or wire == BYTES:
+        if wire in (VARINT, BYTES):
             if position < end and data[position] < 128:
                 value = data[position]
                 position += 1
@@ -79,20 +81,20 @@ def fields(data: Bytes, where: str) -> list[Field]:
             raise WeightsError(f"{where} is corrupt: it holds a field of unknown wire type {wire}")
         if position + size > end:
             raise WeightsError(f"{where} is corrupt: a field of {size:,} bytes goes beyond the end of its message")
-        value = data[position : position + size]
-        found.append((key, value if wire == BYTES else int.from_bytes(value, "little")))
+        piece = data[position : position + size]
+        found.append((key, piece if wire == BYTES else int.from_bytes(piece, "little")))
         position += size
     return found
 
 
 def strings(message: list[Field], number: int) -> list[Bytes]:
     """Return the values of one length-delimited field: strings, bytes or messages."""
-    return [value for key, value in message if key == tag(number, BYTES) and not isinstance(value, int)]
+    return [value for key, value in message if key == tag(number, BYTES)]
 
 
 def number(message: list[Field], field: int, default: int = 0) -> int:
     """Return the last value of one varint field as a signed int, or the default where it is not there."""
-    found = [value for key, value in message if key == tag(field) and isinstance(value, int)]
+    found = [value for key, value in message if key == tag(field)]
     return signed(found[-1]) if found else default
 
 

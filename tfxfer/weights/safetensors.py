@@ -41,6 +41,11 @@ _DTYPES = {
 }
 
 
+def begins(head: bytes) -> bool:
+    """Say whether the first 16 bytes of a file may be those of a safetensors file."""
+    return 2 <= int.from_bytes(head[:8], "little") <= MAX_HEADER and head[8:9] == b"{"
+
+
 def read(path: Path) -> dict[str, Tensor]:
     """List the tensors of a file, in the order of their bytes.
 
@@ -48,8 +53,8 @@ def read(path: Path) -> dict[str, Tensor]:
       Tensors by the names in the file; values are views of the mapped file, read-only.
 
     Raises:
-      WeightsError: the header is corrupt, or the tensors do not lie end to end from its end to that of the file; every tensor
-        concerned is named.
+      WeightsError: the header is corrupt, or the tensors do not lie end to end from its end to that of the file; every
+        tensor concerned is named.
     """
     data, where = files.map_file(path), str(path)
     entries, start = _header(data, where)
@@ -63,7 +68,7 @@ def read(path: Path) -> dict[str, Tensor]:
 
 
 def _header(data: np.ndarray, where: str) -> tuple[dict[str, Any], int]:
-    cursor = Cursor(memoryview(data), where)  # type: ignore[arg-type]
+    cursor = Cursor(data.data, where)
     size = cursor.number(8)
     if size > min(MAX_HEADER, cursor.left):
         raise WeightsError(f"{where} is corrupt or cut short: it announces a header of {size:,} bytes")
@@ -76,7 +81,9 @@ def _header(data: np.ndarray, where: str) -> tuple[dict[str, Any], int]:
 
 def _fault(entry: Any) -> str:
     match entry:
-        case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [int(begin), int(end)]} if _counts([*shape, begin, end]):
+        case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [int(begin), int(end)]} if _counts(
+            [*shape, begin, end]
+        ):
             pass
         case _:
             return "its dtype, shape or data_offsets are missing or malformed"
@@ -85,7 +92,11 @@ def _fault(entry: Any) -> str:
     if fault := shape_fault(tuple(shape)):
         return fault
     size = math.prod(shape) * np.dtype(_DTYPES[dtype]).itemsize
-    return "" if end - begin == size else f"{dtype} {tuple(shape)} takes {size:,} bytes, its data_offsets give {end - begin:,}"
+    return (
+        ""
+        if end - begin == size
+        else f"{dtype} {tuple(shape)} takes {size:,} bytes, its data_offsets give {end - begin:,}"
+    )
 
 
 def _counts(values: list[Any]) -> bool:

@@ -29,6 +29,8 @@ def find_prefix(path: Path) -> Path:
     prefix = directory / "variables" / "variables"
     if not checkpoints.is_v2(prefix):
         inside = names.listed(files.siblings(directory / "variables")) or "nothing"
-        raise WeightsError(f"{directory} is a SavedModel without variables: {prefix}.index does not exist (variables/ holds "
-                           f"{inside}). A frozen model keeps its weights as constants in the graph; export it with variables")
+        raise WeightsError(
+            f"{directory} is a SavedModel without variables: {prefix}.index does not exist (variables/ holds "
+            f"{inside}). A frozen model keeps its weights as constants in the graph; export it with variables"
+        )
     return prefix

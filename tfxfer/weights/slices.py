@@ -40,9 +40,13 @@ def resolve(extents: Extents, shape: tuple[int, ...]) -> Extents | None:
     """Put in the lengths that are FULL; None where the slice does not lie within the shape."""
     if len(extents) != len(shape):
         return None
-    found = tuple((start, size if length == FULL else length) for (start, length), size in zip(extents, shape, strict=True))
-    inside = all(start >= 0 and length >= 0 and start + length <= size
-                 for (start, length), size in zip(found, shape, strict=True))
+    found = tuple(
+        (start, size if length == FULL else length) for (start, length), size in zip(extents, shape, strict=True)
+    )
+    inside = all(
+        start >= 0 and length >= 0 and start + length <= size
+        for (start, length), size in zip(found, shape, strict=True)
+    )
     return found if inside else None
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from tfxfer.errors import WeightsError
 from tfxfer.weights.files import Cursor
 
+MAGIC = (b"PK\3\4", b"PK\5\6")  # of an archive, and of an empty one
 STORED, DEFLATED = 0, 8
 MAX_MEMBERS = 100_000
 _END, _END64, _LOCATOR64, _MEMBER, _LOCAL = b"PK\5\6", b"PK\6\6", b"PK\6\7", b"PK\1\2", b"PK\3\4"
@@ -40,10 +41,10 @@ def members(data: np.ndarray, where: str) -> dict[str, Member]:
       where: the file, for the error messages.
 
     Raises:
-      WeightsError: the archive is cut short, corrupt or encrypted, a name leads out of it or comes twice, or its members
-        are compressed in another way than by deflate.
+      WeightsError: the archive is cut short, corrupt or encrypted, a name leads out of it or comes twice, or a member
+        is compressed otherwise than by deflate.
     """
-    view = memoryview(data)  # type: ignore[arg-type]
+    view = data.data
     count, cursor = _directory(view, where)
     if count > MAX_MEMBERS:
         raise WeightsError(f"{where} announces {count:,} members, more than {MAX_MEMBERS:,}")
@@ -66,7 +67,7 @@ def unpack(data: np.ndarray, member: Member, count: int, where: str) -> bytes:
     if member.method == STORED:
         return packed[:count].tobytes()
     try:
-        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, count)  # type: ignore[arg-type]
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed.data, count)
     except zlib.error as error:
         raise WeightsError(f"{where}: member {member.name!r} is corrupt: {error}") from None
 
@@ -110,7 +111,7 @@ def _pieces(packed: np.ndarray, member: Member, where: str) -> Iterator[bytes]:
 
 
 def whole(data: np.ndarray, member: Member, where: str) -> np.ndarray:
-    """Return all bytes of a member, uint8 [member.size]: a view of the archive, not checked, if it is stored uncompressed.
+    """Return all bytes of a member, uint8 [member.size]; if it is stored uncompressed a view, without the checksum.
 
     Raises:
       WeightsError: the member is corrupt, or gives more or less than it announces.
@@ -137,7 +138,9 @@ def _directory(view: memoryview, where: str) -> tuple[int, Cursor]:
     start = max(0, len(view) - 22 - 0xFFFF)
     at = bytes(view[start:]).rfind(_END)
     if at < 0:
-        raise WeightsError(f"{where} is cut short: a zip archive ends with a directory, which is missing; copy it again")
+        raise WeightsError(
+            f"{where} is cut short: a zip archive ends with a directory, which is missing; copy it again"
+        )
     cursor = Cursor(view, where, start + at + 10)
     count, size, offset = cursor.number(2), cursor.number(4), cursor.number(4)
     locator = start + at - 20
@@ -194,7 +197,9 @@ def _start(local: Cursor, name: bytes, method: int, packed: int) -> int:
     local.take(16)
     name_size, extra_size = local.number(2), local.number(2)
     if signature != _LOCAL or local_method != method or local.take(name_size) != name:
-        raise WeightsError(f"{local.where} is corrupt: member {name.decode(errors='replace')!r} is not where its directory says")
+        raise WeightsError(
+            f"{local.where} is corrupt: member {name.decode(errors='replace')!r} is not where its directory says"
+        )
     local.take(extra_size)
     start = local.position
     local.take(packed)

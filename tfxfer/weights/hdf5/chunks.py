@@ -35,8 +35,14 @@ class Layout(NamedTuple):
         return math.prod(self.chunk) * self.dtype.itemsize
 
 
-def tensor(file: File, message: Cursor, kind: tuple[tuple[int, ...], np.dtype], filters: Sequence[int],
-           fill: np.ndarray, place: str) -> Tensor:
+def tensor(
+    file: File,
+    message: Cursor,
+    kind: tuple[tuple[int, ...], np.dtype],
+    filters: Sequence[int],
+    fill: np.ndarray,
+    place: str,
+) -> Tensor:
     """Describe an array in chunks, from the rest of its layout message (IV.A.2.i, version 3, class 2).
 
     Args:
@@ -55,7 +61,9 @@ def tensor(file: File, message: Cursor, kind: tuple[tuple[int, ...], np.dtype], 
     if layout.size > math.prod(shape) * dtype.itemsize + _ROOM:
         raise WeightsError(f"{place} is refused: its chunks of {layout.size:,} bytes are far larger than the array")
     if unknown := set(filters) - {_DEFLATE, _SHUFFLE}:
-        return unreadable(shape, f"{place} went through HDF5 filters {sorted(unknown)}; only gzip (1) and shuffle (2) are read")
+        return unreadable(
+            shape, f"{place} went through HDF5 filters {sorted(unknown)}; only gzip (1) and shuffle (2) are read"
+        )
     return Tensor(shape, dtype.newbyteorder("="), functools.partial(_value, file, layout, place))
 
 

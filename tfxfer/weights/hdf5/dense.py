@@ -42,7 +42,9 @@ def _tree(file: File, address: int) -> Iterator[tuple[memoryview, int]]:
     yield from _node(file, (root, count), (kind, size, count_size), pointers)
 
 
-def _node(file: File, node: tuple[int, int], sizes: tuple[int, int, int], pointers: list[int]) -> Iterator[tuple[memoryview, int]]:
+def _node(
+    file: File, node: tuple[int, int], sizes: tuple[int, int, int], pointers: list[int]
+) -> Iterator[tuple[memoryview, int]]:
     (address, count), (kind, size, count_size) = node, sizes
     cursor = file.cursor(address, b"BTIN" if pointers else b"BTLF")
     cursor.take(2)
@@ -82,8 +84,10 @@ class Heap:
           WeightsError: there is no such object, or it lies outside of the heap because of its size.
         """
         if identity.number(1) & 0x30:
-            raise WeightsError(f"{self.file.where}: an attribute larger than its heap takes is not read; "
-                               "write the file anew with h5py's File(..., libver='earliest')")
+            raise WeightsError(
+                f"{self.file.where}: an attribute larger than its heap takes is not read; "
+                "write the file anew with h5py's File(..., libver='earliest')"
+            )
         offset, length = identity.number(self.offset_size), identity.number(self.length_size)
         address, start = self._block(self.root, self.rows, 0, offset, 0)
         cursor = self.file.cursor(address, b"FHDB")

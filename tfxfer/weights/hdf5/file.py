@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,9 +12,10 @@ from tfxfer.weights.files import Cursor
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 UNDEFINED = 0xFFFFFFFFFFFFFFFF  # the address of what is not there
-MAX_STEPS = 600_000  # blocks and entries that are looked at; a model of 10,000 variables takes about 250,000
+MAX_STEPS = 400_000  # blocks and entries that are looked at; a model of 10,000 variables takes about 230,000
 MAX_TEXT = 16 << 20  # bytes of names and attributes in all
 MAX_DEPTH = 16  # of trees
+_HEAP_OBJECT = struct.Struct("<H6xQ")  # its number, how often it is used, its size
 
 
 def start(data: np.ndarray) -> int:
@@ -44,21 +46,24 @@ class File:
         self.where = where
         self._steps = MAX_STEPS
         self._text = MAX_TEXT
+        self._heap: tuple[int, dict[int, memoryview]] = (UNDEFINED, {})  # the collection that was read last
         base = start(data)
         if base < 0:
             raise WeightsError(f"{where} is no HDF5 file: it does not begin with HDF5's signature")
         self.data = data[base:]
-        self._view = memoryview(self.data)  # type: ignore[arg-type]
+        self._view = self.data.data
         end, self.root = self._superblock(self.cursor(8))
-        if end > len(self.data):
-            raise WeightsError(f"{where} is cut short: it has {len(self.data):,} of {end:,} bytes; copy it again")
+        if end > len(data):
+            raise WeightsError(f"{where} is cut short: it has {len(data):,} of {end:,} bytes; copy it again")
 
     def _superblock(self, cursor: Cursor) -> tuple[int, int]:
         version = cursor.number(1)
         cursor.take(4 if version < 2 else 0)
         if version > 3 or (cursor.number(1), cursor.number(1)) != (8, 8):
-            raise WeightsError(f"{self.where}: HDF5 superblocks of version {version} and addresses that do not have 8 bytes "
-                               "are not read; write the file anew with h5py")
+            raise WeightsError(
+                f"{self.where}: HDF5 superblocks of version {version} and addresses that do not have 8 bytes "
+                "are not read; write the file anew with h5py"
+            )
         # Flags and sizes, the base address and one more; the end of the file, two more or none; the root group.
         cursor.take({0: 9, 1: 13, 2: 1, 3: 1}[version] + 16)
         end = cursor.number(8)
@@ -106,18 +111,23 @@ class File:
 
     def heap_object(self, address: int, index: int) -> memoryview:
         """Return an object of a global heap collection (III.E), where texts of variable length lie."""
+        if address != self._heap[0]:
+            self._heap = (address, dict(self._heap_objects(address)))
+        if index not in self._heap[1]:
+            raise self.corrupt(f"a text is missing from the collection at byte {address:,}")
+        return self._heap[1][index]
+
+    def _heap_objects(self, address: int) -> Iterator[tuple[int, memoryview]]:
         cursor = self.cursor(address, b"GCOL")
         cursor.take(4)
         end = address + cursor.number(8)
         while cursor.position + 16 <= end:
             self.step()
-            found, _, size = cursor.number(2), cursor.number(6), cursor.number(8)
-            if found == index:
-                return cursor.take(size)
-            if found == 0:  # the free space at the end
-                break
-            cursor.take((size + 7) & ~7)
-        raise self.corrupt(f"a text is missing from the collection at byte {address:,}")
+            index, size = cursor.unpack(_HEAP_OBJECT)
+            if index == 0:  # the free space at the end
+                return
+            yield index, cursor.take(size)
+            cursor.take(-size % 8)
 
     def leaves(self, address: int, kind: int, key_size: int, depth: int = 0) -> Iterator[tuple[memoryview, int]]:
         """Walk a B-tree of version 1 (III.A.1).

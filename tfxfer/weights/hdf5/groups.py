@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 
 from tfxfer.weights.files import Cursor
@@ -12,10 +13,11 @@ Link = tuple[str, int | str]  # a name, and the address of an object or in words
 
 _SOFT = "a soft link to another place"
 _SOFT_CACHED = 2
+_ENTRY = struct.Struct("<QQI20x")  # where the name is, where the object is, what is cached about it
 
 
 def symbols(file: File, message: Cursor) -> Iterator[Link]:
-    """Read the links of a symbol table (IV.A.2.r): a B-tree of nodes (III.B), whose names lie in a local heap (III.D)."""
+    """Read the links of a symbol table (IV.A.2.r): a B-tree of nodes (III.B), with the names in a heap (III.D)."""
     tree, heap = message.number(8), file.cursor(message.number(8), b"HEAP")
     heap.take(20)
     names = heap.number(8)
@@ -23,7 +25,7 @@ def symbols(file: File, message: Cursor) -> Iterator[Link]:
         cursor = file.cursor(node, b"SNOD")
         cursor.take(2)
         for _ in range(cursor.number(2)):
-            name, address, kind, _ = cursor.number(8), cursor.number(8), cursor.number(4), cursor.take(20)
+            name, address, kind = cursor.unpack(_ENTRY)
             yield file.text(file.cursor(names + name).until(b"\0")), _SOFT if kind == _SOFT_CACHED else address
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import re
+import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -22,6 +23,7 @@ _DATASPACE, _LINK_INFO, _DATATYPE, _FILL, _LINK, _EXTERNAL = 0x01, 0x02, 0x03, 0
 _LAYOUT, _FILTERS, _ATTRIBUTE, _CONTINUED, _SYMBOLS, _ATTRIBUTES = 0x08, 0x0B, 0x0C, 0x10, 0x11, 0x15
 _SHARED = 2
 _COMPACT, _CHUNKED = 0, 2
+_FIRST, _SECOND = struct.Struct("<HHB3x"), struct.Struct("<BHB")  # type, size and flags of a message
 MAX_DEPTH = 32  # of groups
 
 
@@ -49,6 +51,7 @@ def root(data: np.ndarray, where: str) -> Object:
 
 def in_order(group: Object) -> list[Object]:
     """List all arrays under a group by their paths, `layer_10` behind `layer_9`."""
+
     def key(found: Object) -> list[str | tuple[int, str]]:
         parts = re.split("([0-9]+)", found.path)  # texts and numbers in turns
         return [(len(part), part) if index % 2 else part for index, part in enumerate(parts)]
@@ -61,7 +64,7 @@ def named(found: Iterable[tuple[str, Object]]) -> dict[str, Tensor]:
     pairs = list(found)
     count = Counter(name for name, _ in pairs)
     unique = len(count) == len(pairs)
-    return {name if unique or count[name] == 1 else dataset.path: dataset.tensor() for name, dataset in pairs}
+    return {name if unique or count[name] == 1 else dataset.path: dataset.tensor for name, dataset in pairs}
 
 
 class Object:
@@ -105,27 +108,22 @@ class Object:
         if link is None:
             raise self.file.corrupt(f"it should hold {path}, which does not exist")
         if isinstance(link, str):
-            raise WeightsError(f"{self.file.where} is refused: {path} is {link}; only what the file itself holds is read")
+            raise WeightsError(
+                f"{self.file.where} is refused: {path} is {link}; only what the file itself holds is read"
+            )
         return Object(self.file, link, path)
 
     def __getitem__(self, path: str) -> Object:
         """Open what a path of names, relative to this group, leads to; see `child`."""
         return functools.reduce(Object.child, [name for name in path.split("/") if name], self)
 
-    def datasets(self, depth: int = 0) -> Iterator[Object]:
+    def datasets(self) -> Iterator[Object]:
         """Walk through all arrays under this group, in the order of the file.
 
         Raises:
-          WeightsError: a link leads out of the file, or groups are nested too deep.
+          WeightsError: a link leads out of the file, or groups are nested too deep or hold one another.
         """
-        if depth > MAX_DEPTH:
-            raise self.file.corrupt(f"groups are nested more than {MAX_DEPTH} deep")
-        for name in self.links:
-            child = self.child(name)
-            if child.is_dataset:
-                yield child
-            else:
-                yield from child.datasets(depth + 1)
+        return _datasets(self, 0, set())
 
     @property
     def is_dataset(self) -> bool:
@@ -144,8 +142,9 @@ class Object:
                 return types.attribute_texts(self.file, Cursor(message.data, message.where, start))
         return None
 
+    @functools.cached_property
     def tensor(self) -> Tensor:
-        """Describe the dataset; one of anything but numbers is listed with dtype object and refuses to be read.
+        """The dataset as a tensor; one of anything but numbers is listed with dtype object and refuses to be read.
 
         Raises:
           WeightsError: its header is corrupt, or its bytes are not all in the file.
@@ -166,8 +165,11 @@ class Object:
         layout, native = self._body(_LAYOUT), dtype.newbyteorder("=")
         version, kind = layout.number(1), layout.number(1)
         if (version, kind) not in {(3, 0), (3, 1), (3, 2), (4, 0), (4, 1)}:
-            return unreadable(shape, f"{place} is stored in a way (version {version}, class {kind}) that tfxfer does not "
-                                     "read; write it anew with h5py's File(..., libver='earliest')")
+            return unreadable(
+                shape,
+                f"{place} is stored in a way (version {version}, class {kind}) that tfxfer does not "
+                "read; write it anew with h5py's File(..., libver='earliest')",
+            )
         if kind == _CHUNKED:
             return chunks.tensor(self.file, layout, (shape, dtype), self._filters(), self._fill(dtype), place)
         if kind == _COMPACT:
@@ -181,8 +183,10 @@ class Object:
         size = math.prod(shape) * dtype.itemsize
         if stored < size or address + stored > len(values):
             there = max(0, min(stored, len(values) - address))
-            raise WeightsError(f"{place} is cut short or corrupt: {dtype} {shape} takes {size:,} bytes, of which the file "
-                               f"holds {there:,}")
+            raise WeightsError(
+                f"{place} is cut short or corrupt: {dtype} {shape} takes {size:,} bytes, of which the file "
+                f"holds {there:,}"
+            )
         return Tensor(shape, native, functools.partial(files.view, values, address, dtype, shape, place))
 
     def _fill(self, dtype: np.dtype) -> np.ndarray:
@@ -216,7 +220,9 @@ class Object:
     def _body(self, kind: int) -> Cursor:
         message = next((message for message in self._messages if message.kind == kind), None)
         if message is None or message.flags & _SHARED:
-            raise self.file.corrupt(f"the header of {self.path} lacks a message of type {kind}, or keeps it somewhere else")
+            raise self.file.corrupt(
+                f"the header of {self.path} lacks a message of type {kind}, or keeps it somewhere else"
+            )
         return Cursor(message.body, self.file.where)
 
     def _attributes(self) -> Iterator[Cursor]:
@@ -228,6 +234,20 @@ class Object:
                 body.take(1)
                 body.take(2 if body.number(1) & 1 else 0)
                 yield from dense.records(self.file, body.number(8), body.number(8))
+
+
+def _datasets(group: Object, depth: int, seen: set[int | str]) -> Iterator[Object]:
+    for name, address in group.links.items():
+        child = group.child(name)
+        if child.is_dataset:
+            yield child
+        elif address in seen or depth == MAX_DEPTH:
+            raise group.file.corrupt(
+                f"groups hold one another, or are nested more than {MAX_DEPTH} deep, at {child.path}"
+            )
+        else:
+            seen.add(address)
+            yield from _datasets(child, depth + 1, seen)
 
 
 def _messages(file: File, address: int) -> Iterator[Message]:
@@ -248,8 +268,8 @@ def _messages(file: File, address: int) -> Iterator[Message]:
     for block in blocks:  # which grows
         while block.left >= 4 + extra:
             file.step()
-            kind, length, bits = (block.number(1 if second else 2), block.number(2), block.number(1))
-            block.take(extra if second else 3)
+            kind, length, bits = block.unpack(_SECOND if second else _FIRST)
+            block.take(extra if second else 0)
             body = block.take(length)
             if kind == _CONTINUED:
                 blocks.append(_continued(file, Cursor(body, file.where), second))

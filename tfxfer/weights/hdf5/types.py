@@ -10,8 +10,19 @@ import numpy as np
 from tfxfer.weights.files import Cursor
 from tfxfer.weights.hdf5.file import File
 
-_CLASSES = ("integers", "floats", "times", "text", "bit fields", "opaque bytes", "compounds", "references", "enumerations",
-            "text or lists of variable length", "arrays within arrays")
+_CLASSES = (
+    "integers",
+    "floats",
+    "times",
+    "text",
+    "bit fields",
+    "opaque bytes",
+    "compounds",
+    "references",
+    "enumerations",
+    "text or lists of variable length",
+    "arrays within arrays",
+)
 _INTEGER, _FLOAT, _TEXT, _OPAQUE, _ENUM, _VARIABLE = 0, 1, 3, 5, 8, 9
 _SHARED = 3  # bits of an attribute whose type or space stands somewhere else
 

@@ -1,0 +1,629 @@
+"""The VGG family: its names, its shapes, and every endpoint against Keras's own networks and against plain loops."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import h5py
+import keras
+import numpy as np
+import pytest
+import safetensors.numpy
+import scipy.signal
+import tensorflow.compat.v1 as tf
+from keras.src.legacy.saving import legacy_h5_format
+
+import tfxfer as tx
+from tfxfer.errors import DataError, RestoreError, WeightsError
+from tfxfer.graph.preprocessing import contracts
+from tfxfer.models import vgg
+from tfxfer.models.sources import named, recognise
+
+TOP = ["flatten", "fc6", "fc7", "fc8", "prob"]
+CONVOLUTIONAL = {
+    "vgg11": "conv1_1 pool1 conv2_1 pool2 conv3_1 conv3_2 pool3 conv4_1 conv4_2 pool4 conv5_1 conv5_2 pool5",
+    "vgg13": "conv1_1 conv1_2 pool1 conv2_1 conv2_2 pool2 conv3_1 conv3_2 pool3 conv4_1 conv4_2 pool4 conv5_1 conv5_2 "
+    "pool5",
+    "vgg16": "conv1_1 conv1_2 pool1 conv2_1 conv2_2 pool2 conv3_1 conv3_2 conv3_3 pool3 conv4_1 conv4_2 conv4_3 pool4 "
+    "conv5_1 conv5_2 conv5_3 pool5",
+    "vgg19": "conv1_1 conv1_2 pool1 conv2_1 conv2_2 pool2 conv3_1 conv3_2 conv3_3 conv3_4 pool3 conv4_1 conv4_2 "
+    "conv4_3 conv4_4 pool4 conv5_1 conv5_2 conv5_3 conv5_4 pool5",
+}
+CONVOLUTIONAL["vgg16c"] = CONVOLUTIONAL["vgg16"]
+BUILD = {"vgg11": vgg.vgg11, "vgg13": vgg.vgg13, "vgg16c": vgg.vgg16c, "vgg16": vgg.vgg16, "vgg19": vgg.vgg19}
+# Millions of parameters, table 2 of the paper.
+MILLIONS = {"vgg11": 133, "vgg13": 133, "vgg16c": 134, "vgg16": 138, "vgg19": 144}
+VGG16_SHAPES = {
+    "conv1_1": (3, 3, 3, 64),
+    "conv1_2": (3, 3, 64, 64),
+    "conv2_1": (3, 3, 64, 128),
+    "conv2_2": (3, 3, 128, 128),
+    "conv3_1": (3, 3, 128, 256),
+    "conv3_2": (3, 3, 256, 256),
+    "conv3_3": (3, 3, 256, 256),
+    "conv4_1": (3, 3, 256, 512),
+    "conv4_2": (3, 3, 512, 512),
+    "conv4_3": (3, 3, 512, 512),
+    "conv5_1": (3, 3, 512, 512),
+    "conv5_2": (3, 3, 512, 512),
+    "conv5_3": (3, 3, 512, 512),
+    "fc6": (25088, 4096),
+    "fc7": (4096, 4096),
+    "fc8": (4096, 1000),
+}
+# Our endpoints by the names of Keras's layers.
+KERAS_TOP = {"flatten": "flatten", "fc1": "fc6", "fc2": "fc7", "predictions": "prob"}
+
+
+def pictures(side: int, count: int = 1) -> np.ndarray:
+    return np.random.default_rng(side).integers(0, 256, (count, side, side, 3), np.uint8)
+
+
+def placeholder(side: int | None = 224) -> tf.Tensor:
+    return tf.placeholder(tf.uint8, [None, side, side, 3], name="images")
+
+
+# Names and shapes.
+
+
+@pytest.mark.parametrize("model", BUILD)
+def test_endpoints_and_variables_have_their_names(model):
+    with tf.Graph().as_default():
+        ends = BUILD[model](placeholder())
+        names = ["input", *CONVOLUTIONAL[model].split(), *TOP]
+        assert list(ends) == names
+        weighted = [name for name in names if name.startswith(("conv", "fc"))]
+        variables = {variable.op.name: tuple(variable.shape) for variable in tx.select(".*")}
+        assert list(variables) == [f"{layer}/{end}" for layer in weighted for end in ("kernel", "bias")]
+        stated = vgg.variables(model)
+        assert list(stated) == list(variables)
+        assert {
+            name: tuple(1000 if side is None else side for side in shape) for name, shape in stated.items()
+        } == variables
+        assert round(sum(int(np.prod(shape)) for shape in variables.values()) / 1e6) == MILLIONS[model]
+
+
+def test_vgg16_has_the_shapes_of_the_paper():
+    with tf.Graph().as_default():
+        ends = vgg.vgg16(placeholder())
+        shapes = {variable.op.name: tuple(variable.shape) for variable in tx.select(".*/kernel")}
+        assert shapes == {f"{layer}/kernel": shape for layer, shape in VGG16_SHAPES.items()}
+        pools = [ends[f"pool{number}"].shape.as_list()[1:] for number in range(1, 6)]
+        assert pools == [[112, 112, 64], [56, 56, 128], [28, 28, 256], [14, 14, 512], [7, 7, 512]]
+        assert [ends[name].shape.as_list() for name in TOP] == [[None, n] for n in (25088, 4096, 4096, 1000, 1000)]
+
+
+def test_vgg16c_has_1x1_kernels_where_the_paper_has_them():
+    with tf.Graph().as_default():
+        vgg.vgg16c(placeholder(), top=False)
+        small = [variable.op.name for variable in tx.select("conv.*/kernel") if variable.shape[0] == 1]
+        assert small == ["conv3_3/kernel", "conv4_3/kernel", "conv5_3/kernel"]
+
+
+@pytest.mark.parametrize(("side", "pool5"), [(32, 1), (63, 1), (150, 4), (224, 7), (None, None)])
+def test_without_the_top_any_size_will_do(side, pool5):
+    with tf.Graph().as_default():
+        ends = vgg.vgg16(placeholder(side), top=False)
+        assert list(ends)[-1] == "pool5"
+        assert ends["pool5"].shape.as_list() == [None, pool5, pool5, 512]
+        assert tx.select(".*") == tx.select("conv.*")
+
+
+def test_the_graph_groups_the_network_and_its_preprocessing():
+    with tf.Graph().as_default():
+        ends = vgg.vgg19(placeholder(32))
+        assert {end.op.name.split("/")[0] for end in ends.values()} == {"VGG19"}
+        assert ends["input"].op.name == "VGG19/PREPROCESS/input"
+        assert ends["conv3_4"].op.name == "VGG19/conv3_4/Relu"
+        assert ends["fc8"].op.type == "BiasAdd"
+
+
+def test_classes_and_the_contract_are_what_the_caller_says():
+    contract = named(vgg.SOURCES, "vgg16_keras").contract
+    with tf.Graph().as_default():
+        ends = vgg.vgg16(placeholder(32), classes=7, contract=contract)
+        assert ends["prob"].shape.as_list() == [None, 7]
+        assert contracts() == [contract]
+    with tf.Graph().as_default():
+        vgg.vgg11(placeholder(32))
+        (contract,) = contracts()
+        assert (contract.model, contract.channels, contract.mean) == ("vgg11", "RGB", (123.68, 116.779, 103.939))
+
+
+def test_dropout_is_behind_fc6_and_fc7_and_acts_only_when_switched_on():
+    with tf.Graph().as_default():
+        ends = vgg.vgg11(placeholder(32), classes=3)
+        switches = [f"VGG11/dropout{number}/switch:0" for number in (6, 7)]
+        with tx.session() as sess:
+            feed = {"images:0": pictures(32)}
+            once, twice = (sess.run([ends["fc6"], ends["prob"]], feed) for _ in range(2))
+            dropped = sess.run([ends["fc6"], ends["prob"]], feed | dict.fromkeys(switches, True))
+            kept = sess.run("VGG11/dropout6/dropped:0", feed | dict.fromkeys(switches, True))
+    np.testing.assert_array_equal(once[1], twice[1])
+    np.testing.assert_array_equal(once[0], dropped[0])
+    assert np.abs(once[1] - dropped[1]).max() > 0
+    positive = once[0] > 0
+    assert 0.4 < (kept[positive] == 0).mean() < 0.6
+
+
+def test_without_dropout_there_is_no_switch():
+    with tf.Graph().as_default() as graph:
+        vgg.vgg11(placeholder(32), dropout=0)
+        assert not [op.name for op in graph.get_operations() if "dropout" in op.name]
+
+
+def test_pictures_that_are_too_small_are_refused():
+    with (
+        tf.Graph().as_default(),
+        pytest.raises(DataError, match="images are 31x31; vgg16 halves them five times and needs 32x32"),
+    ):
+        vgg.vgg16(placeholder(31), top=False)
+
+
+def test_the_top_needs_to_know_the_size():
+    message = r"images have the shape \(None, None, None, 3\); .* vgg13 are made for one height .* with top=False"
+    with tf.Graph().as_default(), pytest.raises(DataError, match=message):
+        vgg.vgg13(placeholder(None))
+
+
+def test_pictures_in_floats_are_refused():
+    with tf.Graph().as_default(), pytest.raises(DataError, match="images are float32; pass uint8"):
+        vgg.vgg16(tf.placeholder(tf.float32, [None, 224, 224, 3]))
+
+
+# Values: an oracle of plain convolutions.
+
+
+def oracle(model: str, x: np.ndarray, weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Compute every endpoint by `tf.nn` from the names of the layers alone."""
+    ends = {}
+    for name in [*CONVOLUTIONAL[model].split(), "fc6", "fc7", "fc8"]:
+        if name.startswith("pool"):
+            n, h, w, c = x.shape
+            x = x[:, : h // 2 * 2, : w // 2 * 2].reshape(n, h // 2, 2, w // 2, 2, c).max((2, 4))
+        elif name.startswith("conv"):
+            kernel = weights[f"{name}/kernel"]
+            x = np.maximum(tf.nn.conv2d(x, kernel, 1, "SAME").numpy() + weights[f"{name}/bias"], 0)
+        else:
+            x = x.reshape(len(x), -1) @ weights[f"{name}/kernel"] + weights[f"{name}/bias"]
+            x = x if name == "fc8" else np.maximum(x, 0)
+        ends[name] = x
+    ends["prob"] = np.exp(x) / np.exp(x).sum(1, keepdims=True)
+    return ends
+
+
+def assert_close(ours: np.ndarray, theirs: np.ndarray, name: str) -> float:
+    """Assert that no value differs by more than 1e-4 of the largest; return by how much."""
+    assert ours.shape == theirs.shape, name
+    largest = np.abs(theirs).max()
+    assert largest > 0, name
+    share = float(np.abs(ours - theirs).max() / largest)
+    assert share <= 1e-4, f"{name}: differs by {share:.1e} of its largest value"
+    return share
+
+
+@pytest.mark.parametrize("model", ["vgg11", "vgg13", "vgg16c"])
+def test_every_endpoint_agrees_with_plain_convolutions(model):
+    images = pictures(70, 2)
+    with tf.Graph().as_default():
+        tf.set_random_seed(3)
+        ends = BUILD[model](placeholder(70), classes=5)
+        variables = tx.select(".*")
+        with tx.session() as sess:
+            rng = np.random.default_rng(0)
+            for variable in tx.select(".*/bias"):
+                variable.load(rng.normal(0, 0.1, variable.shape), sess)
+            weights = {variable.op.name: sess.run(variable) for variable in variables}
+            got = sess.run(ends, {"images:0": images})
+    expected = oracle(model, images - np.float32([123.68, 116.779, 103.939]), weights)
+    for name, value in expected.items():
+        assert_close(got[name], value, name)
+
+
+# Values: Keras's own VGG16 and VGG19.
+
+# Keras itself is not quite ready for numpy 2.
+with_keras = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+
+
+def keras_network(model: str, **options: object) -> keras.Model:
+    keras.utils.set_random_seed(5)
+    make = {"vgg16": keras.applications.VGG16, "vgg19": keras.applications.VGG19}[model]
+    network = make(weights=None, **options)
+    for layer in network.layers:
+        if layer.weights:
+            layer.bias.assign(np.random.default_rng(1).normal(0, 0.1, layer.bias.shape))
+    return network
+
+
+def keras_endpoints(network: keras.Model, images: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return the preprocessed input and what each layer makes of it, by our names."""
+    layers = network.layers[1:]
+    x = keras.applications.vgg16.preprocess_input(images.astype(np.float32))
+    values = keras.Model(network.input, [layer.output for layer in layers])(x)
+    return x, {our_name(layer.name): np.asarray(value) for layer, value in zip(layers, values, strict=True)}
+
+
+def our_name(layer: str) -> str:
+    """`block3_conv1` is our `conv3_1`, `block3_pool` our `pool3`."""
+    if layer in KERAS_TOP:
+        return KERAS_TOP[layer]
+    block, kind = layer.removeprefix("block").split("_")
+    return f"pool{block}" if kind == "pool" else f"conv{block}_{kind.removeprefix('conv')}"
+
+
+def save(network: keras.Model, path: str) -> None:
+    if path.endswith(("keras", "model.h5")):
+        network.save(path)
+    elif path.endswith(".weights.h5"):
+        network.save_weights(path)
+    else:
+        with h5py.File(path, "w") as file:
+            legacy_h5_format.save_weights_to_hdf5_group(file, network)
+
+
+FORMATS = ["vgg.h5", "vgg.model.h5", "vgg.weights.h5", "vgg.keras"]
+
+
+def check_parity(tmp_path, model: str, network: keras.Model, images: np.ndarray, names: list[str], top: bool) -> None:
+    """Save with Keras, recognise, restore, and compare every endpoint that Keras has."""
+    x, theirs = keras_endpoints(network, images)
+    for name in names:
+        save(network, str(tmp_path / name))
+        file = tx.open_weights(tmp_path / name)
+        source = named(vgg.SOURCES, f"{model}_keras")
+        if not top or images.shape[1] == 224:
+            assert recognise(file, vgg.SOURCES) is source
+        with tf.Graph().as_default():
+            classes = network.output_shape[-1] if top else 1000
+            ends = BUILD[model](placeholder(images.shape[1]), top=top, classes=classes, contract=source.contract)
+            with tx.session(tx.plan(tx.select(".*"), source.apply(file))) as sess:
+                ours = sess.run(ends, {"images:0": images})
+        np.testing.assert_allclose(ours["input"], x, rtol=0, atol=1e-5)
+        assert set(theirs) == set(ours) - {"input", "fc8"}
+        worst = max(assert_close(ours[end], value, end) for end, value in theirs.items())
+        print(
+            f"{model} {images.shape[1]} {name} {'top' if top else 'notop'}: {len(theirs)} endpoints, worst {worst:.1e}"
+        )
+        (tmp_path / name).unlink()
+
+
+@with_keras
+@pytest.mark.parametrize("model", ["vgg16", "vgg19"])
+def test_without_the_top_every_endpoint_agrees_with_keras(tmp_path, model):
+    network = keras_network(model, include_top=False, input_shape=(64, 64, 3))
+    check_parity(tmp_path, model, network, pictures(64, 2), FORMATS, top=False)
+
+
+@with_keras
+@pytest.mark.parametrize(("model", "names"), [("vgg16", FORMATS[3:]), ("vgg19", FORMATS[:1])])
+def test_with_the_top_every_endpoint_agrees_with_keras(tmp_path, model, names):
+    network = keras_network(model, input_shape=(64, 64, 3), classes=10)
+    check_parity(tmp_path, model, network, pictures(64, 2), names, top=True)
+
+
+@pytest.mark.slow
+@with_keras
+@pytest.mark.parametrize("model", ["vgg16", "vgg19"])
+def test_at_full_size_every_endpoint_agrees_with_keras(tmp_path, model):
+    check_parity(tmp_path, model, keras_network(model), pictures(224), FORMATS, top=True)
+
+
+# Layouts and names of others, written here by loops of their own.
+
+# Where torchvision's sequence `features` and Keras 0.x's list of layers have our convolutions and dense layers.
+FEATURES = {
+    "vgg11": [0, 3, 6, 8, 11, 13, 16, 18],
+    "vgg13": [0, 2, 5, 7, 10, 12, 15, 17, 20, 22],
+    "vgg16": [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28],
+    "vgg19": [0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34],
+}
+LAYERS = {
+    "vgg16": [1, 3, 6, 8, 11, 13, 15, 18, 20, 22, 25, 27, 29, 32, 34, 36],
+    "vgg19": [1, 3, 6, 8, 11, 13, 15, 17, 20, 22, 24, 26, 29, 31, 33, 35, 38, 40, 42],
+}
+SLIM = {"vgg11": "vgg_a", "vgg16": "vgg_16", "vgg19": "vgg_19"}
+
+
+def layer_names(model: str) -> list[str]:
+    convolutions = [name for name in CONVOLUTIONAL[model].split() if name.startswith("conv")]
+    return [*convolutions, "fc6", "fc7", "fc8"]
+
+
+def oihw(kernel: np.ndarray, turned: bool = False) -> np.ndarray:
+    height, width, incoming, outgoing = kernel.shape
+    result = np.empty((outgoing, incoming, height, width), kernel.dtype)
+    for row in range(height):
+        for column in range(width):
+            there = (height - 1 - row, width - 1 - column) if turned else (row, column)
+            result[:, :, there[0], there[1]] = kernel[row, column].T
+    return result
+
+
+def chw_rows(kernel: np.ndarray, side: int) -> np.ndarray:
+    """Reorder the rows of fc6 as a network with channels first would have them."""
+    result = np.empty_like(kernel)
+    for row in range(side):
+        for column in range(side):
+            for channel in range(512):
+                result[channel * side * side + row * side + column] = kernel[(row * side + column) * 512 + channel]
+    return result
+
+
+def theano(layer: str, kernel: np.ndarray, side: int) -> np.ndarray:
+    if layer.startswith("conv"):
+        return oihw(kernel, turned=True)
+    return chw_rows(kernel, side) if layer == "fc6" else kernel
+
+
+def torch(layer: str, kernel: np.ndarray, side: int) -> np.ndarray:
+    return oihw(kernel) if layer.startswith("conv") else theano(layer, kernel, side).T
+
+
+def timm(layer: str, kernel: np.ndarray, side: int) -> np.ndarray:
+    if layer == "fc6":
+        return oihw(kernel.reshape(side, side, 512, -1))
+    return kernel.T[:, :, None, None] if layer == "fc7" else torch(layer, kernel, side)
+
+
+def slim(layer: str, kernel: np.ndarray, side: int) -> np.ndarray:
+    shapes = {"fc6": (side, side, 512, -1), "fc7": (1, 1, 4096, -1), "fc8": (1, 1, 4096, -1)}
+    return kernel.reshape(shapes[layer]) if layer in shapes else kernel
+
+
+def plain(layer: str, kernel: np.ndarray, side: int) -> np.ndarray:
+    return kernel
+
+
+def write_npz(path, model: str, arrays: dict) -> str:
+    np.savez(
+        path / "w.npz",
+        **{f"{layer}_{end}": value for layer, pair in arrays.items() for end, value in zip("Wb", pair, strict=True)},
+    )
+    return "w.npz"
+
+
+def write_lists(path, model: str, arrays: dict) -> str:
+    np.save(path / "w.npy", {layer: [kernel, bias] for layer, (kernel, bias) in arrays.items()}, allow_pickle=True)
+    return "w.npy"
+
+
+def write_dicts(path, model: str, arrays: dict) -> str:
+    value = {layer: {"weights": kernel, "biases": bias} for layer, (kernel, bias) in arrays.items()}
+    np.save(path / "w.npy", value, allow_pickle=True)
+    return "w.npy"
+
+
+def write_keras1(path, model: str, arrays: dict) -> str:
+    """As vgg16_weights_th_dim_ordering_th_kernels.h5 has it."""
+    table = {"fc6": "fc1", "fc7": "fc2", "fc8": "predictions"}
+    with h5py.File(path / "w.h5", "w") as file:
+        names = [table.get(layer) or f"block{layer[4]}_conv{layer[6]}" for layer in arrays]
+        file.attrs["layer_names"] = [name.encode() for name in names]
+        for name, pair in zip(names, arrays.values(), strict=True):
+            group = file.create_group(name)
+            group.attrs["weight_names"] = [f"{name}_{end}_1:0".encode() for end in "Wb"]
+            for end, value in zip("Wb", pair, strict=True):
+                group[f"{name}_{end}_1:0"] = value
+    return "w.h5"
+
+
+def write_keras0(path, model: str, arrays: dict) -> str:
+    numbers = dict(zip(layer_names(model), LAYERS[model], strict=True))
+    with h5py.File(path / "w.h5", "w") as file:
+        file.attrs["nb_layers"] = max(LAYERS[model]) + 1
+        for layer, pair in arrays.items():
+            group = file.create_group(f"layer_{numbers[layer]}")
+            group.attrs["nb_params"] = 2
+            for number, value in enumerate(pair):
+                group[f"param_{number}"] = value
+    return "w.h5"
+
+
+def write_slim(path, model: str, arrays: dict) -> str:
+    scope = SLIM[model]
+    with tf.Graph().as_default(), tf.Session() as sess:
+        variables = {f"{scope}/mean_rgb": np.float32([123.68, 116.779, 103.939]), "global_step": np.int64(0)}
+        for layer, (kernel, bias) in arrays.items():
+            name = f"{scope}/{layer[:5]}/{layer}" if layer.startswith("conv") else f"{scope}/{layer}"
+            variables |= {f"{name}/weights": kernel, f"{name}/biases": bias}
+        held = {name: tf.Variable(tf.zeros_like(value)) for name, value in variables.items()}
+        for name, variable in held.items():
+            variable.load(variables[name], sess)
+        tf.train.Saver(held).save(sess, str(path / "vgg.ckpt"), write_meta_graph=False)
+    return "vgg.ckpt"
+
+
+def write_torch(path, model: str, arrays: dict, dense: tuple = ("classifier.0", "classifier.3", "classifier.6")) -> str:
+    places = [*(f"features.{number}" for number in FEATURES[model]), *dense]
+    names = dict(zip(layer_names(model), places, strict=True))
+    tensors = {
+        f"{names[layer]}.{end}": np.ascontiguousarray(value)
+        for layer, pair in arrays.items()
+        for end, value in zip(("weight", "bias"), pair, strict=True)
+    }
+    safetensors.numpy.save_file(tensors, path / "w.safetensors")
+    return "w.safetensors"
+
+
+def write_timm(path, model: str, arrays: dict) -> str:
+    return write_torch(path, model, arrays, ("pre_logits.fc1", "pre_logits.fc2", "head.fc"))
+
+
+# The source, how it lays arrays out, and how its files are written.
+FORMS = {
+    "npz": (plain, write_npz),
+    "npz_bgr": (plain, write_npz),
+    "npy": (plain, write_lists),
+    "caffe": (plain, write_dicts),
+    "keras": (plain, write_keras1),
+    "keras_th": (theano, write_keras1),
+    "keras0": (theano, write_keras0),
+    "slim": (slim, write_slim),
+    "torchvision": (torch, write_torch),
+    "timm": (timm, write_timm),
+}
+
+
+def write(path, form: str, model: str, weights: dict[str, np.ndarray], side: int = 7) -> str:
+    lay_out, write_file = FORMS[form]
+    layers = dict.fromkeys(name.partition("/")[0] for name in weights)
+    arrays = {layer: (lay_out(layer, weights[f"{layer}/kernel"], side), weights[f"{layer}/bias"]) for layer in layers}
+    return str(path / write_file(path, model, arrays))
+
+
+def random_weights(model: str, layers: list[str]) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(4)
+    return {
+        f"{layer}/{end}": rng.normal(0, 0.1, [6 if side is None else side for side in shape]).astype(np.float32)
+        for layer in layers
+        for end, shape in ((end, vgg.variables(model)[f"{layer}/{end}"]) for end in ("kernel", "bias"))
+    }
+
+
+KNOWN = [(source.contract.model, source.name.split("_", 1)[1]) for source in vgg.SOURCES]
+
+
+def test_the_sources_are_these():
+    assert [source.name for source in vgg.SOURCES] == [
+        "vgg16_npz",
+        "vgg16_npz_bgr",
+        *(f"vgg16_{form}" for form in ("npy", "caffe", "keras", "keras_th", "keras0")),
+        *(f"vgg19_{form}" for form in ("npy", "caffe", "keras", "keras_th", "keras0")),
+        *("vgg11_slim", "vgg16_slim", "vgg19_slim"),
+        *(f"{model}_{form}" for model in ("vgg11", "vgg13", "vgg16", "vgg19") for form in ("torchvision", "timm")),
+    ]
+    assert all(source.contract.source == source.name for source in vgg.SOURCES)
+
+
+@pytest.mark.parametrize(("model", "form"), KNOWN)
+def test_a_file_of_every_form_is_recognised_and_read(tmp_path, model, form):
+    weights = random_weights(model, [*layer_names(model)[:-7], "fc8"])
+    file = tx.open_weights(write(tmp_path, form, model, weights))
+    source = named(vgg.SOURCES, f"{model}_{form}")
+    if form.startswith("npz"):
+        with pytest.raises(WeightsError, match=r"may come from 2 sources, .*\n  vgg16_npz .*\n  vgg16_npz_bgr "):
+            recognise(file, vgg.SOURCES)
+    else:
+        assert recognise(file, [other for other in vgg.SOURCES if other.contract.model == model]) is source
+    ours = source.apply(file)
+    assert set(weights) <= set(ours)
+    for name, value in weights.items():
+        np.testing.assert_array_equal(ours[name], value, name)
+
+
+@pytest.mark.parametrize("form", [form for model, form in KNOWN if model == "vgg16"])
+def test_the_fully_connected_layers_of_every_form_are_laid_out_as_ours(tmp_path, form):
+    rng = np.random.default_rng(2)
+    shapes = {"fc6": (25088, 3), "fc7": (4096, 2), "fc8": (4096, 5)}
+    weights = {f"{layer}/kernel": rng.normal(size=shape).astype(np.float32) for layer, shape in shapes.items()}
+    weights |= {f"{layer}/bias": rng.normal(size=shape[1]).astype(np.float32) for layer, shape in shapes.items()}
+    ours = named(vgg.SOURCES, f"vgg16_{form}").apply(tx.open_weights(write(tmp_path, form, "vgg16", weights)))
+    for name, value in weights.items():
+        np.testing.assert_array_equal(ours[name], value, name)
+
+
+@pytest.mark.parametrize(
+    ("form", "channels", "first"),
+    [
+        ("npz", "RGB", 123.68),
+        ("npz_bgr", "BGR", 103.939),
+        ("npy", "BGR", 103.939),
+        ("caffe", "BGR", 103.939),
+        ("keras", "BGR", 103.939),
+        ("keras_th", "BGR", 103.939),
+        ("keras0", "BGR", 103.939),
+        ("slim", "RGB", 123.68),
+        ("torchvision", "RGB", 123.675),
+        ("timm", "RGB", 123.675),
+    ],
+)
+def test_every_form_has_its_contract(form, channels, first):
+    contract = named(vgg.SOURCES, f"vgg16_{form}").contract
+    assert (contract.size, contract.channels, contract.mean[0]) == ((224, 224), channels, first)
+    scale = (1, 1, 1) if form not in ("torchvision", "timm") else (1 / 58.395, 1 / 57.12, 1 / 57.375)
+    assert contract.scale == pytest.approx(scale)
+
+
+@pytest.mark.parametrize(
+    ("form", "filter2d"), [("keras_th", scipy.signal.convolve2d), ("torchvision", scipy.signal.correlate2d)]
+)
+def test_foreign_kernels_give_what_their_own_framework_computes(tmp_path, form, filter2d):
+    """Theano convolves, turning the kernel; PyTorch correlates. Both flatten channels first."""
+    rng = np.random.default_rng(7)
+    kernel = {"conv1_1": rng.normal(0, 0.1, (64, 3, 3, 3)), "conv1_2": rng.normal(0, 0.1, (64, 64, 3, 3))}
+    rows = rng.normal(0, 0.1, (2048, 4096))
+    bias = {"conv1_1": rng.normal(size=64), "conv1_2": rng.normal(size=64), "fc6": rng.normal(size=4096)}
+    arrays = {name: (np.float32(value), np.float32(bias[name])) for name, value in kernel.items()}
+    arrays["fc6"] = (np.float32(rows if form == "keras_th" else rows.T), np.float32(bias["fc6"]))
+    file = tx.open_weights(tmp_path / FORMS[form][1](tmp_path, "vgg16", arrays))
+
+    source = named(vgg.SOURCES, f"vgg16_{form}")
+    # The same layout, for pictures of 64x64 instead of 224x224.
+    source = dataclasses.replace(source, layout=[(name, text.replace("7,7", "2,2")) for name, text in source.layout])
+    with tf.Graph().as_default():
+        ends = vgg.vgg16(placeholder(64), contract=source.contract)
+        with tx.session(tx.plan(tx.select("conv1_.*", "fc6/.*"), source.apply(file))) as sess:
+            got = sess.run(
+                {name: ends[name] for name in ("input", "conv1_1", "conv1_2", "pool5", "fc6")},
+                {"images:0": pictures(64)},
+            )
+
+    for before, name, chosen in (("input", "conv1_1", range(64)), ("conv1_1", "conv1_2", (0, 5, 63))):
+        planes = got[before][0].astype(np.float64)
+        for out in chosen:
+            expected = (
+                sum(filter2d(planes[:, :, i], plane, "same") for i, plane in enumerate(kernel[name][out]))
+                + bias[name][out]
+            )
+            assert_close(got[name][0, :, :, out], np.maximum(expected, 0), f"{name}, filter {out}")
+    flat = got["pool5"][0].transpose(2, 0, 1).ravel()
+    assert_close(got["fc6"][0], np.maximum(flat @ rows + bias["fc6"], 0), "fc6")
+
+
+def test_a_slim_checkpoint_is_restored_with_its_convolutions_made_dense(tmp_path):
+    weights = random_weights("vgg16", ["conv1_1", "fc8"])
+    source = named(vgg.SOURCES, "vgg16_slim")
+    file = source.apply(tx.open_weights(write(tmp_path, "slim", "vgg16", weights)))
+    with tf.Graph().as_default():
+        vgg.vgg16(placeholder(32), classes=6, contract=source.contract)
+        with tx.session(tx.plan(tx.select("conv1_1/.*", "fc8/.*"), file)) as sess:
+            for variable in tx.select("conv1_1/.*", "fc8/.*"):
+                np.testing.assert_array_equal(sess.run(variable), weights[variable.op.name])
+
+
+# Real files.
+
+
+def test_a_real_part_of_vgg16_is_restored_and_the_report_says_what_is_left(real_data):
+    path = real_data("weights/vgg16_blocks1-3.npz")
+    file = tx.open_weights(path)
+    source = recognise(file, vgg.SOURCES)
+    # Its names are those of vgg16_weights.npz, its kernels those of Keras: the first kernel tells.
+    assert source.name == "vgg16_npz_bgr"
+    with tf.Graph().as_default():
+        vgg.vgg16(placeholder(), contract=source.contract)
+        plan = tx.plan(tx.select("conv[123]_.*"), source.apply(file))
+        with np.load(path) as arrays, tx.session(plan) as sess:
+            for variable in plan.variables:
+                layer, end = variable.op.name.split("/")
+                np.testing.assert_array_equal(sess.run(variable), arrays[f"{layer}_{'W' if end == 'kernel' else 'b'}"])
+        assert len(plan.variables) == 14
+        left = [pairing.variable for pairing in plan.pairings if pairing.status == "initialised"]
+        assert left == [
+            f"{layer}/{end}"
+            for layer in ("conv4_1", "conv4_2", "conv4_3", "conv5_1", "conv5_2", "conv5_3", "fc6", "fc7", "fc8")
+            for end in ("kernel", "bias")
+        ]
+        assert "restore plan: 14 of 32 variables from" in plan.report()
+        assert "6 tensors of the file are not used: conv4_1_b, " in plan.report()
+        with pytest.raises(
+            RestoreError, match=r"cannot restore 12 of 32 variables(.|\n)*  conv4_1/kernel +not in the file"
+        ):
+            tx.plan(tx.select(".*"), source.apply(file))
+
+
+def test_renames_open_the_well_known_file_and_a_part_of_it(real_data, tmp_path):
+    assert "conv5_3/bias" in tx.open_weights(real_data("weights/vgg16_blocks1-3.npz"), rename=vgg.RENAMES)
+    np.savez(tmp_path / "part.npz", conv1_1_W=np.zeros((3, 3, 3, 64), np.float32))
+    assert list(tx.open_weights(tmp_path / "part.npz", rename=vgg.RENAMES)) == ["conv1_1/kernel"]

@@ -1,0 +1,51 @@
+"""How examples go into a step: as images, or as what was computed from them once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from tfxfer import names
+from tfxfer.data.splits import Split
+from tfxfer.errors import DataError
+from tfxfer.graph.frontier import frontier
+from tfxfer.graph.train_step import StageOps, Step
+
+
+class Feed:
+    """Examples as the arrays that a step is fed with.
+
+    Attributes:
+      tensors: what is fed, in the order in which `arrays` gives it.
+    """
+
+    def __init__(self, step: Step, split: Split, stage: StageOps | None = None) -> None:
+        """Decide what is fed.
+
+        Args:
+          step: what `train_step` returned.
+          split: the examples; where they have features, these are fed in place of the images.
+          stage: the stage that is run; the last one unless told, whose frontier is right for all.
+
+        Raises:
+          DataError: the features were computed for another step.
+        """
+        inputs = (step.images,) if split.features is None else frontier(step, stage or step.stages[-1]).tensors
+        columns = {step.images.name: split.images, **(split.features or {})}
+        absent = [tensor.name for tensor in inputs if tensor.name not in columns]
+        if absent:
+            raise DataError(
+                f"the examples hold {names.listed(split.features or ())}, and this step needs {names.listed(absent)}: "
+                "they were precomputed for another step; call precompute with this one"
+            )
+        self.tensors: list[tf.Tensor] = list(inputs)
+        self._columns: list[Any] = [columns[tensor.name] for tensor in inputs]
+        if step.labels is not None:
+            self.tensors.append(step.labels)
+            self._columns.append(split.labels)
+
+    def arrays(self, indices: np.ndarray) -> list[np.ndarray]:
+        """Return the arrays of some examples."""
+        return [column[indices] for column in self._columns]
