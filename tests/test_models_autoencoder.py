@@ -9,7 +9,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import tfxfer as tx
-from tfxfer.errors import GraphError
+from tfxfer.errors import DataError, GraphError
 from tfxfer.graph import layers
 from tfxfer.graph.variables import global_step
 from tfxfer.models import autoencoder, heads
@@ -144,14 +144,19 @@ def test_two_models_in_one_graph_are_told_apart_by_variable_scopes():
     assert list(names_and_shapes())[::4] == ["teacher/conv1/kernel", "student/conv1/kernel"]
 
 
-def test_pixels_are_divided_by_255_whether_bytes_or_floats():
+def test_pixels_are_bytes_and_come_to_0_to_1():
+    with pytest.raises(DataError, match="images are float32; pass uint8"):
+        autoencoder.encoder(placeholder(8, 8, 1, dtype=tf.float32))
     x = pictures(2, 8, 8, 1)
-    ends = [autoencoder.encoder(tf.constant(x))["input"]]
-    with tf.variable_scope("", reuse=True):
-        ends += [autoencoder.encoder(tf.constant(x.astype(np.float32)))["input"]]
+    end = autoencoder.encoder(tf.constant(x))["input"]
     with tx.session() as sess:
-        for got in sess.run(ends):
-            np.testing.assert_allclose(got, x / 255, rtol=1e-6)
+        np.testing.assert_allclose(sess.run(end), x / 255, rtol=1e-6)
+
+
+@pytest.mark.parametrize("sizes", [(None, 8, 1), (8, 8, 2)])
+def test_the_encoder_wants_images_of_known_size_grey_or_rgb(sizes):
+    with pytest.raises(GraphError, match=r"takes \[n, h, w, 1\] or \[n, h, w, 3\]"):
+        autoencoder.encoder(tf.placeholder(tf.uint8, [None, *sizes]))
 
 
 def test_the_endpoints_follow_from_each_other_as_the_layers_say():

@@ -134,13 +134,11 @@ def test_an_unknown_file_is_told_what_speaks_against_each_source(tmp_path):
 def test_a_file_of_something_else_lists_its_names(tmp_path):
     with pytest.raises(WeightsError, match=r"none of the 3 sources .*\n  all know none of its 1 names: conv1/kernel\n"):
         recognise(opened(tmp_path, {"conv1/kernel": np.zeros((3, 3, 3, 4))}), SOURCES)
-    with pytest.raises(WeightsError, match="all know none of its 0 names"):
-        recognise(opened(tmp_path, {}), SOURCES)
 
 
 @pytest.mark.parametrize("shape", [(4, 3, 3), (3, 3, 3, 4), ()])
 def test_a_shape_that_the_layout_does_not_take_speaks_against_a_source(tmp_path, shape):
-    with pytest.raises(WeightsError, match="torch  wants other shapes than those of 0.weight"):
+    with pytest.raises(WeightsError, match=r"torch  wants other shapes than those of 0\.weight"):
         recognise(opened(tmp_path, {"0.weight": np.zeros(shape, np.float32)}), SOURCES)
 
 
@@ -196,7 +194,7 @@ def test_a_source_that_is_named_is_applied_to_what_it_knows_and_leaves_the_rest(
 
 def test_a_source_applied_to_other_shapes_names_them(tmp_path):
     file = opened(tmp_path, {"0.weight": np.zeros((3, 3)), "3.weight": np.zeros((5, 35))})
-    with pytest.raises(WeightsError, match=r"the layouts do not fit to .*net\.npz:\n  (.*\n?)*conv1/kernel"):
+    with pytest.raises(WeightsError, match=r"(?s)the layouts do not fit to .*net\.npz:\n  .*conv1/kernel"):
         TORCH.apply(file)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import h5py
 import keras
@@ -18,6 +19,7 @@ from tfxfer.errors import DataError, RestoreError, WeightsError
 from tfxfer.graph.preprocessing import contracts
 from tfxfer.models import vgg
 from tfxfer.models.sources import named, recognise
+from tfxfer.weights import Tensor, Weights, layouts
 
 TOP = ["flatten", "fc6", "fc7", "fc8", "prob"]
 CONVOLUTIONAL = {
@@ -512,6 +514,28 @@ def test_a_file_of_every_form_is_recognised_and_read(tmp_path, model, form):
         np.testing.assert_array_equal(ours[name], value, name)
 
 
+@pytest.mark.parametrize(("model", "form"), KNOWN)
+def test_a_whole_file_is_told_from_those_of_all_models(tmp_path, model, form):
+    """A file of empty arrays gives the names; then each gets the shape that it has in a whole network."""
+    nothing = np.zeros(1, np.float32)
+    source = named(vgg.SOURCES, f"{model}_{form}")
+    path = FORMS[form][1](tmp_path, model, dict.fromkeys(layer_names(model), (nothing, nothing)))
+    names = {name: source.ours(name) for name in tx.open_weights(tmp_path / path)}
+    tensors = {}
+    for name, ours in names.items():
+        shape = tuple(6 if side is None else side for side in vgg.variables(model)[ours]) if ours else (1,)
+        text = source.layout_of(ours) if ours else ""
+        shape = layouts.layout(text).inverse.shape(shape) if text else shape
+        tensors[name] = Tensor(shape, np.dtype(np.float32), functools.partial(np.ones, shape, np.float32))
+    whole = Weights("whole", "a whole network", tensors)
+    assert source.compare(whole).missing == []
+    if form.startswith("npz"):
+        with pytest.raises(WeightsError, match="may come from 2 sources"):
+            recognise(whole, vgg.SOURCES)
+    else:
+        assert recognise(whole, vgg.SOURCES) is source
+
+
 @pytest.mark.parametrize("form", [form for model, form in KNOWN if model == "vgg16"])
 def test_the_fully_connected_layers_of_every_form_are_laid_out_as_ours(tmp_path, form):
     rng = np.random.default_rng(2)
@@ -618,9 +642,22 @@ def test_a_real_part_of_vgg16_is_restored_and_the_report_says_what_is_left(real_
         assert "restore plan: 14 of 32 variables from" in plan.report()
         assert "6 tensors of the file are not used: conv4_1_b, " in plan.report()
         with pytest.raises(
-            RestoreError, match=r"cannot restore 12 of 32 variables(.|\n)*  conv4_1/kernel +not in the file"
+            RestoreError, match=r"(?s)cannot restore 12 of 32 variables.*  conv4_1/kernel +not in the file"
         ):
             tx.plan(tx.select(".*"), source.apply(file))
+
+
+@pytest.mark.parametrize("form", [form for model, form in KNOWN if model == "vgg16" and form[0] != "t"])
+def test_the_real_first_kernel_tells_the_order_of_the_channels(real_data, tmp_path, form):
+    with np.load(real_data("weights/vgg16_blocks1-3.npz")) as arrays:
+        bgr, bias = arrays["conv1_1_W"], arrays["conv1_1_b"]
+    source = named(vgg.SOURCES, f"vgg16_{form}")
+    right, wrong = (bgr, bgr[:, :, ::-1]) if source.contract.channels == "BGR" else (bgr[:, :, ::-1], bgr)
+    file = tx.open_weights(write(tmp_path, form, "vgg16", {"conv1_1/kernel": right, "conv1_1/bias": bias}))
+    assert recognise(file, [other for other in vgg.SOURCES if other.contract.model == "vgg16"]) is source
+    (tmp_path / "wrong").mkdir()
+    file = tx.open_weights(write(tmp_path / "wrong", form, "vgg16", {"conv1_1/kernel": wrong, "conv1_1/bias": bias}))
+    assert source.compare(file).faults[0].startswith(f"wants {source.contract.channels}, and the first kernel is for ")
 
 
 def test_renames_open_the_well_known_file_and_a_part_of_it(real_data, tmp_path):

@@ -312,6 +312,13 @@ def test_no_name_is_proposed_that_another_variable_takes():
     assert "did you mean" not in str(error)
 
 
+def test_no_name_is_proposed_for_two_variables():
+    for name in ("fc1/kernel", "fc2/kernel"):
+        tf.get_variable(name, [3])
+    error = refusal({"fc_1/kernel": values(3)}, ".*")
+    assert str(error).endswith('rename=[(r"^fc_1/kernel$", "fc1/kernel")])')
+
+
 def test_no_rename_is_proposed_that_would_not_fit():
     tf.get_variable("fc1/kernel", [3])
     error = refusal({"fc_1/kernel": values(4)}, ".*")

@@ -51,8 +51,8 @@ class Plan:
       variables: the variables that were chosen.
       pairings: one for each variable of the model, chosen or not, in the order in which they were made.
       unused: the names in the file, before any renaming, that nobody takes, in its order.
-      saver: a `tf.train.Saver` of exactly the chosen variables, or None where the plan has errors. Its names are those in
-        the checkpoint if the weights are one, and then it restores them; else it can save the variables.
+      saver: a `tf.train.Saver` of exactly the chosen variables, or None where the plan has errors. Its names are those
+        in the checkpoint if the weights are one, and then it restores them; else it can save the variables.
     """
 
     weights: Weights

@@ -10,28 +10,46 @@ import math
 
 import tensorflow.compat.v1 as tf
 
+from tfxfer.contract import Contract
 from tfxfer.errors import GraphError
 from tfxfer.graph import layers
+from tfxfer.graph.preprocessing import preprocess
+
+
+def contract(images: tf.Tensor) -> Contract:
+    """Return what the encoder expects of its input: pixels scaled to [0, 1], grey or RGB, of the images' own size.
+
+    Raises:
+      GraphError: height or width is not known, or there are neither 1 nor 3 channels.
+    """
+    sizes = images.shape.as_list()[1:] if images.shape.rank == 4 else []
+    if not sizes or None in sizes or sizes[-1] not in (1, 3):
+        raise GraphError(f"images {images.shape}: the autoencoder takes [n, h, w, 1] or [n, h, w, 3] of known size")
+    height, width, channels = sizes
+    order = "grey" if channels == 1 else "RGB"
+    return Contract(
+        "autoencoder", "tfxfer pretrain", (height, width), order, mean=(0.0,) * channels, scale=(1 / 255,) * channels
+    )
 
 
 def encoder(images: tf.Tensor) -> dict[str, tf.Tensor]:
     """Encode images by two convolutions, 5x5x16 and 5x5x32, each of stride 2.
 
     Args:
-      images: uint8 or float32 [n, h, w, c] with values in [0, 255].
+      images: uint8 [n, h, w, c], c 1 or 3.
 
     Returns:
       Endpoints: `input` [n, h, w, c] in [0, 1], `conv1` [n, h/2, w/2, 16], `conv2` [n, h/4, w/4, 32] and `flatten`.
     """
     with tf.name_scope("ENCODER"):
-        return _encode(tf.math.divide(tf.cast(images, tf.float32), 255.0, name="input"))
+        return _encode(preprocess(images, contract(images)))
 
 
 def autoencoder(images: tf.Tensor, *, latent: int = 50, mask: float = 0.0, patch: int = 1) -> dict[str, tf.Tensor]:
     """Encode images to a short code and decode that to the images again.
 
     Args:
-      images: uint8 or float32 [n, h, w, c] with values in [0, 255]; h and w must be multiples of 4.
+      images: uint8 [n, h, w, c], c 1 or 3; h and w must be multiples of 4.
       latent: the length of the code.
       mask: the share, in [0, 1), of the image that training sets to zero before encoding; what is to be rebuilt is the
         whole image (Vincent et al., 2008, of single pixels; He et al., 2022, of patches).
@@ -50,7 +68,7 @@ def autoencoder(images: tf.Tensor, *, latent: int = 50, mask: float = 0.0, patch
             "doubles them twice, comes out at the same size"
         )
     with tf.name_scope("ENCODER"):
-        pixels = tf.math.divide(tf.cast(images, tf.float32), 255.0, name="input")
+        pixels = preprocess(images, contract(images))
         ends = _encode(_mask(pixels, mask, patch) if mask else pixels)
     with tf.name_scope("LATENT"):
         ends["fc1"] = layers.dense(ends["flatten"], 200, "fc1")

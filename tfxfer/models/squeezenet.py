@@ -18,8 +18,8 @@ from tfxfer.graph.preprocessing import preprocess
 from tfxfer.models.sources import Shape, Source, torch_contract
 from tfxfer.names import Rules
 
-# Table 1 of the paper: the filters of the squeezing convolution in each fire module; either of those that expand has four
-# times as many.
+# Table 1 of the paper: the filters of the squeezing convolution in each fire module. Either of those that expand has
+# four times as many.
 SQUEEZE = {2: 16, 3: 16, 4: 32, 5: 32, 6: 48, 7: 48, 8: 64, 9: 64}
 # Version: filters and kernel size of conv1, and after which layers a pooling follows. Version 1.0 is that of the paper,
 # 1.1 (https://github.com/forresti/SqueezeNet, SqueezeNet_v1.1) computes 2.4 times less.

@@ -203,5 +203,5 @@ def _check(
             if not off <= TOLERANCE:
                 raise DataError(
                     f"{tensor.name} differs by {off:.1e} of its largest magnitude between batches of {batch_size} "
-                    f"and of {len(some)}: an example's values depend on the others of its batch, and cannot be computed once"
+                    f"and of {len(some)}: an example's values depend on the others of its batch"
                 )

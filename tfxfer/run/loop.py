@@ -17,6 +17,7 @@ import tensorflow.compat.v1 as tf
 from tfxfer.data.batches import batches, steps_per_epoch
 from tfxfer.data.splits import Data
 from tfxfer.errors import DivergedError, RunError
+from tfxfer.graph.preprocessing import contracts
 from tfxfer.graph.train_step import Step
 from tfxfer.run import evaluation, frozen, progress, signals
 from tfxfer.run.directory import RunDirectory
@@ -227,7 +228,7 @@ class Training:
         self.state["stopped"] = self.asked["patience"] is not None and self.state["waited"] >= self.asked["patience"]
         if any(one["step"] == self.done for one in self.state["best"]):
             self._require_finite()
-            self.directory.save(self.sess, self.step.saver, self.done, best=True)
+            self.directory.save(self.sess, self.step.saver, self.done, best=True, sidecars=self._contract())
 
     def _no_sums(self) -> dict[str, float]:
         return {**dict.fromkeys(self.step.metrics, 0.0), "examples": 0}
@@ -245,8 +246,18 @@ class Training:
             raise RunError(
                 f"cannot write events in {self.directory.path}: {message(error)}; {self.directory.last_good()}"
             ) from None
-        self.directory.save(self.sess, self.step.saver, self.done, sidecars={"state": self.state})
+        self.directory.save(self.sess, self.step.saver, self.done, sidecars={"state": self.state, **self._contract()})
         self.directory.keep(self.state["saved"], [one["step"] for one in self.state["best"]])
+
+    def _contract(self) -> dict[str, Any]:
+        """What the model expects of its input, where the graph says so, and what its classes are called."""
+        known = contracts(self.sess.graph)
+        if not known:
+            return {}
+        named = dataclasses.replace(
+            known[0], class_names=tuple(self.data.class_names) if self.step.labels is not None else ()
+        )
+        return {"contract": named.to_json()}
 
     def _require_finite(self) -> None:
         if not self.sess.run(self.step.finite):

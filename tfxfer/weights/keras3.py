@@ -120,11 +120,9 @@ class _Layers:
         config = self._config(path) or {}
         kind = _snake_case(config.get("class_name", "")) or re.sub(r"_\d+$", "", path.rpartition("/")[2])
         shapes = [variable.tensor.shape for variable in variables]
-        known = _variable_names(kind, config.get("config", {}), shapes)
-        for variable, name in zip(
-            variables, known or [found.path.rpartition("/")[2] for found in variables], strict=True
-        ):
-            yield f"{scope}/{name}", variable
+        numbers = [variable.path.rpartition("/")[2] for variable in variables]
+        names = _variable_names(kind, config.get("config", {}), shapes) or numbers
+        yield from ((f"{scope}/{name}", variable) for name, variable in zip(names, variables, strict=True))
 
     def own_name(self, path: str) -> str:
         """Return the name that the file itself gives to a layer, or the empty string."""
@@ -164,10 +162,9 @@ class _Layers:
             model = self._config(above) if above else self.config
             self._inside[container] = _by_key(model, list(self._group(container).links))
         found = self._inside[container].get(key)
-        agrees = (
-            found is not None and self.own_name(path) in ("", found["config"]["name"]) and self._sizes_fit(path, found)
-        )
-        return found if agrees else None
+        if found is None or self.own_name(path) not in ("", found["config"]["name"]):
+            return None
+        return found if self._sizes_fit(path, found) else None
 
     def _sizes_fit(self, path: str, layer: dict[str, Any]) -> bool:
         group = self._group(path)
@@ -178,14 +175,22 @@ class _Layers:
 
 def _by_key(model: dict[str, Any] | None, keys: list[str]) -> dict[str, dict[str, Any]]:
     # Keys are the class and a number that counts up, not always by one: the n-th key is the n-th layer of the class.
-    found: dict[str, dict[str, Any]] = {}
-    layers = [layer for layer in _layers_of(model) if isinstance(layer, dict)]
-    for kind in {_snake_case(layer["class_name"]) for layer in layers}:
-        same = [layer for layer in layers if _snake_case(layer["class_name"]) == kind]
-        numbered = {int(key[len(kind) + 1 :] or 0): key for key in keys if re.fullmatch(rf"{kind}(_\d{{1,9}})?", key)}
-        if len(numbered) == len(same):
-            found.update(zip((numbered[number] for number in sorted(numbered)), same, strict=True))
-    return found
+    layers: dict[str, list[dict[str, Any]]] = {}
+    for layer in _layers_of(model):
+        layers.setdefault(_snake_case(layer["class_name"]), []).append(layer)
+    numbered: dict[str, dict[int, str]] = {}
+    for key in keys:
+        kind, _, number = key.rpartition("_")
+        if key in layers:
+            numbered.setdefault(key, {})[0] = key
+        elif kind in layers and re.fullmatch("[1-9][0-9]{0,8}", number):
+            numbered.setdefault(kind, {})[int(number)] = key
+    return {
+        key: layer
+        for kind, found in numbered.items()
+        if len(found) == len(layers[kind])
+        for (_, key), layer in zip(sorted(found.items()), layers[kind], strict=True)
+    }
 
 
 def _layers_of(model: dict[str, Any] | None) -> Iterator[dict[str, Any]]:

@@ -1,0 +1,147 @@
+"""Object-based checkpoints of TensorFlow 2 and SavedModels, against TensorFlow itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tables
+import tensorflow as tf2  # the object-based savers are TF 2's alone
+import tensorflow.compat.v1 as tf
+
+from tfxfer.errors import WeightsError
+from tfxfer.weights import object_graph, open_weights
+from tfxfer.weights.tensors import Tensor
+
+RNG = np.random.default_rng(0)
+
+
+class Layer(tf.Module):
+    """A module whose variables have names of their own."""
+
+    def __init__(self, name: str, *shape: int) -> None:
+        super().__init__(name=name)
+        self.kernel = tf2.Variable(RNG.normal(size=shape), name=f"{name}/kernel")
+        self.bias = tf2.Variable(RNG.normal(size=shape[-1:]), name=f"{name}/bias")
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("objects")
+    with tf2.init_scope():
+        net = tf.Module()
+        net.first, net.second = Layer("conv1", 3, 3, 1, 2), Layer("conv2", 3, 3, 2, 4)
+        net.twins = [tf2.Variable(1.0, name="scale"), tf2.Variable(2.0, name="scale")]
+        prefix = tf2.train.Checkpoint(net=net, step=tf2.Variable(7, name="")).save(str(directory / "ckpt"))
+        tf2.saved_model.save(net, str(directory / "model"))
+    return directory, prefix, net
+
+
+def test_variables_have_their_own_names_and_keep_their_keys_as_sources(saved):
+    _, prefix, net = saved
+    weights = open_weights(prefix)
+    assert weights.kind == "TensorFlow checkpoint V2, object-based"
+    assert set(weights) == {
+        "conv1/kernel",
+        "conv1/bias",
+        "conv2/kernel",
+        "conv2/bias",
+        "net/twins/0",
+        "net/twins/1",
+        "step",
+        "save_counter",
+        "_CHECKPOINTABLE_OBJECT_GRAPH",
+    }
+    np.testing.assert_array_equal(weights["conv2/kernel"], net.second.kernel.numpy())
+    assert weights.source("conv2/kernel") == "net/second/kernel/.ATTRIBUTES/VARIABLE_VALUE"
+    assert float(weights["net/twins/1"]) == 2.0
+    assert weights["step"] == 7
+
+
+def test_the_saver_of_tensorflow_1_restores_by_the_sources(saved):
+    _, prefix, net = saved
+    weights, expected = open_weights(prefix), net.first.bias.numpy()
+    with tf.Graph().as_default(), tf.Session() as sess:
+        variable = tf.get_variable("conv1/bias", [2], tf.float64)
+        tf.train.Saver({weights.source("conv1/bias"): variable}).restore(sess, weights.checkpoint)
+        np.testing.assert_array_equal(sess.run(variable), expected)
+
+
+def test_the_reader_agrees_with_tensorflows_reader(saved):
+    directory, prefix, _ = saved
+    for path, under in ((prefix, prefix), (directory / "model", directory / "model" / "variables" / "variables")):
+        reader, weights = tf2.train.load_checkpoint(str(under)), open_weights(path)
+        assert {weights.source(name) for name in weights} == set(reader.get_variable_to_shape_map())
+        for name in weights:
+            if not weights.dtype(name).hasobject:
+                np.testing.assert_array_equal(weights[name], reader.get_tensor(weights.source(name)))
+
+
+def test_a_saved_model_is_its_directory_its_graph_or_its_variables(saved):
+    directory, _, net = saved
+    model = directory / "model"
+    for path in (model, model / "saved_model.pb", model / "variables", model / "variables" / "variables.index"):
+        weights = open_weights(path)
+        np.testing.assert_array_equal(weights["conv2/bias"], net.second.bias.numpy())
+        assert weights.checkpoint == str(model / "variables" / "variables")
+    assert open_weights(model).kind == "TensorFlow SavedModel, object-based"
+
+
+def test_a_saved_model_of_tensorflow_1_has_the_names_of_its_variables(tmp_path):
+    with tf.Graph().as_default(), tf.Session() as sess:
+        tf.get_variable("conv1/kernel", [3, 2])
+        sess.run(tf.global_variables_initializer())
+        builder = tf.saved_model.Builder(str(tmp_path / "model"))
+        builder.add_meta_graph_and_variables(sess, ["serve"])
+        builder.save()
+    weights = open_weights(tmp_path / "model")
+    assert {name: weights.shape(name) for name in weights} == {"conv1/kernel": (3, 2)}
+    assert weights.kind == "TensorFlow SavedModel"
+
+
+def test_a_saved_model_without_variables_is_named_as_frozen(tmp_path):
+    (tmp_path / "saved_model.pb").write_bytes(b"\x08\x01\x12\x00")
+    with pytest.raises(WeightsError, match=r"is a SavedModel without variables: .*variables\.index does not exist"):
+        open_weights(tmp_path)
+    with pytest.raises(WeightsError, match="A frozen model keeps its weights as constants in the graph"):
+        open_weights(tmp_path / "saved_model.pb")
+
+
+def names_of(graph: bytes, *keys: str) -> dict[str, str]:
+    def read() -> np.ndarray:
+        return np.array(graph, object)
+
+    return object_graph.variable_names(
+        {key: Tensor((), np.dtype(object), read) for key in (object_graph.KEY, *keys)}, "x"
+    )
+
+
+def node(full_name: bytes, key: bytes) -> bytes:
+    return tables.field(
+        1, tables.field(2, tables.field(1, b"VARIABLE_VALUE") + tables.field(2, full_name) + tables.field(3, key))
+    )
+
+
+def test_names_that_are_missing_or_shared_give_way_to_paths():
+    keys = [f"{name}/.ATTRIBUTES/VARIABLE_VALUE" for name in "abcd"]
+    graph = (
+        node(b"conv/kernel:0", keys[0].encode()) + node(b"kernel", keys[1].encode()) + node(b"kernel", keys[2].encode())
+    )
+    assert list(names_of(graph, *keys).values())[1:] == ["conv/kernel", "b", "c", "d"]
+    # A name that is another's path helps nobody: all then keep their keys.
+    graph = node(b"b", keys[0].encode()) + node(b"", keys[1].encode())
+    assert len(set(names_of(graph, *keys).values())) == 5
+
+
+def test_a_corrupt_object_graph_is_refused():
+    with pytest.raises(WeightsError, match="x is corrupt"):
+        names_of(b"\x0a\xff\xff\xff")
+
+
+def test_only_a_scalar_of_text_is_an_object_graph():
+    def read() -> np.ndarray:
+        raise NotImplementedError
+
+    assert object_graph.is_in({object_graph.KEY: Tensor((), np.dtype(object), read)})
+    assert not object_graph.is_in({object_graph.KEY: Tensor((2,), np.dtype(object), read)})
+    assert not object_graph.is_in({object_graph.KEY: Tensor((), np.dtype("f4"), read)})
+    assert not object_graph.is_in({})
