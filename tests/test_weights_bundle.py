@@ -198,7 +198,7 @@ def test_all_that_does_not_fit_is_listed_at_once(tmp_path):
         "b: its dtype has number 99 in TensorFlow, which tfxfer does not read",
         "d: the shape (-1, -4) is negative",
         "e: 16 bytes are too few for 1,099,511,627,776 strings",
-        "f: a shape of 70 dimensions is more than numpy's 64",
+        "f: a shape of more than 64 dimensions is none that numpy can hold",
         "g: the shape (8589934592, 8589934592) is too large for any array",
         "h: it lies in data file 5, of which there are 1",
         "copy its .index and all its .data files again, from one and the same save",

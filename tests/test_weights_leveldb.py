@@ -146,9 +146,9 @@ def test_keys_that_repeat_each_other_without_end_are_refused():
     raw = tables.table(body + bytes(4) + b"\1\0\0\0")
     start = time.process_time()
     tracemalloc.start()
-    with pytest.raises(WeightsError, match="its keys take more than 16,777,216 bytes|its keys are not in order"):
+    with pytest.raises(WeightsError, match=r"it holds more keys than any checkpoint|its keys are not in order"):
         list(table(raw).items())
-    with pytest.raises(WeightsError, match="its keys take more than 16,777,216 bytes"):
+    with pytest.raises(WeightsError, match="it holds more keys than any checkpoint"):
         table(raw).get(b"\xff")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

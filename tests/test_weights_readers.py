@@ -32,6 +32,11 @@ def graph() -> tf.Graph:
     return made
 
 
+def meta_graph() -> bytes:
+    with graph().as_default():
+        return tf.train.export_meta_graph().SerializeToString()
+
+
 def tar(content: bytes) -> bytes:
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as file:
@@ -87,7 +92,7 @@ WRONG = {
     "empty zip": (lambda: archive(), "it is a zip archive of nothing"),
     "records": (record, "it is a TFRecord file, such as TensorBoard's event files"),
     "meta graph": (
-        lambda: tf.train.export_meta_graph(graph=graph()).SerializeToString(),
+        meta_graph,
         r"it is a MetaGraphDef \(\.meta\): the graph without the values .* give the prefix of the checkpoint",
     ),
     "graph": (lambda: graph().as_graph_def().SerializeToString(), r"it is a GraphDef \(\.pb\): a graph whose weights"),
@@ -127,7 +132,7 @@ def test_the_content_decides_and_not_the_name(tmp_path):
 
 
 def test_a_lone_part_of_a_checkpoint_is_named(tmp_path):
-    (tmp_path / "model.meta").write_bytes(tf.train.export_meta_graph(graph=graph()).SerializeToString())
+    (tmp_path / "model.meta").write_bytes(meta_graph())
     with pytest.raises(WeightsError, match=r"model\.meta holds no weights: it is a MetaGraphDef"):
         open_weights(tmp_path / "model.meta")
     (tmp_path / "model.data-00000-of-00001").write_bytes(bytes(16))

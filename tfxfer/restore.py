@@ -51,8 +51,10 @@ class Plan:
       variables: the variables that were chosen.
       pairings: one for each variable of the model, chosen or not, in the order in which they were made.
       unused: the names in the file, before any renaming, that nobody takes, in its order.
-      saver: a `tf.train.Saver` of exactly the chosen variables, or None where the plan has errors. Its names are those
-        in the checkpoint if the weights are one, and then it restores them; else it can save the variables.
+      saver: a `tf.train.Saver` of exactly the chosen variables, or None where the plan has errors. If it restores them
+        its names are those in the checkpoint; else it can save the variables under their own.
+      by: `Saver` if the weights are a checkpoint whose arrays are taken as they are; else `feed`, of each variable's
+        initializer.
     """
 
     weights: Weights
@@ -60,6 +62,7 @@ class Plan:
     pairings: tuple[Pairing, ...]
     unused: tuple[str, ...]
     saver: tf.train.Saver | None
+    by: str
 
     def chosen(self) -> list[Pairing]:
         """Return the pairings of the chosen variables, in the order of `variables`."""
@@ -116,25 +119,27 @@ def plan(variables: Sequence[tf.Variable], weights: Weights) -> Plan:
     chosen = list({variable.op.name: variable for variable in variables}.values())
     if not chosen:
         raise RestoreError(f"no variable was chosen to be restored from {weights.path}; select at least one")
-    pairings = {variable.op.name: _pair(variable, weights) for variable in chosen}
+    as_they_are = not any(weights.transformed(v.op.name) for v in chosen if v.op.name in weights)
+    by = "Saver" if weights.checkpoint and as_they_are else "feed"
+    pairings = {variable.op.name: _pair(variable, weights, by) for variable in chosen}
     every = {variable.op.name: variable for variable in [*model_variables(chosen[0].graph), *chosen]}
     rows = tuple(pairings.get(name) or _describe(variable, "initialised") for name, variable in every.items())
     taken = {pairing.source for pairing in pairings.values()}
     unused = tuple(source for source in map(weights.source, weights) if source not in taken)
     wrong = [pairing for pairing in pairings.values() if pairing.status != "restored"]
-    result = Plan(weights, tuple(chosen), rows, unused, None if wrong else _saver(chosen, weights, pairings))
+    saver = None if wrong else _saver(chosen, pairings, by)
+    result = Plan(weights, tuple(chosen), rows, unused, saver, by)
     if wrong:
         raise RestoreError(_explain(wrong, list(pairings), weights), result)
     return result
 
 
-def _pair(variable: tf.Variable, weights: Weights) -> Pairing:
+def _pair(variable: tf.Variable, weights: Weights, by: str) -> Pairing:
     name = variable.op.name
     if name not in weights:
         return _describe(variable, "missing")
     tensor = weights.tensor(name)
     fits = tensor.shape == _shape(variable) and tensor.dtype == np.dtype(variable.dtype.base_dtype.as_numpy_dtype)
-    by = "Saver" if weights.checkpoint else "feed"
     return _describe(
         variable,
         "restored" if fits else "mismatched",
@@ -155,8 +160,8 @@ def _shape(variable: tf.Variable) -> tuple[int, ...]:
     return tuple(-1 if side is None else side for side in sides)
 
 
-def _saver(variables: Sequence[tf.Variable], weights: Weights, pairings: dict[str, Pairing]) -> tf.train.Saver:
-    table = {(pairings[v.op.name].source if weights.checkpoint else v.op.name): v for v in variables}
+def _saver(variables: Sequence[tf.Variable], pairings: dict[str, Pairing], by: str) -> tf.train.Saver:
+    table = {(pairings[v.op.name].source if by == "Saver" else v.op.name): v for v in variables}
     with variables[0].graph.as_default():
         return tf.train.Saver(table, save_relative_paths=True)
 

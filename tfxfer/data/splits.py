@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -54,15 +54,35 @@ class Split:
         features = self.features and {name: rows[indices] for name, rows in self.features.items()}
         return Split(self.images[indices], labels, features)
 
+    def subset(self, indices: np.ndarray) -> Split:
+        """Return what `take` returns, except that pictures in files stay there until they are asked for."""
+        labels = None if self.labels is None else self.labels[indices]
+        features = self.features and {name: _subset(rows, indices) for name, rows in self.features.items()}
+        return Split(_subset(self.images, indices), labels, features)
+
+
+def _subset(rows: Images, indices: np.ndarray) -> Images:
+    subset = getattr(rows, "subset", rows.__getitem__)
+    return subset(indices)
+
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """A data set: three splits, and the name of each class at the place of its number."""
+    """A data set.
+
+    Attributes:
+      train, validation, test: its splits.
+      class_names: the name of each class, at the place of its number.
+      notes: what whoever uses it should be told, as that pictures were left out; each may have several lines.
+      set_aside: why each file that is left out cannot be used, by its path.
+    """
 
     train: Split
     validation: Split
     test: Split
     class_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    set_aside: Mapping[str, str] = field(default_factory=dict)
 
     def few(self, examples: int, seed: int) -> Data:
         """Keep only some training examples, each class at its share and with one at least.
@@ -85,7 +105,7 @@ class Data:
                 f"cannot take {examples:,} training examples of {len(labels):,} in {classes} classes; "
                 f"ask for {classes:,} (one a class) to {len(labels):,} (all)"
             )
-        return dataclasses.replace(self, train=self.train.take(_few(labels, examples, seed)))
+        return dataclasses.replace(self, train=self.train.subset(_few(labels, examples, seed)))
 
 
 def _few(labels: np.ndarray, examples: int, seed: int) -> np.ndarray:
@@ -124,6 +144,30 @@ def stratified(labels: np.ndarray, proportions: Sequence[float], seed: int) -> l
         parts[part], rest = rest[drawn], rest[left]
     parts[largest] = rest
     return parts
+
+
+def by_digest(digests: Sequence[str], proportions: Sequence[float]) -> list[np.ndarray]:
+    """Divide examples by what they are: each one's part depends on its digest alone, and on no other example.
+
+    So examples stay where they are as others are added, and identical ones always share a part. The parts have the
+    proportions only about.
+
+    Args:
+      digests: one an example, in hex, 13 digits or more, such as SHA-256.
+      proportions: how large each part is, as (8, 1, 1).
+
+    Returns:
+      Indices a part, int64, ascending; together they are 0..n-1.
+
+    Raises:
+      DataError: proportions are not positive.
+    """
+    if not min(proportions, default=0) > 0:
+        raise DataError(f"proportions are {tuple(proportions)}; they must be positive, as in (8, 1, 1)")
+    bounds = np.cumsum(proportions) / sum(proportions)
+    places = np.array([int(digest[:13], 16) for digest in digests]) / 16**13  # 52 bits, which a float holds
+    parts = np.searchsorted(bounds[:-1], places, side="right")
+    return [np.flatnonzero(parts == part) for part in range(len(bounds))]
 
 
 def _sizes(n: int, proportions: Sequence[float]) -> list[int]:

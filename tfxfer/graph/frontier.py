@@ -1,9 +1,10 @@
 """Where the frozen part of a graph ends: the tensors that can be computed once for each example.
 
-An op is *live* if what it gives can change during training for the same image: it reads a label, a fed switch or a
-variable that the step writes, draws at random, or has any other state of its own; or if one of its inputs does. The
-frontier are the tensors that depend on the images and are not live, and that a live op (or the caller) takes. Fed with
-these, a step needs neither the images nor any op that is not live and depends on them.
+An op is *live* if what it gives can change during training for the same image, or if running it does something: it
+reads a label, a fed switch or a variable that an op of the step writes, draws at random, or has another state of its
+own; or if it takes something from a live op. The frontier are the tensors that depend on the images and are not live,
+and that the rest of the step takes. Fed with these, a step needs neither the images nor what computes them, unless it
+takes the images themselves: what comes from them by a cast or the like is not worth a store and stays in the step.
 """
 
 from __future__ import annotations
@@ -11,16 +12,23 @@ from __future__ import annotations
 import dataclasses
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 import tensorflow.compat.v1 as tf
+from tensorflow.python.framework import op_def_registry
 
 from tfxfer.errors import GraphError
 from tfxfer.graph.train_step import StageOps, Step
 
-# Ops with state that give the same to all who ask, as long as nobody writes the variable: that is told apart by handle.
-_READERS = {"VarHandleOp", "VariableV2", "Variable", "ReadVariableOp", "ResourceGather", "ResourceGatherNd",
-            "VarIsInitializedOp", "IsVariableInitialized", "VariableShape"}  # fmt: skip
-_PLACEHOLDERS = {"Placeholder", "PlaceholderWithDefault", "PlaceholderV2"}
+_VARIABLES = {"VarHandleOp", "VariableV2", "Variable"}
+# Ops that count as stateful and yet give the same to all who ask: those that read variables, as long as nobody writes
+# them, which is told apart by handle; arrays and stacks of tensors, which live for one step; and checks.
+_HARMLESS = _VARIABLES | {"Assert", "CheckNumerics", "CheckNumericsV2", "DisableCopyOnRead", "IsVariableInitialized",
+                          "ReadVariableOp", "ResourceGather", "ResourceGatherNd", "VarIsInitializedOp",
+                          "VariableShape"}  # fmt: skip
+_ARRAYS = ("TensorArray", "Stack")
+_CALLERS = {"If", "Case", "While", "StatefulPartitionedCall"}
+_PASSING = {"RefEnter", "RefExit", "RefIdentity", "RefMerge", "RefNextIteration", "RefSelect", "RefSwitch"}
 # Stateless random ops repeat themselves for the same seed, and the seed is a function of global_step or of nothing; in
 # both cases what they draw belongs to the step and not to the image.
 _RANDOM = (
@@ -31,6 +39,11 @@ _RANDOM = (
     "StatelessSampleDistortedBoundingBox",
     "StatelessShuffle",
 )
+# What moves, casts or scales numbers, and what asks for a shape.
+_CHEAP = {"Add", "AddV2", "Cast", "ConcatV2", "Div", "EnsureShape", "ExpandDims", "FloorDiv", "GatherV2", "Identity",
+          "Maximum", "Minimum", "Mul", "Neg", "Pack", "Prod", "Range", "Rank", "RealDiv", "Reshape", "ReverseV2",
+          "Shape", "ShapeN", "Size", "Slice", "Split", "SplitV", "Squeeze", "StridedSlice", "Sub", "Transpose",
+          "Unpack"}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +51,9 @@ class Frontier:
     """The boundary of one stage.
 
     Attributes:
-      tensors: what is fed in place of the images, each with the batch as its first dimension, in the graph's order.
-      frozen: the ops that compute them from the images, which a step fed so does not run.
+      tensors: what is fed in place of the images, each with the batch as its first dimension, in the graph's order; the
+        images themselves are among them where the step takes these too.
+      frozen: the ops of the step that depend on the images and that a step fed so does not run.
     """
 
     tensors: tuple[tf.Tensor, ...]
@@ -50,40 +64,44 @@ def frontier(step: Step, stage: StageOps) -> Frontier:
     """Find where the frozen part ends in one stage of a training step.
 
     Raises:
-      GraphError: what is trained needs a tensor that depends on the images and has not the batch as its first dimension
-        (`tf.shape` of the images, say), or a control dependency on the frozen part; each is named.
+      GraphError: what is trained needs a tensor that is computed from the images and has not the batch as its first
+        dimension (a mean over the batch, say), or has a control dependency on the frozen part; each is named.
     """
-    written = {variable.op.name for variable in (*stage.written, *step.slots, step.global_step)}
     changing = [tensor.op for tensor in (step.labels, *stage.switches) if tensor is not None]
     fetches = [stage.apply, *(tensor.op for tensor in (*step.metrics.values(), step.summary))]
     if step.probabilities is not None:
         fetches.append(step.probabilities.op)
-    return find(step.images, fetches, changing, written)
+    return find(step.images, fetches, changing)
 
 
-def find(
-    images: tf.Tensor, fetches: Sequence[tf.Operation], changing: Iterable[tf.Operation], written: Collection[str]
-) -> Frontier:
+def find(images: tf.Tensor, fetches: Sequence[tf.Operation], changing: Iterable[tf.Operation] = ()) -> Frontier:
     """Find where the frozen part ends in any graph.
 
     Args:
       images: the placeholder that is fed with images.
       fetches: the ops that are to be run.
-      changing: placeholders that are fed otherwise from step to step: labels, switches.
-      written: op names of the variables that the fetches write.
+      changing: placeholders with a default that are fed otherwise from step to step; one that has none always counts.
 
     Raises:
       GraphError: see `frontier`.
     """
     needed = _ancestors(fetches)
     ordered = [op for op in images.graph.get_operations() if op in needed]
-    live = _spread([op for op in ordered if op in set(changing) or _is_live(op, images.op, written)], needed)
-    seen = _spread([images.op], needed)
-    frozen = seen - live
-    tensors = _crossing(ordered, frozen, set(fetches))
-    tensors, kept = _without_shapes(tensors, frozen, ordered, set(fetches))
-    _check(tensors, ordered, kept)
-    return Frontier(tuple(tensors), frozenset(kept - {images.op}))
+    live = _spread(_sources(ordered, images.op) | set(changing), needed, through_control=True)
+    depending = _spread({images.op}, needed)
+    frozen = depending - live
+    frozen -= _trivial(ordered, frozen, images.op)
+    inner = _inner(ordered)
+    while True:
+        cut = _Cut(fetches, frozen)
+        moved = {tensor.op for tensor in cut.tensors if tensor is not images and not _storable(tensor, inner)}
+        if not moved:
+            break
+        frozen -= moved
+    cut.check()
+    order = {op: number for number, op in enumerate(ordered)}
+    tensors = sorted(cut.tensors, key=lambda tensor: (order[tensor.op], tensor.value_index))
+    return Frontier(tuple(tensors), frozenset(depending - cut.run - {images.op}))
 
 
 def _ancestors(fetches: Iterable[tf.Operation]) -> set[tf.Operation]:
@@ -97,109 +115,155 @@ def _ancestors(fetches: Iterable[tf.Operation]) -> set[tf.Operation]:
     return found
 
 
-def _spread(sources: Iterable[tf.Operation], within: set[tf.Operation]) -> set[tf.Operation]:
-    """Return the sources and what takes their outputs, directly or not. Control edges carry no values."""
-    found, queue = set(sources), deque(sources)
+def _spread(
+    sources: Iterable[tf.Operation], within: set[tf.Operation], *, through_control: bool = False
+) -> set[tf.Operation]:
+    """Return the sources and what takes their outputs, directly or not; or also what only waits for them."""
+    after: dict[tf.Operation, list[tf.Operation]] = {op: [] for op in within}
+    for op in within:
+        for before in (*(tensor.op for tensor in op.inputs), *(op.control_inputs if through_control else ())):
+            after[before].append(op)
+    found = within.intersection(sources)
+    queue = deque(found)
     while queue:
-        for tensor in queue.popleft().outputs:
-            for after in tensor.consumers():
-                if after in within and after not in found:
-                    found.add(after)
-                    queue.append(after)
+        for op in after[queue.popleft()]:
+            if op not in found:
+                found.add(op)
+                queue.append(op)
     return found
 
 
-def _is_live(op: tf.Operation, images: tf.Operation, written: Collection[str]) -> bool:
-    if op is images:
-        return False
-    if op.type in _PLACEHOLDERS:
-        # One that has a default and is not fed is a constant; one without must be fed with who knows what.
-        return op.type != "PlaceholderWithDefault"
-    if op.type in _READERS:
-        return op.name in written
-    return _draws(op.type, op.op_def.is_stateful and not _bodies(op)) or any(
-        _draws(node, stateful) for node, stateful in _nodes_of(op)
-    )
+# --- what is live of itself ---
 
 
-def _draws(kind: str, stateful: bool) -> bool:
-    return kind not in _READERS and (stateful or kind.startswith(_RANDOM))
+def _sources(ordered: Sequence[tf.Operation], images: tf.Operation) -> set[tf.Operation]:
+    functions = _Functions(images.graph)
+    acting = {op for op in ordered if functions.acts(op.type, _called(op))}
+    written = _variables(tensor for op in acting for tensor in op.inputs)
+    # A placeholder that has a default and is not fed is a constant; one without must be fed with who knows what.
+    fed = {op for op in ordered if op.type in ("Placeholder", "PlaceholderV2") and op is not images}
+    return acting | written | fed
 
 
-def _bodies(op: tf.Operation) -> list[str]:
-    """Return the names of the functions that an op calls: tf.cond's branches, a loop's body."""
-    values = [op.node_def.attr[name] for name in op.node_def.attr]
-    return [function.name for value in values for function in (value.func, *value.list.func) if function.name]
-
-
-def _nodes_of(op: tf.Operation) -> Iterable[tuple[str, bool]]:
-    """Yield type and statefulness of every node in the functions that an op calls, and in those that they call."""
-    library = (
-        {function.signature.name: function for function in op.graph.as_graph_def().library.function}
-        if _bodies(op)
-        else {}
-    )
-    queue, done = deque(_bodies(op)), set()
+def _variables(tensors: Iterable[tf.Tensor]) -> set[tf.Operation]:
+    """Return the variables that the tensors which are handles or references lead to."""
+    found: set[tf.Operation] = set()
+    seen, queue = set(), deque(tensors)
     while queue:
-        name = queue.popleft()
-        if name in done or name not in library:
+        tensor = queue.popleft()
+        if tensor.ref() in seen or (tensor.dtype != tf.resource and tensor.dtype == tensor.dtype.base_dtype):
             continue
-        done.add(name)
-        for node in library[name].node_def:
-            called = [f.name for value in node.attr.values() for f in (value.func, *value.list.func) if f.name]
-            queue.extend(called)
-            yield node.op, not called and _is_stateful(node.op)
+        seen.add(tensor.ref())
+        if tensor.op.type in _VARIABLES:
+            found.add(tensor.op)
+        else:
+            queue.extend(tensor.op.inputs)
+    return found
 
 
-def _is_stateful(kind: str) -> bool:
-    from tensorflow.python.framework import op_def_registry
+def _called(op: tf.Operation) -> list[str]:
+    """Return the names of the functions that an op calls: tf.cond's branches, a loop's body."""
+    definition = op_def_registry.get(op.type)
+    values = [op.get_attr(attr.name) for attr in definition.attr if "func" in attr.type] if definition else []
+    flat = [one for value in values for one in (value if isinstance(value, list) else [value])]
+    return [function.name for function in flat if function.name]
 
-    definition = op_def_registry.get(kind)
-    return definition is None or definition.is_stateful
+
+class _Functions:
+    """What the functions of a graph do."""
+
+    def __init__(self, graph: tf.Graph) -> None:
+        self._graph = graph
+        self._library: dict[str, Any] | None = None
+        self._known: dict[str, bool] = {}
+
+    def acts(self, kind: str, called: Iterable[str]) -> bool:
+        """Say whether an op gives something new each time, or does something, of itself or in what it calls."""
+        definition = op_def_registry.get(kind)
+        if definition is None:
+            return self._acts(kind)
+        if kind in _HARMLESS or kind.startswith(_ARRAYS):
+            return False
+        writes = kind not in _PASSING and any(arg.is_ref for arg in definition.input_arg)
+        stateful = definition.is_stateful and kind not in _CALLERS
+        return stateful or writes or kind.startswith(_RANDOM) or any(self._acts(name) for name in called)
+
+    def _acts(self, name: str) -> bool:
+        if self._library is None:
+            self._library = {f.signature.name: f for f in self._graph.as_graph_def().library.function}
+        if name not in self._library:
+            return True
+        if name not in self._known:
+            self._known[name] = False  # A function that calls itself adds nothing to itself.
+            self._known[name] = any(self.acts(node.op, _called_in(node)) for node in self._library[name].node_def)
+        return self._known[name]
 
 
-def _crossing(
-    ordered: Sequence[tf.Operation], frozen: set[tf.Operation], fetches: set[tf.Operation]
-) -> list[tf.Tensor]:
-    taken = {tensor.ref() for op in ordered if op not in frozen for tensor in op.inputs}
-    return [tensor for op in ordered if op in frozen for tensor in op.outputs if tensor.ref() in taken or op in fetches]
+def _called_in(node: Any) -> list[str]:
+    return [one.name for value in node.attr.values() for one in (value.func, *value.list.func) if one.name]
+
+
+# --- what can be stored ---
+
+
+def _trivial(ordered: Sequence[tf.Operation], frozen: set[tf.Operation], images: tf.Operation) -> set[tf.Operation]:
+    """Return the frozen ops that come from the images by cheap ones alone: to store pixels as floats gains nothing."""
+    found = {images}
+    for op in ordered:
+        if op in frozen and op.type in _CHEAP and all(t.op in found or t.op not in frozen for t in op.inputs):
+            found.add(op)
+    return found - {images}
+
+
+def _inner(ordered: Sequence[tf.Operation]) -> set[tf.Operation]:
+    """Return the ops within the loops and branches of TensorFlow 1, where no tensor can be fetched or fed."""
+    depths: dict[tf.Operation, int] = {}
+    for op in ordered:
+        kind = op.type.removeprefix("Ref")
+        before = [tensor.op for tensor in op.inputs]
+        kinds = {other.type.removeprefix("Ref") for other in before}
+        depth = max((depths.get(other, 0) for other in (*before, *op.control_inputs)), default=0)
+        opens = kind == "Enter" or (kind == "Switch" and "LoopCond" not in kinds)
+        closes = kind == "Exit" or (kind == "Merge" and not kinds & {"Enter", "NextIteration"})
+        depths[op] = depth + opens - closes
+    return {op for op, depth in depths.items() if depth > 0}
+
+
+def _storable(tensor: tf.Tensor, inner: Collection[tf.Operation]) -> bool:
+    """Say whether a tensor can be stored; shapes are left to the step, to be got from what is."""
+    numbers = tensor.dtype.is_floating or tensor.dtype.is_integer or tensor.dtype.is_bool
+    return numbers and tensor.op not in inner and (_has_batch(tensor) or tensor.op.type not in _CHEAP)
 
 
 def _has_batch(tensor: tf.Tensor) -> bool:
     return tensor.shape.rank is None or tensor.shape.as_list()[:1] == [None]
 
 
-def _without_shapes(
-    tensors: list[tf.Tensor], frozen: set[tf.Operation], ordered: Sequence[tf.Operation], fetches: set[tf.Operation]
-) -> tuple[list[tf.Tensor], set[tf.Operation]]:
-    """Leave to the step what has no batch dimension and follows from frontier tensors alone: their shapes, mostly."""
-    kept = set(frozen)
-    while True:
-        good = {tensor.ref() for tensor in tensors if _has_batch(tensor)}
-        movable = {
-            tensor.op
-            for tensor in tensors
-            if not _has_batch(tensor) and all(one.ref() in good or one.op not in kept for one in tensor.op.inputs)
-        } - fetches
-        if not movable:
-            return tensors, kept
-        kept -= movable
-        tensors = _crossing(ordered, kept, fetches)
+class _Cut:
+    """What is run for the fetches, if no frozen op is: `run`, and the frozen `tensors` that it takes."""
 
+    def __init__(self, fetches: Iterable[tf.Operation], frozen: Collection[tf.Operation]) -> None:
+        taken = {tensor.ref(): tensor for op in fetches if op in frozen for tensor in op.outputs}
+        self.waiting: list[tuple[tf.Operation, tf.Operation]] = []
+        queue = deque(op for op in fetches if op not in frozen)
+        self.run = set(queue)
+        while queue:
+            op = queue.popleft()
+            taken |= {tensor.ref(): tensor for tensor in op.inputs if tensor.op in frozen}
+            self.waiting += [(op, before) for before in op.control_inputs if before in frozen]
+            for before in {tensor.op for tensor in op.inputs}.union(op.control_inputs).difference(frozen, self.run):
+                self.run.add(before)
+                queue.append(before)
+        self.tensors = list(taken.values())
 
-def _check(tensors: Sequence[tf.Tensor], ordered: Sequence[tf.Operation], frozen: set[tf.Operation]) -> None:
-    wrong = [f"{tensor.name} {tensor.shape} has not the batch as its first dimension" for tensor in tensors
-             if not _has_batch(tensor)]  # fmt: skip
-    wrong += [
-        f"{op.name} has a control dependency on {before.name}"
-        for op in ordered
-        if op not in frozen
-        for before in op.control_inputs
-        if before in frozen
-    ]
-    if wrong:
-        rows = "\n".join(f"  {line}" for line in wrong)
-        raise GraphError(
-            f"the frozen part cannot be computed apart from the images:\n{rows}\n"
-            "compute it from tensors that have the batch as their first dimension, or train from images"
-        )
+    def check(self) -> None:
+        """Refuse tensors that do not belong to single examples, and ops that would run the frozen part all the same."""
+        wrong = [f"{tensor.name} {tensor.shape} has not the batch as its first dimension" for tensor in self.tensors
+                 if not _has_batch(tensor)]  # fmt: skip
+        wrong += [f"{op.name} has a control dependency on {before.name}" for op, before in self.waiting]
+        if wrong:
+            rows = "\n".join(f"  {line}" for line in sorted(wrong))
+            raise GraphError(
+                f"the frozen part cannot be computed apart from what is trained:\n{rows}\n"
+                "compute it from tensors that have the batch as their first dimension, or train from images"
+            )

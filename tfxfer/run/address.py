@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import tensorflow.compat.v1 as tf
 
+from tfxfer.errors import GraphError
 from tfxfer.run import frozen
 
 # Attributes that say where an op lies or how it is displayed, and not what it computes.
 _IDLE = {"_class", "_output_shapes", "shared_name", "container", "debug_name", "_gradient_op_type", "_XlaMustCompile"}
 _VARIABLES = {"VarHandleOp", "VariableV2", "Variable"}
+
+Node = TypeVar("Node", bound=Hashable)
 
 
 def addresses(
@@ -22,41 +25,72 @@ def addresses(
     """Return for each tensor a digest of what computes it: two graphs that do the same share it, whatever their names.
 
     Args:
-      sess: the session whose variables are read.
+      sess: the session whose variables are read; how it rewrites graphs is part of the digest.
       tensors: what is computed, from the images and from variables that stay as they are.
       images: the placeholder of the images.
-      conditions: what else decides the bits: the batch size, the precision.
+      conditions: what else decides the bits, as JSON has it: the batch size, the size of the images.
 
     Returns:
       Hexadecimal digits.
+
+    Raises:
+      GraphError: a tensor needs another placeholder fed, or a variable that nothing but a function reads.
     """
     functions = _Functions(images.graph)
-    variables = {v.op.name: v for v in images.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)}
-    digests: dict[tf.Operation, str] = {images.op: f"images {images.dtype.name} {images.shape[1:]}"}
-    for op in _in_order([tensor.op for tensor in tensors], images.op):
-        if op.type in _VARIABLES and op.name in variables:
-            digests[op] = frozen.digest(sess.run(variables[op.name]))
-        else:
-            # A loop of the old kind leads back to an op that has no digest yet; there, its name must do.
-            inputs = [f"{digests.get(tensor.op, tensor.op.name)}:{tensor.value_index}" for tensor in op.inputs]
-            digests[op] = _hash(op.type, _attributes(op.node_def.attr, functions), inputs)
-    asked = json.dumps(dict(conditions), sort_keys=True)
-    return [_hash(digests[tensor.op], str(tensor.value_index), asked) for tensor in tensors]
+    variables: dict[tf.Operation, str] = {}
+
+    def combine(op: tf.Operation, inputs: list[str]) -> str:
+        if op is images.op:
+            return "images"
+        if op.type in ("Placeholder", "PlaceholderV2"):
+            raise GraphError(f"{op.name} must be fed, and only {images.op.name} is; compute what does not depend on it")
+        if op.type in _VARIABLES:
+            if op not in variables:
+                variables[op] = frozen.digest(sess.run(_value(op)))
+            return variables[op]
+        taken = [f"{what}:{tensor.value_index}" for what, tensor in zip(inputs, op.inputs, strict=True)]
+        return _hash(functions.digest(op.type), _attributes(op.node_def.attr, functions), taken)
+
+    asked = json.dumps({**conditions, "rewrites": _rewrites(sess)}, sort_keys=True)
+    found = [_fold(tensor.op, lambda op: [t.op for t in op.inputs] if op is not images.op else [], combine)
+             for tensor in tensors]  # fmt: skip
+    return [_hash(digest, tensor.value_index, asked) for digest, tensor in zip(found, tensors, strict=True)]
 
 
-def _in_order(ops: Iterable[tf.Operation], stop: tf.Operation) -> list[tf.Operation]:
-    """Return the ops and what they depend on through tensors, `stop` left out, inputs before what takes them."""
-    done: dict[tf.Operation, None] = {}
-    seen, stack = {stop}, [(op, False) for op in ops]
+def _fold(root: Node, inputs: Callable[[Node], Sequence[Node]], combine: Callable[[Node, list[str]], str]) -> str:
+    """Return what `combine` makes of a node and of what it made of its inputs.
+
+    A node that is met again within itself (a loop of TensorFlow 1) stands as the number at which it was first met.
+    """
+    done: dict[Node, str] = {}
+    met: dict[Node, int] = {}
+    stack = [(root, False)]
     while stack:
-        op, expanded = stack.pop()
+        node, expanded = stack.pop()
         if expanded:
-            done[op] = None
-        elif op not in seen:
-            seen.add(op)
-            stack.append((op, True))
-            stack += [(tensor.op, False) for tensor in op.inputs]
-    return list(done)
+            done[node] = combine(node, [done.get(one, f"met {met[one]}") for one in inputs(node)])
+        elif node not in met:
+            met[node] = len(met)
+            stack.append((node, True))
+            stack += [(one, False) for one in inputs(node)]
+    return done[root]
+
+
+def _value(variable: tf.Operation) -> tf.Tensor:
+    """Return a tensor that gives a variable's value and waits for nothing; in no collection need it be."""
+    (handle,) = variable.outputs
+    if handle.dtype != tf.resource:
+        return handle
+    reads = [op for op in handle.consumers() if op.type == "ReadVariableOp" and not op.control_inputs]
+    if not reads:
+        raise GraphError(f"nothing reads {variable.name} as a whole, so that its value cannot be part of an address")
+    return reads[0].outputs[0]
+
+
+def _rewrites(sess: tf.Session) -> str:
+    """Return how a session was told to change graphs: bfloat16 in place of float32 gives other bits."""
+    options = getattr(sess, "_config", tf.ConfigProto()).graph_options
+    return hashlib.sha256(options.SerializeToString(deterministic=True)).hexdigest()
 
 
 class _Functions:
@@ -67,25 +101,33 @@ class _Functions:
         self._digests: dict[str, str] = {}
 
     def digest(self, name: str) -> str:
+        """Return the digest of a function, or the name itself where that is no function's."""
         if name not in self._digests:
             self._digests[name] = name  # What calls itself is known by its name within.
             self._digests[name] = self._body(self._library[name]) if name in self._library else name
         return self._digests[name]
 
     def _body(self, function: Any) -> str:
-        known = {arg.name: f"argument {number} {arg.type}" for number, arg in enumerate(function.signature.input_arg)}
+        arguments = {arg.name: f"{number} {arg.type}" for number, arg in enumerate(function.signature.input_arg)}
         nodes = {node.name: node for node in function.node_def}
 
-        def of(reference: str) -> str:
-            name, _, output = reference.partition(":")
-            if name not in known and name in nodes:
-                known[name] = name
-                node = nodes[name]
-                data = [one for one in node.input if not one.startswith("^")]
-                known[name] = _hash(node.op, _attributes(node.attr, self), [of(one) for one in data])
-            return f"{known.get(name, name)}:{output}"
+        def inputs(name: str) -> list[str]:
+            return [_owner(one) for one in nodes[name].input if one[0] != "^"] if name in nodes else []
 
-        return _hash("function", [of(function.ret[arg.name]) for arg in function.signature.output_arg])
+        def combine(name: str, digests: list[str]) -> str:
+            if name not in nodes:
+                return f"argument {arguments[name]}"
+            node = nodes[name]
+            outputs = [one.partition(":")[2] for one in node.input if one[0] != "^"]
+            return _hash(self.digest(node.op), _attributes(node.attr, self), list(zip(digests, outputs, strict=True)))
+
+        returned = [function.ret[arg.name] for arg in function.signature.output_arg]
+        parts = [(_fold(_owner(one), inputs, combine), one.partition(":")[2]) for one in returned]
+        return _hash("function", parts)
+
+
+def _owner(reference: str) -> str:
+    return reference.partition(":")[0]
 
 
 def _attributes(attributes: Mapping[str, Any], functions: _Functions) -> list[tuple[str, str]]:

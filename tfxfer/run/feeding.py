@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from tfxfer import names
-from tfxfer.data.splits import Split
+from tfxfer.data.splits import Images, Split
 from tfxfer.errors import DataError
 from tfxfer.graph.frontier import frontier
 from tfxfer.graph.train_step import StageOps, Step
@@ -33,12 +33,13 @@ class Feed:
           DataError: the features were computed for another step.
         """
         inputs = (step.images,) if split.features is None else frontier(step, stage or step.stages[-1]).tensors
-        columns = {step.images.name: split.images, **(split.features or {})}
-        absent = [tensor.name for tensor in inputs if tensor.name not in columns]
+        columns: dict[str, Images] = {step.images.name: split.images, **(split.features or {})}
+        absent = [f"{tensor.name} {tensor.shape}" for tensor in inputs if not _fits(tensor, columns.get(tensor.name))]
         if absent:
+            held = [f"{name} {tuple(column.shape)}" for name, column in columns.items()]
             raise DataError(
-                f"the examples hold {names.listed(split.features or ())}, and this step needs {names.listed(absent)}: "
-                "they were precomputed for another step; call precompute with this one"
+                f"the examples hold {names.listed(held)}, and this step needs {names.listed(absent)}: they were "
+                "precomputed for another step; call precompute with this one"
             )
         self.tensors: list[tf.Tensor] = list(inputs)
         self._columns: list[Any] = [columns[tensor.name] for tensor in inputs]
@@ -49,3 +50,7 @@ class Feed:
     def arrays(self, indices: np.ndarray) -> list[np.ndarray]:
         """Return the arrays of some examples."""
         return [column[indices] for column in self._columns]
+
+
+def _fits(tensor: tf.Tensor, column: Images | None) -> bool:
+    return column is not None and tensor.shape.is_compatible_with([None, *column.shape[1:]])

@@ -14,6 +14,9 @@ from tfxfer import names
 from tfxfer.errors import RestoreError, WeightsError
 from tfxfer.restore import Plan
 from tfxfer.weights import Tensor, open_weights
+from tfxfer.weights.memory import owned
+
+GROUP_BYTES = 64 << 20
 
 
 class Session(tf.Session):
@@ -88,19 +91,39 @@ def _initializers(graph: tf.Graph, restored: set[str]) -> list[tf.Operation]:
 
 
 def _restore(sess: tf.Session, plan: Plan) -> None:
-    if plan.weights.checkpoint and plan.saver:
-        now = _unchanged(plan)
-        try:
-            plan.saver.restore(sess, plan.weights.checkpoint)
-        except (tf.errors.OpError, ValueError) as error:
-            # Read by our own reader, which names variable and file, as TensorFlow does not.
-            for tensor in now:
-                tensor.read()
-            raise WeightsError(f"cannot restore from {plan.weights.path}: {message(error)}") from None
+    if plan.by == "Saver":
+        _restore_by_saver(sess, plan)
         return
+    for group in _groups(plan):
+        # An initializer's second input is the value it assigns: fed, it loads an array and adds no op. The variable may
+        # take the array's memory over, so that it must not be that of a file.
+        feeds = {v.initializer.inputs[1]: owned(plan.weights[v.op.name]) for v in group}
+        sess.run([variable.initializer for variable in group], feeds)
+
+
+def _groups(plan: Plan) -> Iterator[list[tf.Variable]]:
+    """Yield the variables, those together that are small: each run of a session costs some milliseconds."""
+    group: list[tf.Variable] = []
+    size = 0
     for variable in plan.variables:
-        # The initializer's second input is the value it assigns: fed, it loads an array and adds no op.
-        sess.run(variable.initializer, {variable.initializer.inputs[1]: plan.weights[variable.op.name]})
+        more = plan.weights.tensor(variable.op.name).nbytes
+        if group and size + more > GROUP_BYTES:
+            yield group
+            group, size = [], 0
+        group.append(variable)
+        size += more
+    yield group
+
+
+def _restore_by_saver(sess: tf.Session, plan: Plan) -> None:
+    now = _unchanged(plan)
+    try:
+        plan.saver.restore(sess, plan.weights.checkpoint)  # type: ignore[union-attr]  # _check saw that there is one
+    except (tf.errors.OpError, ValueError) as error:
+        # Read by our own reader, which names variable and file, as TensorFlow does not.
+        for tensor in now:
+            tensor.read()
+        raise WeightsError(f"cannot restore from {plan.weights.path}: {message(error)}") from None
 
 
 def _unchanged(plan: Plan) -> list[Tensor]:

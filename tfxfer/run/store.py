@@ -1,9 +1,9 @@
 """Computed tensors on disk: rows that are found again by what computed them and from which bytes.
 
     STORE/store.json                     the format's version
-    STORE/<address>/about.json           what computes these rows; dtype and shape of a row
+    STORE/<address>/about.json           what computes these rows, for people to read
     STORE/<address>/<shard>.npy          up to 64 rows, memory-mapped when read
-    STORE/<address>/<shard>.json         their keys, and the CRC-32C of the .npy
+    STORE/<address>/<shard>.json         their keys, and the CRC-32C of the keys and of the .npy
 
 An address is a digest of the computation, a key a digest of an example. A shard counts once its .json is there, which
 is written last; both are written beside and renamed. So any number of processes may fill a store at once and be killed
@@ -12,180 +12,29 @@ at any moment: a row that two of them computed is held twice and found once.
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import io
 import json
 import os
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import google_crc32c
 import numpy as np
 
-from tfxfer import files, names
+from tfxfer import files
 from tfxfer.errors import DataError
 
 VERSION = 1
 SHARD_ROWS = 64
 SHARD_SECONDS = 10.0
-
-
-class Rows:
-    """The rows of one tensor for some examples, in their order: `rows[indices]` reads these and no others.
-
-    Attributes:
-      shape: [n, ...], n the number of examples.
-      dtype: what indexing gives, whatever the dtype on disk.
-    """
-
-    def __init__(self, table: Table, keys: Sequence[str], dtype: np.dtype) -> None:
-        """Take rows of a table.
-
-        Args:
-          table: where they lie.
-          keys: one an example.
-          dtype: what indexing is to give.
-        """
-        self._table, self._keys = table, list(keys)
-        self.dtype = np.dtype(dtype)
-        self.shape = (len(self._keys), *table.row_shape)
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
-        out = np.empty((len(indices), *self.shape[1:]), self.dtype)
-        for place, index in enumerate(indices):
-            out[place] = self._table.row(self._keys[index])
-        return out
-
-
-class Table:
-    """The rows of one computation.
-
-    Attributes:
-      path: the folder.
-      row_shape: the shape of a row.
-      dtype: the dtype on disk.
-    """
-
-    def __init__(self, path: Path, row_shape: Sequence[int], dtype: np.dtype) -> None:
-        """Open what is there; see `Store.table`."""
-        self.path, self.row_shape, self.dtype = path, tuple(row_shape), np.dtype(dtype)
-        self._places: dict[str, tuple[str, int]] = {}
-        self._sums: dict[str, int] = {}
-        self._open: dict[str, np.ndarray] = {}
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Look for shards that other processes have written since."""
-        found = sorted(file.stem for file in self.path.glob("*.json") if file.stem != "about")
-        for shard in found:
-            if shard not in self._sums:
-                self._admit(shard)
-
-    def _admit(self, shard: str) -> None:
-        record = _read_json(self.path / f"{shard}.json")
-        try:
-            keys, checksum = list(record["keys"]), int(record["crc32c"])
-        except (KeyError, TypeError, ValueError):
-            raise _damaged(self.path / f"{shard}.json", "it is no record of a shard") from None
-        self._sums[shard] = checksum
-        for offset, key in enumerate(keys):
-            self._places.setdefault(key, (shard, offset))
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._places
-
-    def row(self, key: str) -> np.ndarray:
-        """Return one row, memory-mapped; its shard is checked when it is first read.
-
-        Raises:
-          KeyError: there is no such row.
-          DataError: the shard is damaged or gone.
-        """
-        shard, offset = self._places[key]
-        if shard not in self._open:
-            self._open[shard] = self._map(shard)
-        return self._open[shard][offset]
-
-    def _map(self, shard: str) -> np.ndarray:
-        path = self.path / f"{shard}.npy"
-        try:
-            with path.open("rb") as file:
-                checksum = google_crc32c.Checksum()
-                for _ in checksum.consume(file, 1 << 20):
-                    pass
-            rows = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise _damaged(path, str(error)) from None
-        if int.from_bytes(checksum.digest(), "big") != self._sums[shard]:
-            raise _damaged(path, "its checksum is wrong")
-        if rows.shape[1:] != self.row_shape or rows.dtype != self.dtype:
-            raise _damaged(path, f"its rows are {rows.dtype} {rows.shape[1:]}, not {self.dtype} {self.row_shape}")
-        return rows.view(np.ndarray)  # A memmap's own indexing is several times slower.
-
-    def write(self, keys: Sequence[str], rows: np.ndarray) -> None:
-        """Write one shard, whole or not at all.
-
-        Args:
-          keys: one a row.
-          rows: [m, ...] of the table's shape; cast to its dtype.
-
-        Raises:
-          DataError: the disk is full, or the folder cannot be written.
-        """
-        buffer = io.BytesIO()
-        np.save(buffer, np.ascontiguousarray(rows, self.dtype), allow_pickle=False)
-        data = buffer.getvalue()
-        shard = f"{time.time_ns():020d}-{uuid.uuid4().hex[:12]}"
-        try:
-            files.write_bytes(self.path / f"{shard}.npy", data)
-            files.write_json(self.path / f"{shard}.json", {"keys": list(keys), "crc32c": google_crc32c.value(data)})
-        except OSError as error:
-            raise DataError(
-                f"cannot write to the store {self.path.parent}: {error.strerror}; what was computed before is kept, "
-                "and the same command goes on from there"
-            ) from None
-        self._admit(shard)
-
-
-class Writer:
-    """Gathers rows of several tables and writes a shard of each every 64 rows or 10 s, whichever is first."""
-
-    def __init__(self, tables: Sequence[Table]) -> None:
-        """Begin with nothing gathered."""
-        self._tables = tables
-        self._clear()
-
-    def _clear(self) -> None:
-        self._keys: list[str] = []
-        self._rows: list[list[np.ndarray]] = [[] for _ in self._tables]
-        self._began = time.monotonic()
-
-    def add(self, keys: Sequence[str], rows: Sequence[np.ndarray]) -> None:
-        """Add rows: for each table an array [m, ...], one row a key."""
-        start = 0
-        while start < len(keys):
-            part = slice(start, start + SHARD_ROWS - len(self._keys))
-            self._keys += keys[part]
-            for gathered, values in zip(self._rows, rows, strict=True):
-                gathered.append(values[part])
-            if len(self._keys) >= SHARD_ROWS or time.monotonic() - self._began > SHARD_SECONDS:
-                self.flush()
-            start = part.stop
-
-    def flush(self) -> None:
-        """Write what is gathered."""
-        if self._keys:
-            for table, rows in zip(self._tables, self._rows, strict=True):
-                table.write(self._keys, np.concatenate(rows))
-        self._clear()
+# Each open shard of a table holds a file descriptor, of which a process often has no more than 1,024.
+OPEN_SHARDS = 256
 
 
 class Store:
@@ -205,52 +54,277 @@ class Store:
         marker = self.path / "store.json"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            # Listed before the marker is looked for: another process may be making the same store.
+            foreign = any(entry.name[0] != "." for entry in self.path.iterdir())
             if not marker.exists():
-                if any(entry.name[0] != "." for entry in self.path.iterdir()):
+                if foreign:
                     raise DataError(f"{path} holds files and no store; give another --store")
                 files.write_json(marker, {"version": VERSION})
         except OSError as error:
             raise DataError(f"cannot make a store in {path}: {error.strerror}; give another --store") from None
-        version = _read_json(marker).get("version")
+        try:
+            version = json.loads(marker.read_bytes())["version"]
+        except (OSError, ValueError, TypeError, KeyError):
+            raise DataError(f"{marker} is damaged; give another --store") from None
         if version != VERSION:
             raise DataError(
                 f"the store {path} was written by another version (format {version}, this one reads {VERSION}); "
                 "give another --store, or delete it to compute its rows again"
             )
 
-    def table(self, address: str, about: Mapping[str, Any], row_shape: Sequence[int], dtype: np.dtype) -> Table:
-        """Open the rows of one computation, or make room for them.
+    def table(self, address: str, about: Mapping[str, Any], dtype: np.dtype) -> Table:
+        """Return the rows of one computation, those that are there already among them.
 
         Args:
           address: a digest of the computation, as hexadecimal digits.
-          about: what it is, for people to read.
-          row_shape: the shape of a row.
+          about: what it is, for people to read; its `tensor` names it in messages.
           dtype: the dtype on disk.
+
+        Raises:
+          DataError: a record of a shard is damaged.
         """
-        path = self.path / address
-        path.mkdir(exist_ok=True)
-        if not (path / "about.json").exists():
-            record = {**about, "row_shape": list(row_shape), "dtype": np.dtype(dtype).name}
-            files.write_json(path / "about.json", record)
-        return Table(path, row_shape, dtype)
+        return Table(self.path / address, about, dtype)
 
 
-def missing(tables: Iterable[Table], keys: Iterable[str]) -> list[str]:
-    """Return the keys that are not in all of the tables, each once, in order."""
-    every = list(tables)
-    return [key for key in dict.fromkeys(keys) if not all(key in table for table in every)]
+class Table:
+    """The rows of one computation.
+
+    Attributes:
+      path: the folder.
+      dtype: the dtype on disk.
+    """
+
+    def __init__(self, path: Path, about: Mapping[str, Any], dtype: np.dtype) -> None:
+        """Read the keys of what is there; see `Store.table`."""
+        self.path, self.dtype = path, np.dtype(dtype)
+        self._about = about
+        self._shards: list[tuple[Path, int]] = []
+        self._places: dict[str, tuple[int, int]] = {}
+        self._headers: dict[int, tuple[int, tuple[int, ...]]] = {}
+        self._open: dict[int, np.ndarray] = {}
+        for record in sorted(file for file in path.glob("*.json") if file.name != "about.json"):
+            self._admit(record.with_suffix(".npy"), *_keys_in(record))
+
+    def _admit(self, path: Path, keys: Sequence[str], crc32c: int) -> None:
+        for offset, key in enumerate(keys):
+            self._places.setdefault(key, (len(self._shards), offset))
+        self._shards.append((path, crc32c))
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._places
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """The shape of a row; there must be one."""
+        return self.shard(0).shape[1:]
+
+    def place(self, key: str) -> tuple[int, int]:
+        """Return the number of the shard that holds a key's row, and where in it.
+
+        Raises:
+          KeyError: there is no such row.
+        """
+        return self._places[key]
+
+    def shard(self, number: int) -> np.ndarray:
+        """Return all rows of a shard, memory-mapped; it is checked when it is first read.
+
+        Raises:
+          DataError: it is damaged or gone.
+        """
+        rows = self._open.get(number)
+        if rows is None:
+            while len(self._open) >= OPEN_SHARDS:
+                del self._open[next(iter(self._open))]
+            rows = self._open[number] = self._map(number)
+        return rows
+
+    def _map(self, number: int) -> np.ndarray:
+        path, crc32c = self._shards[number]
+        try:
+            if number not in self._headers:
+                if google_crc32c.value(path.read_bytes()) != crc32c:
+                    raise ValueError("its checksum is wrong")
+                mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+                if mapped.dtype != self.dtype:
+                    raise ValueError(f"its rows are {mapped.dtype}, not {self.dtype}")
+                self._headers[number] = mapped.offset, mapped.shape
+            offset, shape = self._headers[number]
+            # A memmap's own indexing is several times slower than an array's.
+            return np.memmap(path, self.dtype, "r", offset, shape).view(np.ndarray)
+        except (OSError, ValueError) as error:
+            raise _damaged(path, str(error)) from None
+
+    def write(self, keys: Sequence[str], rows: np.ndarray) -> None:
+        """Write the rows that are not there yet, in shards, each whole or not at all.
+
+        Args:
+          keys: one a row.
+          rows: [m, ...]; cast to the table's dtype.
+
+        Raises:
+          DataError: the disk is full, the folder cannot be written, or a number is too large for the dtype.
+        """
+        new = [place for place, key in enumerate(keys) if key not in self]
+        for start in range(0, len(new), SHARD_ROWS):
+            part = new[start : start + SHARD_ROWS]
+            self._write_shard([keys[place] for place in part], self._cast(rows[part]))
+
+    def _cast(self, rows: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            cast = np.asarray(rows, self.dtype, "C")
+        if self.dtype == np.float16 and np.isinf(cast).sum() > np.isinf(rows).sum():
+            raise DataError(
+                f"{self._about.get('tensor', self.path)} reaches {np.abs(rows[np.isinf(cast)]).max():g}, and float16 "
+                f"no more than {np.finfo(np.float16).max}; keep float32"
+            )
+        return cast
+
+    def _write_shard(self, keys: Sequence[str], rows: np.ndarray) -> None:
+        buffer = io.BytesIO()
+        np.save(buffer, rows, allow_pickle=False)
+        data = buffer.getvalue()
+        path = self.path / f"{time.time_ns():020d}-{uuid.uuid4().hex[:12]}.npy"
+        record = {"keys": keys, "keys_crc32c": _crc32c_of(keys), "npy_crc32c": google_crc32c.value(data)}
+        try:
+            if not (self.path / "about.json").exists():
+                self.path.mkdir(exist_ok=True)
+                about = {**self._about, "row_shape": rows.shape[1:], "dtype": self.dtype.name}
+                files.write_json(self.path / "about.json", about)
+            files.write_bytes(path, data)
+            files.write_json(path.with_suffix(".json"), record)
+        except OSError as error:
+            raise DataError(
+                f"cannot write to the store {self.path.parent}: {error.strerror}; what was written before is kept, "
+                "and the same command goes on from there"
+            ) from None
+        self._admit(path, keys, record["npy_crc32c"])
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+class Rows:
+    """The rows of one tensor for some examples, in their order: `rows[indices]` reads these and no others.
+
+    Attributes:
+      shape: [n, ...], n the number of examples.
+      dtype: what indexing gives, whatever the dtype on disk.
+    """
+
+    def __init__(self, table: Table, keys: Sequence[str], dtype: np.dtype) -> None:
+        """Take rows of a table.
+
+        Args:
+          table: where they lie; it must hold a row for each key.
+          keys: one an example.
+          dtype: what indexing is to give.
+        """
+        self._table = table
+        self._places = np.array([table.place(key) for key in keys], np.int64).reshape(-1, 2)
+        self.dtype = np.dtype(dtype)
+        self.shape = (len(keys), *table.row_shape)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
+        places = self._places[indices].tolist()
+        out = np.empty((len(places), *self.shape[1:]), self.dtype)
+        for row, (shard, offset) in enumerate(places):
+            out[row] = self._table.shard(shard)[offset]
+        return out
+
+    def subset(self, indices: np.ndarray) -> Rows:
+        """Return some of the rows (integers [m]), in that order, still on disk."""
+        chosen = copy.copy(self)
+        chosen._places = self._places[indices]
+        chosen.shape = (len(chosen._places), *self.shape[1:])
+        return chosen
+
+
+class Writer:
+    """Gathers rows of several tables and writes shards of them every 64 rows or 10 s, whichever is first."""
+
+    def __init__(self, tables: Sequence[Table], pool: ThreadPoolExecutor) -> None:
+        """Begin with nothing gathered; see `writer`."""
+        self._tables, self._pool = tables, pool
+        self._writing: Future[None] | None = None
+        self._clear()
+
+    def _clear(self) -> None:
+        self._keys: list[str] = []
+        self._rows: list[list[np.ndarray]] = [[] for _ in self._tables]
+        self._began = time.monotonic()
+
+    def add(self, keys: Sequence[str], rows: Sequence[np.ndarray]) -> None:
+        """Add rows: for each table an array [m, ...], one row a key.
+
+        Raises:
+          DataError: what was added before cannot be written.
+        """
+        self._wait()
+        self._keys += keys
+        for gathered, values in zip(self._rows, rows, strict=True):
+            gathered.append(values)
+        if len(self._keys) >= SHARD_ROWS or time.monotonic() - self._began > SHARD_SECONDS:
+            self._flush()
+
+    def finish(self) -> None:
+        """Write what is gathered, and wait until it is written."""
+        self._wait()
+        if self._keys:
+            self._flush()
+        self._wait()
+
+    def _flush(self) -> None:
+        self._writing = self._pool.submit(_write, self._tables, self._keys, self._rows)
+        self._clear()
+
+    def _wait(self) -> None:
+        if self._writing:
+            self._writing.result()
+
+
+@contextlib.contextmanager
+def writer(tables: Sequence[Table]) -> Iterator[Writer]:
+    """Open a writer; what it has gathered when the block ends, in whatever way, is written.
+
+    It writes in a thread while the next rows are computed, and takes these once it is done: what a kill can lose is one
+    shard.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        gathering = Writer(tables, pool)
+        try:
+            yield gathering
+        finally:
+            gathering.finish()
+
+
+def _write(tables: Sequence[Table], keys: Sequence[str], rows: Sequence[Sequence[np.ndarray]]) -> None:
+    for table, parts in zip(tables, rows, strict=True):
+        table.write(keys, np.concatenate(parts))
+
+
+def _keys_in(path: Path) -> tuple[list[str], int]:
     try:
-        value = json.loads(path.read_bytes())
+        record = json.loads(path.read_bytes())
+        keys, of_keys, of_npy = record["keys"], record["keys_crc32c"], record["npy_crc32c"]
+        if of_keys != _crc32c_of(keys):
+            raise ValueError("the checksum of its keys is wrong")
     except (OSError, ValueError) as error:
         raise _damaged(path, str(error)) from None
-    if not isinstance(value, dict):
-        raise _damaged(path, "it is no JSON object")
-    return value
+    except (KeyError, TypeError):
+        raise _damaged(path, "it is no record of a shard") from None
+    return keys, of_npy
+
+
+def _crc32c_of(keys: Iterable[str]) -> int:
+    return google_crc32c.value("\n".join(keys).encode())
 
 
 def _damaged(path: Path, why: str) -> DataError:
-    shard = names.listed([path.with_suffix(".npy"), path.with_suffix(".json")])
-    return DataError(f"{path} is damaged: {why}; delete {shard}, and its rows are computed again")
+    return DataError(
+        f"{path} is damaged: {why}; delete {path.with_suffix('.npy')} and {path.with_suffix('.json')}, "
+        "and their rows are computed again"
+    )

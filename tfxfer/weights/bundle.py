@@ -80,19 +80,31 @@ def read(prefix: Path) -> dict[str, Tensor]:
 def _open(prefix: Path, index: str) -> Bundle:
     if files.tail(Path(index), 8) != leveldb.MAGIC and (what := identify.known(Path(index))):
         raise WeightsError(f"{index} is no index of a checkpoint: it is {what}")
-    items = dict(leveldb.Table(files.map_file(index), index).items())
-    header = fields(items.pop(b"", b""), index)
+    table = leveldb.Table(files.map_file(index), index)
+    header = fields(bytes(table.get(b"") or b""), index)
     if number(header, 2):
         raise WeightsError(f"{index} was written on a big-endian machine, which tfxfer does not read")
     count = number(header, 1)
     if not 0 < count < 100_000:
         raise WeightsError(f"{index} is corrupt: it has no header, or one that announces {count} data files")
-    shapes: dict[bytes, tuple[int, ...]] = {}
-    entries = {key: _entry(bytes(value), shapes, index) for key, value in items.items()}
+    entries = _entries(table, index)
     used = {entry.shard for entry in entries.values() if 0 <= entry.shard < count and not entry.slices}
     paths = {shard: prefix.with_name(f"{prefix.name}.data-{shard:05d}-of-{count:05d}") for shard in sorted(used)}
     data = {shard: files.map_file(path) for shard, path in paths.items() if files.exists(path)}
     return Bundle(str(prefix), count, entries, paths, data)
+
+
+def _entries(table: leveldb.Table, index: str) -> dict[bytes, Entry]:
+    shapes: dict[bytes, tuple[int, ...]] = {}
+    entries, parts = {}, 0
+    for key, value in table.items():
+        if not key:  # the header
+            continue
+        entries[key] = _entry(bytes(value), shapes, index)
+        parts += len(entries[key].slices)
+        if parts > slices.MAX_SLICES:
+            raise WeightsError(f"{index} is corrupt or hostile: it announces more than {slices.MAX_SLICES:,} slices")
+    return entries
 
 
 def _entry(message: bytes, shapes: dict[bytes, tuple[int, ...]], where: str) -> Entry:

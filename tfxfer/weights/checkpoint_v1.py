@@ -16,7 +16,7 @@ import numpy as np
 
 from tfxfer.errors import WeightsError
 from tfxfer.weights import checkpoints, files, leveldb, slices
-from tfxfer.weights.protobuf import Bytes, fields, number, strings, text
+from tfxfer.weights.protobuf import BYTES, Bytes, fields, number, scan, strings, tag, text
 from tfxfer.weights.tensors import Tensor, shape_fault, shown
 from tfxfer.weights.tf_types import DTYPES, STRING, parse_shape
 
@@ -24,6 +24,7 @@ from tfxfer.weights.tf_types import DTYPES, STRING, parse_shape
 _FIXED = {"float32": 5, "float64": 6, "complex64": 9, "complex128": 12}
 _VARINTS = {"int64": 10, "bool": 11, "float16": 13, "bfloat16": 13, "uint32": 16, "uint64": 17}
 _SMALL_INTEGERS, _STRINGS, _CONTENT = 7, 8, 4
+_VARIABLE = tag(1, BYTES)
 _STEP = 1 << 18  # varints that are decoded at a time
 
 
@@ -42,7 +43,7 @@ def read(prefix: Path) -> dict[str, Tensor]:
       WeightsError: a file is corrupt, or the shards do not fit together; every variable concerned is named.
     """
     variables: dict[str, Variable] = {}
-    room = 0
+    room = count = 0
     for path in checkpoints.v1_parts(prefix):
         data = files.map_file(path)
         room += len(data)
@@ -51,6 +52,9 @@ def read(prefix: Path) -> dict[str, Tensor]:
             if known[:2] != found[:2]:
                 raise WeightsError(f"{prefix} is corrupt: its shards give {name} different shapes or dtypes")
             known.parts.extend(found.parts)
+            count += 1 + len(found.parts)
+            if count > slices.MAX_SLICES:
+                raise WeightsError(f"{path} is corrupt or hostile: it announces more than {slices.MAX_SLICES:,} slices")
     faults = [f"{name}: {fault}" for name, variable in variables.items() if (fault := _fault(variable, room))]
     if faults:
         raise WeightsError(f"{prefix} is corrupt:\n  {shown(faults)}\ncopy it again")
@@ -61,14 +65,14 @@ def read(prefix: Path) -> dict[str, Tensor]:
 
 
 def _variables(table: leveldb.Table, where: str) -> Iterator[tuple[str, Variable]]:
-    listed = strings(fields(table.get(b"") or b"", where), 1)
-    if not listed:
+    found = strings(fields(table.get(b"") or b"", where), 1)
+    if not found:
         raise WeightsError(
             f"{where} lists no variables: it is the index of a checkpoint of format V2 under another name; call it "
             "PREFIX.index, with PREFIX.data-00000-of-00001 beside it"
         )
-    for slices_message in listed:
-        for message in strings(fields(slices_message, where), 1):
+    for key, message in scan(found[-1], where):
+        if key == _VARIABLE:
             meta = fields(message, where)
             name, shape = (b"".join(map(bytes, strings(meta, field))) for field in (1, 2))
             extents = [slices.parse(part, where) for part in strings(meta, 4)]

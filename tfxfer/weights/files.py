@@ -6,9 +6,10 @@ import json
 import math
 import mmap
 import os
+import stat
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -22,7 +23,7 @@ def map_file(path: str | os.PathLike[str]) -> np.ndarray:
       WeightsError: the file is missing, is no file, or may not be read.
     """
     try:
-        with open(path, "rb") as file:
+        with _regular(path) as file:
             if not os.fstat(file.fileno()).st_size:  # an empty file cannot be mapped
                 return np.frombuffer(b"", np.uint8)
             return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
@@ -33,7 +34,7 @@ def map_file(path: str | os.PathLike[str]) -> np.ndarray:
 def head(path: Path, size: int) -> bytes:
     """Read the first bytes of a file; fewer where it is shorter, none where there is no such file."""
     try:
-        with open(path, "rb") as file:
+        with _regular(path) as file:
             return file.read(size)
     except (OSError, ValueError):
         return b""
@@ -42,11 +43,18 @@ def head(path: Path, size: int) -> bytes:
 def tail(path: Path, size: int) -> bytes:
     """Read the last bytes of a file; none where there is no such file or it is shorter."""
     try:
-        with open(path, "rb") as file:
+        with _regular(path) as file:
             file.seek(-size, os.SEEK_END)
             return file.read(size)
     except (OSError, ValueError):
         return b""
+
+
+def _regular(path: str | os.PathLike[str]) -> BinaryIO:
+    # Opening a pipe would wait for somebody to write into it.
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError("it is no regular file")
+    return open(path, "rb")
 
 
 def siblings(directory: Path) -> list[str]:
@@ -152,14 +160,16 @@ def view(
 
 
 def parse_json(data: bytes, where: str) -> Any:
-    """Parse JSON, if its values will not take more than some 48 MiB of memory.
+    """Parse JSON, if its values will not take more than some 32 MiB of memory.
 
     Raises:
       WeightsError: it is no JSON, is nested too deep, or would take too much memory.
     """
     # What Python needs for a dict, a list, a string and a reference; a hostile file is all brackets.
-    cost = 232 * data.count(b"{") + 88 * data.count(b"[") + 35 * data.count(b'"') + 32 * data.count(b",") + len(data)
-    if cost > 48 << 20:
+    cost = (
+        232 * data.count(b"{") + 88 * data.count(b"[") + 35 * data.count(b'"') + 32 * data.count(b",") + 3 * len(data)
+    )
+    if cost > 32 << 20:
         raise WeightsError(f"{where}: {len(data):,} bytes of JSON with so many values are not a description of weights")
     try:
         return json.loads(data)

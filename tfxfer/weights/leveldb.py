@@ -16,7 +16,8 @@ from tfxfer.weights.protobuf import Bytes, varint
 
 MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
 FOOTER = 48
-MAX_KEY_BYTES = 16 << 20
+MAX_MEMORY = 32 << 20  # bytes for the entries of a table, which for small variables are some 350 and their key
+ENTRY = 350
 
 
 def masked(crc: int) -> int:
@@ -107,9 +108,10 @@ class Table:
 
     def _spent(self, total: int, key: bytes) -> int:
         # A key may repeat most of the one before it: a small block can announce keys without end.
-        if total + len(key) > MAX_KEY_BYTES:
-            raise WeightsError(f"{self._where} is corrupt: its keys take more than {MAX_KEY_BYTES:,} bytes")
-        return total + len(key)
+        total += ENTRY + len(key)
+        if total > MAX_MEMORY:
+            raise WeightsError(f"{self._where} is corrupt or hostile: it holds more keys than any checkpoint")
+        return total
 
 
 def unsnap(data: Bytes, where: str) -> bytes:

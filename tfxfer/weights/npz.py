@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tfxfer.errors import WeightsError
-from tfxfer.weights import files, npy, zips
+from tfxfer.weights import files, memory, npy, zips
 from tfxfer.weights.tensors import Tensor, unreadable
 
 
@@ -54,8 +54,23 @@ def _value(
     dtype, shape, fortran = kind
     if member.method == zips.STORED:
         raw = data[member.offset : member.offset + member.size]
+        if (member.offset + start) % dtype.alignment:
+            return files.view(_moved(raw, member, start, where), 0, dtype, shape, where, fortran)
         zips.check(zlib.crc32(raw.data), member, where)  # type: ignore[arg-type]
         return files.view(raw, start, dtype, shape, where, fortran)
     values = np.empty(member.size - start, np.uint8)
     zips.unpack_into(data, member, start, values, where)
     return files.view(values, 0, dtype, shape, where, fortran)
+
+
+def _moved(raw: np.ndarray, member: zips.Member, start: int, where: str) -> np.ndarray:
+    """Copy the values of a member that are not aligned in the file, in one pass with the checksum."""
+    crc = zlib.crc32(raw[:start].data)  # type: ignore[arg-type]
+
+    def see(piece: np.ndarray) -> None:
+        nonlocal crc
+        crc = zlib.crc32(piece.data, crc)  # type: ignore[arg-type]
+
+    values = memory.copied(raw[start:], memory.aligned((len(raw) - start,), raw.dtype), see)
+    zips.check(crc, member, where)
+    return values

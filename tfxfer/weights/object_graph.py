@@ -12,10 +12,11 @@ from collections import Counter
 from collections.abc import Mapping
 
 from tfxfer import names
-from tfxfer.weights.protobuf import fields, strings, text
+from tfxfer.weights.protobuf import BYTES, fields, scan, strings, tag, text
 from tfxfer.weights.tensors import Tensor
 
 KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
+_NODE = tag(1, BYTES)
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 
 
@@ -39,11 +40,12 @@ def variable_names(tensors: Mapping[str, Tensor], where: str) -> dict[str, str]:
     """
     graph = bytes(tensors[KEY].read().item())
     full: dict[str, str] = {}
-    for node in strings(fields(graph, where), 1):
-        for attribute in strings(fields(node, where), 2):
+    for node in (value for key, value in scan(graph, where) if key == _NODE):
+        for attribute in strings(scan(node, where), 2):
             parts = fields(attribute, where)
             name, key = ("".join(text(part, where) for part in strings(parts, number)) for number in (2, 3))
-            full[key] = names.op_name(name)
+            if key in tensors:
+                full[key] = names.op_name(name)
     wanted = {key: full.get(key) or _path(key) for key in tensors}
     count = Counter(wanted.values())
     result = {key: name if count[name] == 1 else _path(key) for key, name in wanted.items()}

@@ -6,6 +6,8 @@ a field of an unexpected type is skipped as an unknown one, as protobuf does.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tfxfer.errors import WeightsError
@@ -13,6 +15,7 @@ from tfxfer.errors import WeightsError
 Bytes = bytes | memoryview
 Field = tuple[int, Any]  # a tag, and an int or Bytes
 
+MAX_FIELDS = 20_000
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
 
@@ -42,20 +45,19 @@ def varint(data: Bytes, position: int, where: str) -> tuple[int, int]:
     raise WeightsError(f"{where} is corrupt: a number ends too early or is too long")
 
 
-def fields(data: Bytes, where: str) -> list[Field]:
-    """Split a message into (tag, value) pairs, in the order of the file, repeated fields repeated.
+def scan(data: Bytes, where: str) -> Iterator[Field]:
+    """Split a message into pairs (tag, value), in the order of the file, repeated fields repeated.
 
     Args:
       data: the message.
       where: the file, for the error message.
 
-    Returns:
+    Yields:
       Values are unsigned ints for varints and fixed32/64, else a slice of `data`.
 
     Raises:
       WeightsError: the bytes are no message.
     """
-    found: list[Field] = []
     position, end = 0, len(data)
     while position < end:
         key = data[position]
@@ -70,24 +72,33 @@ def fields(data: Bytes, where: str) -> list[Field]:
             else:
                 value, position = varint(data, position, where)
             if wire == VARINT:
-                found.append((key, value))
+                yield key, value
                 continue
             size = value
-        elif wire == FIXED32:
-            size = 4
-        elif wire == FIXED64:
-            size = 8
+        elif wire in (FIXED32, FIXED64):
+            size = 4 if wire == FIXED32 else 8
         else:
             raise WeightsError(f"{where} is corrupt: it holds a field of unknown wire type {wire}")
         if position + size > end:
             raise WeightsError(f"{where} is corrupt: a field of {size:,} bytes goes beyond the end of its message")
         piece = data[position : position + size]
-        found.append((key, piece if wire == BYTES else int.from_bytes(piece, "little")))
+        yield key, piece if wire == BYTES else int.from_bytes(piece, "little")
         position += size
+
+
+def fields(data: Bytes, where: str) -> list[Field]:
+    """Split a message of no more than MAX_FIELDS fields, as `scan` does.
+
+    Raises:
+      WeightsError: the bytes are no message, or one of more fields.
+    """
+    found = list(itertools.islice(scan(data, where), MAX_FIELDS + 1))
+    if len(found) > MAX_FIELDS:
+        raise WeightsError(f"{where} is corrupt: it holds a message of more than {MAX_FIELDS:,} fields")
     return found
 
 
-def strings(message: list[Field], number: int) -> list[Bytes]:
+def strings(message: Iterable[Field], number: int) -> list[Bytes]:
     """Return the values of one length-delimited field: strings, bytes or messages."""
     return [value for key, value in message if key == tag(number, BYTES)]
 

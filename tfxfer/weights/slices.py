@@ -17,6 +17,7 @@ from tfxfer.weights.protobuf import Bytes, fields, number, strings
 Extents = tuple[tuple[int, int], ...]  # (start, length) for each dimension
 NAME_END = b"\x00\x01"
 FULL = -1  # the length that takes a whole dimension
+MAX_SLICES = 50_000  # in a checkpoint
 
 
 def parse(message: Bytes, where: str) -> Extents:

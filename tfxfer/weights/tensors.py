@@ -42,7 +42,7 @@ class Tensor:
 def shape_fault(shape: tuple[int, ...]) -> str:
     """Say why numpy can hold no array of this shape; the empty string where it can."""
     if len(shape) > MAX_DIMENSIONS:
-        return f"a shape of {len(shape)} dimensions is more than numpy's {MAX_DIMENSIONS}"
+        return f"a shape of more than {MAX_DIMENSIONS} dimensions is none that numpy can hold"
     if min(shape, default=0) < 0:
         return f"the shape {shape} is negative"
     # numpy multiplies the dimensions that are not zero, even if one other is.

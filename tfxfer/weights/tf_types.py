@@ -6,6 +6,7 @@ import ml_dtypes
 import numpy as np
 
 from tfxfer.weights.protobuf import Bytes, fields, number, strings
+from tfxfer.weights.tensors import MAX_DIMENSIONS
 
 STRING = 7
 # tensorflow/core/framework/types.proto. Quantized types are integers with a scale that checkpoints do not hold.
@@ -53,4 +54,5 @@ def parse_shape(message: Bytes, where: str) -> tuple[int, ...]:
     shape = fields(message, where)
     if number(shape, 3):
         return (-1,)
-    return tuple(number(fields(size, where), 1) for size in strings(shape, 2))
+    # Dimensions beyond those that numpy can hold are not needed to refuse the shape.
+    return tuple(number(fields(size, where), 1) for size in strings(shape, 2)[: MAX_DIMENSIONS + 1])

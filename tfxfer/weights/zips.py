@@ -16,7 +16,7 @@ from tfxfer.weights.files import Cursor
 
 MAGIC = (b"PK\3\4", b"PK\5\6")  # of an archive, and of an empty one
 STORED, DEFLATED = 0, 8
-MAX_MEMBERS = 100_000
+MAX_MEMBERS = 50_000
 _END, _END64, _LOCATOR64, _MEMBER, _LOCAL = b"PK\5\6", b"PK\6\6", b"PK\6\7", b"PK\1\2", b"PK\3\4"
 _FULL32 = 0xFFFFFFFF
 _STEP = 1 << 18  # bytes that are unpacked at a time

@@ -81,6 +81,16 @@ class File:
             raise self.corrupt(f"a structure {signature.decode()} is missing at byte {address:,}")
         return Cursor(self._view, self.where, address + len(signature))
 
+    def part(self, start: int, end: int) -> Cursor:
+        """Start to read bytes of which it is known where they end.
+
+        Raises:
+          WeightsError: they end beyond the end of the file, or before they start.
+        """
+        if not start <= end <= len(self._view):
+            raise self.corrupt(f"a structure at byte {start:,} goes beyond the end of the file")
+        return Cursor(self._view[:end], self.where, start)
+
     def step(self) -> None:
         """Count one more entry; what runs in a loop ends here.
 

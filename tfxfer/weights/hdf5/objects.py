@@ -5,34 +5,23 @@ from __future__ import annotations
 import functools
 import math
 import re
-import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 import numpy as np
 
 from tfxfer.errors import WeightsError
 from tfxfer.weights import files
 from tfxfer.weights.files import Cursor
-from tfxfer.weights.hdf5 import chunks, dense, groups, types
+from tfxfer.weights.hdf5 import chunks, dense, groups, headers, types
 from tfxfer.weights.hdf5.file import UNDEFINED, File
 from tfxfer.weights.tensors import Tensor, shape_fault, unreadable
 
 _DATASPACE, _LINK_INFO, _DATATYPE, _FILL, _LINK, _EXTERNAL = 0x01, 0x02, 0x03, 0x05, 0x06, 0x07
-_LAYOUT, _FILTERS, _ATTRIBUTE, _CONTINUED, _SYMBOLS, _ATTRIBUTES = 0x08, 0x0B, 0x0C, 0x10, 0x11, 0x15
+_LAYOUT, _FILTERS, _ATTRIBUTE, _SYMBOLS, _ATTRIBUTES = 0x08, 0x0B, 0x0C, 0x11, 0x15
 _SHARED = 2
 _COMPACT, _CHUNKED = 0, 2
-_FIRST, _SECOND = struct.Struct("<HHB3x"), struct.Struct("<BHB")  # type, size and flags of a message
 MAX_DEPTH = 32  # of groups
-
-
-class Message(NamedTuple):
-    """A part of an object's header."""
-
-    kind: int
-    flags: int
-    body: memoryview
 
 
 def root(data: np.ndarray, where: str) -> Object:
@@ -78,14 +67,14 @@ class Object:
         """Read the header (IV.A)."""
         self.file = file
         self.path = path
-        self._messages = list(_messages(file, address))
+        self._messages = list(headers.messages(file, address))
 
     @functools.cached_property
     def links(self) -> dict[str, int | str]:
         """What the group holds: the address of each object by its name, or in words a link to somewhere else."""
         found: dict[str, int | str] = {}
         for message in self._messages:
-            body = Cursor(message.body, self.file.where)
+            body = self.file.part(message.start, message.end)
             if message.kind == _SYMBOLS:
                 found.update(groups.symbols(self.file, body))
             elif message.kind == _LINK:
@@ -193,7 +182,7 @@ class Object:
         # IV.A.2.f, the value of elements that were never written.
         for message in self._messages:
             if message.kind == _FILL:
-                cursor = Cursor(message.body, self.file.where)
+                cursor = self.file.part(message.start, message.end)
                 version, flags = cursor.number(1), cursor.number(1)
                 cursor.take(0 if version == 3 else 1)
                 defined = flags & 0x20 if version == 3 else cursor.number(1)
@@ -223,11 +212,11 @@ class Object:
             raise self.file.corrupt(
                 f"the header of {self.path} lacks a message of type {kind}, or keeps it somewhere else"
             )
-        return Cursor(message.body, self.file.where)
+        return self.file.part(message.start, message.end)
 
     def _attributes(self) -> Iterator[Cursor]:
         for message in self._messages:
-            body = Cursor(message.body, self.file.where)
+            body = self.file.part(message.start, message.end)
             if message.kind == _ATTRIBUTE:
                 yield body
             elif message.kind == _ATTRIBUTES:
@@ -248,37 +237,3 @@ def _datasets(group: Object, depth: int, seen: set[int | str]) -> Iterator[Objec
         else:
             seen.add(address)
             yield from _datasets(child, depth + 1, seen)
-
-
-def _messages(file: File, address: int) -> Iterator[Message]:
-    cursor = file.cursor(address)
-    if cursor.data[address : address + 4] == b"OHDR":
-        cursor.take(5)
-        flags = cursor.number(1)
-        cursor.take((16 if flags & 0x20 else 0) + (4 if flags & 0x10 else 0))
-        size = cursor.number(1 << (flags & 3))
-        second, extra = True, 2 if flags & 4 else 0
-    else:
-        if cursor.number(1) != 1:
-            raise file.corrupt(f"there is no object at byte {address:,}")
-        cursor.take(7)
-        size, second, extra = cursor.number(4), False, 4
-        cursor.take(4)
-    blocks = [Cursor(cursor.take(size), file.where)]
-    for block in blocks:  # which grows
-        while block.left >= 4 + extra:
-            file.step()
-            kind, length, bits = block.unpack(_SECOND if second else _FIRST)
-            block.take(extra if second else 0)
-            body = block.take(length)
-            if kind == _CONTINUED:
-                blocks.append(_continued(file, Cursor(body, file.where), second))
-            else:
-                yield Message(kind, bits, body)
-
-
-def _continued(file: File, message: Cursor, second: bool) -> Cursor:
-    # A block of the second version has a signature before and a checksum behind its messages.
-    address, length = message.number(8), message.number(8)
-    cursor = file.cursor(address, b"OCHK" if second else b"")
-    return Cursor(cursor.take(max(0, length - 8) if second else length), file.where)

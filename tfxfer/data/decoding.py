@@ -1,0 +1,209 @@
+"""One picture: from the bytes of a file to pixels of the size asked for.
+
+TensorFlow decodes, in a graph and a session of its own that has no threads: the thread that asks for a picture computes
+it. It is loaded with the first picture. Messages begin with a verb, whose subject, the path, the caller puts before it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from tfxfer.data import headers
+from tfxfer.data.headers import Encoded
+from tfxfer.errors import DataError
+
+MOST_PIXELS = 100_000_000  # 300 MB decoded
+BYTES_A_PIXEL = 4  # no larger than this is a file of pixels as they are
+
+# What turns stored pixels upright, by EXIF's orientation: transpose, then reverse the rows, then reverse the columns.
+TURNS = {
+    1: (False, False, False),
+    2: (False, False, True),
+    3: (False, True, True),
+    4: (False, True, False),
+    5: (True, False, False),
+    6: (True, False, True),
+    7: (True, True, True),
+    8: (True, True, False),
+}
+
+
+def warm_up() -> None:
+    """Load TensorFlow and build the graph now, and not in several threads at once."""
+    _decoder()
+
+
+def sha256(data: bytes) -> str:
+    """Return the digest in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def read_file(path: str, most_pixels: int = MOST_PIXELS) -> bytes:
+    """Read a file that begins as a picture does and is no larger than one of so many pixels can be.
+
+    Raises:
+      DataError: it is none, is too large, or cannot be read.
+    """
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise DataError("is no regular file")
+        with open(path, "rb") as file:
+            headers.check_kind(file.peek(32)[:32])
+            if status.st_size > BYTES_A_PIXEL * most_pixels:
+                raise DataError(f"has {status.st_size:,} bytes, too many for {most_pixels:,} pixels")
+            return file.read()
+    except FileNotFoundError:
+        raise DataError("is not there") from None
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror})") from None
+
+
+def verify(data: bytes, most_pixels: int = MOST_PIXELS) -> None:
+    """Decode a picture only to see that it can be.
+
+    Raises:
+      DataError: it cannot.
+    """
+    encoded = _checked(data, most_pixels)
+    shape = _run("shape", encoded, (0, 0, 1, 1), (1, 1))
+    if tuple(shape) != (encoded.height, encoded.width, 3):
+        raise DataError(f"{headers.DAMAGED}: its header gives another size than it has")
+
+
+def decode(data: bytes, size: tuple[int, int], resize: str, most_pixels: int = MOST_PIXELS) -> np.ndarray:
+    """Decode a picture, turn it upright, and bring it to a size.
+
+    Args:
+      data: the whole file.
+      size: height and width.
+      resize: `crop` or `plain`, as in `Pictures`.
+      most_pixels: a picture of more is not decoded.
+
+    Returns:
+      uint8 [height, width, 3].
+
+    Raises:
+      DataError: it cannot be decoded.
+    """
+    encoded = _checked(data, most_pixels)
+    transposed, rows, columns = TURNS[encoded.orientation]
+    height, width = _swapped((encoded.height, encoded.width), transposed)
+    y, x, h, w = _centre(height, width, *size) if resize == "crop" else (0, 0, height, width)
+    # The box is one of the upright picture; in that as stored, it lies elsewhere. What is turned is the small result.
+    y, x = height - h - y if rows else y, width - w - x if columns else x
+    box = (*_swapped((y, x), transposed), *_swapped((h, w), transposed))
+    small = _run("pixels", encoded, box, _swapped(size, transposed))
+    small = small.transpose(1, 0, 2) if transposed else small
+    return small[:: -1 if rows else 1, :: -1 if columns else 1]
+
+
+def _swapped(pair: tuple[int, int], swap: bool) -> tuple[int, int]:
+    return (pair[1], pair[0]) if swap else pair
+
+
+def _centre(height: int, width: int, rows: int, columns: int) -> tuple[int, int, int, int]:
+    """Return top, left, height and width of the largest centred part of the proportions rows : columns."""
+    if height * columns <= width * rows:
+        h, w = height, max(1, _rounded(height * columns, rows))
+    else:
+        h, w = max(1, _rounded(width * rows, columns)), width
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def _rounded(a: int, b: int) -> int:
+    return (2 * a + b) // (2 * b)
+
+
+def _checked(data: bytes, most_pixels: int) -> Encoded:
+    encoded = headers.read(data)
+    if encoded.height * encoded.width > most_pixels:
+        raise DataError(f"has {encoded.height:,} x {encoded.width:,} pixels, more than {most_pixels:,}")
+    return encoded
+
+
+def _run(what: str, encoded: Encoded, box: Sequence[int], size: Sequence[int]) -> np.ndarray:
+    import tensorflow.compat.v1 as tf
+
+    palette = np.frombuffer(encoded.palette, np.uint8).reshape(-1, 4)
+    try:
+        with _memory.hold(encoded.height * encoded.width):
+            return _decoder()[what, encoded.kind](encoded.data, box, size, palette)
+    except tf.errors.InvalidArgumentError:
+        # Its message only says where in our graph it was.
+        kind = encoded.kind.removesuffix("8")
+        raise DataError(f"{headers.DAMAGED}, cut short, or a {kind} of a rare kind; save it anew") from None
+
+
+@functools.cache
+def _decoder() -> dict[tuple[str, str], Callable[..., np.ndarray]]:
+    """Return a function (data, box, size, palette) for `pixels` and for `shape` of each kind of picture."""
+    import tensorflow.compat.v1 as tf
+
+    with tf.Graph().as_default() as graph:
+        data, box, size = tf.placeholder(tf.string, []), tf.placeholder(tf.int32, [4]), tf.placeholder(tf.int32, [2])
+        palette = tf.placeholder(tf.uint8, [None, 4])
+        bmp = tf.image.decode_bmp(data)
+        whole = {
+            # The slow and exact ways; others may differ from one build of the library to the next.
+            "JPEG": tf.image.decode_jpeg(data, channels=3, fancy_upscaling=True, dct_method="INTEGER_ACCURATE"),
+            "PNG": tf.image.decode_png(data, channels=3),
+            "GIF": tf.image.decode_gif(data)[0],
+            "BMP": bmp[..., :3],
+            "BMP8": tf.gather(palette[:, 2::-1], tf.cast(bmp[..., 0], tf.int32)),
+        }
+        fetches = {("pixels", kind): _resized(pixels, box, size) for kind, pixels in whole.items()}
+        fetches |= {("shape", kind): tf.shape(pixels) for kind, pixels in whole.items()}
+    # -1: ops run in the thread that calls. No GPU: its memory is for the network.
+    alone = {"inter_op_parallelism_threads": -1, "intra_op_parallelism_threads": 1, "device_count": {"GPU": 0}}
+    sess = tf.Session(graph=graph, config=tf.ConfigProto(**alone))
+    return {key: sess.make_callable(tensor, [data, box, size, palette]) for key, tensor in fetches.items()}
+
+
+def _resized(pixels: Any, box: Any, size: Any) -> Any:
+    import tensorflow.compat.v1 as tf
+
+    part = tf.slice(pixels, [box[0], box[1], 0], [box[2], box[3], 3])
+    # What tf.image.resize of TF 2 does with antialias=True.
+    small = tf.raw_ops.ScaleAndTranslate(
+        images=part[tf.newaxis],
+        size=size,
+        scale=tf.cast(size, tf.float32) / tf.cast(box[2:], tf.float32),
+        translation=[0.0, 0.0],
+        kernel_type="triangle",
+        antialias=True,
+    )
+    return tf.cast(tf.round(small[0]), tf.uint8)
+
+
+class _Budget:
+    """So many pixels that threads share: who wants more than is free waits until others are done."""
+
+    def __init__(self, whole: int) -> None:
+        self._whole = self._free = whole
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def hold(self, pixels: int) -> Iterator[None]:
+        pixels = min(pixels, self._whole)
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= pixels)
+            self._free -= pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += pixels
+                self._changed.notify_all()
+
+
+_memory = _Budget(MOST_PIXELS)

@@ -1,0 +1,204 @@
+"""What a picture's file says before it is decoded: of what kind and size it is, and how it must be turned."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import NamedTuple
+
+from tfxfer.errors import DataError
+
+CUT = "is cut short"
+DAMAGED = "is damaged"
+WANTED = "JPEG, PNG, BMP or GIF"
+# The whole scale of greys: the palette of a picture that has none. Red, green, blue and a byte of padding a colour.
+GREYS = b"".join(bytes([level, level, level, 0]) for level in range(256))
+
+# How files begin that are taken for pictures and cannot be decoded here.
+OTHERS = {
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"8BPS": "Photoshop",
+    b"%PDF": "PDF",
+    b"PK": "a zip archive",
+    b"\x1f\x8b": "gzip",
+    b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cJXL": "JPEG XL",
+    b"\0\0\0\x0cjP": "JPEG 2000",
+    b"version https://git-lfs": "a Git LFS pointer; fetch the file with `git lfs pull`",
+    b"<": "an HTML, XML or SVG page",
+}
+BRANDS = {b"WEBP": "WebP", b"avif": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIC"}  # at byte 8
+
+
+class Encoded(NamedTuple):
+    """A picture that is not decoded yet.
+
+    Attributes:
+      kind: `JPEG`, `PNG`, `GIF`, `BMP`, or `BMP8` for a BMP whose pixels are places in a palette.
+      height, width: of the pixels as they are stored, before they are turned; 1 or more.
+      data: what the decoder gets: the file, of a GIF as far as its first frame.
+      orientation: EXIF's, 1 to 8; 1 is upright. Read from JPEG only.
+      palette: of BMP8: blue, green, red and a byte of padding for each of 256 places.
+    """
+
+    kind: str
+    height: int
+    width: int
+    data: bytes
+    orientation: int = 1
+    palette: bytes = GREYS
+
+
+def read(data: bytes) -> Encoded:
+    """Read the header of a picture; what the file is called plays no part.
+
+    Args:
+      data: the whole file.
+
+    Raises:
+      DataError: it is no JPEG, PNG, BMP or GIF, or of a kind that cannot be decoded, or its header is cut short or
+        damaged. The message says so of a subject that the caller puts before it, as in `is cut short`.
+    """
+    check_kind(data)
+    try:
+        encoded = next(reader for start, reader in _READERS.items() if data.startswith(start))(data)
+    except (IndexError, struct.error):
+        raise DataError(CUT) from None
+    if encoded.height < 1 or encoded.width < 1:
+        raise DataError(f"{DAMAGED}: its header says {encoded.height} x {encoded.width} pixels")
+    return encoded
+
+
+def check_kind(start: bytes) -> None:
+    """Refuse what is no picture by its first bytes; 32 are enough.
+
+    Raises:
+      DataError: it is none of the kinds that can be decoded; the message says what it may be instead.
+    """
+    if not start:
+        raise DataError("is empty")
+    if not start.startswith(tuple(_READERS)):
+        raise DataError(f"is no {WANTED}, but {_perhaps(start[:32])}")
+
+
+def _perhaps(start: bytes) -> str:
+    other = BRANDS.get(start[8:12]) or next((name for magic, name in OTHERS.items() if start.startswith(magic)), None)
+    if other:
+        return f"perhaps {other}"
+    if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in start):
+        return "perhaps text"
+    return f"begins with 0x{start[:8].hex()}"
+
+
+# --- JPEG ---
+
+ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a length: TEM, RST0 to RST7, SOI
+FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15; the others are DHT, JPG and DAC
+APP1, SCAN, END = 0xE1, 0xDA, b"\xff\xd9"
+ORIENTATION, SHORT = 0x0112, 3
+
+
+def _jpeg(data: bytes) -> Encoded:
+    size, orientation, at = None, 0, 2
+    while True:
+        # Whatever lies between segments is passed over, as libjpeg does.
+        at = data.find(b"\xff", at)
+        if at < 0:
+            raise DataError(CUT)
+        marker = data[at + 1]
+        if marker == 0xFF or marker == 0 or marker in ALONE:
+            at += 1 if marker == 0xFF else 2
+            continue
+        (length,) = struct.unpack_from(">H", data, at + 2)
+        if marker in FRAMES:
+            size = struct.unpack_from(">HH", data, at + 5)
+        elif marker == APP1 and data[at + 4 : at + 10] == b"Exif\0\0":
+            orientation = orientation or _orientation(data[at + 10 : at + 2 + length])
+        elif marker == SCAN:
+            break
+        at += 2 + length
+    # Known here already, so that libjpeg need not write it to the terminal.
+    if data.rfind(END, at) < 0:
+        raise DataError(CUT)
+    if size is None:
+        raise DataError(f"{DAMAGED}: its header has no size")
+    return Encoded("JPEG", size[0], size[1], data, orientation or 1)
+
+
+def _orientation(tiff: bytes) -> int:
+    """Return the orientation that the first directory of an EXIF block has, or 1 where it has none that can be read."""
+    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
+    if order is None:
+        return 1
+    try:
+        (at,) = struct.unpack_from(order + "I", tiff, 4)
+        (count,) = struct.unpack_from(order + "H", tiff, at)
+        for entry in range(count):
+            tag, dtype, _, value = struct.unpack_from(order + "HHIH", tiff, at + 2 + 12 * entry)
+            if tag == ORIENTATION:
+                return value if dtype == SHORT and 1 <= value <= 8 else 1
+    except struct.error:
+        pass
+    return 1
+
+
+# --- PNG, BMP, GIF ---
+
+
+def _png(data: bytes) -> Encoded:
+    width, height = struct.unpack_from(">II", data, 16)
+    return Encoded("PNG", height, width, data)
+
+
+def _bmp(data: bytes) -> Encoded:
+    start, header, width, height, _, bits, compression = struct.unpack_from("<IIiiHHI", data, 10)
+    # TensorFlow looks at none of these and would give noise.
+    if header < 40 or bits not in (8, 24, 32) or (compression and not _plain_masks(data, bits, compression)):
+        how = "compressed" if compression else "old" if header < 40 else f"{bits}-bit"
+        raise DataError(f"is a BMP of a rare kind ({how}); save it as PNG")
+    row = (bits * width + 31) // 32 * 4
+    pixels = data[: start + row * abs(height)]  # TensorFlow wants nothing behind them
+    if bits != 8:
+        return Encoded("BMP", abs(height), width, pixels)
+    (colours,) = struct.unpack_from("<I", data, 46)
+    palette = data[14 + header :][: 4 * min(colours or 256, 256)]
+    return Encoded("BMP8", abs(height), width, pixels, palette=palette.ljust(1024, b"\0"))
+
+
+def _plain_masks(data: bytes, bits: int, compression: int) -> bool:
+    """Whether the pixels are blue, green, red and one more byte, though the header goes to lengths to say so."""
+    return bits == 32 and compression == 3 and struct.unpack_from("<III", data, 54) == (0xFF0000, 0xFF00, 0xFF)
+
+
+def _gif(data: bytes) -> Encoded:
+    at = 13 + _table(data[10])
+    while data[at] == ord("!"):  # an extension
+        at = _after_blocks(data, at + 2)
+    if data[at] != ord(","):
+        raise DataError(f"{DAMAGED}: it has no frame")
+    width, height, flags = struct.unpack_from("<HHB", data, at + 5)
+    end = _after_blocks(data, at + 11 + _table(flags))
+    # Only the first frame, since TensorFlow would decode them all; moved to the corner, where TensorFlow looks for it.
+    return Encoded("GIF", height, width, data[: at + 1] + bytes(4) + data[at + 5 : end] + b";")
+
+
+def _table(flags: int) -> int:
+    """Return the bytes of a table of colours."""
+    return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0
+
+
+def _after_blocks(data: bytes, at: int) -> int:
+    """Return where a row of blocks ends, each its length and so many bytes, the last of length 0."""
+    while data[at]:
+        at += 1 + data[at]
+    return at + 1
+
+
+_READERS: dict[bytes, Callable[[bytes], Encoded]] = {
+    b"\xff\xd8\xff": _jpeg,
+    b"\x89PNG\r\n\x1a\n": _png,
+    b"BM": _bmp,
+    b"GIF87a": _gif,
+    b"GIF89a": _gif,
+}

@@ -1,0 +1,183 @@
+"""Pictures that lie in files and are decoded, cut and resized when they are asked for, several at a time."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numpy as np
+
+from tfxfer.contract import MAX_SIDE, RESIZES
+from tfxfer.data import decoding
+from tfxfer.data.decoding import MOST_PIXELS
+from tfxfer.errors import DataError
+
+T = TypeVar("T")
+
+
+class Pictures:
+    """Pictures in files, of one size and RGB, like an array uint8 [n, height, width, 3] that takes no memory.
+
+    Indexing decodes. Grey pictures get three equal channels, CMYK becomes RGB, transparency is left out, of 16 bits
+    the upper 8 are taken, of a GIF the first frame, and a JPEG is turned upright as its EXIF tag says. Resizing is
+    bilinear, as Pillow and torchvision do it: where a picture shrinks, all its pixels count. It rounds half to even.
+    The same file gives the same bytes, whatever the number of threads.
+
+    Attributes:
+      paths: of the files, in order.
+      size: height and width that every picture is brought to.
+      resize: `crop`, the largest centred part of the same proportions; `plain`, the whole, whatever its proportions.
+    """
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(
+        self,
+        paths: Sequence[str | os.PathLike[str]],
+        size: tuple[int, int] = (224, 224),
+        resize: str = "crop",
+        *,
+        digests: Sequence[str] = (),
+        most_pixels: int = MOST_PIXELS,
+    ) -> None:
+        """Take note of the files; none is opened.
+
+        Args:
+          paths: of the files.
+          size: height and width.
+          resize: `crop` or `plain`.
+          digests: SHA-256 of each file, in hex, if known: then a file that has changed since is refused.
+          most_pixels: pictures of more are refused, before they are decoded. Those that are decoded at one time have
+            together no more than this or `MOST_PIXELS`, the greater of both.
+
+        Raises:
+          DataError: size or resize is none, or there is not one digest a path.
+        """
+        self.paths = tuple(os.fspath(path) for path in paths)
+        self.size, self.resize, self.most_pixels = (int(size[0]), int(size[1])), resize, most_pixels
+        self._digests = tuple(digests)
+        if not all(1 <= side <= MAX_SIDE for side in self.size):
+            raise DataError(f"size is {size}; give height and width, each from 1 to {MAX_SIDE}")
+        if resize not in RESIZES:
+            raise DataError(f"resize is {resize!r}; take one of {', '.join(map(repr, RESIZES))}")
+        if self._digests and len(self._digests) != len(self.paths):
+            raise DataError(f"there are {len(self._digests):,} digests for {len(self.paths):,} pictures")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[n, height, width, 3]."""
+        return (len(self.paths), *self.size, 3)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __repr__(self) -> str:
+        return f"<{len(self):,} pictures at {self.size[0]}x{self.size[1]} by {self.resize!r}>"
+
+    def __getitem__(self, indices: Any, /) -> np.ndarray:
+        """Decode pictures, in parallel.
+
+        Args:
+          indices: whatever indexes the first dimension of an array: integers [m], a slice, one integer.
+
+        Returns:
+          uint8 [m, height, width, 3], or [height, width, 3] for one integer.
+
+        Raises:
+          DataError: some cannot be decoded, or have changed; all of these are listed.
+          IndexError: there are not so many.
+        """
+        places = np.arange(len(self))[indices]
+        out = np.empty((places.size, *self.size, 3), np.uint8)
+        reasons = in_parallel(self._decode_into, zip(out, places.ravel(), strict=True))
+        bad = [f"{self.paths[place]} {why}" for place, why in zip(places.ravel(), reasons, strict=True) if why]
+        if bad:
+            raise DataError("\n  ".join([f"cannot decode {len(bad)} of {places.size} pictures:", *shortened(bad)]))
+        return out.reshape(*places.shape, *self.size, 3)
+
+    def _decode_into(self, item: tuple[np.ndarray, int]) -> str:
+        """Return why it cannot be, or the empty string."""
+        out, place = item
+        try:
+            data = decoding.read_file(self.paths[place], self.most_pixels)
+            if self._digests and decoding.sha256(data) != self._digests[place]:
+                raise DataError("has changed since it was looked through; start again")
+            out[:] = decoding.decode(data, self.size, self.resize, self.most_pixels)
+        except DataError as error:
+            return str(error)
+        return ""
+
+    def digest(self, index: int) -> str:
+        """Return the SHA-256 of a file's bytes, in hex: as it was found at first, if it was looked through.
+
+        Raises:
+          DataError: the file cannot be read.
+        """
+        if self._digests:
+            return self._digests[index]
+        try:
+            return decoding.sha256(decoding.read_file(self.paths[index], self.most_pixels))
+        except DataError as error:
+            raise DataError(f"{self.paths[index]} {error}") from None
+
+    def subset(self, indices: np.ndarray) -> Pictures:
+        """Return some of the pictures (integers [m]), in that order, still not decoded."""
+        chosen = np.arange(len(self))[indices]
+        return Pictures(
+            [self.paths[place] for place in chosen],
+            self.size,
+            self.resize,
+            digests=[self._digests[place] for place in chosen] if self._digests else (),
+            most_pixels=self.most_pixels,
+        )
+
+
+def ahead(load: Callable[[np.ndarray], T], indices: Iterable[np.ndarray], depth: int = 2) -> Generator[T, None, None]:
+    """Yield `load(each)` for each of `indices`, in order, while the next ones are made in the background.
+
+        for batch in ahead(split.take, batches(seed, len(split), 32)):
+
+    Results are made at most `depth` ahead of the one that is being used. What `load` raises is raised here when its
+    turn comes. After the last result, an error, or `close()`, no thread of it is left running.
+
+    Args:
+      load: makes a batch of indices; called in other threads, in the order of `indices`.
+      indices: may be endless; gone through by the caller's thread, no more than `depth` ahead.
+      depth: 1 or more.
+    """
+    waiting: deque[Future[T]] = deque()
+    with ThreadPoolExecutor(depth, "tfxfer-ahead") as pool:
+        try:
+            for each in indices:
+                waiting.append(pool.submit(load, each))
+                if len(waiting) > depth:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def in_parallel(function: Callable[[Any], T], items: Iterable[Any]) -> list[T]:
+    """Return `function(item)` for each item, in order, computed by as many threads as there are processors.
+
+    The function must not call this in its turn.
+    """
+    decoding.warm_up()
+    return list(_pool().map(function, items))
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return ThreadPoolExecutor(processors, "tfxfer-pictures")
+
+
+def shortened(lines: Sequence[str], limit: int = 20) -> list[str]:
+    """Return the lines, or the first ones and how many more there are."""
+    return [*lines] if len(lines) <= limit else [*lines[:limit], f"and {len(lines) - limit:,} more"]

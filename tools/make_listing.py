@@ -1,0 +1,122 @@
+"""Write train.txt and val.txt, lines of a path and a label, from a folder of pictures; and classes.txt, their names.
+
+    tfxfer make_listing flowers listings
+    tfxfer make_listing --labels=name cats_dogs/train listings
+
+DIR has one subfolder a class, or pictures whose names begin with it: with --labels=name, a label is the name up to the
+first digit, dot or underscore, as `cat` in cat.12.jpg and cat_12.jpg. Labels are numbers, the lines of classes.txt
+counted from 0. Paths are relative to DIR, which is the root to name where the listings are read. Pictures are found by
+their names and not opened; what cannot be decoded is set aside when a listing is read.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+
+from tfxfer import files, names
+from tfxfer.data.folder import find, passed_over, walk
+from tfxfer.data.labelled import Labelled, number
+from tfxfer.data.listing import CLASSES, format_line
+from tfxfer.data.pictures import shortened
+from tfxfer.data.splits import stratified
+from tfxfer.errors import DataError
+from tfxfer.tools import _flags
+
+TRAIN, VALIDATION = "train.txt", "val.txt"
+LABEL = re.compile(r"[^0-9._]+")
+
+
+def define_flags() -> flags.FlagValues:
+    """Define the flags of this tool."""
+    values = flags.FlagValues()
+    flags.DEFINE_float(
+        "validation", 0.15, "Share of each class that goes to val.txt, from 0 to 1.", 0.0, 1.0, flag_values=values
+    )
+    flags.DEFINE_integer("seed", 0, "Seed of the split.", 0, 2**32 - 1, flag_values=values)
+    flags.DEFINE_enum(
+        "labels", "folder", ("folder", "name"), "Whether a label is a subfolder or begins a name.", flag_values=values
+    )
+    flags.DEFINE_bool(
+        "overwrite", False, "Write though there are such files in OUT_DIR, and move these aside.", flag_values=values
+    )
+    return values
+
+
+def main(argv: list[str]) -> int:
+    """Run the tool; see the module's docstring."""
+    values = define_flags()
+    directory, out = map(Path, _flags.parse(values, argv, __doc__, at_least=2, at_most=2))
+    found = find(directory) if values.labels == "folder" else _named(directory)
+    if len(found.class_names) < 2:
+        raise DataError(f"{directory}: a classifier needs two classes, and there is only {found.class_names[0]}")
+    class_of = np.array(found.class_names)[found.labels]
+    train, validation = stratified(class_of, (1 - values.validation, values.validation), values.seed)
+    lines = _lines(found, directory)
+    texts = {
+        TRAIN: "".join(lines[place] for place in train),
+        VALIDATION: "".join(lines[place] for place in validation),
+        CLASSES: "".join(f"{name}\n" for name in found.class_names),
+    }
+    _write(out, texts, values.overwrite)
+    for note in found.notes:
+        print(note)
+    counts = f"{len(train):,} and {len(validation):,} pictures of {len(found.class_names):,} classes"
+    print(f"{counts} in {out / TRAIN} and {out / VALIDATION}; their root is {directory}")
+    return 0
+
+
+def _named(directory: Path) -> Labelled:
+    """Find pictures whose names begin with their labels."""
+    if not directory.is_dir():
+        raise DataError(f"{directory} is not there, or no folder; give the folder that has the pictures")
+    [paths], passed = walk([directory])
+    labels = {path: match[0].strip(" -") for path in paths if (match := LABEL.match(Path(path).name))}
+    without = [path for path in paths if not labels.get(path)]
+    if without or not paths:
+        what = f"{len(without):,} of {len(paths):,} pictures have no label in their names" if paths else "no pictures"
+        raise DataError("\n  ".join([f"{directory}: {what}", *shortened(without)]))
+    numbers, class_names = number([labels[path] for path in paths])
+    return Labelled(str(directory), paths, numbers, class_names, notes=tuple(passed_over(passed)))
+
+
+def _lines(found: Labelled, directory: Path) -> list[str]:
+    lines, problems = [], []
+    for path, label in zip(found.paths, found.labels, strict=True):
+        try:
+            lines.append(format_line(str(Path(path).relative_to(directory)), int(label)))
+        except DataError as error:
+            problems.append(str(error))
+    problems += [f"{name!r} cannot be a line of {CLASSES}" for name in found.class_names if name.strip() != name]
+    if problems:
+        raise DataError("\n  ".join([f"{directory}: rename what no line can hold:", *shortened(problems)]))
+    return lines
+
+
+def _write(out: Path, texts: dict[str, str], overwrite: bool) -> None:
+    there = [out / name for name in texts if (out / name).exists()]
+    if there and not overwrite:
+        raise DataError(
+            f"{out} already has {names.listed(path.name for path in there)}; take another folder, or let --overwrite move them aside"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    for path in there:
+        _move_aside(path)
+    for name, text in texts.items():
+        files.write_bytes(out / name, text.encode("utf-8", "surrogateescape"))
+
+
+def _move_aside(path: Path) -> None:
+    number = 1
+    while (aside := path.with_name(f"{path.name}.old-{number}")).exists():
+        number += 1
+    path.rename(aside)
+    print(f"moved {path} to {aside}")
+
+
+if __name__ == "__main__":
+    sys.exit(_flags.run(main))
