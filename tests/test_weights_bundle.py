@@ -307,3 +307,30 @@ def test_announcing_terabytes_is_refused_before_anything_is_allocated(tmp_path):
     with pytest.raises(WeightsError, match=r"has 0 bytes and should have 4,398,046,511,104 or more"):
         open_weights(write(tmp_path, entries))
     assert time.perf_counter() - start < 1
+
+
+def many_keys(count: int) -> list[tuple[bytes, bytes]]:
+    return [HEADER, *((i.to_bytes(4, "big"), b"") for i in range(1 << 24, (1 << 24) + count))]
+
+
+def many_slices(count: int) -> list[tuple[bytes, bytes]]:
+    whole = b"".join(slice_proto((0, 1)) for _ in range(count // 3 + 1))
+    return [HEADER, *((b"%d" % i, tables.entry(1, (1,), 0, 0, 0, slices=whole)) for i in range(3))]
+
+
+def test_an_index_of_far_too_many_keys_or_slices_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("tfxfer.weights.leveldb.MAX_MEMORY", 100_000)
+    monkeypatch.setattr("tfxfer.weights.slices.MAX_SLICES", 500)
+    with pytest.raises(WeightsError, match=r"m\.index is corrupt or hostile: it holds more keys than any checkpoint"):
+        open_weights(write(tmp_path, many_keys(300)))
+    with pytest.raises(WeightsError, match=r"m\.index is corrupt or hostile: it announces more than 500 slices"):
+        open_weights(write(tmp_path, many_slices(501)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("entries", [many_keys, many_slices])
+def test_an_index_without_end_is_refused_in_little_time_and_memory(tmp_path, entries):
+    write(tmp_path, entries(100_000 if entries is many_keys else 50_001))
+    index = (tmp_path / "m.index").read_bytes()
+    outcome = fuzz.check_all(tmp_path / "m", iter([index] * 2), (tmp_path / "m.index").write_bytes)
+    assert outcome["refused"] == 2

@@ -211,3 +211,16 @@ def test_broken_entries_under_right_checksums_give_only_weights_errors(tmp_path,
     )
     assert count["refused"] > 50
     assert checkpoints.v1_parts(path) == [path]
+
+
+def test_far_too_many_variables_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("tfxfer.weights.slices.MAX_SLICES", 500)
+    by_hand(tmp_path / "m", b"".join(meta(b"%d" % i, (1,), 1) for i in range(501)))
+    with pytest.raises(WeightsError, match="m is corrupt or hostile: it announces more than 500 slices"):
+        open_weights(tmp_path / "m")
+
+
+@pytest.mark.slow
+def test_variables_without_end_are_refused_in_little_time_and_memory(tmp_path):
+    by_hand(tmp_path / "m", b"".join(meta(b"%d" % i, (1,), 1) for i in range(60_000)))
+    fuzz.check_bomb(tmp_path / "m")

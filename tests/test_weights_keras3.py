@@ -193,6 +193,19 @@ def test_archives_that_were_packed_anew_are_read(saved, tmp_path):
     check(open_weights(path), net, numbered=("rnn/lstm_cell",))
 
 
+def test_a_changed_byte_in_an_archive_is_found_when_a_variable_is_read(saved, tmp_path):
+    directory, _ = saved
+    raw = bytearray((directory / "net.keras").read_bytes())
+    with zipfile.ZipFile(directory / "net.keras") as file:
+        info = file.getinfo("model.weights.h5")
+    kernel = open_weights(directory / "net.keras")["out/kernel"].tobytes()
+    raw[raw.index(kernel, info.header_offset) + 2] ^= 1
+    (tmp_path / "a.keras").write_bytes(raw)
+    weights = open_weights(tmp_path / "a.keras")
+    with pytest.raises(WeightsError, match=r"member 'model\.weights\.h5' fails its checksum: the file is damaged"):
+        weights["conv3/kernel"]
+
+
 def test_a_large_compressed_archive_is_refused_with_a_way_out(tmp_path):
     path = archive(tmp_path / "a.keras", bytes(keras3.MAX_UNPACKED + 1), {}, zipfile.ZIP_DEFLATED)
     with pytest.raises(
@@ -259,8 +272,23 @@ def test_two_layers_of_one_name_keep_their_keys(tmp_path):
     assert list(keras_h5.read(tmp_path / "a.h5")) == ["layers/dense/vars/0", "layers/dense_1/vars/0"]
 
 
-def test_broken_files_of_keras_3_give_only_weights_errors(tmp_path, saved, fuzz_cases):
-    directory, _ = saved
-    for name in ("net.weights.h5", "net.keras"):
-        good = (directory / name).read_bytes()
-        assert fuzz.check_all(tmp_path / name, fuzz.broken(good, fuzz_cases, begin=len(good)))["refused"] > 50
+def test_broken_files_of_keras_3_give_only_weights_errors(tmp_path, fuzz_cases):
+    config = {"config": {"layers": []}}
+    with h5py.File(tmp_path / "good.h5", "w") as file:
+        for key, name, shapes in (("dense", "fc", [(2, 3), (3,)]), ("batch_normalization_1", "bn", [(3,)] * 4)):
+            group = file.create_group(f"layers/{key}/vars")
+            group.attrs["name"] = name
+            for index, shape in enumerate(shapes):
+                group[str(index)] = np.ones(shape, "f4")
+            config["config"]["layers"].append({"class_name": key.title(), "config": {"name": name}})
+    good = (tmp_path / "good.h5").read_bytes()
+    packed = archive(tmp_path / "good.keras", good, config).read_bytes()
+    for name, content in (("a.weights.h5", good), ("a.keras", packed)):
+        count = fuzz.check_all(tmp_path / name, fuzz.broken(content, fuzz_cases, begin=len(content)))
+        assert count["refused"] > 50
+
+
+def test_broken_real_files_of_keras_3_give_only_weights_errors(tmp_path, real_data, fuzz_cases):
+    for name in ("keras3_mnist.weights.h5", "keras3_mnist.keras"):
+        good = real_data(f"keras/{name}").read_bytes()
+        assert fuzz.check_all(tmp_path / name, fuzz.broken(good, fuzz_cases // 5, begin=30_000))["refused"] > 0

@@ -1,4 +1,4 @@
-"""Tables, snappy blocks, and the wire format of protocol buffers under the checkpoints."""
+"""Tables and snappy blocks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfxfer.errors import WeightsError
-from tfxfer.weights import leveldb, protobuf, slices
+from tfxfer.weights import leveldb
 
 KEYS = st.lists(st.binary(max_size=6), min_size=1, max_size=20, unique=True).map(sorted)
 
@@ -154,93 +154,3 @@ def test_keys_that_repeat_each_other_without_end_are_refused():
     tracemalloc.stop()
     assert peak < 64 << 20
     assert time.process_time() - start < 2
-
-
-@given(st.integers(0, (1 << 64) - 1))
-def test_varints_are_read(value):
-    assert protobuf.varint(tables.varint(value), 0, "t") == (value, len(tables.varint(value)))
-
-
-@given(st.integers(-(1 << 63), (1 << 63) - 1))
-def test_signed_numbers_are_read(value):
-    assert protobuf.number(protobuf.fields(tables.field(3, value), "t"), 3) == value
-
-
-@given(
-    st.lists(st.tuples(st.integers(1, 5000), st.one_of(st.integers(0, 1 << 63), st.binary(max_size=200))), max_size=10)
-)
-def test_messages_are_read(parts):
-    raw = b"".join(tables.field(number, value) for number, value in parts)
-    expected = [(number << 3 | (0 if isinstance(value, int) else 2), value) for number, value in parts]
-    assert protobuf.fields(raw, "t") == expected
-    assert [
-        (tag, value if isinstance(value, int) else bytes(value)) for tag, value in protobuf.fields(memoryview(raw), "t")
-    ] == expected
-
-
-def test_fixed_numbers_are_read_and_fields_of_other_types_are_unknown():
-    raw = bytes([1 << 3 | 5, 1, 2, 3, 4, 2 << 3 | 1]) + bytes(range(8)) + tables.field(3, b"text")
-    found = protobuf.fields(raw, "t")
-    assert found[:2] == [(1 << 3 | 5, 0x04030201), (2 << 3 | 1, 0x0706050403020100)]
-    assert protobuf.number(found, 3, default=-7) == -7
-    assert protobuf.strings(found, 1) == []
-
-
-@pytest.mark.parametrize(
-    ("raw", "message"),
-    [
-        (b"\x0a\x05ab", "a field of 5 bytes goes beyond the end of its message"),
-        (b"\x0d\0\0", "a field of 4 bytes goes beyond the end"),
-        (b"\x0b", "it holds a field of unknown wire type 3"),
-        (b"\x08", "a number ends too early or is too long"),
-        (b"\x08" + b"\xff" * 11, "a number ends too early or is too long"),
-        (b"\x80", "a number ends too early or is too long"),
-        (b"\x0a" + b"\xff" * 9 + b"\1", "goes beyond the end of its message"),
-    ],
-)
-def test_messages_that_cannot_be_are_refused(raw, message):
-    with pytest.raises(WeightsError, match=f"t is corrupt: .*{message}"):
-        protobuf.fields(raw, "t")
-    with pytest.raises(WeightsError, match=r"t is corrupt: b'\\xff' is no UTF-8"):
-        protobuf.text(b"\xff", "t")
-
-
-def ordered(value: int) -> bytes:
-    return slices.key(b"", ((value, 0),))
-
-
-@given(st.integers(-(1 << 63), (1 << 63) - 1), st.integers(-(1 << 63), (1 << 63) - 1))
-def test_keys_of_slices_sort_as_their_numbers_do(a, b):
-    assert (ordered(a) < ordered(b)) == (a < b)
-
-
-@given(
-    st.lists(st.integers(1, 5), min_size=1, max_size=3),
-    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 4)), max_size=4),
-    st.data(),
-)
-def test_slices_tile_an_array_if_and_only_if_each_element_is_covered_once(sizes, cuts, data):
-    shape = tuple(sizes)
-    parts = [tuple((0, size) for size in shape)]
-    for axis, at in cuts:
-        pick = data.draw(st.integers(0, len(parts) - 1))
-        part, axis = parts[pick], axis % len(shape)
-        start, length = part[axis]
-        cut = min(at, length)
-        halves = [(*part[:axis], piece, *part[axis + 1 :]) for piece in ((start, cut), (start + cut, length - cut))]
-        parts[pick : pick + 1] = halves
-    for extra in (False, True):
-        if extra:
-            pick = data.draw(st.integers(0, len(parts) - 1))
-            parts[pick] = parts[data.draw(st.integers(0, len(parts) - 1))]
-        count = np.zeros(shape, int)
-        for part in parts:
-            count[slices.index(part)] += 1
-        assert slices.tile(parts, shape) == bool((count == 1).all())
-
-
-def test_slices_of_scalars_and_of_empty_arrays_tile():
-    assert slices.tile([()], ())
-    assert not slices.tile([(), ()], ())
-    assert slices.tile([((0, 0),)], (0,))
-    assert slices.tile([], (0, 5))

@@ -69,6 +69,11 @@ def _nothing_matched(patterns: Sequence[str], names: Sequence[str]) -> str:
     return "\n".join([*lines, "a pattern must match a whole name, as in 'conv1/.*' or '.*/kernel'"])
 
 
+def exactly(names: Iterable[str]) -> list[str]:
+    """Return for each name the pattern that matches it and no other."""
+    return [re.escape(name) for name in names]
+
+
 def nearest(name: str, names: Iterable[str], count: int = 3) -> list[str]:
     """Return the names that look most like `name`, best first, at least one if there is any."""
     return difflib.get_close_matches(name, list(names), n=count, cutoff=0.0)

@@ -92,6 +92,11 @@ def DEFINE_factors(name: str, default: Any, help: str, values: flags.FlagValues)
     flags.DEFINE_flag(_GatheredFlag(name, default, help, "REGEX=FACTOR", _factor, dict), values)
 
 
+def DEFINE_stages(name: str, default: Any, help: str, values: flags.FlagValues) -> None:
+    """Define a repeatable flag `EPOCH:REGEX=FACTOR`; its value is a list of (epoch, regex, factor)."""
+    flags.DEFINE_flag(_GatheredFlag(name, default, help, "EPOCH:REGEX=FACTOR", _stage), values)
+
+
 def DEFINE_ints(name: str, default: Any, help: str, values: flags.FlagValues) -> None:
     """Define a flag of positive integers between commas, `none` for none of them; its value is a list[int]."""
     flags.DEFINE_flag(_IntsFlag(name, default, help), values)
@@ -130,6 +135,13 @@ def _factor(text: str) -> list[tuple[str, float]]:
         raise ValueError("write REGEX=FACTOR with a factor above 0, as in 'conv.*=0.01'")
     names.compile_pattern(pattern)
     return [(pattern, factor)]
+
+
+def _stage(text: str) -> list[tuple[int, str, float]]:
+    epoch, colon, rest = text.partition(":")
+    if not colon or not epoch.isdecimal() or int(epoch) < 1:
+        raise ValueError("write EPOCH:REGEX=FACTOR with an epoch from 1 on, as in '10:conv5.*=0.01'")
+    return [(int(epoch), pattern, factor) for pattern, factor in _factor(rest)]
 
 
 @contextlib.contextmanager

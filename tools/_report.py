@@ -31,6 +31,14 @@ class _Stderr(python_logging.StreamHandler):
     stream = property(lambda self: sys.stderr, lambda self, stream: None)  # type: ignore[assignment]
 
 
+def show_notes(examples: Any) -> None:
+    """Print what whoever uses the examples should be told, and what was set aside."""
+    for note in examples.notes:
+        print(note)
+    for path, reason in list(examples.set_aside.items())[:20]:
+        print(f"  set aside: {path}: {reason}")
+
+
 @contextlib.contextmanager
 def logging() -> Iterator[None]:
     """Print what is logged: all of it, with the time, where standard error is no terminal; else what must be known."""

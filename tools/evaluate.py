@@ -16,8 +16,9 @@ from typing import Any
 
 from absl import flags
 
+from tfxfer.contract import Contract
 from tfxfer.errors import RunError
-from tfxfer.tools import _classifier, _flags, _report
+from tfxfer.tools import _examples, _flags, _network, _report, _solver
 
 
 def define_flags() -> flags.FlagValues:
@@ -49,13 +50,16 @@ def main(argv: list[str]) -> int:
 
     settings = _settings(directory.find_run(run), values)
     weights = tx.open_weights(Path(run, "best") if values.checkpoint == "best" else run)
-    examples = _classifier.load(settings)
+    contract = Contract.load(weights.checkpoint or "")
+    examples = _examples.load(settings, contract)
     with tf.Graph().as_default():
-        images, labels, logits = _classifier.classifier(settings, examples)
-        step = tx.train_step(images, labels, logits, train=tx.select(*settings.train), loss=settings.loss)
+        network = _network.build(settings, examples.train.images.shape[1:], len(examples.class_names), contract)
+        trained = tx.select(*(settings.train or network.trained))
+        step = tx.train_step(network.images, network.labels, network.logits, train=trained, loss=settings.loss)
         plan = tx.plan(tx.select(".*"), weights)
-        with tx.session(plan, **_classifier.session_options(values)) as sess:
-            result = tx.evaluate(sess, step, getattr(examples, values.split), class_names=examples.class_names)
+        with tx.session(plan, **_solver.session_options(values)) as sess:
+            split = getattr(examples, values.split)
+            result = tx.evaluate(sess, step, split, class_names=examples.class_names)
     if values.json:
         print(json.dumps({"run": run, "checkpoint": weights.checkpoint, "split": values.split, **result.to_json()}))
         return 0
@@ -70,7 +74,8 @@ def _settings(run: Path, values: Any) -> Any:
     missing = [name for name in ("model", "dataset", "hidden", "loss", "train") if name not in stored]
     if missing:
         raise RunError(f"{run} was not made by `tfxfer train`: its settings.json has no {', '.join(missing)}")
-    return types.SimpleNamespace(**{**stored, "data_dir": values.data_dir or stored["data_dir"]})
+    moved = {"data_dir": values.data_dir or stored["data_dir"], "store": None}
+    return types.SimpleNamespace(**{**stored, **moved})
 
 
 if __name__ == "__main__":

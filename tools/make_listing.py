@@ -100,9 +100,8 @@ def _lines(found: Labelled, directory: Path) -> list[str]:
 def _write(out: Path, texts: dict[str, str], overwrite: bool) -> None:
     there = [out / name for name in texts if (out / name).exists()]
     if there and not overwrite:
-        raise DataError(
-            f"{out} already has {names.listed(path.name for path in there)}; take another folder, or let --overwrite move them aside"
-        )
+        held = names.listed(path.name for path in there)
+        raise DataError(f"{out} already has {held}; take another folder, or let --overwrite move them aside")
     out.mkdir(parents=True, exist_ok=True)
     for path in there:
         _move_aside(path)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from absl import flags
 
-from tfxfer.errors import RunError
-from tfxfer.tools import _classifier, _flags, _report
+from tfxfer.errors import DataError, RunError
+from tfxfer.tools import _examples, _flags, _report, _solver
 
 
 def define_flags() -> flags.FlagValues:
@@ -32,8 +32,8 @@ def define_flags() -> flags.FlagValues:
         )
         flags.DEFINE_integer("patch", 7, "Side of the squares set to zero as one, in pixels.", 1, flag_values=values)
         _flags.DEFINE_patterns("save", ["conv.*"], "Variables to save in OUT.", values)
-    _classifier.define_data(values)
-    _classifier.define_solver(values)
+    _examples.define(values)
+    _solver.define(values)
     _flags.define_session(values)
     return values
 
@@ -45,7 +45,9 @@ def main(argv: list[str]) -> int:
     settings.set_default("logdir", f"{out}.run")
     if Path(f"{out}.index").exists() and not settings.overwrite and not Path(settings.logdir, "settings.json").exists():
         raise RunError(f"{out} exists; take another name, or replace it by --overwrite")
-    examples = _classifier.load(settings)
+    if settings.dataset not in ("digits", "mnist"):
+        raise DataError(f"--dataset={settings.dataset}: the autoencoder is trained on digits or mnist")
+    examples = _examples.load(settings)
 
     import tensorflow.compat.v1 as tf
 
@@ -63,11 +65,11 @@ def main(argv: list[str]) -> int:
             ends["reconstruction"],
             loss=ends["loss"],
             train=tx.select(".*"),
-            **_classifier.solver(settings),
+            **_solver.solver(settings),
         )
         kept = tf.train.Saver(tx.select(*settings.save), save_relative_paths=True)
-        with tx.session(**_classifier.session_options(settings)) as sess, _report.logging():
-            fitted = tx.fit(sess, step, examples, **_classifier.fitting(settings))
+        with tx.session(**_solver.session_options(settings)) as sess, _report.logging():
+            fitted = tx.fit(sess, step, examples, **_solver.fitting(settings))
             checkpoints.write(sess, kept, out, write_meta_graph=False)
             losses = evaluation.measure(sess, step, examples.test)
     _report.show_run(fitted, settings.logdir)

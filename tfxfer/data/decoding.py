@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from tfxfer.contract import MAX_SIDE
 from tfxfer.data import headers
 from tfxfer.data.headers import Encoded
 from tfxfer.errors import DataError
@@ -126,8 +127,10 @@ def _rounded(a: int, b: int) -> int:
 
 def _checked(data: bytes, most_pixels: int) -> Encoded:
     encoded = headers.read(data)
-    if encoded.height * encoded.width > most_pixels:
-        raise DataError(f"has {encoded.height:,} x {encoded.width:,} pixels, more than {most_pixels:,}")
+    # Resizing takes memory by the width times the new height, so that no side may be longer than a JPEG's can be.
+    if encoded.height * encoded.width > most_pixels or max(encoded.height, encoded.width) > MAX_SIDE:
+        limit = f"{most_pixels:,} or a side of {MAX_SIDE:,}"
+        raise DataError(f"has {encoded.height:,} x {encoded.width:,} pixels, more than {limit}")
     return encoded
 
 

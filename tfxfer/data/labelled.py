@@ -87,7 +87,10 @@ def examples(
     kept = np.array([place for place, one in enumerate(scanned) if one.digest], np.int64)
     good, digests = found.only(kept), [scanned[place].digest for place in kept]
     _check_classes(good, " that can be decoded")
-    parts = _divide(good, digests, split, proportions, seed)
+    if found.parts is None:
+        parts = _divide(good, digests, split, proportions, seed)
+    else:
+        parts = [np.flatnonzero(good.parts == part) for part in np.unique(found.parts)]
     whole = Split(Pictures(good.paths, size, resize, digests=digests), good.labels)
     splits = [whole.subset(part) for part in parts]
     notes = (*found.notes, *_set_aside_note(found, set_aside), *_class_notes(good, parts))
@@ -122,6 +125,12 @@ def _check_classes(found: Labelled, kind: str) -> None:
     if len(counts) < 2:
         held = f"only one, {found.class_names[0]} ({counts[0]:,} pictures)" if len(counts) else "none"
         raise DataError(f"{found.origin}: a classifier needs two classes or more, and there is {held}")
+    rare = [f"{name} ({count})" for name, count in zip(found.class_names, counts, strict=True) if count < len(SPLITS)]
+    if rare and found.parts is None:
+        raise DataError(
+            f"{found.origin}: {len(rare)} of {len(counts)} classes have fewer pictures{kind} than there are splits, "
+            f"{len(SPLITS)}: {names.listed(rare)}; add some, or take these classes out"
+        )
 
 
 def _check_share(found: Labelled, set_aside: Mapping[str, str], most_bad: float) -> None:
@@ -149,9 +158,6 @@ def _check_data(found: Labelled, data: Data) -> None:
 def _divide(
     found: Labelled, digests: Sequence[str], split: str, proportions: Sequence[float], seed: int
 ) -> list[np.ndarray]:
-    """Return the indices of each split: two where train and validation are given, else three."""
-    if found.parts is not None:
-        return [np.flatnonzero(found.parts == part) for part in range(max(found.parts) + 1)]
     if split == "digest":
         return by_digest(digests, proportions)
     try:
@@ -171,11 +177,12 @@ def _set_aside_note(found: Labelled, set_aside: Mapping[str, str]) -> list[str]:
 
 
 def _class_notes(found: Labelled, parts: Sequence[np.ndarray]) -> list[str]:
-    missing = {
-        name: [label for k, label in enumerate(found.class_names) if k not in found.labels[part]]
-        for name, part in zip(SPLITS, parts, strict=False)
-    }
-    return [f"{name} has no picture of {names.listed(labels)}" for name, labels in missing.items() if labels]
+    missing = [np.setdiff1d(np.arange(len(found.class_names)), found.labels[part]) for part in parts]
+    return [
+        f"{split} has no picture of {names.listed(found.class_names[label] for label in labels)}"
+        for split, labels in zip(SPLITS, missing, strict=False)
+        if len(labels)
+    ]
 
 
 def _twin_notes(found: Labelled, digests: Sequence[str], parts: Sequence[np.ndarray]) -> Iterator[str]:

@@ -179,5 +179,6 @@ def _pool() -> ThreadPoolExecutor:
 
 
 def shortened(lines: Sequence[str], limit: int = 20) -> list[str]:
-    """Return the lines, or the first ones and how many more there are."""
-    return [*lines] if len(lines) <= limit else [*lines[:limit], f"and {len(lines) - limit:,} more"]
+    """Return lines fit to be shown: the first and how many more there are, what is no UTF-8 in file names escaped."""
+    first = [line.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for line in lines[:limit]]
+    return first if len(lines) <= limit else [*first, f"and {len(lines) - limit:,} more"]

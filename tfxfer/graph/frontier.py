@@ -3,8 +3,10 @@
 An op is *live* if what it gives can change during training for the same image, or if running it does something: it
 reads a label, a fed switch or a variable that an op of the step writes, draws at random, or has another state of its
 own; or if it takes something from a live op. The frontier are the tensors that depend on the images and are not live,
-and that the rest of the step takes. Fed with these, a step needs neither the images nor what computes them, unless it
-takes the images themselves: what comes from them by a cast or the like is not worth a store and stays in the step.
+and that the rest of the step takes. Fed with these, a step needs neither the images nor what computes them.
+
+Some of what is not live is run in each step all the same, from what is fed: tensors that do not belong to single
+examples, as shapes and means over the batch, and what costs next to nothing, as a cast of the images.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ _HARMLESS = _VARIABLES | {"Assert", "CheckNumerics", "CheckNumericsV2", "Disable
                           "VariableShape"}  # fmt: skip
 _ARRAYS = ("TensorArray", "Stack")
 _CALLERS = {"If", "Case", "While", "StatefulPartitionedCall"}
+_WAYS_BACK = {"NextIteration", "RefNextIteration"}
 _PASSING = {"RefEnter", "RefExit", "RefIdentity", "RefMerge", "RefNextIteration", "RefSelect", "RefSwitch"}
 # Stateless random ops repeat themselves for the same seed, and the seed is a function of global_step or of nothing; in
 # both cases what they draw belongs to the step and not to the image.
@@ -39,11 +42,11 @@ _RANDOM = (
     "StatelessSampleDistortedBoundingBox",
     "StatelessShuffle",
 )
-# What moves, casts or scales numbers, and what asks for a shape.
-_CHEAP = {"Add", "AddV2", "Cast", "ConcatV2", "Div", "EnsureShape", "ExpandDims", "FloorDiv", "GatherV2", "Identity",
-          "Maximum", "Minimum", "Mul", "Neg", "Pack", "Prod", "Range", "Rank", "RealDiv", "Reshape", "ReverseV2",
-          "Shape", "ShapeN", "Size", "Slice", "Split", "SplitV", "Squeeze", "StridedSlice", "Sub", "Transpose",
-          "Unpack"}  # fmt: skip
+# What moves, casts, scales or repeats numbers, and what asks for a shape.
+_CHEAP = {"Add", "AddV2", "Cast", "ConcatV2", "Div", "EnsureShape", "ExpandDims", "Fill", "FloorDiv", "GatherV2",
+          "Identity", "Maximum", "Minimum", "Mul", "Neg", "OnesLike", "Pack", "Prod", "Range", "Rank", "RealDiv",
+          "Reshape", "ReverseV2", "Shape", "ShapeN", "Size", "Slice", "Split", "SplitV", "Squeeze", "StopGradient",
+          "StridedSlice", "Sub", "Tile", "Transpose", "Unpack", "ZerosLike"}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,8 +54,8 @@ class Frontier:
     """The boundary of one stage.
 
     Attributes:
-      tensors: what is fed in place of the images, each with the batch as its first dimension, in the graph's order; the
-        images themselves are among them where the step takes these too.
+      tensors: what is fed in place of the images, each with the batch as its first dimension; the images themselves are
+        among them where the step takes these too.
       frozen: the ops of the step that depend on the images and that a step fed so does not run.
     """
 
@@ -64,8 +67,8 @@ def frontier(step: Step, stage: StageOps) -> Frontier:
     """Find where the frozen part ends in one stage of a training step.
 
     Raises:
-      GraphError: what is trained needs a tensor that is computed from the images and has not the batch as its first
-        dimension (a mean over the batch, say), or has a control dependency on the frozen part; each is named.
+      GraphError: images are fed in batches of one size only, or an op that is run in each step has a control
+        dependency on the frozen part; each is named.
     """
     changing = [tensor.op for tensor in (step.labels, *stage.switches) if tensor is not None]
     fetches = [stage.apply, *(tensor.op for tensor in (*step.metrics.values(), step.summary))]
@@ -85,45 +88,52 @@ def find(images: tf.Tensor, fetches: Sequence[tf.Operation], changing: Iterable[
     Raises:
       GraphError: see `frontier`.
     """
-    needed = _ancestors(fetches)
-    ordered = [op for op in images.graph.get_operations() if op in needed]
-    live = _spread(_sources(ordered, images.op) | set(changing), needed, through_control=True)
+    if not _has_batch(images):
+        raise GraphError(f"{images.name} has the shape {images.shape}; its first dimension must be None, for any batch")
+    needed = _needed(fetches)
+    live = _spread(_sources(needed, images.op) | set(changing), needed, through_control=True)
     depending = _spread({images.op}, needed)
     frozen = depending - live
-    frozen -= _trivial(ordered, frozen, images.op)
-    inner = _inner(ordered)
+    inner = _inner(needed)
     while True:
         cut = _Cut(fetches, frozen)
-        moved = {tensor.op for tensor in cut.tensors if tensor is not images and not _storable(tensor, inner)}
+        moved = _not_stored(needed, frozen, cut.tensors, images.op, inner)
         if not moved:
             break
         frozen -= moved
     cut.check()
-    order = {op: number for number, op in enumerate(ordered)}
+    order = {op: number for number, op in enumerate(needed)}
     tensors = sorted(cut.tensors, key=lambda tensor: (order[tensor.op], tensor.value_index))
     return Frontier(tuple(tensors), frozenset(depending - cut.run - {images.op}))
 
 
-def _ancestors(fetches: Iterable[tf.Operation]) -> set[tf.Operation]:
-    found, queue = set(fetches), deque(fetches)
-    while queue:
-        op = queue.popleft()
-        for before in (*(tensor.op for tensor in op.inputs), *op.control_inputs):
-            if before not in found:
-                found.add(before)
-                queue.append(before)
-    return found
+def _needed(fetches: Iterable[tf.Operation]) -> list[tf.Operation]:
+    """Return the ops that are run for the fetches, each after what it waits for; a loop's way back does not count."""
+    done: dict[tf.Operation, None] = {}
+    seen: set[tf.Operation] = set()
+    stack = [(op, False) for op in fetches]
+    ways_back: list[tf.Operation] = []
+    while stack or ways_back:
+        op, expanded = stack.pop() if stack else (ways_back.pop(), False)
+        if expanded:
+            done[op] = None
+        elif op not in seen:
+            seen.add(op)
+            before = [*(tensor.op for tensor in op.inputs), *op.control_inputs]
+            ways_back += [one for one in before if one.type in _WAYS_BACK]
+            stack += [(op, True), *((one, False) for one in before if one.type not in _WAYS_BACK)]
+    return list(done)
 
 
 def _spread(
-    sources: Iterable[tf.Operation], within: set[tf.Operation], *, through_control: bool = False
+    sources: Iterable[tf.Operation], within: Sequence[tf.Operation], *, through_control: bool = False
 ) -> set[tf.Operation]:
     """Return the sources and what takes their outputs, directly or not; or also what only waits for them."""
     after: dict[tf.Operation, list[tf.Operation]] = {op: [] for op in within}
     for op in within:
         for before in (*(tensor.op for tensor in op.inputs), *(op.control_inputs if through_control else ())):
             after[before].append(op)
-    found = within.intersection(sources)
+    found = set(sources).intersection(within)
     queue = deque(found)
     while queue:
         for op in after[queue.popleft()]:
@@ -136,12 +146,12 @@ def _spread(
 # --- what is live of itself ---
 
 
-def _sources(ordered: Sequence[tf.Operation], images: tf.Operation) -> set[tf.Operation]:
+def _sources(needed: Sequence[tf.Operation], images: tf.Operation) -> set[tf.Operation]:
     functions = _Functions(images.graph)
-    acting = {op for op in ordered if functions.acts(op.type, _called(op))}
+    acting = {op for op in needed if functions.acts(op.type, _called(op))}
     written = _variables(tensor for op in acting for tensor in op.inputs)
     # A placeholder that has a default and is not fed is a constant; one without must be fed with who knows what.
-    fed = {op for op in ordered if op.type in ("Placeholder", "PlaceholderV2") and op is not images}
+    fed = {op for op in needed if op.type in ("Placeholder", "PlaceholderV2") and op is not images}
     return acting | written | fed
 
 
@@ -206,19 +216,30 @@ def _called_in(node: Any) -> list[str]:
 # --- what can be stored ---
 
 
-def _trivial(ordered: Sequence[tf.Operation], frozen: set[tf.Operation], images: tf.Operation) -> set[tf.Operation]:
-    """Return the frozen ops that come from the images by cheap ones alone: to store pixels as floats gains nothing."""
-    found = {images}
-    for op in ordered:
-        if op in frozen and op.type in _CHEAP and all(t.op in found or t.op not in frozen for t in op.inputs):
-            found.add(op)
-    return found - {images}
+def _not_stored(
+    needed: Sequence[tf.Operation],
+    frozen: Collection[tf.Operation],
+    tensors: Sequence[tf.Tensor],
+    images: tf.Operation,
+    inner: Collection[tf.Operation],
+) -> set[tf.Operation]:
+    """Return the frozen ops that give these tensors and are to be run in each step all the same."""
+    taken = {tensor.op for tensor in tensors} - {images}
+    moved = {tensor.op for tensor in tensors if not _storable(tensor, inner)} & taken
+    near = {images}  # The images, what is stored, and what can be got from these by cheap ops.
+    for op in needed:
+        if op in frozen and op.type in _CHEAP and all(t.op in near or t.op not in frozen for t in op.inputs):
+            near.add(op)
+            moved |= {op} & taken
+        elif op in taken:
+            near.add(op)
+    return moved
 
 
-def _inner(ordered: Sequence[tf.Operation]) -> set[tf.Operation]:
+def _inner(needed: Sequence[tf.Operation]) -> set[tf.Operation]:
     """Return the ops within the loops and branches of TensorFlow 1, where no tensor can be fetched or fed."""
     depths: dict[tf.Operation, int] = {}
-    for op in ordered:
+    for op in needed:
         kind = op.type.removeprefix("Ref")
         before = [tensor.op for tensor in op.inputs]
         kinds = {other.type.removeprefix("Ref") for other in before}
@@ -230,9 +251,8 @@ def _inner(ordered: Sequence[tf.Operation]) -> set[tf.Operation]:
 
 
 def _storable(tensor: tf.Tensor, inner: Collection[tf.Operation]) -> bool:
-    """Say whether a tensor can be stored; shapes are left to the step, to be got from what is."""
     numbers = tensor.dtype.is_floating or tensor.dtype.is_integer or tensor.dtype.is_bool
-    return numbers and tensor.op not in inner and (_has_batch(tensor) or tensor.op.type not in _CHEAP)
+    return numbers and _has_batch(tensor) and tensor.op not in inner
 
 
 def _has_batch(tensor: tf.Tensor) -> bool:
@@ -257,13 +277,10 @@ class _Cut:
         self.tensors = list(taken.values())
 
     def check(self) -> None:
-        """Refuse tensors that do not belong to single examples, and ops that would run the frozen part all the same."""
-        wrong = [f"{tensor.name} {tensor.shape} has not the batch as its first dimension" for tensor in self.tensors
-                 if not _has_batch(tensor)]  # fmt: skip
-        wrong += [f"{op.name} has a control dependency on {before.name}" for op, before in self.waiting]
-        if wrong:
-            rows = "\n".join(f"  {line}" for line in sorted(wrong))
+        """Refuse ops that would run the frozen part all the same."""
+        if self.waiting:
+            rows = "\n".join(f"  {op.name} has a control dependency on {one.name}" for op, one in self.waiting)
             raise GraphError(
                 f"the frozen part cannot be computed apart from what is trained:\n{rows}\n"
-                "compute it from tensors that have the batch as their first dimension, or train from images"
+                "build these ops outside of tf.control_dependencies, or train from images"
             )

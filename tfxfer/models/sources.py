@@ -14,7 +14,7 @@ import numpy as np
 
 from tfxfer import names
 from tfxfer.contract import Contract
-from tfxfer.errors import SelectionError, WeightsError
+from tfxfer.errors import GraphError, SelectionError, WeightsError
 from tfxfer.weights import Weights, layouts
 
 Shape = tuple[int | None, ...]
@@ -165,6 +165,17 @@ def recognise(weights: Weights, sources: Sequence[Source]) -> Source:
     if len(best) > 1:
         raise WeightsError(_ambiguous(weights, [comparison.source for comparison in best]))
     return best[0].source
+
+
+def check_last(model: str, last: str | None, endpoints: Sequence[str]) -> None:
+    """Refuse the name of an endpoint that a model does not have.
+
+    Raises:
+      GraphError: there is no endpoint `last`; those that there are are listed.
+    """
+    if last is not None and last not in endpoints:
+        near = names.did_you_mean(last, endpoints)
+        raise GraphError(f"{model} has no endpoint {last!r}{near}; it has {names.listed(endpoints, 99)}")
 
 
 def named(sources: Sequence[Source], name: str) -> Source:

@@ -15,7 +15,7 @@ from tfxfer.contract import Contract
 from tfxfer.errors import DataError
 from tfxfer.graph import layers
 from tfxfer.graph.preprocessing import preprocess
-from tfxfer.models.sources import Shape, Source, torch_contract
+from tfxfer.models.sources import Shape, Source, check_last, torch_contract
 from tfxfer.names import Rules
 
 # Table 1 of the paper: the filters of the squeezing convolution in each fire module. Either of those that expand has
@@ -29,7 +29,13 @@ SIDE, MEAN = 227, (104, 117, 123)
 
 
 def squeezenet1_0(
-    images: tf.Tensor, *, classes: int = 1000, top: bool = True, dropout: float = 0.5, contract: Contract | None = None
+    images: tf.Tensor,
+    *,
+    classes: int = 1000,
+    top: bool = True,
+    last: str | None = None,
+    dropout: float = 0.5,
+    contract: Contract | None = None,
 ) -> dict[str, tf.Tensor]:
     """Build version 1.0.
 
@@ -40,6 +46,7 @@ def squeezenet1_0(
       images: uint8 RGB [n, h, w, 3]; the weights that circulate were trained on 227x227.
       classes: how many outputs there are.
       top: whether to build what follows `fire9`.
+      last: the last endpoint to be built, if not all are wanted; what follows it has no variables either.
       dropout: the share of `fire9` that training drops, in [0, 1); the paper's is 0.5.
       contract: what the weights expect of their input, as the `Source` has it that `sources.recognise` finds; unless
         given, that of the authors' weights.
@@ -52,14 +59,20 @@ def squeezenet1_0(
     Raises:
       DataError: images are smaller than 21x21 (17x17 for version 1.1), not uint8 or not RGB.
     """
-    return _build("squeezenet1_0", images, classes, top, dropout, contract)
+    return _build("squeezenet1_0", images, classes, top, last, dropout, contract)
 
 
 def squeezenet1_1(
-    images: tf.Tensor, *, classes: int = 1000, top: bool = True, dropout: float = 0.5, contract: Contract | None = None
+    images: tf.Tensor,
+    *,
+    classes: int = 1000,
+    top: bool = True,
+    last: str | None = None,
+    dropout: float = 0.5,
+    contract: Contract | None = None,
 ) -> dict[str, tf.Tensor]:
     """Build version 1.1, whose poolings are `pool1`, `pool3` and `pool5`. See `squeezenet1_0`."""
-    return _build("squeezenet1_1", images, classes, top, dropout, contract)
+    return _build("squeezenet1_1", images, classes, top, last, dropout, contract)
 
 
 def variables(model: str) -> dict[str, Shape]:
@@ -79,7 +92,7 @@ def variables(model: str) -> dict[str, Shape]:
 
 
 def _build(
-    model: str, images: tf.Tensor, classes: int, top: bool, dropout: float, contract: Contract | None
+    model: str, images: tf.Tensor, classes: int, top: bool, last: str | None, dropout: float, contract: Contract | None
 ) -> dict[str, tf.Tensor]:
     filters, size, pooled = VERSIONS[model]
     _check_size(model, images, size + 14)
@@ -88,15 +101,16 @@ def _build(
         ends = {"input": x}
         x = ends["conv1"] = layers.conv2d(x, filters, size, "conv1", stride=2, padding="VALID")
         for number in range(1, 10):
-            if number in SQUEEZE:
+            if number in SQUEEZE and last not in ends:
                 x = ends[f"fire{number}"] = _fire(x, SQUEEZE[number], f"fire{number}")
-            if number in pooled:
+            if number in pooled and last not in ends:
                 x = ends[f"pool{number}"] = _pool(x, f"pool{number}")
-        if top:
+        if top and last not in ends:
             x = layers.dropout(x, dropout, "dropout9") if dropout else x
             x = ends["conv10"] = layers.conv2d(x, classes, 1, "conv10")
             x = ends["pool10"] = tf.reduce_mean(x, axis=[1, 2], name="pool10")
             ends["prob"] = tf.nn.softmax(x, name="prob")
+    check_last(model, last, list(ends))
     return ends
 
 

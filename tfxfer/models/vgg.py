@@ -14,7 +14,7 @@ from tfxfer.contract import Contract
 from tfxfer.errors import DataError
 from tfxfer.graph import layers
 from tfxfer.graph.preprocessing import preprocess
-from tfxfer.models.sources import Shape, Source, named, torch_contract
+from tfxfer.models.sources import Shape, Source, check_last, named, torch_contract
 from tfxfer.names import Rules
 
 # Table 1 of the paper: the sizes of the kernels in each block. A block has one width, and ends in 2x2 max pooling.
@@ -28,6 +28,7 @@ FAMILY: dict[str, tuple[tuple[int, ...], ...]] = {
 WIDTHS = (64, 128, 256, 512, 512)
 UNITS = 4096
 SMALLEST = 2 ** len(WIDTHS)
+TOP = ("flatten", "fc6", "fc7", "fc8", "prob")
 # What the authors subtracted, R, G, B: https://gist.github.com/ksimonyan/211839e770f7b538e2d8
 MEAN = (123.68, 116.779, 103.939)
 # What `[0, 0, :, 0]` of conv1_1/kernel is in the authors' VGG16, R, G, B.
@@ -35,28 +36,52 @@ PROBE = ("conv1_1/kernel", (0.4800154, 0.5503795, 0.4294706))
 
 
 def vgg11(
-    images: tf.Tensor, *, classes: int = 1000, top: bool = True, dropout: float = 0.5, contract: Contract | None = None
+    images: tf.Tensor,
+    *,
+    classes: int = 1000,
+    top: bool = True,
+    last: str | None = None,
+    dropout: float = 0.5,
+    contract: Contract | None = None,
 ) -> dict[str, tf.Tensor]:
     """Build configuration A: 8 convolutions. See `vgg16`."""
-    return _build("vgg11", images, classes, top, dropout, contract)
+    return _build("vgg11", images, classes, top, last, dropout, contract)
 
 
 def vgg13(
-    images: tf.Tensor, *, classes: int = 1000, top: bool = True, dropout: float = 0.5, contract: Contract | None = None
+    images: tf.Tensor,
+    *,
+    classes: int = 1000,
+    top: bool = True,
+    last: str | None = None,
+    dropout: float = 0.5,
+    contract: Contract | None = None,
 ) -> dict[str, tf.Tensor]:
     """Build configuration B: 10 convolutions. See `vgg16`."""
-    return _build("vgg13", images, classes, top, dropout, contract)
+    return _build("vgg13", images, classes, top, last, dropout, contract)
 
 
 def vgg16c(
-    images: tf.Tensor, *, classes: int = 1000, top: bool = True, dropout: float = 0.5, contract: Contract | None = None
+    images: tf.Tensor,
+    *,
+    classes: int = 1000,
+    top: bool = True,
+    last: str | None = None,
+    dropout: float = 0.5,
+    contract: Contract | None = None,
 ) -> dict[str, tf.Tensor]:
     """Build configuration C: 13 convolutions, of which conv3_3, conv4_3 and conv5_3 are 1x1. See `vgg16`."""
-    return _build("vgg16c", images, classes, top, dropout, contract)
+    return _build("vgg16c", images, classes, top, last, dropout, contract)
 
 
 def vgg16(
-    images: tf.Tensor, *, classes: int = 1000, top: bool = True, dropout: float = 0.5, contract: Contract | None = None
+    images: tf.Tensor,
+    *,
+    classes: int = 1000,
+    top: bool = True,
+    last: str | None = None,
+    dropout: float = 0.5,
+    contract: Contract | None = None,
 ) -> dict[str, tf.Tensor]:
     """Build configuration D, the one that is called VGG16: 13 convolutions and 3 fully connected layers.
 
@@ -65,6 +90,7 @@ def vgg16(
         weights that circulate have it for 224x224. Without `top` any size will do, also an unknown one.
       classes: how many outputs `fc8` has.
       top: whether to build the fully connected layers.
+      last: the last endpoint to be built, if not all are wanted; what follows it has no variables either.
       dropout: the share of fc6 and of fc7 that training drops, in [0, 1); the paper's is 0.5.
       contract: what the weights expect of their input, as the `Source` has it that `sources.recognise` finds; unless
         given, RGB minus the mean of ImageNet.
@@ -76,15 +102,22 @@ def vgg16(
 
     Raises:
       DataError: images are too small, not uint8, not RGB, or with `top` of unknown size.
+      GraphError: there is no endpoint `last`.
     """
-    return _build("vgg16", images, classes, top, dropout, contract)
+    return _build("vgg16", images, classes, top, last, dropout, contract)
 
 
 def vgg19(
-    images: tf.Tensor, *, classes: int = 1000, top: bool = True, dropout: float = 0.5, contract: Contract | None = None
+    images: tf.Tensor,
+    *,
+    classes: int = 1000,
+    top: bool = True,
+    last: str | None = None,
+    dropout: float = 0.5,
+    contract: Contract | None = None,
 ) -> dict[str, tf.Tensor]:
     """Build configuration E: 16 convolutions. See `vgg16`."""
-    return _build("vgg19", images, classes, top, dropout, contract)
+    return _build("vgg19", images, classes, top, last, dropout, contract)
 
 
 def variables(model: str) -> dict[str, Shape]:
@@ -101,8 +134,11 @@ def variables(model: str) -> dict[str, Shape]:
 
 
 def _build(
-    model: str, images: tf.Tensor, classes: int, top: bool, dropout: float, contract: Contract | None
+    model: str, images: tf.Tensor, classes: int, top: bool, last: str | None, dropout: float, contract: Contract | None
 ) -> dict[str, tf.Tensor]:
+    names_of_all = [*(layer for layer, _, _ in _convolutions(model)), *(TOP if top else ())]
+    check_last(model, last, names_of_all)
+    top = top and (last is None or last in TOP)
     _check_size(model, images, top)
     with tf.name_scope(model.upper()):
         x = preprocess(images, contract or _rgb(model, "the authors' weights, RGB"))
@@ -110,8 +146,10 @@ def _build(
         for layer, size, width in _convolutions(model):
             x = layers.conv2d(x, width, size, layer) if size else layers.max_pool2d(x, 2, layer)
             ends[layer] = x
+            if layer == last:
+                break
         if top:
-            _classify(x, ends, classes, dropout)
+            _classify(x, ends, classes, dropout, last)
     return ends
 
 
@@ -123,14 +161,17 @@ def _convolutions(model: str) -> Iterator[tuple[str, int, int]]:
         yield f"pool{block}", 0, width
 
 
-def _classify(x: tf.Tensor, ends: dict[str, tf.Tensor], classes: int, dropout: float) -> None:
+def _classify(x: tf.Tensor, ends: dict[str, tf.Tensor], classes: int, dropout: float, last: str | None) -> None:
     x = ends["flatten"] = layers.flatten(x)
     for number in (6, 7):
+        if last in ends:
+            return
         x = ends[f"fc{number}"] = layers.dense(x, UNITS, f"fc{number}")
-        if dropout:
+        if dropout and last != f"fc{number}":
             x = layers.dropout(x, dropout, f"dropout{number}")
-    ends["fc8"] = layers.dense(x, classes, "fc8", activation=None)
-    ends["prob"] = tf.nn.softmax(ends["fc8"], name="prob")
+    if last not in ends:
+        ends["fc8"] = layers.dense(x, classes, "fc8", activation=None)
+        ends["prob"] = tf.nn.softmax(ends["fc8"], name="prob")
 
 
 def _check_size(model: str, images: tf.Tensor, top: bool) -> None:

@@ -9,10 +9,15 @@ Source: keras/src/saving/saving_lib.py; the order of variables is that of `save_
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import re
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from tfxfer.errors import WeightsError
 from tfxfer.weights import files, hdf5, zips
@@ -54,7 +59,7 @@ def wrote(datasets: Sequence[hdf5.Object]) -> bool:
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """List the variables of a `.keras` archive; see `tensors` for their names.
+    """List the variables of a `.keras` archive; see `tensors` for their names. They are checked when they are read.
 
     Raises:
       WeightsError: the archive is corrupt, lacks a part, or its config and its weights do not belong together.
@@ -71,8 +76,20 @@ def read(path: Path) -> dict[str, Tensor]:
             f"unzip it and open its {WEIGHTS}"
         )
     config = files.parse_json(zips.whole(data, members[CONFIG], where).tobytes(), f"{where}: {CONFIG}")
-    root = hdf5.root(zips.whole(data, members[WEIGHTS], where), f"{where}: {WEIGHTS}")
-    return tensors(root, hdf5.in_order(root), config)
+    weights = zips.whole(data, members[WEIGHTS], where)
+    root = hdf5.root(weights, f"{where}: {WEIGHTS}")
+    check = functools.cache(lambda: zips.check(zlib.crc32(weights.data), members[WEIGHTS], where))
+    found = tensors(root, hdf5.in_order(root), config)
+    return {
+        name: dataclasses.replace(tensor, read=functools.partial(_checked, tensor, check))
+        for name, tensor in found.items()
+    }
+
+
+def _checked(tensor: Tensor, check: Callable[[], None]) -> np.ndarray:
+    # The archive has one checksum for all its weights; it is taken when the first of them is read.
+    check()
+    return tensor.read()
 
 
 def tensors(root: hdf5.Object, datasets: Sequence[hdf5.Object], config: Any = None) -> dict[str, Tensor]:

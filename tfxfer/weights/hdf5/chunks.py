@@ -68,6 +68,7 @@ def tensor(
 
 
 def _value(file: File, layout: Layout, place: str) -> np.ndarray:
+    file.restart()
     result = np.full(layout.shape, layout.fill, layout.dtype.newbyteorder("="))
     seen = set()
     # A key holds the size of the chunk in the file, a mask of filters that were left out, and where it belongs.

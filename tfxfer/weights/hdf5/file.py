@@ -101,6 +101,10 @@ class File:
         if self._steps < 0:
             raise self.corrupt("its structures run in a loop, or are far too many")
 
+    def restart(self) -> None:
+        """Count anew: an array in chunks may be read any number of times."""
+        self._steps = MAX_STEPS
+
     def corrupt(self, what: str) -> WeightsError:
         """Make the error for a structure that cannot be."""
         return WeightsError(f"{self.where} is corrupt: {what}")

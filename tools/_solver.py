@@ -1,4 +1,4 @@
-"""What train and evaluate share: the flags that say which examples and which model, and the graph built from them."""
+"""The flags that say how a network is trained, and what they make of `tfxfer.train_step`, `fit` and `session`."""
 
 from __future__ import annotations
 
@@ -7,82 +7,13 @@ from typing import Any
 
 from absl import flags
 
-from tfxfer import data
-from tfxfer.errors import DataError
 from tfxfer.tools import _flags
 
-MODELS = ("autoencoder",)
-DATASETS = ("digits", "mnist")
 OPTIMIZERS = ("adam", "momentum", "rmsprop", "sgd")
 SCHEDULES = ("constant", "cosine", "exponential")
 
 
-def define_data(values: flags.FlagValues) -> None:
-    """Define the flags that say which examples there are."""
-    with _flags.group(values, "examples"):
-        flags.DEFINE_enum(
-            "dataset",
-            "digits",
-            DATASETS,
-            "digits: 1,797 handwritten digits that come with scikit-learn; mnist: the four idx files in --data_dir.",
-            flag_values=values,
-        )
-        flags.DEFINE_string("data_dir", None, "Directory of the data set's files.", flag_values=values)
-        flags.DEFINE_integer(
-            "train_examples",
-            None,
-            "Train on so many examples, each class at its share; all unless told.",
-            1,
-            flag_values=values,
-        )
-        flags.DEFINE_integer(
-            "seed",
-            0,
-            "Seed of splits, initial values, dropout and the order of examples.",
-            0,
-            2**32 - 1,
-            flag_values=values,
-        )
-
-
-def load(settings: Any) -> data.Data:
-    """Return the examples that the flags, or a run's stored settings, name.
-
-    Raises:
-      DataError: there are none there, or they cannot be used.
-    """
-    if settings.dataset == "mnist":
-        if not settings.data_dir:
-            raise DataError("--dataset=mnist needs --data_dir, the directory of its four idx files")
-        examples = data.mnist(settings.data_dir, seed=settings.seed)
-    else:
-        examples = data.digits(seed=settings.seed)
-    return examples.few(settings.train_examples, settings.seed) if settings.train_examples else examples
-
-
-def define_model(values: flags.FlagValues) -> None:
-    """Define the flags that say what the network is."""
-    with _flags.group(values, "model"):
-        flags.DEFINE_enum("model", "autoencoder", MODELS, "Whose convolutions the head is put on.", flag_values=values)
-        _flags.DEFINE_ints("hidden", [200], "Units of each hidden layer of the head, fc1, fc2, ...", values)
-        flags.DEFINE_float(
-            "dropout",
-            0.0,
-            "Share of each hidden layer's output dropped in training, from 0 to below 1.",
-            0.0,
-            0.999,
-            flag_values=values,
-        )
-        flags.DEFINE_enum(
-            "loss",
-            "softmax",
-            ("softmax", "sigmoid"),
-            "Cross-entropy over all classes, or of one logit for two.",
-            flag_values=values,
-        )
-
-
-def define_solver(values: flags.FlagValues) -> None:
+def define(values: flags.FlagValues) -> None:
     """Define the flags that say how it is trained."""
     with _flags.group(values, "training"):
         flags.DEFINE_enum(
@@ -176,10 +107,12 @@ FITTED = (
 
 def fitting(settings: Any) -> dict[str, Any]:
     """Return the keyword arguments of `tfxfer.fit` that the flags set; the other flags are stored as its settings."""
-    stored = {name: settings[name].value for name in settings if name not in (*FITTED, "dry_run", *SESSION)}
+    stored = {name: settings[name].value for name in settings if name not in (*FITTED, *IDLE, *SESSION)}
     return {**{name: settings[name].value for name in FITTED}, "settings": stored}
 
 
+# What changes neither bits nor meaning of a run.
+IDLE = ("dry_run", "store")
 SESSION = ("intra_op_threads", "inter_op_threads", "per_process_gpu_memory_fraction", "allow_growth")
 
 
@@ -187,27 +120,3 @@ def session_options(settings: Any) -> dict[str, Any]:
     """Return the keyword arguments of `tfxfer.session` that the flags set."""
     options = {name: settings[name].value for name in SESSION}
     return {**options, "per_process_gpu_memory_fraction": options["per_process_gpu_memory_fraction"] or None}
-
-
-def classifier(settings: Any, examples: data.Data) -> tuple[Any, Any, Any]:
-    """Build the network in the default graph.
-
-    Returns:
-      The placeholders of images and labels, and the logits.
-    """
-    import tensorflow.compat.v1 as tf
-
-    from tfxfer.models import autoencoder, heads
-
-    tf.set_random_seed(settings.seed)
-    images = tf.placeholder(tf.uint8, [None, *examples.train.images.shape[1:]], name="images")
-    labels = tf.placeholder(tf.int64, [None], name="labels")
-    features = autoencoder.encoder(images)["flatten"]
-    logits = heads.classifier(
-        features,
-        hidden=settings.hidden,
-        classes=len(examples.class_names),
-        dropout=settings.dropout,
-        loss=settings.loss,
-    )
-    return images, labels, logits

@@ -1,0 +1,229 @@
+"""The flags that say what a network is and where its weights come from, and the graph built from them."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from absl import flags
+
+from tfxfer import contract as contracts
+from tfxfer import names
+from tfxfer.contract import Contract
+from tfxfer.errors import RestoreError, WeightsError
+from tfxfer.tools import _flags
+from tfxfer.weights import Weights, open_weights
+
+
+class Form(NamedTuple):
+    """What the tools need to know of a model.
+
+    Attributes:
+      module: where in tfxfer.models it is built.
+      endpoint: what a head is put on unless told.
+      own: the endpoint that is the model's own classifier, trained anew if it is asked for.
+      head: the variables of that classifier.
+    """
+
+    module: str
+    endpoint: str
+    own: str | None = None
+    head: str = ""
+
+
+MODELS = {
+    "autoencoder": Form("autoencoder", "flatten"),
+    **{name: Form("vgg", "pool5", "fc8", "fc[678]/.*") for name in ("vgg11", "vgg13", "vgg16", "vgg16c", "vgg19")},
+    **{name: Form("squeezenet", "fire9:mean", "pool10", "conv10/.*") for name in ("squeezenet1_0", "squeezenet1_1")},
+}
+
+
+def define(values: flags.FlagValues) -> None:
+    """Define the flags that say what the network is."""
+    with _flags.group(values, "model"):
+        flags.DEFINE_enum("model", "autoencoder", list(MODELS), "The network to build.", flag_values=values)
+        flags.DEFINE_string("weights", None, "File whose variables are restored.", flag_values=values)
+        flags.DEFINE_string(
+            "source",
+            None,
+            "Form in which --weights has the model, as vgg16_keras; recognised by names and shapes unless told.",
+            flag_values=values,
+        )
+        _flags.DEFINE_rules(
+            "rename", [], "Rename what is in --weights, in the order given, in place of --source.", values
+        )
+        flags.DEFINE_integer(
+            "image_size",
+            None,
+            "Side of the square that pictures are brought to, in pixels; what the weights expect unless told.",
+            1,
+            flag_values=values,
+        )
+        flags.DEFINE_string(
+            "endpoint",
+            None,
+            "What the head is put on, as pool5, fc6 or pool5:mean (averaged over positions); fc8 (VGG) or pool10 "
+            "(SqueezeNet) is the model's own classifier, made for the classes at hand. Unless told, flatten "
+            "(autoencoder), pool5 (VGG) or fire9:mean (SqueezeNet).",
+            flag_values=values,
+        )
+        _flags.DEFINE_ints("hidden", [200], "Units of each hidden layer of the head, fc1, fc2, ...", values)
+        flags.DEFINE_float(
+            "dropout",
+            0.0,
+            "Share of each hidden layer's output dropped in training, from 0 to below 1.",
+            0.0,
+            0.999,
+            flag_values=values,
+        )
+        flags.DEFINE_enum(
+            "loss",
+            "softmax",
+            ("softmax", "sigmoid"),
+            "Cross-entropy over all classes, or of one logit for two.",
+            flag_values=values,
+        )
+
+
+def opened(settings: Any) -> tuple[Weights | None, Contract | None]:
+    """Open --weights under our names and say what they expect of their input.
+
+    Returns:
+      The weights, or None without --weights; and the contract, or None for a model that takes images as they are.
+
+    Raises:
+      WeightsError: the file cannot be read, or not be recognised as weights of --model.
+    """
+    form = MODELS[settings.model]
+    sources = _sources(form, settings.model)
+    if not settings.weights:
+        return None, _sized(sources[0].contract, settings) if sources else None
+    weights = open_weights(settings.weights, rename=settings.rename or None)
+    beside = Path(contracts.sidecar(weights.checkpoint)) if weights.checkpoint else None
+    if beside is not None and beside.exists() and sources:
+        return weights, _sized(Contract.load(weights.checkpoint or ""), settings)
+    if not sources or settings.rename:
+        return weights, _sized(sources[0].contract, settings) if sources else None
+    from tfxfer.models.sources import named, recognise
+
+    source = named(sources, settings.source) if settings.source else recognise(weights, sources)
+    print(source.compare(weights).report())
+    return source.apply(weights), _sized(source.contract, settings)
+
+
+def _sources(form: Form, model: str) -> list[Any]:
+    import importlib
+
+    module = importlib.import_module(f"tfxfer.models.{form.module}")
+    return [source for source in getattr(module, "SOURCES", ()) if source.contract.model == model]
+
+
+def _sized(contract: Contract, settings: Any) -> Contract:
+    side = settings.image_size
+    if contract.model != settings.model:
+        raise WeightsError(
+            f"{settings.weights} is of {contract.model}, by the contract beside it, and not of --model={settings.model}"
+        )
+    return dataclasses.replace(contract, size=(side, side)) if side else contract
+
+
+class Network(NamedTuple):
+    """What `build` built.
+
+    Attributes:
+      images, labels: the placeholders.
+      logits: what the classifier gives.
+      restored, trained: patterns of what is restored and trained unless the flags say otherwise.
+    """
+
+    images: Any
+    labels: Any
+    logits: Any
+    restored: list[str]
+    trained: list[str]
+
+
+def endpoint_of(settings: Any) -> str:
+    """Return the endpoint that the flags ask for."""
+    return settings.endpoint or MODELS[settings.model].endpoint
+
+
+def features(settings: Any, images: Any, contract: Contract | None, classes: int = 1000, dropout: float = 0.0) -> Any:
+    """Build the model up to --endpoint and return that.
+
+    Raises:
+      GraphError: there is no such endpoint.
+    """
+    import importlib
+
+    import tensorflow.compat.v1 as tf
+
+    form = MODELS[settings.model]
+    endpoint, _, pooling = endpoint_of(settings).partition(":")
+    module = importlib.import_module(f"tfxfer.models.{form.module}")
+    from tfxfer.models.sources import check_last
+
+    if form.module == "autoencoder":
+        ends = module.encoder(images)
+        check_last(settings.model, endpoint, list(ends))
+    else:
+        build = getattr(module, settings.model)
+        ends = build(images, classes=classes, last=endpoint, dropout=dropout, contract=contract)
+    check_last(endpoint_of(settings), pooling or None, ["mean"])
+    return tf.reduce_mean(ends[endpoint], axis=[1, 2], name="mean") if pooling else ends[endpoint]
+
+
+def build(settings: Any, shape: tuple[int, ...], classes: int, contract: Contract | None) -> Network:
+    """Build the network with its classifier in the default graph.
+
+    Args:
+      settings: the flags' values, as attributes.
+      shape: of an image.
+      classes: how many there are.
+      contract: what the weights expect of their input.
+
+    Raises:
+      GraphError: there is no such endpoint, or the head cannot be built as asked.
+    """
+    import tensorflow.compat.v1 as tf
+
+    import tfxfer as tx
+    from tfxfer.models import heads
+
+    tf.set_random_seed(settings.seed)
+    images = tf.placeholder(tf.uint8, [None, *shape], name="images")
+    labels = tf.placeholder(tf.int64, [None], name="labels")
+    form = MODELS[settings.model]
+    if endpoint_of(settings) == form.own:
+        logits = features(settings, images, contract, classes, settings.dropout)
+        base, head = tx.select(".*", exclude=form.head), tx.select(form.head)
+    else:
+        ends = features(settings, images, contract)
+        base = tx.select(".*")
+        logits = heads.classifier(
+            ends, hidden=settings.hidden, classes=classes, dropout=settings.dropout, loss=settings.loss
+        )
+        head = tx.select(".*")[len(base) :]
+    patterns = [names.exactly(variable.op.name for variable in variables) for variables in (base, head)]
+    return Network(images, labels, logits, *patterns)
+
+
+def plans(settings: Any, weights: Weights | None, network: Network) -> list[Any]:
+    """Return the plan that --weights and --restore ask for, in a list, or no plan for --restore=none.
+
+    Raises:
+      RestoreError: nothing can be restored without --weights, or they do not fit.
+    """
+    import tfxfer as tx
+
+    if settings.restore == ["none"]:
+        return []
+    if weights is None:
+        raise RestoreError("--weights is needed, the file to restore from; or --restore=none for a random baseline")
+    try:
+        return [tx.plan(tx.select(*(settings.restore or network.restored)), weights)]
+    except RestoreError as error:
+        if settings.dry_run and error.plan:
+            print(error.plan.report())
+        raise
