@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from absl import flags
 from tfxfer import contract as contracts
 from tfxfer import names
 from tfxfer.contract import Contract
-from tfxfer.errors import RestoreError, WeightsError
+from tfxfer.errors import GraphError, RestoreError, WeightsError
 from tfxfer.tools import _flags
 from tfxfer.weights import Weights, open_weights
 
@@ -41,6 +42,13 @@ MODELS = {
 
 def define(values: flags.FlagValues) -> None:
     """Define the flags that say what the network is."""
+    define_model(values)
+    define_endpoint(values)
+    define_head(values)
+
+
+def define_model(values: flags.FlagValues) -> None:
+    """Define the flags that say which model it is, and what file its weights are in."""
     with _flags.group(values, "model"):
         flags.DEFINE_enum("model", "autoencoder", list(MODELS), "The network to build.", flag_values=values)
         flags.DEFINE_string("weights", None, "File whose variables are restored.", flag_values=values)
@@ -60,6 +68,11 @@ def define(values: flags.FlagValues) -> None:
             1,
             flag_values=values,
         )
+
+
+def define_endpoint(values: flags.FlagValues) -> None:
+    """Define the flag that says how far the model goes."""
+    with _flags.group(values, "model"):
         flags.DEFINE_string(
             "endpoint",
             None,
@@ -68,6 +81,11 @@ def define(values: flags.FlagValues) -> None:
             "(autoencoder), pool5 (VGG) or fire9:mean (SqueezeNet).",
             flag_values=values,
         )
+
+
+def define_head(values: flags.FlagValues) -> None:
+    """Define the flags that say what is put on the model."""
+    with _flags.group(values, "model"):
         _flags.DEFINE_ints("hidden", [200], "Units of each hidden layer of the head, fc1, fc2, ...", values)
         flags.DEFINE_float(
             "dropout",
@@ -86,8 +104,12 @@ def define(values: flags.FlagValues) -> None:
         )
 
 
-def opened(settings: Any) -> tuple[Weights | None, Contract | None]:
+def opened(settings: Any, *, show: bool = True) -> tuple[Weights | None, Contract | None]:
     """Open --weights under our names and say what they expect of their input.
+
+    Args:
+      settings: the flags' values, as attributes.
+      show: whether to print what the file was recognised as.
 
     Returns:
       The weights, or None without --weights; and the contract, or None for a model that takes images as they are.
@@ -108,7 +130,8 @@ def opened(settings: Any) -> tuple[Weights | None, Contract | None]:
     from tfxfer.models.sources import named, recognise
 
     source = named(sources, settings.source) if settings.source else recognise(weights, sources)
-    print(source.compare(weights).report())
+    if show:
+        print(source.compare(weights).report())
     return source.apply(weights), _sized(source.contract, settings)
 
 
@@ -153,7 +176,7 @@ def features(settings: Any, images: Any, contract: Contract | None, classes: int
     """Build the model up to --endpoint and return that.
 
     Raises:
-      GraphError: there is no such endpoint.
+      GraphError: there is no such endpoint, or it cannot be averaged.
     """
     import importlib
 
@@ -171,7 +194,17 @@ def features(settings: Any, images: Any, contract: Contract | None, classes: int
         build = getattr(module, settings.model)
         ends = build(images, classes=classes, last=endpoint, dropout=dropout, contract=contract)
     check_last(endpoint_of(settings), pooling or None, ["mean"])
+    if pooling and ends[endpoint].shape.rank != 4:
+        raise GraphError(
+            f"{endpoint} has no positions to average over, its shape is {ends[endpoint].shape}; ask for it"
+        )
     return tf.reduce_mean(ends[endpoint], axis=[1, 2], name="mean") if pooling else ends[endpoint]
+
+
+def classes_of(weights: Weights | None) -> int:
+    """Return how many classes the model's own classifier has in a file of weights; ImageNet's where it is not there."""
+    biases = [weights.shape(name) for name in ("fc8/bias", "conv10/bias") if name in weights] if weights else []
+    return biases[0][0] if biases else 1000
 
 
 def build(settings: Any, shape: tuple[int, ...], classes: int, contract: Contract | None) -> Network:
@@ -209,8 +242,13 @@ def build(settings: Any, shape: tuple[int, ...], classes: int, contract: Contrac
     return Network(images, labels, logits, *patterns)
 
 
-def plans(settings: Any, weights: Weights | None, network: Network) -> list[Any]:
+def plans(settings: Any, weights: Weights | None, restored: Sequence[str]) -> list[Any]:
     """Return the plan that --weights and --restore ask for, in a list, or no plan for --restore=none.
+
+    Args:
+      settings: the flags' values.
+      weights: the file, if one was given.
+      restored: patterns of what is restored unless --restore says otherwise.
 
     Raises:
       RestoreError: nothing can be restored without --weights, or they do not fit.
@@ -222,8 +260,8 @@ def plans(settings: Any, weights: Weights | None, network: Network) -> list[Any]
     if weights is None:
         raise RestoreError("--weights is needed, the file to restore from; or --restore=none for a random baseline")
     try:
-        return [tx.plan(tx.select(*(settings.restore or network.restored)), weights)]
+        return [tx.plan(tx.select(*(settings.restore or restored)), weights)]
     except RestoreError as error:
-        if settings.dry_run and error.plan:
+        if "dry_run" in settings and settings.dry_run and error.plan:
             print(error.plan.report())
         raise

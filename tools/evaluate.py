@@ -12,13 +12,15 @@ import json
 import sys
 import types
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 
 from tfxfer.contract import Contract
 from tfxfer.errors import RunError
 from tfxfer.tools import _examples, _flags, _network, _report, _solver
+from tfxfer.weights import Weights, open_weights
+
+_AFTER = {"best": "the first validation", "last": "the first epoch"}
 
 
 def define_flags() -> flags.FlagValues:
@@ -48,8 +50,8 @@ def main(argv: list[str]) -> int:
     import tfxfer as tx
     from tfxfer.run import directory
 
-    settings = _settings(directory.find_run(run), values)
-    weights = tx.open_weights(Path(run, "best") if values.checkpoint == "best" else run)
+    settings = settings_of(directory.find_run(run), data_dir=values.data_dir)
+    weights = checkpoint_of(run, values.checkpoint)
     contract = Contract.load(weights.checkpoint or "")
     examples = _examples.load(settings, contract)
     with tf.Graph().as_default():
@@ -68,14 +70,34 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _settings(run: Path, values: Any) -> Any:
-    """Return the settings that the run was trained with."""
+def settings_of(run: Path, *, data_dir: str | None = None) -> types.SimpleNamespace:
+    """Return the settings that a run was trained with, as attributes.
+
+    Args:
+      run: the run directory.
+      data_dir: where the examples are now, if they have moved.
+
+    Raises:
+      RunError: it was not made by `tfxfer train`.
+    """
     stored = json.loads((run / "settings.json").read_text())
     missing = [name for name in ("model", "dataset", "hidden", "loss", "train") if name not in stored]
     if missing:
         raise RunError(f"{run} was not made by `tfxfer train`: its settings.json has no {', '.join(missing)}")
-    moved = {"data_dir": values.data_dir or stored["data_dir"], "store": None}
-    return types.SimpleNamespace(**{**stored, **moved})
+    return types.SimpleNamespace(**{**stored, "data_dir": data_dir or stored["data_dir"], "store": None})
+
+
+def checkpoint_of(run: str | Path, which: str) -> Weights:
+    """Open a run's `best` or `last` checkpoint.
+
+    Raises:
+      RunError: it has none yet.
+      WeightsError: it cannot be read.
+    """
+    folder = Path(run, "best") if which == "best" else Path(run)
+    if not any(folder.glob("*.index")):
+        raise RunError(f"{run} has no {which} checkpoint; training writes one after {_AFTER[which]}")
+    return open_weights(folder)
 
 
 if __name__ == "__main__":

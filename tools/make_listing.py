@@ -20,7 +20,7 @@ from absl import flags
 
 from tfxfer import files, names
 from tfxfer.data.folder import find, passed_over, walk
-from tfxfer.data.labelled import Labelled, number
+from tfxfer.data.labelled import Labelled, check_classes, number
 from tfxfer.data.listing import CLASSES, format_line
 from tfxfer.data.pictures import shortened
 from tfxfer.data.splits import stratified
@@ -52,8 +52,7 @@ def main(argv: list[str]) -> int:
     values = define_flags()
     directory, out = map(Path, _flags.parse(values, argv, __doc__, at_least=2, at_most=2))
     found = find(directory) if values.labels == "folder" else _named(directory)
-    if len(found.class_names) < 2:
-        raise DataError(f"{directory}: a classifier needs two classes, and there is only {found.class_names[0]}")
+    check_classes(found, 2)
     class_of = np.array(found.class_names)[found.labels]
     train, validation = stratified(class_of, (1 - values.validation, values.validation), values.seed)
     lines = _lines(found, directory)

@@ -73,7 +73,7 @@ def main(argv: list[str]) -> int:
 
     with tf.Graph().as_default():
         network = _network.build(settings, examples.train.images.shape[1:], len(examples.class_names), contract)
-        plans = _network.plans(settings, weights, network)
+        plans = _network.plans(settings, weights, network.restored)
         step = tx.train_step(
             network.images,
             network.labels,

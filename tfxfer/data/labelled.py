@@ -80,13 +80,14 @@ def examples(
     """
     _check_arguments(seed, split, proportions, most_bad)
     Pictures(found.paths, size, resize)  # looks at its arguments
-    _check_classes(found, "")
+    still = len(SPLITS) if found.parts is None else 1
+    check_classes(found, still)
     scanned = scan(found.paths, index=index)
     set_aside = {path: one.reason for path, one in zip(found.paths, scanned, strict=True) if one.reason}
     _check_share(found, set_aside, most_bad)
     kept = np.array([place for place, one in enumerate(scanned) if one.digest], np.int64)
     good, digests = found.only(kept), [scanned[place].digest for place in kept]
-    _check_classes(good, " that can be decoded")
+    check_classes(good, still, " that can be decoded")
     if found.parts is None:
         parts = _divide(good, digests, split, proportions, seed)
     else:
@@ -108,29 +109,36 @@ def _check_arguments(seed: int, split: str, proportions: Sequence[float], most_b
     check_seed(seed)
     if split not in METHODS:
         raise DataError(f"split is {split!r}; take one of {', '.join(map(repr, METHODS))}")
-    if len(proportions) != len(SPLITS) or not min(proportions) > 0:
+    if len(proportions) != len(SPLITS) or not all(0 < share < np.inf for share in proportions):
         raise DataError(f"proportions are {tuple(proportions)}; give three above 0, as in (8, 1, 1)")
     if not 0 <= most_bad <= 1:
         raise DataError(f"most_bad is {most_bad}; it is a share of all pictures, from 0 to 1")
 
 
-def _check_classes(found: Labelled, kind: str) -> None:
+def check_classes(found: Labelled, parts: int, kind: str = "") -> None:
+    """Refuse classes that no classifier can be trained and measured on.
+
+    Args:
+      found: the pictures.
+      parts: into how many splits they are still to be divided, 1 if they are.
+      kind: what messages say of pictures.
+
+    Raises:
+      DataError: a class has no picture, there are fewer than two classes, or some have fewer pictures than `parts`.
+    """
     counts = np.bincount(found.labels, minlength=len(found.class_names))
     empty = [name for name, count in zip(found.class_names, counts, strict=True) if not count]
+    cure = "add some, or take these classes out"
     if empty:
-        raise DataError(
-            f"{found.origin}: {len(empty)} of {len(counts)} classes have no picture{kind}: {names.listed(empty)}; "
-            "put some there, or take these classes out"
-        )
+        held = f"{len(empty)} of {len(counts)} classes have no picture{kind}"
+        raise DataError(f"{found.origin}: {held}: {names.listed(empty)}; {cure}")
     if len(counts) < 2:
         held = f"only one, {found.class_names[0]} ({counts[0]:,} pictures)" if len(counts) else "none"
         raise DataError(f"{found.origin}: a classifier needs two classes or more, and there is {held}")
-    rare = [f"{name} ({count})" for name, count in zip(found.class_names, counts, strict=True) if count < len(SPLITS)]
-    if rare and found.parts is None:
-        raise DataError(
-            f"{found.origin}: {len(rare)} of {len(counts)} classes have fewer pictures{kind} than there are splits, "
-            f"{len(SPLITS)}: {names.listed(rare)}; add some, or take these classes out"
-        )
+    rare = [f"{name} ({count})" for name, count in zip(found.class_names, counts, strict=True) if count < parts]
+    if rare:
+        held = f"{len(rare)} of {len(counts)} classes have fewer pictures{kind} than there are splits, {parts}"
+        raise DataError(f"{found.origin}: {held}: {names.listed(rare)}; {cure}")
 
 
 def _check_share(found: Labelled, set_aside: Mapping[str, str], most_bad: float) -> None:

@@ -162,7 +162,7 @@ def by_digest(digests: Sequence[str], proportions: Sequence[float]) -> list[np.n
     Raises:
       DataError: proportions are not positive.
     """
-    if not min(proportions, default=0) > 0:
+    if not proportions or not all(0 < share < np.inf for share in proportions):
         raise DataError(f"proportions are {tuple(proportions)}; they must be positive, as in (8, 1, 1)")
     bounds = np.cumsum(proportions) / sum(proportions)
     places = np.array([int(digest[:13], 16) for digest in digests]) / 16**13  # 52 bits, which a float holds

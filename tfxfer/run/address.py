@@ -13,7 +13,8 @@ from tfxfer.errors import GraphError
 from tfxfer.run import frozen
 
 # Attributes that say where an op lies or how it is displayed, and not what it computes.
-_IDLE = {"_class", "_output_shapes", "shared_name", "container", "debug_name", "_gradient_op_type", "_XlaMustCompile"}
+_IDLE = {"_XlaMustCompile", "_class", "_gradient_op_type", "_output_shapes", "container", "debug_name", "frame_name",
+         "shared_name", "stack_name", "tensor_array_name"}  # fmt: skip
 _VARIABLES = {"VarHandleOp", "VariableV2", "Variable"}
 
 Node = TypeVar("Node", bound=Hashable)

@@ -3,7 +3,7 @@
     STORE/store.json                     the format's version
     STORE/<address>/about.json           what computes these rows, for people to read
     STORE/<address>/<shard>.npy          up to 64 rows, memory-mapped when read
-    STORE/<address>/<shard>.json         their keys, and the CRC-32C of the keys and of the .npy
+    STORE/<address>/<shard>.json         their keys, and the CRC-32C of the .npy and of itself
 
 An address is a digest of the computation, a key a digest of an example. A shard counts once its .json is there, which
 is written last; both are written beside and renamed. So any number of processes may fill a store at once and be killed
@@ -176,10 +176,11 @@ class Table:
     def _cast(self, rows: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):
             cast = np.asarray(rows, self.dtype, "C")
-        if self.dtype == np.float16 and np.isinf(cast).sum() > np.isinf(rows).sum():
+        lost = np.isinf(cast) & ~np.isinf(rows) if self.dtype == np.float16 else np.zeros(0, bool)
+        if lost.any():
             raise DataError(
-                f"{self._about.get('tensor', self.path)} reaches {np.abs(rows[np.isinf(cast)]).max():g}, and float16 "
-                f"no more than {np.finfo(np.float16).max}; keep float32"
+                f"{self._about.get('tensor', self.path)} reaches {np.abs(rows[lost]).max():g}, and float16 no more "
+                f"than {np.finfo(np.float16).max}; keep float32"
             )
         return cast
 
@@ -188,7 +189,8 @@ class Table:
         np.save(buffer, rows, allow_pickle=False)
         data = buffer.getvalue()
         path = self.path / f"{time.time_ns():020d}-{uuid.uuid4().hex[:12]}.npy"
-        record = {"keys": keys, "keys_crc32c": _crc32c_of(keys), "npy_crc32c": google_crc32c.value(data)}
+        crc32c = google_crc32c.value(data)
+        record = {"keys": keys, "npy_crc32c": crc32c, "crc32c": _crc32c_of(keys, crc32c)}
         try:
             if not (self.path / "about.json").exists():
                 self.path.mkdir(exist_ok=True)
@@ -201,7 +203,7 @@ class Table:
                 f"cannot write to the store {self.path.parent}: {error.strerror}; what was written before is kept, "
                 "and the same command goes on from there"
             ) from None
-        self._admit(path, keys, record["npy_crc32c"])
+        self._admit(path, keys, crc32c)
 
 
 class Rows:
@@ -307,11 +309,12 @@ def _write(tables: Sequence[Table], keys: Sequence[str], rows: Sequence[Sequence
 
 
 def _keys_in(path: Path) -> tuple[list[str], int]:
+    """Return the keys of a shard and the checksum of its rows, from the record of it."""
     try:
         record = json.loads(path.read_bytes())
-        keys, of_keys, of_npy = record["keys"], record["keys_crc32c"], record["npy_crc32c"]
-        if of_keys != _crc32c_of(keys):
-            raise ValueError("the checksum of its keys is wrong")
+        keys, of_npy = record["keys"], record["npy_crc32c"]
+        if record["crc32c"] != _crc32c_of(keys, of_npy):
+            raise ValueError("its checksum is wrong")
     except (OSError, ValueError) as error:
         raise _damaged(path, str(error)) from None
     except (KeyError, TypeError):
@@ -319,8 +322,8 @@ def _keys_in(path: Path) -> tuple[list[str], int]:
     return keys, of_npy
 
 
-def _crc32c_of(keys: Iterable[str]) -> int:
-    return google_crc32c.value("\n".join(keys).encode())
+def _crc32c_of(keys: Iterable[str], of_npy: int) -> int:
+    return google_crc32c.value("\n".join([str(of_npy), *keys]).encode())
 
 
 def _damaged(path: Path, why: str) -> DataError:

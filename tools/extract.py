@@ -1,0 +1,225 @@
+"""Write what a network makes of pictures, at any of its endpoints, for those who go on in scikit-learn.
+
+    tfxfer extract codes --model=vgg16 --weights=vgg16_weights.npz --endpoint=fc6 --dataset=folder --data_dir=flowers
+
+OUT is a folder, which holds in the end, row by row (training, validation, test; within each by class and path):
+
+    codes.npy     float32 [n, ...]: np.load("codes/codes.npy", mmap_mode="r")
+    labels.npy    int64 [n], the numbers of classes; classes.txt has their names, one a line
+    paths.txt     the picture of each row; splits.txt, the split that training would have it in
+    codes         the numbers of codes.npy alone, float32: np.fromfile("codes/codes", np.float32)
+    labels        the name of each row's class, as csv
+
+It is complete or not there. With --store, what is computed is kept, also when stopped, and found again by `train`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from tfxfer import files, names
+from tfxfer.data import Data, Pictures, Split
+from tfxfer.data.batches import chunks
+from tfxfer.errors import DataError
+from tfxfer.tools import _examples, _flags, _network, _report, _solver
+
+PRECISIONS = ("float32", "bfloat16", "auto")
+UNITS = {"avx512_bf16", "amx_bf16"}
+ROWS = 64  # written at once
+
+
+def define_flags() -> flags.FlagValues:
+    """Define the flags of this tool."""
+    values = flags.FlagValues()
+    flags.DEFINE_string(
+        "store",
+        None,
+        "Directory in which what is computed is kept, once a picture; a temporary one beside OUT unless told.",
+        flag_values=values,
+    )
+    flags.DEFINE_enum(
+        "precision",
+        "float32",
+        PRECISIONS,
+        "bfloat16 computes about twice as fast, with 8 bits of precision, on processors that have units for it; auto "
+        "does so where they are.",
+        flag_values=values,
+    )
+    flags.DEFINE_integer("batch_size", 32, "Examples that go through the network at once.", 1, flag_values=values)
+    flags.DEFINE_bool("overwrite", False, "Move what is at OUT aside.", flag_values=values)
+    _flags.DEFINE_patterns(
+        "restore", [], "Variables to restore from --weights: all, unless told; none for a random baseline.", values
+    )
+    _network.define_model(values)
+    _network.define_endpoint(values)
+    _examples.define(values)
+    _flags.define_session(values)
+    return values
+
+
+def main(argv: list[str]) -> int:
+    """Run the tool; see the module's docstring."""
+    settings = define_flags()
+    out = Path(*_flags.parse(settings, argv, __doc__, at_least=1, at_most=1))
+    _check_out(out, settings.overwrite)
+    bfloat16 = _in_bfloat16(settings.precision)
+    weights, contract = _network.opened(settings)
+    examples = _examples.load(settings, contract)
+    _report.show_notes(examples)
+
+    import tensorflow.compat.v1 as tf
+
+    import tfxfer as tx
+    from tfxfer.run.extraction import extract
+
+    splits = _splits(examples)
+    with tf.Graph().as_default(), contextlib.ExitStack() as stack:
+        tf.set_random_seed(settings.seed)
+        images = tf.placeholder(tf.uint8, [None, *examples.train.images.shape[1:]], name="images")
+        codes = _network.features(settings, images, contract, _network.classes_of(weights))
+        plans = _network.plans(settings, weights, [".*"])
+        sess = stack.enter_context(tx.session(*plans, **_solver.session_options(settings)))
+        if bfloat16:
+            sess = stack.enter_context(_bfloat16_session(sess))
+        store = settings.store or stack.enter_context(_temporary(out))
+        stack.enter_context(_report.logging())
+        parts = [split.images for split in splits.values()]
+        rows = extract(sess, images, [codes], parts, store, batch_size=settings.batch_size)
+        with _written(out) as folder:
+            _write(folder, [columns[0] for columns in rows], splits, examples.class_names)
+    shape = (sum(map(len, splits.values())), *codes.shape.as_list()[1:])
+    print(f"{out}: {_network.endpoint_of(settings)} {shape}, computed in {'bfloat16' if bfloat16 else 'float32'}")
+    return 0
+
+
+def _check_out(out: Path, overwrite: bool) -> None:
+    if out.exists() and not out.is_dir() and not overwrite:
+        raise DataError(f"{out} is a file; give a folder, or let --overwrite move it aside")
+    if out.is_dir() and any(out.iterdir()) and not overwrite:
+        raise DataError(f"{out} already holds files; take another folder, or let --overwrite move it aside")
+    out.absolute().parent.mkdir(parents=True, exist_ok=True)
+
+
+def _in_bfloat16(precision: str) -> bool:
+    """Return whether to compute in bfloat16.
+
+    Raises:
+      DataError: it was asked for, and the processor has no units for it.
+    """
+    has_units = bool(UNITS & _processor())
+    if precision == "bfloat16" and not has_units:
+        raise DataError(
+            f"--precision=bfloat16: this processor has none of {names.listed(sorted(UNITS))}, and would be slower than "
+            "in float32; leave --precision out, or take auto"
+        )
+    return has_units and precision != "float32"
+
+
+def _processor() -> set[str]:
+    """Return what the processor can do, as Linux calls it; nothing where Linux does not tell."""
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return set(next((line for line in lines if line.startswith("flags")), "").split())
+    return set()
+
+
+@contextlib.contextmanager
+def _bfloat16_session(sess: Any) -> Iterator[Any]:
+    """Open a session on the same graph, with the same values, in which convolutions and products are in bfloat16."""
+    import tensorflow.compat.v1 as tf
+
+    from tfxfer.weights.memory import owned
+
+    config = tf.ConfigProto()
+    config.CopyFrom(sess._config)
+    rewrites = config.graph_options.rewrite_options
+    rewrites.auto_mixed_precision_onednn_bfloat16 = type(rewrites).ON
+    with tf.Session(graph=sess.graph, config=config) as other:
+        for variable in tf.global_variables():
+            other.run(variable.initializer, {variable.initializer.inputs[1]: owned(sess.run(variable))})
+        yield other
+
+
+def _splits(examples: Data) -> dict[str, Split]:
+    """Return the splits by their names, each once: with two listings, the second serves for validation and test."""
+    if examples.test is examples.validation:
+        return {"train": examples.train, "validation": examples.validation}
+    return {"train": examples.train, "validation": examples.validation, "test": examples.test}
+
+
+@contextlib.contextmanager
+def _temporary(out: Path) -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".store", dir=out.absolute().parent) as folder:
+        yield folder
+
+
+@contextlib.contextmanager
+def _written(out: Path) -> Iterator[Path]:
+    """Yield a folder that becomes OUT when all is written; what is at OUT then is moved aside."""
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=files.PART, dir=out.absolute().parent) as beside:
+        folder = Path(beside, out.name or "out")
+        folder.mkdir()
+        yield folder
+        for path in [*folder.iterdir(), folder]:
+            files.sync(path)
+        if out.is_dir() and not any(out.iterdir()):
+            out.rmdir()
+        if out.exists():
+            number = 1
+            while (aside := out.with_name(f"{out.name}.old-{number}")).exists():
+                number += 1
+            out.rename(aside)
+            print(f"moved {out} to {aside}")
+        folder.rename(out)
+        files.sync_folder(out.absolute().parent)
+
+
+def _write(folder: Path, rows: Sequence[Any], splits: dict[str, Split], class_names: Sequence[str]) -> None:
+    _write_codes(folder, rows)
+    labels = np.concatenate([np.asarray(split.labels, np.int64) for split in splits.values()])
+    np.save(folder / "labels.npy", labels)
+    lines = {
+        "classes.txt": list(class_names),
+        "paths.txt": [path for name, split in splits.items() for path in _paths(name, split)],
+        "splits.txt": [name for name, split in splits.items() for _ in range(len(split))],
+    }
+    for name, texts in lines.items():
+        text = "".join(f"{line}\n" for line in texts)
+        (folder / name).write_bytes(text.encode("utf-8", "surrogateescape"))
+    table = io.StringIO(newline="")
+    csv.writer(table, lineterminator="\n").writerows([class_names[label]] for label in labels)
+    (folder / "labels").write_text(table.getvalue(), "utf-8", newline="")
+
+
+def _write_codes(folder: Path, rows: Sequence[Any]) -> None:
+    """Write the rows of all splits, a few at a time, however many there are."""
+    shape = (sum(map(len, rows)), *rows[0].shape[1:])
+    codes = np.lib.format.open_memmap(folder / "codes.npy", mode="w+", dtype=np.float32, shape=shape)
+    start = 0
+    with (folder / "codes").open("wb") as raw:
+        for part in rows:
+            for indices in chunks(len(part), ROWS):
+                values = np.ascontiguousarray(part[indices], np.float32)
+                codes[start : start + len(values)] = values
+                raw.write(values)
+                start += len(values)
+    codes.flush()
+
+
+def _paths(name: str, split: Split) -> Sequence[str]:
+    images = split.images
+    return images.paths if isinstance(images, Pictures) else [f"{name}/{number}" for number in range(len(images))]
+
+
+if __name__ == "__main__":
+    sys.exit(_flags.run(main))
