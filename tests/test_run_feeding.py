@@ -91,7 +91,8 @@ def test_features_of_another_step_are_refused():
     step = classifier("fc1/.*|logits/.*", "conv2/.*")
     early, late = (frontier(step, stage).tensors[0] for stage in step.stages)
     message = (
-        f"the examples hold images:0 (20, 16, 16, 1), {early.name} (20, 512), and this step needs {late.name} {late.shape}: "
+        f"the examples hold images:0 (20, 16, 16, 1), {early.name} (20, 512), "
+        f"and this step needs {late.name} {late.shape}: "
         "they were precomputed for another step; call precompute with this one"
     )
     with pytest.raises(DataError, match=re.escape(message)):

@@ -211,7 +211,7 @@ def _write_codes(folder: Path, rows: Sequence[Any]) -> None:
             for indices in chunks(len(part), ROWS):
                 values = np.ascontiguousarray(part[indices], np.float32)
                 codes[start : start + len(values)] = values
-                raw.write(values)
+                raw.write(values.data)
                 start += len(values)
     codes.flush()
 

@@ -163,7 +163,8 @@ def _run(
 ) -> tuple[dict[str, float], list[np.ndarray]]:
     feed = Feed(step, split, stage)
     call = sess.make_callable([list(step.metrics.values()), list(fetches)], feed.tensors)
-    rows = [call(*feed.arrays(indices)) for indices in chunks(len(split), batch_size)]
+    with feed.batches(chunks(len(split), batch_size)) as batches:
+        rows = [call(*arrays) for arrays in batches]
     means = {
         name: float(np.concatenate([metrics[k] for metrics, _ in rows]).mean(dtype=np.float64))
         for k, name in enumerate(step.metrics)

@@ -43,7 +43,8 @@ def precompute(
     layers are not run again. With several stages, what each of them needs is computed.
 
     Args:
-      sess: a session in which everything is restored.
+      sess: a session in which everything is restored, as `tfxfer.session` opens it: it sees to it that a step fed behind a
+        frozen layer does not run that all the same.
       step: what `train_step` returned.
       data: the examples.
       store: the folder that computed rows are kept in; rows of other weights, layers or pictures may lie in it too.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 from tfxfer import names
+from tfxfer.data.pictures import Pictures, ahead
 from tfxfer.data.splits import Images, Split
 from tfxfer.errors import DataError
 from tfxfer.graph.frontier import frontier
@@ -50,6 +53,15 @@ class Feed:
     def arrays(self, indices: np.ndarray) -> list[np.ndarray]:
         """Return the arrays of some examples."""
         return [column[indices] for column in self._columns]
+
+    @contextlib.contextmanager
+    def batches(self, indices: Iterable[np.ndarray]) -> Iterator[Iterator[list[np.ndarray]]]:
+        """Give the arrays of one batch after the other; pictures are decoded ahead until the block ends."""
+        if any(isinstance(column, Pictures) for column in self._columns):
+            with contextlib.closing(ahead(self.arrays, indices)) as loaded:
+                yield loaded
+        else:
+            yield map(self.arrays, indices)
 
 
 def _fits(tensor: tf.Tensor, column: Images | None) -> bool:

@@ -155,32 +155,39 @@ class Training:
     # --- the loop ---
 
     def _loop(self, received: Callable[[], int]) -> None:
-        order = batches(self.asked["seed"], len(self.data.train), self.asked["batch_size"], self.done)
         self.started, self.examples = time.monotonic(), 0
         while not self.finished:
             self.stage = self.step.stage(self.done // self.every)
             feed = Feed(self.step, self.data.train, self.stage)
             call = self._callable(feed)
-            while not self.finished and self.step.stage(self.done // self.every) is self.stage:
-                self._one(call, feed, next(order))
-                self._after_step()
-                number = received()
-                if number or self.finished or self.done % self.asked["save_steps"] == 0:
-                    self._save()
-                if number:
-                    name = signal.Signals(number).name
-                    log.warning("%s: saved at step %d; the same command goes on from there", name, self.done)
-                    signals.end(number, self.done)
+            # In each stage from where it stands: what was decoded ahead for the last one does not count as seen.
+            order = batches(self.asked["seed"], len(self.data.train), self.asked["batch_size"], self.done)
+            with feed.batches(order) as loaded:
+                for arrays in loaded:
+                    self._one(call, feed, arrays)
+                    self._after_step()
+                    self._save_if_due(received())
+                    if self.finished or self.step.stage(self.done // self.every) is not self.stage:
+                        break
             if not self.finished:
                 self._check_frozen(f"by the end of the stage before epoch {self.done // self.every + 1}")
+
+    def _save_if_due(self, number: int) -> None:
+        """Save where it is time to, or where a signal (its number, or 0) has asked to stop; and then stop."""
+        if number or self.finished or self.done % self.asked["save_steps"] == 0:
+            self._save()
+        if number:
+            name = signal.Signals(number).name
+            log.warning("%s: saved at step %d; the same command goes on from there", name, self.done)
+            signals.end(number, self.done)
 
     def _callable(self, feed: Feed) -> Callable[..., Any]:
         fetches = [list(self.step.metrics.values()), self.stage.apply]
         return self.sess.make_callable(fetches, [*feed.tensors, *self.stage.switches])
 
-    def _one(self, call: Callable[..., Any], feed: Feed, indices: np.ndarray) -> None:
+    def _one(self, call: Callable[..., Any], feed: Feed, batch: list[np.ndarray]) -> None:
         number = self.done + 1
-        arrays = [*feed.arrays(indices), *(True for _ in self.stage.switches)]
+        arrays = [*batch, *(True for _ in self.stage.switches)]
         if number % self.asked["summary_steps"] == 0:
             # Before the step, which changes what is shown: the same batch and switches, and so the same numbers.
             feeds = dict(zip([*feed.tensors, *self.stage.switches], arrays, strict=True))
@@ -190,7 +197,7 @@ class Training:
             self.events.add("train", self.sess.run(self.step.image_summary, {self.step.images: fixed}), number)
         metrics, _ = call(*arrays)
         self.state["step"] = number
-        self._add_up(dict(zip(self.step.metrics, metrics, strict=True)), len(indices))
+        self._add_up(dict(zip(self.step.metrics, metrics, strict=True)), len(batch[0]))
 
     def _add_up(self, metrics: Mapping[str, np.ndarray], count: int) -> None:
         sums = self.state["sums"]
