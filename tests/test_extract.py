@@ -14,7 +14,6 @@ import pytest
 import tensorflow.compat.v1 as tf
 from test_predict import COLOURS, coloured, run
 
-from tfxfer import models  # noqa: F401  loads what the tool loads, so that its warnings are not the first test's
 from tfxfer.run import extraction
 from tfxfer.tools import extract, make_listing, train
 
@@ -142,7 +141,6 @@ def test_bfloat16_is_refused_where_the_processor_has_none_and_auto_does_without(
 def test_bfloat16_has_a_session_and_an_address_of_its_own(pictures, tmp_path, capsys, monkeypatch):
     # Where there are no units for it, TensorFlow leaves the graph as it is, or oneDNN emulates them.
     monkeypatch.setattr(extract, "_processor", lambda: {"avx512_bf16"})
-    monkeypatch.setattr(extraction, "TOLERANCE", 2e-2)
     sessions = []
     original = extraction.extract
 
@@ -176,7 +174,7 @@ def test_the_processor_is_read_from_where_linux_tells():
 @pytest.mark.parametrize(("more", "status", "error"), [
     (["--endpoint=fc6"], 1, r"GraphError: squeezenet1_1 has no endpoint 'fc6'.*; it has input, conv1, pool1, fire2"),
     (["--endpoint=fire9:max"], 1, "has no endpoint 'max'; it has mean"),
-    (["--endpoint=pool10:mean"], 1, r"pool10 has no positions to average over, its shape is \(\?, 1000\)"),
+    (["--endpoint=pool10:mean"], 1, r"pool10 \(.*, 1000\) has no positions to average over; leave :mean out"),
     (["--image_size=8"], 1, "DataError: images are 8x8; squeezenet1_1 needs at least 17x17"),
     (["--data_dir=nowhere"], 1, "nowhere is not there"),
     (["--data_dir={empty}"], 1, "has neither subfolders nor pictures"),

@@ -152,10 +152,19 @@ def test_the_shape_of_the_images_is_got_from_the_images():
     assert fed(step) == ["images:0", "flatten:0"]
 
 
-def test_a_mean_over_the_batch_is_taken_in_each_step():
-    assert fed_behind(lambda x: x * tf.get_variable("scale", [8]) + tf.reduce_mean(x, axis=0), "scale") == [
-        "features:0"
-    ]
+@pytest.mark.parametrize(
+    "mixed",
+    [
+        lambda x: x - tf.reduce_mean(x, axis=0),
+        lambda x: x / tf.reduce_max(x),
+        lambda x: tf.nn.relu(x * x[0]),
+        lambda x: tf.nn.batch_normalization(x, *tf.nn.moments(x, [0]), None, None, 1e-3),
+        lambda x: tf.nn.fused_batch_norm(tf.nn.relu(x[:, None, None], "near"), tf.ones([8]), tf.ones([8]))[0][:, 0, 0],
+    ],
+    ids=["mean", "maximum", "first example", "moments", "fused"],
+)
+def test_what_depends_on_the_other_examples_of_a_batch_is_run_in_each_step(mixed):
+    assert fed_behind(lambda x: tf.nn.relu(mixed(tf.nn.relu(x, "before")))) in (["before:0"], ["near:0"])
 
 
 def test_a_fixed_batch_size_is_refused():
@@ -202,6 +211,10 @@ STABLE = {
     "frozen": lambda x: x * tf.get_variable("frozen", [8]),
     "frozen reference": lambda x: x * tf.get_variable("frozen", [8], use_resource=False),
     "gathered": lambda x: x * tf.gather(tf.get_variable("frozen", [3]), 1),
+    "fused batch norm": lambda x: tf.reshape(
+        tf.nn.fused_batch_norm(x[:, None, None], *tf.unstack(tf.get_variable("frozen", [4, 8])), is_training=False)[0],
+        [-1, 8],
+    ),
     "checked": lambda x: tf.debugging.check_numerics(x, "not finite"),
     "mapped": lambda x: tf.map_fn(tf.nn.relu, x),
     "chosen": lambda x: tf.cond(tf.placeholder_with_default(True, []), lambda: x * 2, lambda: x),

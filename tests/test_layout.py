@@ -29,6 +29,7 @@ FLOORS = {
     "models": GROUND | {"weights", "data", "graph"},
     "restore": GROUND | {"weights", "graph"},
     "run": GROUND | {"weights", "data", "graph", "restore"},
+    "pictures": GROUND,
 }
 WITHOUT_TENSORFLOW = GROUND | {"weights", "data"}
 DECODES = {"data"}  # loads it with the first picture, inside a function

@@ -2,11 +2,12 @@
 
 An op is *live* if what it gives can change during training for the same image, or if running it does something: it
 reads a label, a fed switch or a variable that an op of the step writes, draws at random, or has another state of its
-own; or if it takes something from a live op. The frontier are the tensors that depend on the images and are not live,
-and that the rest of the step takes. Fed with these, a step needs neither the images nor what computes them.
+own; or if it takes something from a live op, or what was reduced over the batch. The frontier are the tensors that
+depend on the images and are not live, and that the rest of the step takes. Fed with these, a step needs neither the
+images nor what computes them.
 
-Some of what is not live is run in each step all the same, from what is fed: tensors that do not belong to single
-examples, as shapes and means over the batch, and what costs next to nothing, as a cast of the images.
+Some of what is not live is run in each step all the same, from what is fed: what does not belong to single examples,
+as a mean over the batch or a shape, and what costs next to nothing, as a cast of the images.
 """
 
 from __future__ import annotations
@@ -42,6 +43,9 @@ _RANDOM = (
     "StatelessSampleDistortedBoundingBox",
     "StatelessShuffle",
 )
+# They reduce over the batch and use it in one op.
+_FUSED = {"FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"}
+_SHAPES = {"Rank", "Shape", "ShapeN", "Size"}
 # What moves, casts, scales or repeats numbers, and what asks for a shape.
 _CHEAP = {"Add", "AddV2", "Cast", "ConcatV2", "Div", "EnsureShape", "ExpandDims", "Fill", "FloorDiv", "GatherV2",
           "Identity", "Maximum", "Minimum", "Mul", "Neg", "OnesLike", "Pack", "Prod", "Range", "Rank", "RealDiv",
@@ -93,8 +97,9 @@ def find(images: tf.Tensor, fetches: Sequence[tf.Operation], changing: Iterable[
     needed = _needed(fetches)
     live = _spread(_sources(needed, images.op) | set(changing), needed, through_control=True)
     depending = _spread({images.op}, needed)
-    frozen = depending - live
     inner = _inner(needed)
+    frozen = depending - live
+    frozen -= _spread(_mixed(needed, frozen - inner), needed)
     while True:
         cut = _Cut(fetches, frozen)
         moved = _not_stored(needed, frozen, cut.tensors, images.op, inner)
@@ -216,6 +221,23 @@ def _called_in(node: Any) -> list[str]:
 # --- what can be stored ---
 
 
+def _mixed(needed: Sequence[tf.Operation], frozen: Collection[tf.Operation]) -> set[tf.Operation]:
+    """Return the ops that take what was reduced over the batch, and may give tensors that have a batch again.
+
+    Within functions and branches this is not looked for: an untaken branch may well compute moments.
+    """
+    reduced = {
+        tensor.ref()
+        for op in needed
+        if op in frozen and op.type not in _SHAPES and not op.type.startswith(_ARRAYS) and not _called(op)
+        if any(tensor.op in frozen and _has_batch(tensor) for tensor in op.inputs)
+        for tensor in op.outputs
+        if _is_numeric(tensor) and not _has_batch(tensor)
+    }
+    takers = {op for op in needed if any(tensor.ref() in reduced for tensor in op.inputs)}
+    return takers | {op for op in needed if op.type in _FUSED and op.get_attr("is_training")}
+
+
 def _not_stored(
     needed: Sequence[tf.Operation],
     frozen: Collection[tf.Operation],
@@ -251,8 +273,11 @@ def _inner(needed: Sequence[tf.Operation]) -> set[tf.Operation]:
 
 
 def _storable(tensor: tf.Tensor, inner: Collection[tf.Operation]) -> bool:
-    numbers = tensor.dtype.is_floating or tensor.dtype.is_integer or tensor.dtype.is_bool
-    return numbers and _has_batch(tensor) and tensor.op not in inner
+    return _is_numeric(tensor) and _has_batch(tensor) and tensor.op not in inner
+
+
+def _is_numeric(tensor: tf.Tensor) -> bool:
+    return tensor.dtype.is_floating or tensor.dtype.is_integer or tensor.dtype.is_bool
 
 
 def _has_batch(tensor: tf.Tensor) -> bool:
