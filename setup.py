@@ -25,7 +25,6 @@ setup(
         "tensorflow>=2.21,<2.22",
         "absl-py",
         "google-crc32c",
-        "h5py",
         "matplotlib",
         "ml_dtypes",
         "numpy",
@@ -36,6 +35,6 @@ setup(
     ],
     # ruff and mypy are pinned, as a newer one finds other faults; safetensors is what tests compare our reader with.
     extras_require={
-        "dev": ["hypothesis", "mypy==2.4.*", "pytest", "pytest-xdist", "ruff==0.17.*", "safetensors"],
+        "dev": ["h5py", "hypothesis", "mypy==2.4.*", "pytest", "pytest-xdist", "ruff==0.17.*", "safetensors"],
     },
 )

@@ -3,8 +3,8 @@
     python benchmarks/frozen_layers.py [--steps=20] [--batch_size=128] [--examples=256]
 
 The network has its full size and random weights; pictures are random too. Both ways take the same batches, with dropout
-and Adam. Printed are the seconds a step (the median), their ratio, and by how much the trained variables differ at the end,
-as a share of the largest magnitude of each.
+and Adam. Printed are the seconds a step (the median), their ratio, and by how much the trained variables differ at the
+end, as a share of the largest magnitude of each.
 """
 
 from __future__ import annotations

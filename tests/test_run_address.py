@@ -1,10 +1,11 @@
-"""Addresses: the same for what computes the same, whatever it is called, and another for anything that differs."""
+"""Addresses: the same for what computes the same, whatever it is called, and another for anything that differs.
+
+That they are the same in every process is shown by the stores of `test_run_extraction.py`.
+"""
 
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -12,7 +13,6 @@ import tensorflow.compat.v1 as tf
 
 import tfxfer as tx
 from tfxfer.errors import GraphError
-from tfxfer.graph import layers
 from tfxfer.models import autoencoder
 from tfxfer.run.address import addresses
 
@@ -233,27 +233,3 @@ def test_functions_of_the_old_kind_enter_by_what_they_do_and_not_by_name():
 
     assert address_of(built(2.0, "one")) == address_of(built(2.0, "another"))
     assert address_of(built(2.0, "one")) != address_of(built(3.0, "one"))
-
-
-GOLDEN = """
-import numpy as np, tensorflow.compat.v1 as tf, tfxfer as tx
-from tfxfer.graph import layers
-from tfxfer.models import autoencoder
-from tfxfer.run.address import addresses
-with tf.Graph().as_default():
-    images = tf.placeholder(tf.uint8, [None, 8, 8, 1])
-    tensor = layers.batch_norm(autoencoder.encoder(images)["flatten"], "norm")
-    with tx.session() as sess:
-        print(*addresses(sess, [tensor], images, {"batch_size": 32}))
-"""
-
-
-def test_an_address_is_the_same_in_every_process():
-    with tf.Graph().as_default():
-        images = tf.placeholder(tf.uint8, [None, 8, 8, 1])
-        tensor = layers.batch_norm(autoencoder.encoder(images)["flatten"], "other")
-        with tx.session() as sess:
-            here = addresses(sess, [tensor], images, {"batch_size": 32})
-    done = subprocess.run([sys.executable, "-c", GOLDEN], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.split() == here

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from filling import pictures
 from killing import Watched
 
 import tfxfer as tx
@@ -445,6 +446,15 @@ def check_killed(folder: Path, seed: int, kills: int, network: str) -> None:
 
 def test_a_store_whose_making_was_killed_and_one_that_two_processes_filled_equal_one_left_alone(tmp_path):
     check_killed(tmp_path, seed=1, kills=4, network="encoder")
+
+    def build(images):
+        ends = autoencoder.encoder(images)
+        return [ends["conv1"], ends["flatten"]]
+
+    extracted(tmp_path / "here", build, [pictures(8, 1)], batch_size=16)
+    # Addresses are the same in every process.
+    names = [sorted(folder.name for folder in (tmp_path / name).iterdir()) for name in ("whole", "here")]
+    assert names[0] == names[1]
 
 
 @pytest.mark.slow

@@ -195,9 +195,7 @@ def features(settings: Any, images: Any, contract: Contract | None, classes: int
         ends = build(images, classes=classes, last=endpoint, dropout=dropout, contract=contract)
     check_last(endpoint_of(settings), pooling or None, ["mean"])
     if pooling and ends[endpoint].shape.rank != 4:
-        raise GraphError(
-            f"{endpoint} has no positions to average over, its shape is {ends[endpoint].shape}; ask for it"
-        )
+        raise GraphError(f"{endpoint} {ends[endpoint].shape} has no positions to average over; leave :{pooling} out")
     return tf.reduce_mean(ends[endpoint], axis=[1, 2], name="mean") if pooling else ends[endpoint]
 
 

@@ -10,7 +10,7 @@ OUT is a folder, which holds in the end, row by row (training, validation, test;
     codes         the numbers of codes.npy alone, float32: np.fromfile("codes/codes", np.float32)
     labels        the name of each row's class, as csv
 
-It is complete or not there. With --store, what is computed is kept, also when stopped, and found again by `train`.
+It is complete or not there. With --store, what is computed is kept, also when stopped, and never computed again.
 """
 
 from __future__ import annotations

@@ -43,8 +43,8 @@ def precompute(
     layers are not run again. With several stages, what each of them needs is computed.
 
     Args:
-      sess: a session in which everything is restored, as `tfxfer.session` opens it: it sees to it that a step fed behind a
-        frozen layer does not run that all the same.
+      sess: a session in which everything is restored, opened by `tfxfer.session`: in others, TensorFlow may run frozen
+        layers all the same.
       step: what `train_step` returned.
       data: the examples.
       store: the folder that computed rows are kept in; rows of other weights, layers or pictures may lie in it too.
@@ -222,6 +222,8 @@ def _fill(
 
 
 def _padded(batch: np.ndarray, batch_size: int) -> np.ndarray:
+    if len(batch) == batch_size:
+        return batch
     return np.concatenate([batch, np.repeat(batch[-1:], batch_size - len(batch), axis=0)])
 
 

@@ -169,9 +169,11 @@ class Table:
           DataError: the disk is full, the folder cannot be written, or a number is too large for the dtype.
         """
         new = [place for place, key in enumerate(keys) if key not in self]
-        for start in range(0, len(new), SHARD_ROWS):
-            part = new[start : start + SHARD_ROWS]
-            self._write_shard([keys[place] for place in part], self._cast(rows[part]))
+        if len(new) < len(keys):
+            keys, rows = [keys[place] for place in new], rows[new]
+        for start in range(0, len(keys), SHARD_ROWS):
+            part = slice(start, start + SHARD_ROWS)
+            self._write_shard(keys[part], self._cast(rows[part]))
 
     def _cast(self, rows: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):
@@ -185,12 +187,12 @@ class Table:
         return cast
 
     def _write_shard(self, keys: Sequence[str], rows: np.ndarray) -> None:
-        buffer = io.BytesIO()
-        np.save(buffer, rows, allow_pickle=False)
-        data = buffer.getvalue()
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(rows))
+        data = b"".join([header.getvalue(), rows.data])  # np.save would copy it three times.
         path = self.path / f"{time.time_ns():020d}-{uuid.uuid4().hex[:12]}.npy"
         crc32c = google_crc32c.value(data)
-        record = {"keys": keys, "npy_crc32c": crc32c, "crc32c": _crc32c_of(keys, crc32c)}
+        record = {"keys": list(keys), "npy_crc32c": crc32c, "crc32c": _crc32c_of(keys, crc32c)}
         try:
             if not (self.path / "about.json").exists():
                 self.path.mkdir(exist_ok=True)
