@@ -235,7 +235,7 @@ def _mixed(needed: Sequence[tf.Operation], frozen: Collection[tf.Operation]) -> 
         if _is_numeric(tensor) and not _has_batch(tensor)
     }
     takers = {op for op in needed if any(tensor.ref() in reduced for tensor in op.inputs)}
-    return takers | {op for op in needed if op.type in _FUSED and op.get_attr("is_training")}
+    return takers | {op for op in frozen if op.type in _FUSED and op.get_attr("is_training")}
 
 
 def _not_stored(
