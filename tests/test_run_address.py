@@ -78,9 +78,11 @@ def test_a_session_that_rewrites_graphs_has_addresses_of_its_own():
     assert address_of(convolved, config=threads) == address_of(convolved)
 
 
-def test_which_input_is_which_is_part_of_an_address():
+def test_which_input_and_which_output_is_taken_is_part_of_an_address():
     assert address_of(lambda x: tf.subtract(x, x * 2)) != address_of(lambda x: tf.subtract(x * 2, x))
-    assert address_of(lambda x: tf.unstack(x, axis=1)[0]) != address_of(lambda x: tf.unstack(x, axis=1)[1])
+    for after in (lambda x: x, tf.nn.relu):
+        first, second = (lambda x, k=k, f=after: f(tf.unstack(x, axis=1)[k]) for k in (0, 1))
+        assert address_of(first) != address_of(second)
 
 
 def test_the_value_counts_and_not_the_initializer():
@@ -117,6 +119,16 @@ def test_a_variable_that_nothing_reads_as_a_whole_is_refused():
             addresses(sess, [gathered], images, {})
 
 
+def test_a_variable_is_not_read_where_that_writes_it():
+    with tf.Graph().as_default(), tf.Session() as sess:
+        images = tf.placeholder(tf.float32, [None], name="images")
+        handle = tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=[], shared_name="w", name="w")
+        with tf.control_dependencies([tf.raw_ops.AssignVariableOp(resource=handle, value=tf.constant(1.0))]):
+            after = tf.raw_ops.ReadVariableOp(resource=handle, dtype=tf.float32)
+        with pytest.raises(GraphError, match="nothing reads w as a whole"):
+            addresses(sess, [images * after], images, {})
+
+
 def test_a_tensor_that_needs_more_than_the_images_is_refused():
     with tf.Graph().as_default(), tf.Session() as sess:
         images = tf.placeholder(tf.float32, [None], name="images")
@@ -150,6 +162,18 @@ def swapped(x, *, swap=True, times=3):
         return (i + 1, b, a) if swap else (i + 1, a, b)
 
     return tf.while_loop(lambda i, *_: i < times, body, [0, x, x + 1])[1]
+
+
+def carried(last):
+    """A loop that carries three values, of which the last is made of the second or of itself."""
+
+    def build(x):
+        def body(i, a, b, c):
+            return i + 1, b + 1, c + 1, tf.nn.relu((b, c)[last])
+
+        return tf.while_loop(lambda i, *_: i < 3, body, [0, x, x, x])[1]
+
+    return build
 
 
 def deep(x):
@@ -196,6 +220,24 @@ def test_another_branch_gives_another_address(control_flow, other):
 @pytest.mark.parametrize("options", [{"swap": False}, {"times": 4}])
 def test_another_loop_gives_another_address(control_flow, options):
     assert address_of(lambda x: swapped(x, **options)) != address_of(swapped)
+
+
+def test_which_value_a_loop_goes_on_with_is_part_of_an_address(control_flow):
+    assert address_of(carried(0)) == address_of(scoped(carried(0)))
+    assert address_of(carried(0)) != address_of(carried(1))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (lambda a, b: a - b, lambda a, b: b - a),
+        (lambda a, b: tf.nn.relu(tf.unstack(a, axis=1)[0]), lambda a, b: tf.nn.relu(tf.unstack(a, axis=1)[1])),
+        (lambda a, b: tf.unstack(a, axis=1)[0], lambda a, b: tf.unstack(a, axis=1)[1]),
+    ],
+)
+def test_which_argument_and_which_output_a_function_takes_is_part_of_an_address(first, second):
+    one, another = (address_of(lambda x, f=f: tf.function(f, autograph=False)(x, x * 2)) for f in (first, second))
+    assert one != another
 
 
 def test_a_variable_in_a_branch_counts_with_its_value(control_flow):
