@@ -252,6 +252,28 @@ def test_a_frozen_variable_that_somebody_assigns_to_in_mid_run_fails_the_run_by_
         Small().fit(data, tmp_path / "run")
 
 
+def test_features_of_other_frozen_weights_than_the_run_began_with_are_refused(tmp_path):
+    data = two_classes()
+
+    def fit(step, epochs):
+        with tx.session() as sess:
+            features = tx.precompute(sess, step, data, store=tmp_path / "store")
+            return tx.fit(sess, step, features, epochs=epochs, batch_size=8, logdir=tmp_path / "run")
+
+    for epochs, seed in ((1, 0), (2, 0), (3, 1)):
+        with tf.Graph().as_default():
+            tf.set_random_seed(seed)
+            images = tf.placeholder(tf.uint8, [None, 8, 8, 1], name="images")
+            labels = tf.placeholder(tf.int64, [None], name="labels")
+            logits = heads.classifier(autoencoder.encoder(images)["flatten"], hidden=[6], classes=2)
+            step = tx.train_step(images, labels, logits, train=tx.select("fc.*", "logits/.*"))
+            if seed:
+                with pytest.raises(FrozenError, match="before features were computed"):
+                    fit(step, epochs)
+            else:
+                assert fit(step, epochs).epochs == epochs
+
+
 def test_frozen_json_holds_digests_of_all_that_is_not_trained(tmp_path):
     Small().fit(two_classes(), tmp_path / "run")
     record = json.loads((tmp_path / "run/frozen.json").read_text())

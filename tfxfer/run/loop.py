@@ -128,6 +128,10 @@ class Training:
                 f"{self.directory.path} has lost its frozen.json, so that nothing proves that frozen variables "
                 "did not move; put it back, or begin anew by --overwrite"
             )
+        if self.data.train.features is not None:
+            # Features were computed from what the session held so far; the checkpoint's frozen variables must be those.
+            start = frozen.frozen_variables(self.step, epoch=0)
+            frozen.check(self.sess, start, stored["variables"], "since the run began, before features were computed")
         try:
             self.step.saver.restore(self.sess, prefix)
         except (tf.errors.OpError, ValueError) as error:
