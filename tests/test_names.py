@@ -20,10 +20,6 @@ def test_op_name_strips_the_output_number_only():
     assert names.op_name("a:b/c:12") == "a:b/c"
 
 
-def test_scope_is_what_stands_before_the_last_slash():
-    assert [names.scope(name) for name in ("a/b/c", "a", "")] == ["a/b", "", ""]
-
-
 # --- match ---
 
 

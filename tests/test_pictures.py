@@ -29,6 +29,7 @@ def test_each_photograph_is_a_row_with_its_bars(tmp_path):
 
 def test_names_are_no_formulas(tmp_path):
     draw(tmp_path / "odd.png", name="$x_1 {")
+    assert (tmp_path / "odd.png").stat().st_size > 0
 
 
 def test_what_is_there_stays_if_it_cannot_be_written(tmp_path):

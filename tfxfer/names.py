@@ -20,11 +20,6 @@ def op_name(name: str) -> str:
     return re.sub(r":\d+$", "", name)
 
 
-def scope(name: str) -> str:
-    """Return what stands before the last `/`, or the empty string."""
-    return name.rpartition("/")[0]
-
-
 def compile_pattern(pattern: str) -> re.Pattern[str]:
     """Compile a regular expression.
 

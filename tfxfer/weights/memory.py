@@ -44,8 +44,10 @@ def owned(array: np.ndarray) -> np.ndarray:
 
     The copy is aligned, so that a variable can take it over. What lies in memory already is returned as it is.
     """
-    if _mapping(array) is None or array.dtype.hasobject or not array.flags.c_contiguous:
-        return array if _mapping(array) is None else array.copy()
+    if _mapping(array) is None:
+        return array
+    if not array.flags.c_contiguous:
+        return array.copy()
     return copied(array.reshape(-1).view(np.uint8), aligned(array.shape, array.dtype))
 
 
