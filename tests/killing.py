@@ -56,7 +56,7 @@ def examples() -> Data:
 
 
 def train(logdir: str, dies: str = "") -> float:
-    """Train with dropout, two stages, a multiplier, a schedule, patience; return the test accuracy."""
+    """Train with dropout, two stages, a multiplier, a schedule, L2, class weights, patience; return test accuracy."""
     data = examples()
     if dies.startswith("step:"):
         data = dataclasses.replace(
@@ -78,6 +78,8 @@ def train(logdir: str, dies: str = "") -> float:
             stages=stages,
             multipliers={"fc1/bias": 0.5},
             clip_norm=5.0,
+            l2=0.01,
+            class_weights=[1.0, 0.5, 2.0],
             learning_rate=lambda n: tf.train.cosine_decay(0.01, n, 60),
         )
         with tx.session(intra_op_threads=1, inter_op_threads=1) as sess:

@@ -15,7 +15,7 @@ from tfxfer.data import Split
 from tfxfer.errors import DataError
 from tfxfer.graph import layers
 from tfxfer.models import heads
-from tfxfer.run.evaluation import check_split, measure
+from tfxfer.run.evaluation import Evaluation, check_split, measure
 
 
 @pytest.fixture(autouse=True)
@@ -84,8 +84,67 @@ def test_the_evaluation_as_json_is_plain():
         found = tx.evaluate(sess, step, split)
     plain = json.loads(json.dumps(found.to_json()))
     assert plain == found.to_json()
-    assert set(plain) == {"loss", "accuracy", "examples", "class_names", "confusion", "per_class"}
+    assert set(plain) == {"loss", "accuracy", "top_k", "examples", "class_names", "confusion", "per_class"}
+    assert plain["top_k"] == {"1": plain["accuracy"]}
     assert plain["examples"] == np.sum(plain["confusion"]) == 20
+
+
+def evaluation(probabilities, labels, k=5):
+    classes = probabilities.shape[1]
+    return Evaluation({"loss": 1.0}, probabilities, labels, tuple(map(str, range(classes))), k)
+
+
+@pytest.mark.parametrize("k", [1, 2, 5, 9])
+def test_top_k_is_what_scikit_learn_says_where_no_probabilities_are_equal(k):
+    generator = np.random.default_rng(k)
+    probabilities = generator.dirichlet(np.ones(10), 200).astype(np.float32)
+    labels = generator.integers(0, 10, 200)
+    found = evaluation(probabilities, labels, k).top_k
+    assert set(found) == {1, k}
+    for each, share in found.items():
+        assert share == sklearn.metrics.top_k_accuracy_score(labels, probabilities, k=each, labels=range(10))
+    assert found[1] == np.mean(probabilities.argmax(axis=1) == labels)
+
+
+def test_of_equal_probabilities_the_lower_class_comes_first_in_top_k_as_in_predictions():
+    probabilities = np.full((6, 6), 1 / 6, np.float32)
+    found = evaluation(probabilities, np.arange(6), 2)
+    assert found.top_k == {1: 1 / 6, 2: 2 / 6}
+    assert found.top_k[1] == np.mean(found.predictions == np.arange(6))
+
+
+def test_top_k_has_no_number_that_there_are_not_more_classes_than():
+    probabilities, labels = np.eye(5, dtype=np.float32), np.array([0, 1, 2, 3, 0])
+    assert evaluation(probabilities, labels).top_k == {1: 0.8}
+    assert str(evaluation(probabilities, labels)) == "loss 1.0000"
+    six = np.eye(6, dtype=np.float32)
+    assert evaluation(six, np.array([0, 1, 2, 3, 4, 0])).top_k == {1: 5 / 6, 5: 1.0}
+    assert str(evaluation(six, np.arange(6))) == "loss 1.0000  top-5 accuracy 1.0000"
+
+
+def test_what_is_not_a_number_is_never_among_the_first():
+    probabilities = np.full((3, 6), np.nan, np.float32)
+    assert evaluation(probabilities, np.array([0, 3, 5])).top_k == {1: 0.0, 5: 0.0}
+
+
+def test_mistakes_come_with_the_most_confident_first_and_of_equals_in_their_order():
+    sure = np.array([0.9, 0.6, 0.9, 0.99, 0.7])
+    probabilities = np.stack([sure, 1 - sure], axis=1).astype(np.float32)
+    found = evaluation(probabilities, np.array([1, 1, 1, 0, 1]))
+    assert found.mistakes().tolist() == [0, 2, 4, 1]
+    assert found.mistakes(2).tolist() == [0, 2]
+    assert evaluation(probabilities, np.zeros(5, int)).mistakes().tolist() == []
+
+
+def test_top_k_arrives_from_evaluate():
+    step, split = classifier(), split_of(50)
+    with tx.session() as sess:
+        found = tx.evaluate(sess, step, split, top_k=3)
+        with pytest.raises(DataError, match="top_k=0 must be 1 or more"):
+            tx.evaluate(sess, step, split, top_k=0)
+    assert found.top_k == {1: pytest.approx(found.accuracy), 3: pytest.approx(found.top_k[3])}
+    assert found.accuracy < found.top_k[3] < 1
+    assert str(found).endswith(f"  top-3 accuracy {found.top_k[3]:.4f}")
 
 
 def test_two_classes_under_sigmoid_are_told_apart_at_one_half():

@@ -25,6 +25,7 @@ from tfxfer.data import Data, Split
 from tfxfer.errors import DataError, DivergedError, FrozenError, RunError
 from tfxfer.graph import layers
 from tfxfer.models import autoencoder, heads
+from tfxfer.run import directory
 
 KILLING = Path(__file__).parent / "killing.py"
 
@@ -174,6 +175,45 @@ def test_what_is_trained_is_a_setting_too(tmp_path):
         )
     with pytest.raises(RunError, match="stages: was"):
         other.fit(two_classes(), tmp_path / "run")
+
+
+@pytest.mark.parametrize(("before", "after", "told"), [
+    ({}, {"l2": 0.5}, r"l2: was not set, now 0\.5"),
+    ({"l2": 0.5}, {"l2": 0.25}, r"l2: was 0\.5, now 0\.25"),
+    ({"class_weights": [1, 2]}, {}, r"class_weights: was \[1\.0, 2\.0\], now not set"),
+    ({"class_weights": [1, 2]}, {"class_weights": [1, 3]}, r"class_weights: was \[1\.0, 2\.0\], now \[1\.0, 3\.0\]"),
+])  # fmt: skip
+def test_l2_and_class_weights_are_settings_too(tmp_path, before, after, told):
+    Small(**before).fit(two_classes(), tmp_path / "run")
+    assert Small(**before).fit(two_classes(), tmp_path / "run").steps == 14
+    with pytest.raises(RunError, match=told):
+        Small(**after).fit(two_classes(), tmp_path / "run")
+
+
+def test_the_history_of_a_run_can_be_read_from_its_directory(tmp_path):
+    fitted = Small().fit(two_classes(), tmp_path / "run", epochs=3, keep=1)
+    rows, best = directory.history(tmp_path / "run")
+    assert tuple(rows) == fitted.history
+    assert [(row["epoch"], row["split"]) for row in rows] == [
+        (epoch, split) for epoch in (1, 2, 3) for split in ("train", "validation")
+    ]
+    assert fitted.best.endswith(f"-{best}")
+
+
+def test_a_run_without_a_checkpoint_has_no_history_yet(tmp_path):
+    with pytest.raises(RunError, match="is no run directory"):
+        directory.history(tmp_path)
+    (tmp_path / "settings.json").write_text("{}")
+    with pytest.raises(RunError, match="has no checkpoint, and so no history; training writes one after"):
+        directory.history(tmp_path)
+
+
+def test_the_history_has_the_learning_rate_at_the_end_of_each_epoch(tmp_path):
+    small = Small(learning_rate=lambda step: tf.train.exponential_decay(0.1, step, 7, 0.5))
+    fitted = small.fit(two_classes(), tmp_path / "run", epochs=3)
+    rates = [row["learning_rate"] for row in fitted.history if row["split"] == "train"]
+    assert rates == [pytest.approx(rate, rel=1e-6) for rate in (0.05, 0.025, 0.0125)]
+    assert not any("learning_rate" in row for row in fitted.history if row["split"] == "validation")
 
 
 def test_overwrite_moves_the_old_run_aside(tmp_path):
@@ -343,7 +383,7 @@ def test_tensorboard_has_histograms_of_what_is_trained_images_graph_and_texts(tm
     tags = events.Tags()
     assert tags["histograms"] == ["fc1/kernel", "fc1/bias", "logits/kernel", "logits/bias"]
     assert sorted(tags["images"]) == [f"input_image/image/{k}" for k in range(4)]
-    assert len(events.Images("input_image/image/0")) == 3
+    assert len(events.Images("input_image/image/0")) == 1
     assert tags["graph"]
     assert events.Graph().node
     text = events.Tensors("settings")[0].tensor_proto.string_val[0].decode()

@@ -1,4 +1,4 @@
-"""What the tools print of plans, runs and evaluations."""
+"""What the tools print and draw of plans, runs and evaluations."""
 
 from __future__ import annotations
 
@@ -6,13 +6,20 @@ import contextlib
 import logging as python_logging
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+from absl import flags
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from tfxfer import names
+from tfxfer.errors import DataError
+
+MOST_CLASSES = 20  # of more, no table has a row or column for each
+MOST_CONFUSED = 10  # pairs of classes
 
 
 def show_plans(plans: Sequence[Any], step: Any) -> None:
@@ -25,6 +32,13 @@ def show_plans(plans: Sequence[Any], step: Any) -> None:
     print(f"trained: {names.listed(trained)}", flush=True)
 
 
+def show_class_weights(step: Any, class_names: Sequence[str]) -> None:
+    """Print how much an example of each class counts, where they do not count alike."""
+    if step.class_weights:
+        rows = zip(class_names, step.class_weights, strict=True)
+        print(f"class weights: {names.listed(f'{name}: {weight:.4g}' for name, weight in rows)}", flush=True)
+
+
 class _Stderr(python_logging.StreamHandler):
     """Writes to what sys.stderr is at the time: a live bar puts itself in its place."""
 
@@ -32,11 +46,9 @@ class _Stderr(python_logging.StreamHandler):
 
 
 def show_notes(examples: Any) -> None:
-    """Print what whoever uses the examples should be told, and what was set aside."""
+    """Print what whoever uses the examples should be told: what was set aside, say."""
     for note in examples.notes:
         print(note)
-    for path, reason in list(examples.set_aside.items())[:20]:
-        print(f"  set aside: {path}: {reason}")
 
 
 @contextlib.contextmanager
@@ -63,7 +75,7 @@ def show_run(fitted: Any, logdir: str) -> None:
     table = Table(box=None)
     for heading in ("epoch", "step", "split"):
         table.add_column(heading, justify="right" if heading != "split" else "left")
-    metrics = [key for key in fitted.history[-1] if key not in ("step", "epoch", "split")]
+    metrics = [key for key in fitted.history[-1] if key not in ("step", "epoch", "split", "learning_rate")]
     for metric in metrics:
         table.add_column(metric, justify="right")
     best = int(fitted.best.rpartition("-")[2])
@@ -80,24 +92,118 @@ def show_run(fitted: Any, logdir: str) -> None:
     console.print(Text(f"look at it: tensorboard --logdir {logdir}"), soft_wrap=True)
 
 
+def define_top_k(values: flags.FlagValues) -> None:
+    """Define the flag that says what counts as nearly right."""
+    flags.DEFINE_integer(
+        "top_k",
+        5,
+        "Say too how often the true class is among so many of the most probable, where there are more classes.",
+        1,
+        flag_values=values,
+    )
+
+
+def define_picture(values: flags.FlagValues) -> None:
+    """Define the flag that asks for the curves of a run."""
+    flags.DEFINE_string(
+        "picture",
+        None,
+        "PNG to draw the run's curves into: loss and accuracy by epoch, and the learning rate if it varies.",
+        flag_values=values,
+    )
+
+
+def check_picture(path: str | None) -> None:
+    """Refuse a picture that could not be written in the end.
+
+    Raises:
+      DataError: its folder is not there.
+    """
+    if path and not Path(path).absolute().parent.is_dir():
+        raise DataError(f"--picture={path}: there is no such folder")
+
+
+def draw_curves(path: str, run: str) -> None:
+    """Draw the curves of a run into a PNG file.
+
+    Raises:
+      RunError: the run has no checkpoint yet.
+    """
+    from tfxfer import files, pictures
+    from tfxfer.run import directory
+
+    history, best = directory.history(run)
+    files.write_bytes(Path(path), pictures.curves(history, best=best, title=Path(run).absolute().name))
+
+
+def keep_test(run: str, result: Any, split: Any, checkpoint: str) -> str:
+    """Write the run's test.json and the pictures of its worst mistakes; return what to print of it.
+
+    Raises:
+      RunError: they cannot be written.
+    """
+    from tfxfer.run.record import FILE, FOLDER, record
+
+    kept = record(run, result, split, checkpoint)["mistakes"]
+    wrong = int((result.predictions != result.labels).sum())
+    pictures = f", {Path(run, FOLDER)}" if any(one["picture"] for one in kept) else ""
+    return f"{wrong:,} of {len(result.labels):,} test examples wrong: {Path(run, FILE)}{pictures}"
+
+
 def show_evaluation(result: Any, title: str) -> None:
-    """Print a confusion matrix, and a table of each class's precision and recall."""
+    """Print a confusion matrix, and a table of each class's precision and recall; of many classes the worst alone."""
     console = Console()
-    console.print(Text(f"{title}\nconfusion matrix: true class in rows, predicted in columns"), soft_wrap=True)
-    confusion = Table(box=None)
-    for heading in ("", *result.class_names):
-        confusion.add_column(heading, justify="right")
-    for number, (name, row) in enumerate(zip(result.class_names, result.confusion, strict=True)):
-        confusion.add_row(name, *(_cell(count, number == column) for column, count in enumerate(row)))
-    console.print(confusion)
+    console.print(Text(title), soft_wrap=True)
+    tables = (_confusion(result, numbered) for numbered in (False, True) if len(result.class_names) <= MOST_CLASSES)
+    endless = console.options.update(max_width=10_000)  # else a table says that it can be squeezed
+    fitting = (table for table in tables if console.measure(table, options=endless).maximum <= console.width)
+    if table := next(fitting, None):
+        console.print("confusion matrix: true class in rows, predicted in columns", table, sep="\n")
+    else:
+        _show_confused(console, result)
+    rows = result.per_class()
+    if len(rows) > MOST_CLASSES:
+        console.print(f"the {MOST_CLASSES} of {len(rows):,} classes with the lowest f1-score")
+        tested = (name for name in rows if rows[name]["support"])
+        rows = {name: rows[name] for name in sorted(tested, key=lambda name: rows[name]["f1-score"])[:MOST_CLASSES]}
     classes = Table(box=None)
     for heading in ("class", "precision", "recall", "f1-score", "examples"):
         classes.add_column(heading, justify="right")
-    for name, row in result.per_class().items():
+    for name, row in rows.items():
         figures = (f"{row[key]:.4f}" for key in ("precision", "recall", "f1-score"))
-        classes.add_row(name, *figures, f"{row['support']:.0f}")
+        classes.add_row(Text(name), *figures, f"{row['support']:.0f}")
     console.print(classes)
     console.print(Text(str(result)))
+
+
+def _confusion(result: Any, numbered: bool) -> Table:
+    """Return the confusion matrix; `numbered`, its columns have the numbers of classes in place of names."""
+    names_of_rows, names_of_columns = list(result.class_names), list(result.class_names)
+    if numbered:
+        names_of_columns = [str(number) for number in range(len(names_of_rows))]
+        names_of_rows = [f"{name} {number}" for number, name in enumerate(names_of_rows)]
+    table = Table(box=None)
+    for heading in ("", *names_of_columns):
+        table.add_column(Text(heading), justify="right")
+    for number, (name, row) in enumerate(zip(names_of_rows, result.confusion, strict=True)):
+        table.add_row(Text(name), *(_cell(count, number == column) for column, count in enumerate(row)))
+    return table
+
+
+def _show_confused(console: Console, result: Any) -> None:
+    """Print which classes were taken for which others most often."""
+    wrong = result.confusion.copy()
+    np.fill_diagonal(wrong, 0)
+    places = np.argsort(-wrong, axis=None, kind="stable")[:MOST_CONFUSED]
+    table = Table(box=None)
+    for heading, justify in (("true class", "left"), ("taken for", "left"), ("times", "right")):
+        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    for true, predicted in zip(*np.unravel_index(places, wrong.shape), strict=True):
+        if wrong[true, predicted]:
+            named = (Text(result.class_names[place]) for place in (true, predicted))
+            table.add_row(*named, str(wrong[true, predicted]))
+    console.print(f"the most frequent mistakes among {len(wrong):,} classes")
+    console.print(table)
 
 
 def _cell(count: int, right: bool) -> Text:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from absl import flags
 
+from tfxfer import names
+from tfxfer.errors import DataError
 from tfxfer.tools import _flags
 
 OPTIMIZERS = ("adam", "momentum", "rmsprop", "sgd")
@@ -34,6 +38,14 @@ def define(values: flags.FlagValues) -> None:
             "clip_norm",
             None,
             "Scale gradients down to at most this global norm; not unless told.",
+            0.0,
+            flag_values=values,
+        )
+        flags.DEFINE_float(
+            "l2",
+            None,
+            "Pull the kernels that are trained towards 0: this times half the sum of their squares is added to the "
+            "loss that gradients are of; not unless told.",
             0.0,
             flag_values=values,
         )
@@ -87,7 +99,54 @@ def solver(settings: Any) -> dict[str, Any]:
         "optimizer": optimizers[settings.optimizer],
         "learning_rate": schedules[settings.schedule],
         "clip_norm": settings.clip_norm,
+        "l2": settings.l2 or 0.0,
     }
+
+
+class _WeightsParser(flags.ArgumentParser):
+    """Reads `balanced`, or numbers between commas."""
+
+    def parse(self, argument: Any) -> str | list[float]:
+        if argument == "balanced" or not isinstance(argument, str):
+            return argument
+        try:
+            return [float(piece) for piece in argument.split(",")]
+        except ValueError:
+            raise ValueError("write balanced, or a number for each class, as in 1,2.5,1") from None
+
+
+def define_class_weights(values: flags.FlagValues) -> None:
+    """Define the flag that says how much the examples of each class count."""
+    help = (
+        "How much an example of each class counts in training: a number a class, in the order of their names; or "
+        "balanced, all examples of a class together as much as those of any other. Alike unless told."
+    )
+    with _flags.group(values, "training"):
+        flag = flags.Flag(_WeightsParser(), None, "class_weights", None, help)
+        flag.form = "balanced|N,N,..."  # type: ignore[attr-defined]  # what --help shows
+        flags.DEFINE_flag(flag, values)
+
+
+def class_weights(settings: Any, labels: np.ndarray, class_names: Sequence[str]) -> list[float] | None:
+    """Return the weight of each class that --class_weights asks for, or None.
+
+    Args:
+      settings: the flags' values, as attributes.
+      labels: of the training examples.
+      class_names: of all classes.
+
+    Raises:
+      DataError: a class has no training example, so that there is no balance.
+    """
+    if settings.class_weights != "balanced":
+        return settings.class_weights
+    from sklearn.utils.class_weight import compute_class_weight
+
+    classes = np.arange(len(class_names))
+    absent = [class_names[number] for number in np.setdiff1d(classes, labels)]
+    if absent:
+        raise DataError(f"--class_weights=balanced: no training example of {names.listed(absent)}; give numbers")
+    return compute_class_weight("balanced", classes=classes, y=labels).tolist()
 
 
 FITTED = (
@@ -107,12 +166,14 @@ FITTED = (
 
 def fitting(settings: Any) -> dict[str, Any]:
     """Return the keyword arguments of `tfxfer.fit` that the flags set; the other flags are stored as its settings."""
-    stored = {name: settings[name].value for name in settings if name not in (*FITTED, *IDLE, *SESSION)}
+    stored = {name: settings[name].value for name in settings if name not in (*FITTED, *OF_STEP, *IDLE, *SESSION)}
     return {**{name: settings[name].value for name in FITTED}, "settings": stored}
 
 
+# What `fit` stores of the step itself: of `balanced` the numbers that it came to.
+OF_STEP = ("l2", "class_weights")
 # What changes neither bits nor meaning of a run.
-IDLE = ("dry_run", "store")
+IDLE = ("dry_run", "store", "picture", "top_k")
 SESSION = ("intra_op_threads", "inter_op_threads", "per_process_gpu_memory_fraction", "allow_growth")
 
 

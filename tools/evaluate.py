@@ -3,7 +3,8 @@
     tfxfer evaluate runs/digits
 
 takes the model and the examples from the run's own settings and prints the accuracy, the confusion matrix, and each
-class's precision and recall. The last line is as in training: `test accuracy 0.9806`.
+class's precision and recall. The last line is as in training: `test accuracy 0.9806`. What the test examples gave, and
+the worst mistakes with their pictures, replaces the run's test.json and mistakes/; --picture draws the run's curves.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -35,6 +37,8 @@ def define_flags() -> flags.FlagValues:
     )
     flags.DEFINE_enum("split", "test", ("train", "validation", "test"), "Which examples.", flag_values=values)
     flags.DEFINE_string("data_dir", None, "Directory of the data set's files, where it has moved.", flag_values=values)
+    _report.define_top_k(values)
+    _report.define_picture(values)
     flags.DEFINE_bool("json", False, "Print one JSON object and nothing else.", flag_values=values)
     _flags.define_session(values)
     return values
@@ -44,6 +48,7 @@ def main(argv: list[str]) -> int:
     """Run the tool; see the module's docstring."""
     values = define_flags()
     [run] = _flags.parse(values, argv, __doc__, at_least=1, at_most=1)
+    _report.check_picture(values.picture)
 
     import tensorflow.compat.v1 as tf
 
@@ -61,13 +66,27 @@ def main(argv: list[str]) -> int:
         plan = tx.plan(tx.select(".*"), weights)
         with tx.session(plan, **_solver.session_options(values)) as sess:
             split = getattr(examples, values.split)
-            result = tx.evaluate(sess, step, split, class_names=examples.class_names)
+            result = tx.evaluate(sess, step, split, class_names=examples.class_names, top_k=values.top_k)
+    if values.picture:
+        _report.draw_curves(values.picture, run)
+    kept = _keep(run, result, split, weights.checkpoint or "") if values.split == "test" else ""
     if values.json:
         print(json.dumps({"run": run, "checkpoint": weights.checkpoint, "split": values.split, **result.to_json()}))
         return 0
     _report.show_evaluation(result, f"{values.split} of {run}, from {weights.checkpoint}")
+    if kept:
+        print(kept)
     print(f"{values.split} accuracy {result.accuracy:.4f}")
     return 0
+
+
+def _keep(run: str, result: Any, split: Any, checkpoint: str) -> str:
+    """Write the run's test.json; somebody else's run, which cannot be written to, can be evaluated all the same."""
+    try:
+        return _report.keep_test(run, result, split, checkpoint)
+    except RunError as error:
+        print(f"not kept: {error}", file=sys.stderr)
+        return ""
 
 
 def settings_of(run: Path, *, data_dir: str | None = None) -> types.SimpleNamespace:

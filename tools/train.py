@@ -9,6 +9,7 @@ with a line like `test accuracy 0.9917`. Stopped at any moment, the same command
         --endpoint=fc6 --hidden=256 --store=store --logdir=runs/flowers
 
 puts a head on VGG16's fc6 for the pictures of a folder; with --store, the frozen layers see each picture once, ever.
+What the test gave, its worst mistakes included, is in the run's test.json.
 """
 
 from __future__ import annotations
@@ -49,10 +50,13 @@ def define_flags() -> flags.FlagValues:
             "told.",
             flag_values=values,
         )
+        _report.define_picture(values)
+        _report.define_top_k(values)
         flags.DEFINE_bool("dry_run", False, "Print what would be restored and trained, and stop.", flag_values=values)
     _network.define(values)
     _examples.define(values)
     _solver.define(values)
+    _solver.define_class_weights(values)
     _flags.define_session(values)
     return values
 
@@ -63,9 +67,11 @@ def main(argv: list[str]) -> int:
     _flags.parse(settings, argv, __doc__, at_most=0)
     if not settings.logdir and not settings.dry_run:
         raise _flags.UsageError("--logdir is needed: the directory that the run is written to")
+    _report.check_picture(settings.picture)
     weights, contract = _network.opened(settings)
     examples = _examples.load(settings, contract)
     _report.show_notes(examples)
+    weights_of_classes = _solver.class_weights(settings, examples.train.labels, examples.class_names)
 
     import tensorflow.compat.v1 as tf
 
@@ -81,9 +87,11 @@ def main(argv: list[str]) -> int:
             stages=_stages(settings, network),
             loss=settings.loss,
             multipliers=settings.lr_multipliers,
+            class_weights=weights_of_classes,
             **_solver.solver(settings),
         )
         _report.show_plans(plans, step)
+        _report.show_class_weights(step, examples.class_names)
         if settings.dry_run:
             return 0
         with tx.session(*plans, **_solver.session_options(settings)) as sess, _report.logging():
@@ -91,9 +99,12 @@ def main(argv: list[str]) -> int:
                 examples = tx.precompute(sess, step, examples, store=settings.store)
             fitted = tx.fit(sess, step, examples, **_solver.fitting(settings))
             step.saver.restore(sess, fitted.best)
-            result = tx.evaluate(sess, step, examples.test, class_names=examples.class_names)
+            result = tx.evaluate(sess, step, examples.test, class_names=examples.class_names, top_k=settings.top_k)
     _report.show_run(fitted, settings.logdir)
     _report.show_evaluation(result, f"test of {settings.logdir}, from {fitted.best}")
+    print(_report.keep_test(settings.logdir, result, examples.test, fitted.best))
+    if settings.picture:
+        _report.draw_curves(settings.picture, settings.logdir)
     print(f"test accuracy {result.accuracy:.4f}")
     return 0
 

@@ -1,15 +1,16 @@
-"""One step of training, built before the session: losses, gradients, optimizers, metrics, savers, summaries."""
+"""One step of training, built before the session: gradients, optimizers, metrics, savers, summaries."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import tensorflow.compat.v1 as tf
 
 from tfxfer import names
 from tfxfer.errors import GraphError, SelectionError
-from tfxfer.graph import summaries
+from tfxfer.graph import losses, summaries
 from tfxfer.graph.layers import DROPOUTS, batch_norms
 from tfxfer.graph.variables import global_step
 
@@ -58,8 +59,9 @@ class Step:
     Attributes:
       images, labels, outputs: as given to `train_step`; `labels` may be None.
       probabilities: float32 [batch, classes], or None without labels.
-      loss: float32 scalar, the mean over the batch.
-      metrics: per example, float32 [batch]: `loss`, and with labels `accuracy` (1 where the prediction is right).
+      loss: float32 scalar, the mean of `metrics["loss"]` over the batch.
+      metrics: per example, float32 [batch]: `loss`, and with labels `accuracy` (1 where the prediction is right). They
+        are plain: neither L2 nor a class weight is in them, so that runs with others compare.
       learning_rate: float32 scalar, before any multiplier.
       global_step: integer variable, the number of steps made.
       stages: in order of their epochs; the first begins at 0.
@@ -68,6 +70,7 @@ class Step:
       saver: saves and restores all variables, those of the optimizers and global_step included.
       summary: serialized scalars (loss, accuracy, learning rate) and histograms of trained variables, for a fed batch.
       image_summary: serialized `input_image` of a fed batch.
+      l2, class_weights: as given to `train_step`.
     """
 
     images: tf.Tensor
@@ -84,6 +87,8 @@ class Step:
     saver: tf.train.Saver
     summary: tf.Tensor
     image_summary: tf.Tensor
+    l2: float = 0.0
+    class_weights: tuple[float, ...] | None = None
 
     @property
     def trained(self) -> tuple[tf.Variable, ...]:
@@ -107,6 +112,8 @@ def train_step(
     multipliers: Mapping[str, float] | None = None,
     clip_norm: float | None = None,
     loss: str | tf.Tensor = "softmax",
+    l2: float = 0.0,
+    class_weights: Sequence[float] | None = None,
 ) -> Step:
     """Build one step of training that changes the chosen variables and no other.
 
@@ -122,21 +129,19 @@ def train_step(
         variables. It scales the update and not the gradient, so that it is right for Adam as well.
       clip_norm: gradients are scaled down together so that their global norm is at most this.
       loss: "softmax" or "sigmoid" cross-entropy of `labels` and `outputs`, or a tensor float32 [batch] of losses.
+      l2: gradients are those of the loss plus l2 * sum(kernel**2) / 2 over the kernels that the running stage trains:
+        its variables of rank 2 or more, so no bias, no batch normalisation and nothing frozen.
+      class_weights: a number from 0 on for each class; gradients are then those of sum(weight * loss) / batch.
 
     Raises:
       SelectionError: nothing or the same variable twice is to be trained, the loss does not depend on a variable that
         is, or a multiplier matches no trained variable, or two match one.
       GraphError: both or neither of `train` and `stages`, stages out of order, an unknown loss, or one that does not go
-        with `outputs` or is not [batch].
+        with `outputs` or is not [batch], or `l2` or `class_weights` that cannot be used.
     """
     plan = _stages(train, stages)
-    with tf.name_scope("LOSS/"):
-        metrics = {"loss": _losses(loss, labels, outputs)}
-        probabilities = None if labels is None else _probabilities(outputs)
-        if labels is not None:
-            right = tf.equal(tf.argmax(probabilities, axis=1), labels)
-            metrics["accuracy"] = tf.cast(right, tf.float32, name="accuracy")
-        mean = tf.reduce_mean(metrics["loss"], name="mean_loss")
+    losses.check_l2(l2, [variable for stage in plan for variable in stage.selection])
+    built = losses.build(loss, labels, outputs, class_weights)
     steps = global_step()
     with tf.name_scope("SOLVER/"):
         rate = learning_rate(steps) if callable(learning_rate) else learning_rate
@@ -145,17 +150,19 @@ def train_step(
             (optimizer(learning_rate=rate * factor), group)
             for (_, factor), group in sorted(_groups(plan, multipliers or {}).items())
         ]
-    built = _build_stages(mean, plan, optimizers, clip_norm, steps)
+    ops = _build_stages(built.objective, plan, optimizers, clip_norm, l2, steps)
     with tf.name_scope("SUMMARY/"):
-        summary = summaries.training(metrics, rate, built[-1].variables)
+        summary = summaries.training(built.metrics, rate, ops[-1].variables)
         image_summary = summaries.images(images)
     return Step(
-        *(images, labels, outputs, probabilities, mean, metrics, rate, steps, built),
+        *(images, labels, outputs, built.probabilities, built.mean, built.metrics, rate, steps, ops),
         slots=tuple(v for solver, _ in optimizers for v in solver.variables()),
-        finite=_finite(built[-1].variables),
+        finite=_finite(ops[-1].variables),
         saver=_saver(),
         summary=summary,
         image_summary=image_summary,
+        l2=float(l2),
+        class_weights=None if class_weights is None else tuple(map(float, class_weights)),
     )
 
 
@@ -173,34 +180,6 @@ def _stages(train: Sequence[tf.Variable] | None, stages: Sequence[Stage] | None)
     if twice:
         raise SelectionError(f"{names.listed(twice)}: chosen twice; name each variable once, in its first stage")
     return result
-
-
-def _losses(loss: str | tf.Tensor, labels: tf.Tensor | None, outputs: tf.Tensor) -> tf.Tensor:
-    if not isinstance(loss, str):
-        if loss.shape.rank != 1:
-            raise GraphError(
-                f"loss is a tensor [batch], one number an example, not of shape {loss.shape}; "
-                "train_step takes the mean itself"
-            )
-        return tf.identity(loss, name="loss")
-    if loss not in ("softmax", "sigmoid"):
-        raise GraphError(f"loss is 'softmax', 'sigmoid' or a tensor [batch], not {loss!r}")
-    if labels is None:
-        raise GraphError(f"loss={loss!r} needs labels; without them, loss is a tensor [batch]")
-    if outputs.shape.rank != 2 or (outputs.shape[1] == 1) != (loss == "sigmoid"):
-        shape = "[batch, classes], of two classes or more" if loss == "softmax" else "[batch, 1]"
-        raise GraphError(f"loss={loss!r} takes outputs {shape}, not {outputs.shape}")
-    if loss == "softmax":
-        return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=outputs, name="loss")
-    wanted = tf.cast(labels, tf.float32)
-    return tf.nn.sigmoid_cross_entropy_with_logits(labels=wanted, logits=outputs[:, 0], name="loss")
-
-
-def _probabilities(logits: tf.Tensor) -> tf.Tensor:
-    if logits.shape[-1] == 1:
-        second = tf.sigmoid(logits)
-        return tf.concat([1 - second, second], axis=1, name="probabilities")
-    return tf.nn.softmax(logits, name="probabilities")
 
 
 def _groups(stages: Sequence[Stage], multipliers: Mapping[str, float]) -> dict[tuple[int, float], set[str]]:
@@ -230,6 +209,7 @@ def _build_stages(
     stages: Sequence[Stage],
     optimizers: Sequence[tuple[tf.train.Optimizer, set[str]]],
     clip_norm: float | None,
+    l2: float,
     steps: tf.Variable,
 ) -> tuple[StageOps, ...]:
     built: list[StageOps] = []
@@ -239,7 +219,8 @@ def _build_stages(
         trained = [*trained, *stage.selection]
         chosen = {variable.op.name for variable in trained}
         norms = [norm for norm in batch_norms() if chosen.intersection(norm.trained)]
-        applies = _apply(loss, trained, optimizers, clip_norm, f"stage{number}" if len(stages) > 1 else "apply")
+        gradients = _gradients(loss, trained, clip_norm, l2)
+        applies = _apply(gradients, trained, optimizers, f"stage{number}" if len(stages) > 1 else "apply")
         updates = [tf.get_default_graph().get_operation_by_name(op) for norm in norms for op in norm.updates]
         with tf.name_scope("SOLVER/"), tf.control_dependencies([*applies, *updates]):
             apply = steps.assign_add(1, read_value=False, name="step")
@@ -257,20 +238,23 @@ def _build_stages(
     return tuple(built)
 
 
-def _apply(
-    loss: tf.Tensor,
-    variables: Sequence[tf.Variable],
-    optimizers: Sequence[tuple[tf.train.Optimizer, set[str]]],
-    clip_norm: float | None,
-    name: str,
-) -> list[tf.Operation]:
+def _gradients(loss: tf.Tensor, variables: Sequence[tf.Variable], clip_norm: float | None, l2: float) -> list[Any]:
     with tf.name_scope("SOLVER/"):
         gradients = tf.gradients(loss, variables)
+        # Looked at before L2 is added, which every kernel depends on.
         lost = [v.op.name for v, gradient in zip(variables, gradients, strict=True) if gradient is None]
         if lost:
             raise SelectionError(f"the loss does not depend on {names.listed(lost)}; train only what it depends on")
-        if clip_norm is not None:
-            gradients, _ = tf.clip_by_global_norm(gradients, clip_norm)
+        gradients = losses.with_l2(gradients, variables, l2)
+        return gradients if clip_norm is None else tf.clip_by_global_norm(gradients, clip_norm)[0]
+
+
+def _apply(
+    gradients: Sequence[Any],
+    variables: Sequence[tf.Variable],
+    optimizers: Sequence[tuple[tf.train.Optimizer, set[str]]],
+    name: str,
+) -> list[tf.Operation]:
     pairs = list(zip(gradients, variables, strict=True))
     applies = []
     for number, (solver, group) in enumerate(optimizers, 1):

@@ -3,10 +3,11 @@
     settings.json                   what was asked for; a run goes on only under the same settings
     plan.json, frozen.json          what was restored; digests of what must not move
     model.ckpt-N.{index,data...,meta}   the last checkpoints, N the number of steps made
-    model.ckpt-N.state.json         where training stood: epoch sums, validations, the best so far
+    model.ckpt-N.state.json         where training stood: epoch sums, the whole history, the best so far; see `history`
     best/                           the best checkpoints by validation
     checkpoint                      TensorFlow's own list of them, with relative paths
     train.log, train/, validation/  the log, and events for TensorBoard
+    test.json, mistakes/            what the last test gave; see `tfxfer.run.record`
 
 A checkpoint is written in a folder beside, flushed, and moved in, its index last: one that has an index is whole.
 """
@@ -114,11 +115,7 @@ class RunDirectory:
 
     def latest(self) -> tuple[str, dict[str, Any]] | None:
         """Return the prefix of the last whole checkpoint and its state, or None if there is none."""
-        for step in sorted(_steps(self.path), reverse=True):
-            prefix = self.prefix(step)
-            if Path(f"{prefix}.state.json").exists():
-                return prefix, _read_json(Path(f"{prefix}.state.json"))
-        return None
+        return _latest(self.path)
 
     def prefix(self, step: int, *, best: bool = False) -> str:
         """Return the prefix of the checkpoint of a step, as `tf.train.Saver.restore` takes it."""
@@ -182,6 +179,30 @@ def find_run(path: str | os.PathLike[str]) -> Path:
             f"{path} is no run directory: it has no settings.json; give what --logdir was when it was trained"
         )
     return Path(path)
+
+
+def history(path: str | os.PathLike[str]) -> tuple[list[dict[str, Any]], int | None]:
+    """Return how the training in a run directory went, up to its last checkpoint; it may still be going on.
+
+    Returns:
+      The rows, as in `Fitted.history`, and the step of the best checkpoint by validation, None before the first.
+
+    Raises:
+      RunError: there is no run, or it has no checkpoint yet.
+    """
+    latest = _latest(find_run(path))
+    if latest is None:
+        raise RunError(f"{path} has no checkpoint, and so no history; training writes one after the first epoch")
+    _, state = latest
+    return state["history"], state["best"][0]["step"] if state["best"] else None
+
+
+def _latest(path: Path) -> tuple[str, dict[str, Any]] | None:
+    for step in sorted(_steps(path), reverse=True):
+        state = path / f"{STEM}-{step}.state.json"
+        if state.exists():
+            return str(path / f"{STEM}-{step}"), _read_json(state)
+    return None
 
 
 def _lock(path: Path) -> int:

@@ -27,12 +27,14 @@ class Evaluation:
       probabilities: float32 [n, classes].
       labels: int64 [n], the true classes.
       class_names: one for each class.
+      k: the larger of the numbers that `top_k` is for.
     """
 
     metrics: Mapping[str, float]
     probabilities: np.ndarray
     labels: np.ndarray
     class_names: tuple[str, ...]
+    k: int = 5
 
     @property
     def accuracy(self) -> float:
@@ -43,6 +45,25 @@ class Evaluation:
     def predictions(self) -> np.ndarray:
         """The most probable class of each example, int64 [n]."""
         return self.probabilities.argmax(axis=1)
+
+    @property
+    def top_k(self) -> dict[int, float]:
+        """The share of examples whose true class is among the 1, and the `k`, most probable.
+
+        `k` is left out where there are no more classes than that, for then it is 1. Of classes with equal
+        probabilities the lower number comes first, as in `predictions`.
+        """
+        own = self.probabilities[np.arange(len(self.labels)), self.labels][:, None]
+        # What is not a number is never among the first.
+        ahead = ~(self.probabilities <= own)
+        ahead |= (self.probabilities == own) & (np.arange(len(self.class_names)) < self.labels[:, None])
+        ranks = ahead.sum(axis=1)
+        return {k: float(np.mean(ranks < k)) for k in sorted({1, self.k}) if k < len(self.class_names)}
+
+    def mistakes(self, most: int = 25) -> np.ndarray:
+        """Return which examples were taken for a wrong class with the highest probability, that first, int64 [m]."""
+        wrong = np.flatnonzero(self.predictions != self.labels)
+        return wrong[np.argsort(-self.probabilities[wrong].max(axis=1), kind="stable")[:most]]
 
     @property
     def confusion(self) -> np.ndarray:
@@ -68,6 +89,7 @@ class Evaluation:
         """Return metrics, confusion matrix and per-class figures as plain dicts, lists and numbers."""
         return {
             **self.metrics,
+            "top_k": {str(k): share for k, share in self.top_k.items()},
             "examples": len(self.labels),
             "class_names": list(self.class_names),
             "confusion": self.confusion.tolist(),
@@ -75,11 +97,18 @@ class Evaluation:
         }
 
     def __str__(self) -> str:
-        return "  ".join(f"{name} {value:.4f}" for name, value in self.metrics.items())
+        tops = {f"top-{k} accuracy": share for k, share in self.top_k.items() if k > 1}
+        return "  ".join(f"{name} {value:.4f}" for name, value in {**self.metrics, **tops}.items())
 
 
 def evaluate(
-    sess: tf.Session, step: Step, split: Split, *, batch_size: int = BATCH_SIZE, class_names: Sequence[str] = ()
+    sess: tf.Session,
+    step: Step,
+    split: Split,
+    *,
+    batch_size: int = BATCH_SIZE,
+    class_names: Sequence[str] = (),
+    top_k: int = 5,
 ) -> Evaluation:
     """Run the model, as it is in the session, on labelled examples.
 
@@ -89,11 +118,14 @@ def evaluate(
       split: the examples; the last batch may be short and counts as much as it has examples.
       batch_size: how many examples go through the network at once.
       class_names: one for each class; their numbers unless told.
+      top_k: 1 or more; the result says, beside the accuracy, how often the true class is among so many.
 
     Raises:
       DataError: the split has no labels or labels that the model has no output for, or does not fit the placeholders;
-        or there are not as many class names as classes.
+        or there are not as many class names as classes, or `top_k` is below 1.
     """
+    if top_k < 1:
+        raise DataError(f"top_k={top_k} must be 1 or more")
     if step.labels is None or step.probabilities is None or split.labels is None:
         raise DataError("evaluation needs labels; to see a loss without them, fit writes that of the validation split")
     check_split(step, split, "the split")
@@ -101,7 +133,8 @@ def evaluate(
     if class_names and len(class_names) != classes:
         raise DataError(f"there are {len(class_names)} class names, and the model has {classes} classes")
     means, probabilities = _run(sess, step, split, batch_size, [step.probabilities])
-    return Evaluation(means, probabilities[0], split.labels, tuple(class_names) or tuple(map(str, range(classes))))
+    named = tuple(class_names) or tuple(map(str, range(classes)))
+    return Evaluation(means, probabilities[0], split.labels, named, top_k)
 
 
 def measure(

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
-import numpy as np
 import tensorflow.compat.v1 as tf
 
 from tfxfer.errors import FrozenError
 from tfxfer.graph.train_step import Step
+from tfxfer.weights.digests import METHOD, digest
 
-METHOD = "SHA-256 of dtype, shape and bytes"
+__all__ = ["METHOD", "check", "digest", "digests", "frozen_variables"]
 
 
 def frozen_variables(step: Step, epoch: int) -> list[tf.Variable]:
@@ -23,12 +22,6 @@ def frozen_variables(step: Step, epoch: int) -> list[tf.Variable]:
     written = {variable.op.name for variable in (*step.stage(epoch).written, *step.slots, step.global_step)}
     every = step.images.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)
     return [variable for variable in every if variable.op.name not in written]
-
-
-def digest(array: np.ndarray) -> str:
-    """Return the SHA-256 of dtype, shape and bytes, in hexadecimal; -0.0 and 0.0 differ, and so do two NaN."""
-    head = f"{array.dtype.str} {array.shape} ".encode()
-    return hashlib.sha256(head + np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
 def digests(sess: tf.Session, variables: Iterable[tf.Variable]) -> dict[str, str]:

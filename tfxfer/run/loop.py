@@ -38,7 +38,8 @@ class Fitted:
       best: the prefix of the best checkpoint by validation: the highest accuracy, among equals the lowest loss; without
         labels the lowest loss.
       history: a dict an epoch and one a validation, in order: `step`, `epoch` (from 1), `split` (`train`,
-        `validation`), and the means of the step's metrics over all examples of it.
+        `validation`), and the means of the step's metrics over all examples of it; of an epoch also `learning_rate`,
+        the rate at its end.
       stopped_early: whether validation had stopped getting better.
       frozen: how many variables no stage trained, and are proved to be bit-identical to the start.
     """
@@ -196,7 +197,7 @@ class Training:
             # Before the step, which changes what is shown: the same batch and switches, and so the same numbers.
             feeds = dict(zip([*feed.tensors, *self.stage.switches], arrays, strict=True))
             self.events.add("train", self.sess.run(self.step.summary, feeds), number)
-        if self.done % self.every == 0:
+        if self.done == 0:  # The images stay as they are: once is enough, and to encode photographs is slow.
             fixed = self.data.validation.images[np.arange(min(4, len(self.data.validation)))]
             self.events.add("train", self.sess.run(self.step.image_summary, {self.step.images: fixed}), number)
         metrics, _ = call(*arrays)
@@ -220,7 +221,7 @@ class Training:
             sums = self.state["sums"]
             means = {name: sums[name] / sums["examples"] for name in self.step.metrics}
             self.state["sums"] = self._no_sums()
-            self._note("train", means)
+            self._note("train", means, learning_rate=float(self.sess.run(self.step.learning_rate)))
             self.events.scalars("train", {f"epoch/{name}": value for name, value in means.items()}, self.done)
         if self.done % self.asked["validation_steps"] == 0:
             self._validate()
@@ -289,9 +290,9 @@ class Training:
         """The variables that no stage so far has written."""
         return frozen.frozen_variables(self.step, max(self.done - 1, 0) // self.every)
 
-    def _note(self, split: str, means: Mapping[str, float]) -> None:
+    def _note(self, split: str, means: Mapping[str, float], **more: float) -> None:
         epoch = -(-self.done // self.every)
-        self.state["history"].append({"step": self.done, "epoch": epoch, "split": split, **means})
+        self.state["history"].append({"step": self.done, "epoch": epoch, "split": split, **means, **more})
         rate = f"  {self.examples / (time.monotonic() - self.started):.0f} examples/s" if split == "train" else ""
         shown = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
         log.info("epoch %d/%d  step %d  %-10s  %s%s", epoch, self.asked["epochs"], self.done, split, shown, rate)

@@ -99,9 +99,15 @@ def _check(asked: Mapping[str, Any], every: int) -> None:
 
 
 def _signature(step: Step, data: Data) -> dict[str, Any]:
-    """Return what else must be the same for a run to go on: what is trained, in which stages, on how many examples."""
+    """Return what else must be the same for a run to go on: what is trained, in which stages, on what, by what loss."""
     stages = [{"epoch": stage.epoch, "train": [v.op.name for v in stage.variables]} for stage in step.stages]
-    return {"stages": stages, "train_examples": len(data.train), "validation_examples": len(data.validation)}
+    return {
+        "stages": stages,
+        "l2": step.l2 or None,
+        "class_weights": step.class_weights,
+        "train_examples": len(data.train),
+        "validation_examples": len(data.validation),
+    }
 
 
 @contextlib.contextmanager
