@@ -35,6 +35,15 @@ setup(
     ],
     # ruff and mypy are pinned, as a newer one finds other faults; safetensors is what tests compare our reader with.
     extras_require={
-        "dev": ["h5py", "hypothesis", "mypy==2.4.*", "pytest", "pytest-xdist", "ruff==0.17.*", "safetensors"],
+        "dev": [
+            "h5py",
+            "hypothesis",
+            "mypy==2.4.*",
+            "pytest",
+            "pytest-xdist",
+            "ruff==0.17.*",
+            "safetensors",
+            "selenium",
+        ],
     },
 )

@@ -119,6 +119,22 @@ def test_ten_splits_of_cats_and_dogs_have_the_mean_that_is_stated(kitchen, capsy
     assert np.mean(found) == pytest.approx(stated(rf"\| {size}x{size}.*? \| (0\.\d+)"), abs=0.02)
 
 
+def test_cats_and_dogs_leave_curves_and_a_head_as_h5(kitchen, capsys):
+    listings()
+    [training] = of_tool("2", "train")
+    assert accuracy(capsys, training, "--epochs=3", "--overwrite") >= 0.85
+    assert Path("curves.png").stat().st_size > 10_000
+    [conversion] = of_tool("2", "convert_weights")
+    assert _main.main([*conversion, "--overwrite"]) == 0
+    head = tx.open_weights("head.h5")
+    assert {name: head.shape(name) for name in head} == {
+        "fc1/kernel": (512, 256),
+        "fc1/bias": (256,),
+        "logits/kernel": (256, 1),
+        "logits/bias": (1,),
+    }
+
+
 @pytest.mark.slow
 def test_restored_convolutions_of_vgg16_beat_random_ones(kitchen, capsys):
     restored, random = (words for words in of_tool("1", "train") if "--endpoint=pool3:mean" in words)

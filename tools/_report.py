@@ -89,7 +89,7 @@ def show_run(fitted: Any, logdir: str) -> None:
     if fitted.frozen:
         console.print(Text(f"frozen: {fitted.frozen} variables, bit-identical to the start"), soft_wrap=True)
     console.print(Text(f"best by validation: {fitted.best}{early}"), soft_wrap=True)
-    console.print(Text(f"look at it: tensorboard --logdir {logdir}"), soft_wrap=True)
+    console.print(Text(f"look at it: tfxfer board {logdir}, or tfxfer report {logdir}"), soft_wrap=True)
 
 
 def define_top_k(values: flags.FlagValues) -> None:

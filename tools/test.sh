@@ -5,6 +5,17 @@
 
 . "$(dirname -- "${BASH_SOURCE[0]}")/_setup.sh"
 
+# Tests in a browser skip, and say so, where there is none.
+browser() {
+    if command -v chromium >/dev/null && command -v chromedriver >/dev/null; then return; fi
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then return; fi
+    say "installing chromium for the tests in a browser"
+    { timeout 300 apt-get update -qq && DEBIAN_FRONTEND=noninteractive timeout 600 apt-get install -y -qq \
+        --no-install-recommends chromium chromium-driver fonts-dejavu-core; } >/dev/null 2>&1 ||
+        say "chromium could not be installed; these tests will skip"
+}
+
+browser
 failed=()
 check() {
     say "$*"

@@ -1,0 +1,174 @@
+"""The page of a run in a real browser: at the widths of a phone and a desk, light and dark; and TensorBoard in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import browsing
+import made_runs
+import numpy as np
+import pytest
+from browsing import Browser, board, file_url, is_blank, wait
+from test_board import events
+
+from tfxfer import page
+
+SIZES = {"phone": (360, 740), "desk": (1280, 900)}
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory) -> dict[str, Path]:
+    """Pages of runs with strange names of classes, one of its pictures gone, and with 2 and 1,000 classes."""
+    top = tmp_path_factory.mktemp("pages")
+    classes = {"names": made_runs.NASTY, "two": ("cat", "dog"), "many": [f"class number {n}" for n in range(1000)]}
+    runs = {name: made_runs.make(top / name, found) for name, found in classes.items()}
+    min((runs["names"] / "mistakes").iterdir()).unlink()
+    return {name: page.write(page.read(run), command="tfxfer train --logdir=runs/again") for name, run in runs.items()}
+
+
+def luminance(pixels: np.ndarray) -> float:
+    return float(pixels.mean())
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("size", list(SIZES))
+def test_the_page_is_readable_at_any_width_and_in_both_lights(browser: Browser, pages, size, dark):
+    width, height = SIZES[size]
+    shown = browser.open(file_url(pages["names"]), width=width, height=height, dark=dark)
+    assert shown.overflow() == 0
+    seen = shown.screenshot(f"report_{size}_{'dark' if dark else 'light'}", whole=True)
+    assert seen.shape[1] == width
+    assert not is_blank(seen)
+    assert (luminance(seen) < 100) == dark
+    assert shown.errors() == []
+
+
+@pytest.mark.parametrize("name", ["two", "many"])
+@pytest.mark.parametrize("width", [320, 360, 768, 1280])
+def test_no_page_is_wider_than_the_screen(browser: Browser, pages, name, width):
+    shown = browser.open(file_url(pages[name]), width=width, height=740)
+    shown.screenshot(f"report_{name}_{width}", whole=True)
+    assert shown.overflow() == 0
+    # With all that can be opened, too.
+    shown.run("document.querySelectorAll('details').forEach(one => one.open = true)")
+    assert shown.overflow() == 0
+    assert shown.errors() == []
+
+
+def test_every_picture_is_drawn_and_says_what_it_is(browser: Browser, pages):
+    shown = browser.open(file_url(pages["names"]))
+    images = shown.find("img")
+    assert len(images) == 5
+    for image in images:
+        assert image.get_property("naturalWidth") > 0
+        assert image.get_attribute("alt")
+        assert not is_blank(shown.pixels(image))
+    charts = shown.find("svg[role=img]")
+    assert len(charts) == 3
+    for chart in charts:
+        assert "by epoch" in chart.get_attribute("aria-label")
+        assert not is_blank(shown.pixels(chart))
+    [missing] = shown.find(".missing")
+    assert missing.get_attribute("aria-label").startswith("Missing picture: ")
+
+
+def test_names_are_text_and_no_script_of_theirs_has_run(browser: Browser, pages):
+    shown = browser.open(file_url(pages["names"]))
+    assert shown.run("return document.title").startswith("names: test accuracy 0.7")
+    assert shown.find("script") == []
+    names = shown.texts(".matrix tbody th")
+    assert names == [name.replace("\x00", "\ufffd").replace("\udce9", "\ufffd") for name in made_runs.NASTY]
+
+
+def test_even_a_script_that_got_in_would_not_run(browser: Browser, pages, tmp_path):
+    text = pages["two"].read_text()
+    changed = text.replace(
+        "<main", "<script>document.title = 'taken'</script><img src='https://example.invalid/x'><main"
+    )
+    (tmp_path / "page.html").write_text(changed)
+    shown = browser.open(file_url(tmp_path / "page.html"))
+    assert shown.run("return document.title") != "taken"
+    errors = shown.errors()
+    assert len(errors) == 2
+    assert all("Content Security Policy" in error for error in errors)
+
+
+def test_the_lines_of_the_curves_can_be_told_apart_without_colour(browser: Browser, pages):
+    shown = browser.open(file_url(pages["two"]))
+    dashes = {look: shown.run(f"return getComputedStyle(document.querySelector('path.line.{look}')).strokeDasharray")
+              for look in ("train", "validation")}  # fmt: skip
+    assert dashes["train"] == "none"
+    assert dashes["validation"] != "none"
+
+
+def test_text_stands_out_from_what_is_behind_it(browser: Browser, pages):
+    for dark in (False, True):
+        shown = browser.open(file_url(pages["names"]), dark=dark)
+        for name in ("--ink", "--soft", "--blue", "--orange", "--green"):
+            assert contrast(colour(shown, name), colour(shown, "--card")) >= 4.5, (name, dark)
+        for cell in shown.find(".matrix td:not(.zero):not(:empty)"):
+            ink, behind = (shown.run(f"return getComputedStyle(arguments[0]).{one}", cell)
+                           for one in ("color", "backgroundColor"))  # fmt: skip
+            if cell.text:
+                assert contrast(parsed(shown, ink), parsed(shown, behind)) >= 3.9, (cell.text, ink, behind)
+
+
+def colour(shown: Browser, name: str) -> np.ndarray:
+    return parsed(shown, shown.run(f"return getComputedStyle(document.documentElement).getPropertyValue('{name}')"))
+
+
+def parsed(shown: Browser, text: str) -> np.ndarray:
+    """Return a colour of CSS as red, green and blue, by drawing it."""
+    script = """
+    const pen = document.createElement('canvas').getContext('2d');
+    pen.fillStyle = arguments[0]; pen.fillRect(0, 0, 1, 1);
+    return [...pen.getImageData(0, 0, 1, 1).data].slice(0, 3)"""
+    return np.array(shown.run(script, text.strip()))
+
+
+def contrast(one: np.ndarray, other: np.ndarray) -> float:
+    """Return the contrast ratio of the Web Content Accessibility Guidelines 2."""
+    parts = (np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4) for c in (one / 255, other / 255))
+    low, high = sorted(float(part @ [0.2126, 0.7152, 0.0722]) for part in parts)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_tensorboard_shows_a_run_without_an_error(browser: Browser, tmp_path):
+    for name, count in (("train", 5), ("validation", 3)):
+        events(tmp_path / "run" / name, "loss", [1 / (step + 1) for step in range(count)])
+    with board(tmp_path / "run") as url:
+        shown = browser.open(f"{url}#timeseries")
+        wait(lambda: "loss" in shown.texts("scalar-card .tag"), "the chart of the loss")
+        wait(lambda: {"train", "validation"} <= set(shown.texts(".run-name, .name, td, th, runs-data-table *")), "runs")
+        wait(lambda: not is_blank(shown.pixels(shown.find("scalar-card")[0])), "lines in the chart")
+        shown.screenshot("tensorboard_scalars")
+        assert shown.errors() == []
+
+
+# --- the harness itself ---
+
+
+def test_a_browser_ends_with_all_that_it_started_even_if_a_test_fails(browser: Browser, tmp_path):
+    profiles = []
+
+    def fail() -> None:
+        with browsing.chromium(tmp_path) as opened:
+            profiles.append(opened.driver.capabilities["chrome"]["userDataDir"])
+            assert browsing.running(profiles[0])
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert browsing.running(profiles[0]) == []
+    assert not Path(profiles[0]).exists()
+
+
+def test_without_a_browser_tests_say_what_is_missing(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert browsing.why_not().startswith("no browser: chromium, chromedriver")
+
+
+def test_waiting_is_bounded_and_says_for_what():
+    with pytest.raises(AssertionError, match="waited 0 s in vain for rain"):
+        wait(lambda: False, "rain", 0.2)
+    assert wait(lambda: 3, "nothing") == 3

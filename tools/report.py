@@ -1,0 +1,106 @@
+"""Write a run as one page that anybody can open: curves, confusion, mistakes, filters, where everything came from.
+
+    tfxfer report runs/flowers
+
+reads what the run's directory holds and writes runs/flowers/report.html, one file that refers to nothing outside
+itself: it can be sent by mail or put on any web server. Of a run that is still going on, or was never tested, the page
+shows what there is and says what is missing. The same run gives the same bytes. TensorFlow is not loaded.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from absl import flags
+
+from tfxfer.tools import _flags
+
+
+def define_flags() -> flags.FlagValues:
+    """Define the flags of this tool."""
+    values = flags.FlagValues()
+    flags.DEFINE_string(
+        "out", None, "File to write; report.html in the run's directory unless told.", flag_values=values
+    )
+    return values
+
+
+def main(argv: list[str]) -> int:
+    """Run the tool; see the module's docstring."""
+    values = define_flags()
+    [directory] = _flags.parse(values, argv, __doc__, at_least=1, at_most=1)
+
+    from tfxfer import page
+
+    run = page.read(directory)
+    path = page.write(run, values.out, command=command(run))
+    for line in page.missing(run):
+        print(f"  {line}")
+    print(f"{path}: {page.result_line(run)}")
+    return 0
+
+
+def command(run: Any) -> str | None:
+    """Return the command that makes such a run again, a flag a line; None if it was not made by a tool.
+
+    Args:
+      run: what `page.read` returned.
+    """
+    if {"model", "dataset", "restore"} <= run.settings.keys():
+        from tfxfer.tools import train
+
+        return _joined(
+            ["tfxfer train", *_given(train.define_flags(), run), shlex.quote(f"--logdir=runs/{run.name}-again")]
+        )
+    if {"latent", "mask", "save"} <= run.settings.keys():
+        from tfxfer.tools import pretrain
+
+        return _joined(
+            ["tfxfer pretrain", shlex.quote(f"runs/{run.name}-again"), *_given(pretrain.define_flags(), run)]
+        )
+    return None
+
+
+def _given(values: flags.FlagValues, run: Any) -> Iterator[str]:
+    """Yield the flags that say what the settings say and the defaults do not, in the order of the settings."""
+    for name, value in run.settings.items():
+        an_epoch = name in ("save_steps", "validation_steps") and value == run.every
+        if name in values and value != _plain(values[name].default) and not an_epoch:
+            yield from _written(values[name], value)
+
+
+def _plain(default: Any) -> Any:
+    """Return a default as JSON would give it back."""
+    if isinstance(default, list | tuple):
+        return [_plain(item) for item in default]
+    return default
+
+
+def _written(flag: flags.Flag, value: Any) -> list[str]:
+    if flag.boolean:
+        return [f"--{flag.name}" if value else f"--no{flag.name}"]
+    return [f"--{flag.name}={shlex.quote(text)}" for text in _texts(flag.name, value)]
+
+
+def _texts(name: str, value: Any) -> list[str]:
+    """Return what stands behind each appearance of the flag."""
+    if isinstance(value, dict):
+        return [f"{key}={item}" for key, item in value.items()]
+    if isinstance(value, list) and value and isinstance(value[0], list):
+        # Of unfreeze, EPOCH:REGEX=FACTOR; of rules, REGEX=REPLACEMENT.
+        texts = ["=".join(map(str, item)) for item in value if isinstance(item, list)]
+        return [text.replace("=", ":", 1) for text in texts] if name == "unfreeze" else texts
+    if isinstance(value, list):
+        return [",".join(map(str, value)) or "none"]
+    return [str(value)]
+
+
+def _joined(words: list[str]) -> str:
+    return " \\\n    ".join(words)
+
+
+if __name__ == "__main__":
+    sys.exit(_flags.run(main))
