@@ -24,14 +24,19 @@ FLOORS = {
     "names": {"errors"},
     "contract": {"errors", "names", "files"},
     "weights": GROUND,
+    "workbench": GROUND | {"weights"},
     "data": GROUND,
     "graph": GROUND | {"weights", "data"},
     "models": GROUND | {"weights", "data", "graph"},
     "restore": GROUND | {"weights", "graph"},
     "run": GROUND | {"weights", "data", "graph", "restore"},
+    "export": GROUND | {"weights", "data", "graph", "models", "restore", "run"},
     "pictures": GROUND,
+    "page": GROUND | {"weights"},
+    "features": GROUND | {"run"},
+    "scatter": GROUND | {"features"},
 }
-WITHOUT_TENSORFLOW = GROUND | {"weights", "data"}
+WITHOUT_TENSORFLOW = GROUND | {"weights", "workbench", "data", "page", "features", "scatter"}
 DECODES = {"data"}  # loads it with the first picture, inside a function
 BANNED = {"tf_keras", "tf_slim", "pickle", "cloudpickle", "dill"}
 MOST_LINES, MOST_LINES_OF_A_FUNCTION = 350, 70

@@ -64,7 +64,7 @@ def test_train_restores_freezes_and_ends_with_the_test_accuracy_that_evaluate_fi
     out = capsys.readouterr().out
     assert "conv1/kernel   (5, 5, 1, 16)   float32  restored     conv1/kernel (by Saver)" in out
     assert "trained: fc1/kernel, fc1/bias, logits/kernel, logits/bias" in out
-    assert f"tensorboard --logdir {logdir}" in out
+    assert f"tfxfer board {logdir}" in out
     assert re.fullmatch(r"test accuracy 0\.[89]\d\d\d", last_line(out))
     source, ended = tx.open_weights(convolutions), tx.open_weights(logdir)
     assert all(ended[name].tobytes() == source[name].tobytes() for name in source)
@@ -182,7 +182,8 @@ def test_inspect_weights_lists_names_shapes_and_parameters(convolutions, capsys)
     assert "416 parameters, 1,664 bytes" in out
     assert run(inspect_weights, convolutions, "--json") == 0
     tensors = json.loads(capsys.readouterr().out)["tensors"]
-    assert {"name": "conv2/bias", "shape": [32], "dtype": "float32", "parameters": 32} in tensors
+    [bias] = [tensor for tensor in tensors if tensor["name"] == "conv2/bias"]
+    assert (bias["shape"], bias["dtype"], bias["parameters"]) == ([32], "float32", 32)
 
 
 def test_inspect_weights_does_not_load_tensorflow(convolutions):

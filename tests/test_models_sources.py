@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -12,7 +14,7 @@ import tfxfer as tx
 from tfxfer.contract import Contract
 from tfxfer.errors import SelectionError, WeightsError
 from tfxfer.models import squeezenet, vgg
-from tfxfer.models.sources import Source, named, recognise
+from tfxfer.models.sources import Source, candidates, named, recognise
 
 RGB = Contract("net", "letters", (8, 8), "RGB", (1, 2, 3), (1, 1, 1))
 BGR = dataclasses.replace(RGB, channels="BGR", mean=(3, 2, 1))
@@ -164,6 +166,36 @@ def test_of_two_models_it_is_the_one_of_which_the_file_has_more(tmp_path):
     sources = (DEEPER, LETTERS)
     assert recognise(opened(tmp_path, letters(conv3_b=np.zeros(4))), sources) is DEEPER
     assert recognise(opened(tmp_path, letters()), sources) is LETTERS
+
+
+def test_candidates_are_the_one_source_or_those_among_which_nothing_tells(tmp_path):
+    one = opened(tmp_path, letters(conv1_W=kernel(0.1, 0.2, 0.3)))
+    assert [found.source for found in candidates(one, SOURCES)] == [LETTERS]
+    assert [found.source for found in candidates(opened(tmp_path, letters()), SOURCES)] == [LETTERS, LETTERS_BGR]
+    assert candidates(opened(tmp_path, letters(extra=np.zeros(3))), SOURCES) == []
+
+
+def test_a_file_of_far_more_tensors_than_the_model_has_is_not_compared_at_all(tmp_path, monkeypatch):
+    slots = {f"fc2_W/Adam_{number}": np.zeros(1) for number in range(40)}
+    file = opened(tmp_path, letters(conv1_W=kernel(0.1, 0.2, 0.3), **slots))
+    monkeypatch.setattr(Source, "compare", None)
+    assert candidates(file, SOURCES) == []
+
+
+def test_patterns_without_operators_are_compared_as_names():
+    rules = ((r"features\.0\.weight", "literal"), (r"features.\d+.weight", "pattern"), ("a+", "more"))
+    source = dataclasses.replace(LETTERS, renames=rules)
+    found = {name: source.rename(name) for name in ("features.0.weight", "features_1_weight", "featuresx0xweight")}
+    assert found == {name: name for name in found}  # none of these is a variable
+    source = dataclasses.replace(source, variables={"literal": (), "pattern": (), "more": ()})
+    assert [source.ours(name) for name in [*found, "aa", "a+"]] == ["literal", "pattern", "pattern", "more", None]
+
+
+def test_the_tables_of_all_sources_load_no_tensorflow():
+    code = (
+        "import tfxfer.models.vgg_sources, tfxfer.models.squeezenet_sources, sys; sys.exit('tensorflow' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_a_part_is_recognised_and_the_report_says_what_is_missing(tmp_path):

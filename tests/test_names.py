@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from hypothesis import given
@@ -200,3 +201,15 @@ def test_splitting_loses_nothing_but_commas(text):
     parts = names.split_patterns(text)
     assert "".join(parts).replace(",", "") == text.replace(",", "")
     assert all(parts)
+
+
+def test_what_a_terminal_would_obey_is_escaped_and_the_rest_is_left():
+    assert names.printable("conv1/kernel größe [b]") == "conv1/kernel größe [b]"
+    assert names.printable("a\x1b[31mb\n\x9b\u202ec\ud800") == r"a\x1b[31mb\n\x9b\u202ec\ud800"
+
+
+def test_many_names_are_matched_in_one_pass():
+    many = [f"layer{number}/kernel" for number in range(20_000)]
+    start = time.process_time()
+    assert len(names.match([".*"], many, ["layer1/.*"])) == len(many) - 1
+    assert time.process_time() - start < 2

@@ -50,7 +50,8 @@ def match(patterns: Iterable[str], names: Sequence[str], exclude: Iterable[str] 
     if empty:
         raise SelectionError(_nothing_matched(empty, names))
     taken = set().union(*(hits[pattern] for pattern in wanted))
-    left = [name for name in names if name in taken.difference(*(hits[pattern] for pattern in unwanted))]
+    kept = taken.difference(*(hits[pattern] for pattern in unwanted))
+    left = [name for name in names if name in kept]
     if wanted and not left:
         raise SelectionError(f"exclude={unwanted} leaves nothing of the {len(taken)} names that {wanted} matches")
     return left
@@ -90,6 +91,15 @@ def listed(names: Iterable[object], limit: int = 10) -> str:
     every = [str(name) for name in names]
     more = f" and {len(every) - limit} more" if len(every) > limit else ""
     return ", ".join(every[:limit]) + more
+
+
+def printable(text: str) -> str:
+    """Escape what a terminal would obey and not show: control characters, line ends, marks that turn the direction."""
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
+    )
 
 
 def parse_rule(text: str) -> tuple[str, str]:

@@ -81,10 +81,14 @@ def DEFINE_patterns(name: str, default: Any, help: str, values: flags.FlagValues
     flags.DEFINE_flag(_GatheredFlag(name, default, help, "REGEX,...", _patterns), values)
 
 
-def DEFINE_rules(name: str, default: Any, help: str, values: flags.FlagValues) -> None:
+def DEFINE_rules(name: str, default: Any, help: str, values: flags.FlagValues, form: str = "REGEX=REPLACEMENT") -> None:
     """Define a repeatable flag `REGEX=REPLACEMENT`; its value is a list of pairs, in the order given."""
-    form = "REGEX=REPLACEMENT"
     flags.DEFINE_flag(_GatheredFlag(name, default, help, form, lambda text: [names.parse_rule(text)]), values)
+
+
+def DEFINE_takes(name: str, default: Any, help: str, values: flags.FlagValues) -> None:
+    """Define a repeatable flag `REGEX=FILE`; its value is a list of pairs, in the order given."""
+    flags.DEFINE_flag(_GatheredFlag(name, default, help, "REGEX=FILE", _take), values)
 
 
 def DEFINE_factors(name: str, default: Any, help: str, values: flags.FlagValues) -> None:
@@ -124,6 +128,18 @@ def _patterns(text: str) -> list[str]:
     for pattern in patterns:
         names.compile_pattern(pattern)
     return patterns
+
+
+def _take(text: str) -> list[tuple[str, str]]:
+    # Both sides may hold a `=`: what is behind the first one from the right that gives a file is the file.
+    pieces = text.split("=")
+    splits = [("=".join(pieces[:at]), "=".join(pieces[at:])) for at in range(len(pieces) - 1, 0, -1)]
+    there = [(pattern, path) for pattern, path in splits if os.path.exists(path) or os.path.exists(f"{path}.index")]
+    pattern, path = next(iter(there or splits), ("", ""))
+    if not pattern or not path:
+        raise ValueError("write REGEX=FILE, as in 'conv.*=runs/a/best'")
+    names.compile_pattern(pattern)
+    return [(pattern, path)]
 
 
 def _factor(text: str) -> list[tuple[str, float]]:
@@ -288,7 +304,7 @@ def run(main: Callable[[list[str]], int], argv: list[str] | None = None) -> int:
 
 
 def _complain(error: Exception, message: str) -> None:
-    name = type(error).__name__
+    name, message = type(error).__name__, "\n".join(map(names.printable, message.split("\n")))
     if not sys.stderr.isatty():
         print(f"{name}: {message}", file=sys.stderr)
         return

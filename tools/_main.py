@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
+import os
 import shutil
 import sys
 import textwrap
@@ -13,15 +13,16 @@ from tfxfer import __version__, names
 from tfxfer.tools import _flags
 
 
-def tools() -> dict[str, str]:
-    """Map each tool to the first line of its docstring, read without importing it."""
-    files = sorted(path for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith("_"))
-    return {path.stem: _first_line(path) for path in files}
+def tools() -> dict[str, Path]:
+    """Map the name of each tool to its file."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return {path.stem: path for path in files if not path.stem.startswith("_")}
 
 
 def _first_line(path: Path) -> str:
-    doc = ast.get_docstring(ast.parse(path.read_bytes())) or ""
-    return doc.partition("\n")[0]
+    """Return the first line of a tool's docstring, with which its file begins; nothing is imported or parsed."""
+    with path.open(encoding="utf-8") as file:
+        return file.readline().strip().strip('"')
 
 
 def help_text() -> str:
@@ -30,8 +31,10 @@ def help_text() -> str:
     width = shutil.get_terminal_size().columns
     indent = max(map(len, found), default=0) + 4
     lines = [
-        textwrap.fill(line, width, initial_indent=f"  {name}".ljust(indent), subsequent_indent=" " * indent)
-        for name, line in found.items()
+        textwrap.fill(
+            _first_line(path), width, initial_indent=f"  {name}".ljust(indent), subsequent_indent=" " * indent
+        )
+        for name, path in found.items()
     ]
     head = f"tfxfer {__version__}: transfer learning with TensorFlow 1.x-style graphs and checkpoints"
     usage = "usage: tfxfer TOOL [FLAGS]    a tool's flags: tfxfer TOOL --help    tfxfer --version"
@@ -52,6 +55,9 @@ def _main(argv: list[str]) -> int:
     elif name == "--version":
         print(f"tfxfer {__version__}")
     elif name in tools():
+        if name.endswith("_weights"):
+            # They do no linear algebra, for which numpy would start a thread on each processor.
+            os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         return importlib.import_module(f"tfxfer.tools.{name}").main([f"tfxfer {name}", *args])
     else:
         nearest = ", ".join(names.nearest(name, tools()))

@@ -1,23 +1,31 @@
-"""List what a file of weights holds: names, shapes, dtypes, parameters. TensorFlow is not loaded.
+"""List what a file of weights holds: names, shapes, dtypes, parameters, roles. TensorFlow is not loaded.
 
     tfxfer inspect_weights checkpoints/digits_autoencoder
+    tfxfer inspect_weights vgg16_weights.npz --tree --stats
+    tfxfer inspect_weights vgg16_weights.npz --tensor=conv1_1_b --out=bias.npy
 
-FILE is a checkpoint's prefix, its directory (the latest is taken) or one of its files.
+FILE is a checkpoint's prefix, its directory (the latest is taken), one of its files, a SavedModel, or a file of NumPy,
+Keras or safetensors. Below the table: what lies in each scope and in each role, and of a known VGG or SqueezeNet file
+which one it is and what of the network is in it. A long list goes through $PAGER on a terminal.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from absl import flags
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from tfxfer import names
-from tfxfer.tools import _flags
+from tfxfer.errors import WeightsError
+from tfxfer.tools import _flags, _show
 from tfxfer.weights import Weights, open_weights
+from tfxfer.workbench import inspect_weights as inspecting
+
+OURS = "under tfxfer's own names"
 
 
 def define_flags() -> flags.FlagValues:
@@ -25,6 +33,25 @@ def define_flags() -> flags.FlagValues:
     values = flags.FlagValues()
     _flags.DEFINE_patterns("select", [".*"], "Tensors to list.", values)
     _flags.DEFINE_patterns("exclude", [], "Tensors to leave out again.", values)
+    flags.DEFINE_enum(
+        "sort",
+        "file",
+        inspecting.SORTS,
+        "Order: as in the file, by name (conv2 before conv10), or the largest first.",
+        flag_values=values,
+    )
+    flags.DEFINE_bool("tree", False, "Show tensors below their scopes, with the sum of each.", flag_values=values)
+    flags.DEFINE_bool(
+        "stats",
+        False,
+        "Read the values too: mean, standard deviation, least and largest; how many are 0, NaN and Inf.",
+        flag_values=values,
+    )
+    flags.DEFINE_string("tensor", None, "Print the values of this tensor and nothing else.", flag_values=values)
+    flags.DEFINE_string(
+        "out", None, "With --tensor, a .npy file to save it to, in place of printing.", flag_values=values
+    )
+    flags.DEFINE_bool("overwrite", False, "Write though --out exists, and move that aside.", flag_values=values)
     flags.DEFINE_bool("json", False, "Print one JSON object and nothing else.", flag_values=values)
     return values
 
@@ -33,39 +60,125 @@ def main(argv: list[str]) -> int:
     """Run the tool; see the module's docstring."""
     values = define_flags()
     [path] = _flags.parse(values, argv, __doc__, at_least=1, at_most=1)
+    if values.out is not None and values.tensor is None:
+        raise _flags.UsageError("--out is for one tensor; name it by --tensor")
     weights = open_weights(path)
+    if values.tensor is not None:
+        _one(weights, values)
+        return 0
     chosen = names.match(values.select, list(weights), values.exclude)
+    found = _rows(weights, chosen, values)
     if values.json:
-        print(json.dumps({"path": path, "kind": weights.kind, "tensors": [_row(weights, name) for name in chosen]}))
-    else:
-        _show(weights, chosen)
+        print(json.dumps(_json(weights, found, values.stats)))
+        return 0
+    width = _show.width()
+    listing = (inspecting.as_tree if values.tree else inspecting.as_table)(found, stats=values.stats, width=width)
+    notes = [*_model_notes(weights), *_contract_notes(weights)]
+    _show.show(
+        [
+            *listing,
+            "",
+            *inspecting.totals(found, scopes=not values.tree, width=width),
+            "",
+            inspecting.summary(weights, found),
+            *notes,
+        ]
+    )
     return 0
 
 
-def _row(weights: Weights, name: str) -> dict[str, object]:
-    tensor = weights.tensor(name)
-    return {"name": name, "shape": list(tensor.shape), "dtype": tensor.dtype.name, "parameters": tensor.size}
+def _rows(weights: Weights, chosen: Sequence[str], values: Any) -> list[inspecting.Row]:
+    try:
+        return inspecting.rows(weights, chosen, sort=values.sort, stats=values.stats)
+    except WeightsError as error:
+        raise WeightsError(
+            f"{error}\nleave --stats out to list what is there; verify_weights finds all that is bad"
+        ) from None
 
 
-def _show(weights: Weights, chosen: list[str]) -> None:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("name", "shape", "dtype", "parameters"):
-        table.add_column(heading, justify="right" if heading == "parameters" else "left", no_wrap=True)
-    for name in chosen:
-        tensor = weights.tensor(name)
-        table.add_row(Text(name), str(tensor.shape), tensor.dtype.name, f"{tensor.size:,}")
-    tensors = [weights.tensor(name) for name in chosen]
-    # What is piped is read by programs: names are never cut to a terminal's width.
-    console = Console(width=None if sys.stdout.isatty() else 1000)
-    console.print(table)
-    parameters, size = sum(tensor.size for tensor in tensors), sum(tensor.nbytes for tensor in tensors)
-    console.print(
-        Text(
-            f"{len(tensors):,} of {len(weights):,} tensors in {weights.path} ({weights.kind}): "
-            f"{parameters:,} parameters, {size:,} bytes"
-        ),
-        soft_wrap=True,
-    )
+def _one(weights: Weights, values: Any) -> None:
+    if values.tensor not in weights:
+        raise WeightsError(f"{values.tensor} is not in {weights.path}{names.did_you_mean(values.tensor, weights)}")
+    if values.out is None:
+        _show.show(inspecting.array_text(weights, values.tensor).splitlines())
+    else:
+        wrote = inspecting.save_array(weights, values.tensor, Path(values.out), overwrite=values.overwrite)
+        _show.show([names.printable(line) for line in wrote])
+
+
+# --- what file it is ---
+
+
+def _recognised(weights: Weights) -> list[Any]:
+    """Return what `Source.compare` makes of the file, for each source that it may be of, or each model of our own."""
+    from tfxfer.models import squeezenet_sources, vgg_sources
+    from tfxfer.models.sources import Source, candidates
+
+    found = candidates(weights, [*vgg_sources.SOURCES, *squeezenet_sources.SOURCES])
+    if found:
+        return found
+    same = ((r"(.*)", r"\1"),)
+    ours = [Source(m, OURS, vgg_sources.rgb(m, OURS), vgg_sources.variables(m), same) for m in vgg_sources.FAMILY]
+    for m in squeezenet_sources.VERSIONS:
+        ours.append(Source(m, OURS, squeezenet_sources.bgr(m, OURS), squeezenet_sources.variables(m), same))
+    return candidates(weights, ours)
+
+
+def _model_notes(weights: Weights) -> list[str]:
+    try:
+        found = _recognised(weights)
+    except WeightsError as error:
+        return [f"where it comes from cannot be told: {error}"]
+    lines = [line for comparison in found for line in _source_notes(comparison)]
+    if len(found) > 1:
+        return ["its names and shapes do not tell which of these it is:", *lines]
+    return lines
+
+
+def _source_notes(comparison: Any) -> list[str]:
+    source, missing = comparison.source, comparison.missing
+    held = f"  holds {len(comparison.found)} of the {len(source.variables)} variables of {source.contract.model}"
+    expects = [] if source.words == OURS else [f"  expects {source.contract}"]
+    return [
+        f"it is {source.name}: {source.words}",
+        *expects,
+        held + (f"; not in it: {', '.join(missing)}" if missing else ""),
+    ]
+
+
+def _contract_notes(weights: Weights) -> list[str]:
+    try:
+        contract = inspecting.contract_of(weights)
+    except WeightsError as error:
+        return [str(error)]
+    if contract is None:
+        return []
+    classes = f"; {len(contract.class_names):,} classes" if contract.class_names else ""
+    return [f"its contract: {contract.model}, from {names.printable(contract.source)}: {contract}{classes}"]
+
+
+def _json(weights: Weights, found: Sequence[inspecting.Row], stats: bool) -> dict[str, Any]:
+    every = inspecting.total(found)
+    contract = inspecting.contract_of(weights)
+    return {
+        "path": weights.path,
+        "kind": weights.kind,
+        "tensors": [row.to_json(stats) for row in found],
+        "parameters": every.parameters,
+        "bytes": every.bytes,
+        "scopes": [vars(one) for one in inspecting.by_scope(found)],
+        "roles": [vars(one) for one in inspecting.by_role(found)],
+        "recognised": [
+            {
+                "source": one.source.name,
+                "model": one.source.contract.model,
+                "found": len(one.found),
+                "missing": one.missing,
+            }
+            for one in _recognised(weights)
+        ],
+        "contract": contract and contract.to_json(),
+    }
 
 
 if __name__ == "__main__":

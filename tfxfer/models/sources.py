@@ -20,6 +20,7 @@ from tfxfer.weights import Weights, layouts
 Shape = tuple[int | None, ...]
 
 SHOWN = 4
+MOST_TENSORS = 8  # for each variable of a model, with all that optimizers keep
 TOLERANCE = 1e-3  # of the probe; float16 rounds by less
 # What training leaves in a file besides the model: its step, and what optimizers keep.
 TRAINING = (
@@ -156,15 +157,31 @@ def recognise(weights: Weights, sources: Sequence[Source]) -> Source:
       WeightsError: it is none of these, or may be several; the message says what speaks against each.
     """
     compared = [source.compare(weights) for source in sources]
-    fitting = [comparison for comparison in compared if not comparison.faults]
-    if not fitting:
+    best = _best(compared)
+    if not best:
         raise WeightsError(_unknown(weights, compared))
-    fewest = min(len(comparison.missing) for comparison in fitting)
-    best = [comparison for comparison in fitting if len(comparison.missing) == fewest]
-    best = [comparison for comparison in best if comparison.confirmed] or best
     if len(best) > 1:
         raise WeightsError(_ambiguous(weights, [comparison.source for comparison in best]))
     return best[0].source
+
+
+def candidates(weights: Weights, sources: Sequence[Source]) -> list[Comparison]:
+    """List the sources that a file may be of, as `recognise` finds them: one, several where nothing tells, or none.
+
+    Raises:
+      WeightsError: the first kernel is to decide, and cannot be read.
+    """
+    # A file of many more tensors than any model has, slots among them, is of none and not compared rule by rule.
+    if len(weights) > MOST_TENSORS * max(len(source.variables) for source in sources):
+        return []
+    return _best([source.compare(weights) for source in sources])
+
+
+def _best(compared: Sequence[Comparison]) -> list[Comparison]:
+    fitting = [comparison for comparison in compared if not comparison.faults]
+    fewest = min((len(comparison.missing) for comparison in fitting), default=0)
+    best = [comparison for comparison in fitting if len(comparison.missing) == fewest]
+    return [comparison for comparison in best if comparison.confirmed] or best
 
 
 def check_last(model: str, last: str | None, endpoints: Sequence[str]) -> None:
@@ -198,9 +215,16 @@ _compiled = functools.cache(re.compile)
 def _first(rules: names.Rules, name: str) -> str | None:
     """Return what the first rule that matches the whole name makes of it."""
     for pattern, replacement in rules:
-        if found := _compiled(pattern).fullmatch(name):
+        if _literal(pattern) in (None, name) and (found := _compiled(pattern).fullmatch(name)):
             return found.expand(replacement)
     return None
+
+
+@functools.cache
+def _literal(pattern: str) -> str | None:
+    """Return the one name that a pattern without operators matches, else None: most are, and to compile is slow."""
+    name = re.sub(r"\\([^\w])", r"\1", pattern)
+    return name if re.escape(name) == pattern else None
 
 
 def _name_faults(source: Source, weights: Weights, found: Mapping[str, str]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ import google_crc32c
 import numpy as np
 
 from tfxfer.errors import WeightsError
-from tfxfer.weights import files, identify, leveldb, slices
+from tfxfer.weights import files, identify, leveldb, memory, slices
 from tfxfer.weights.checkpoints import find_prefix
 from tfxfer.weights.protobuf import BYTES, FIXED32, fields, number, signed, tag, text, varint
 from tfxfer.weights.tensors import Tensor, shape_fault, shown
@@ -51,8 +51,12 @@ class Bundle(NamedTuple):
     data: Mapping[int, np.ndarray]
 
 
-def read(prefix: Path) -> dict[str, Tensor]:
+def read(prefix: Path, *, without: Container[str] = ()) -> dict[str, Tensor]:
     """List the variables under a prefix; each is checked against its crc32c when it is read.
+
+    Args:
+      prefix: as `tf.train.Saver.restore` takes it.
+      without: variables that are left out, whatever is wrong with them.
 
     Returns:
       Tensors by name, in the order of the index, which is that of the names. Strings have dtype object and are bytes.
@@ -64,6 +68,9 @@ def read(prefix: Path) -> dict[str, Tensor]:
     """
     index = prefix.with_name(prefix.name + ".index")
     bundle = _open(prefix, str(index))
+    if without:
+        kept = {key: entry for key, entry in bundle.entries.items() if _variable(key) not in without}
+        bundle = bundle._replace(entries=kept)
     faults = [*_shard_faults(bundle), *_entry_faults(bundle)]
     if faults:
         raise WeightsError(
@@ -71,10 +78,29 @@ def read(prefix: Path) -> dict[str, Tensor]:
             "copy its .index and all its .data files again, from one and the same save"
         )
     return {
-        text(key, str(index)): Tensor(entry.shape, DTYPES[entry.dtype], functools.partial(_value, bundle, key))
+        text(key, str(index)): _tensor(bundle, key, entry)
         for key, entry in bundle.entries.items()
         if not slices.is_key(key)
     }
+
+
+def faults(prefix: Path) -> dict[str, str]:
+    """Say of each variable under a prefix what is wrong with its entry: its place, its size or its slices.
+
+    No value is read. Besides what `read` refuses, no two variables may lie in the same bytes.
+
+    Raises:
+      WeightsError: the index is missing or corrupt.
+    """
+    bundle = _open(prefix, str(prefix.with_name(prefix.name + ".index")))
+    found: dict[str, str] = {}
+    for key, entry in bundle.entries.items():
+        fault = _fault(entry, bundle.shards) or _slices_fault(key, entry, bundle.entries) or _place_fault(bundle, entry)
+        if fault:
+            found.setdefault(_variable(key), fault)
+    for one, other in _overlaps(bundle):
+        found.setdefault(_variable(other), f"it lies in the same bytes as {_variable(one)}")
+    return found
 
 
 def _open(prefix: Path, index: str) -> Bundle:
@@ -120,13 +146,15 @@ def _entry(message: bytes, shapes: dict[bytes, tuple[int, ...]], where: str) -> 
         signed(found.get(_OFFSET, 0)),
         signed(found.get(_SIZE, 0)),
         found.get(_CRC, 0),
-        tuple(slices.parse(part, where) for part in parts),
+        tuple(slices.parse(part, where) for part in parts) if parts else (),
     )
 
 
 def _shard_faults(bundle: Bundle) -> Iterator[str]:
     for shard, path in bundle.paths.items():
         inside = {key: entry for key, entry in bundle.entries.items() if entry.shard == shard and not entry.slices}
+        if not inside:
+            continue
         if shard not in bundle.data:
             yield f"{path.name} is missing; {len(inside)} of {len(bundle.entries)} entries lie in it"
             continue
@@ -139,6 +167,32 @@ def _shard_faults(bundle: Bundle) -> Iterator[str]:
                 f"{path.name}{what} has {size:,} bytes and should have {wanted:,} or more; "
                 f"{len(beyond)} entries lie beyond its end, such as {_name(beyond[0])}"
             )
+
+
+def _place_fault(bundle: Bundle, entry: Entry) -> str:
+    if entry.slices:
+        return ""
+    path = bundle.paths[entry.shard]
+    if entry.shard not in bundle.data:
+        return f"its data file {path.name} is missing"
+    size = len(bundle.data[entry.shard])
+    if entry.offset < 0 or entry.offset + entry.size > size:
+        return f"it lies at bytes {entry.offset:,} to {entry.offset + entry.size:,} of {path.name}, which has {size:,}"
+    return ""
+
+
+def _overlaps(bundle: Bundle) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the keys of entries that lie in the same bytes as one that begins before them, and of that one."""
+    placed = sorted(
+        (entry.shard, entry.offset, entry.offset + entry.size, key)
+        for key, entry in bundle.entries.items()
+        if entry.size > 0 and not entry.slices
+    )
+    last = None
+    for one in placed:
+        if last and one[0] == last[0] and one[1] < last[2]:
+            yield last[3], one[3]
+        last = max(last, one, key=lambda place: place[:1] + place[2:3]) if last else one
 
 
 def _entry_faults(bundle: Bundle) -> Iterator[str]:
@@ -177,6 +231,28 @@ def _slices_fault(key: bytes, whole: Entry, entries: Mapping[bytes, Entry]) -> s
     return ""
 
 
+def _tensor(bundle: Bundle, key: bytes, entry: Entry) -> Tensor:
+    stream = None if entry.slices or entry.dtype == STRING else functools.partial(_stream, bundle, key, entry)
+    return Tensor(entry.shape, DTYPES[entry.dtype], functools.partial(_value, bundle, key), stream)
+
+
+def _stream(bundle: Bundle, key: bytes, entry: Entry) -> Iterator[np.ndarray]:
+    crc = 0
+
+    def see(piece: np.ndarray) -> None:
+        nonlocal crc
+        crc = google_crc32c.extend(crc, piece)
+
+    raw = bundle.data[entry.shard][entry.offset : entry.offset + entry.size]
+    yield from memory.seen(raw, DTYPES[entry.dtype], see)
+    if leveldb.masked(crc) != entry.crc:
+        raise WeightsError(_bad_checksum(_place(bundle, key, entry)))
+
+
+def _place(bundle: Bundle, key: bytes, entry: Entry) -> str:
+    return f"{bundle.paths[entry.shard]}: {_name(key)}"
+
+
 def _value(bundle: Bundle, key: bytes) -> np.ndarray:
     entry = bundle.entries[key]
     if not entry.slices:
@@ -191,7 +267,7 @@ def _value(bundle: Bundle, key: bytes) -> np.ndarray:
 
 
 def _plain_value(bundle: Bundle, key: bytes, entry: Entry) -> np.ndarray:
-    where = f"{bundle.paths[entry.shard]}: {_name(key)}"
+    where = _place(bundle, key, entry)
     raw = bundle.data[entry.shard][entry.offset : entry.offset + entry.size]
     if entry.dtype == STRING:
         return _strings(raw, entry, where)
@@ -226,5 +302,9 @@ def _bad_checksum(where: str) -> str:
 
 
 def _name(key: bytes) -> str:
+    return ("a slice of " if slices.is_key(key) else "") + _variable(key)
+
+
+def _variable(key: bytes) -> str:
     name = key[1:].split(slices.NAME_END)[0] if slices.is_key(key) else key
-    return ("a slice of " if slices.is_key(key) else "") + name.decode(errors="replace")
+    return name.decode(errors="replace")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 # TensorFlow takes an array over without a copy if it begins at a multiple of this (EIGEN_MAX_ALIGN_BYTES).
 ALIGNMENT = 64
 PIECE = 1 << 20
+CACHED = 1 << 18  # bytes that stay in a processor's cache from one use to the next
 
 
 def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -49,6 +50,49 @@ def owned(array: np.ndarray) -> np.ndarray:
     if not array.flags.c_contiguous:
         return array.copy()
     return copied(array.reshape(-1).view(np.uint8), aligned(array.shape, array.dtype))
+
+
+def pieces(*arrays: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
+    """Go through arrays of one shape side by side, each in the order of its indices, the last the fastest.
+
+    Yields:
+      Tuples of contiguous vectors, one of each array, of PIECE values or fewer; what is looked at is used up before
+      the next. The memory of mapped files is given back on the way.
+    """
+    if not arrays[0].size:
+        return
+    if all(array.flags.c_contiguous for array in arrays):
+        flat = [array.reshape(-1) for array in arrays]
+        for start in range(0, flat[0].size, PIECE):
+            found = tuple(array[start : start + PIECE] for array in flat)
+            yield found
+            for piece in found:
+                release(piece)
+        return
+    flags, one = ["external_loop", "buffered", "refs_ok"], ["readonly", "contig"]
+    for values in np.nditer(arrays, flags, [one] * len(arrays), order="C", buffersize=PIECE):  # type: ignore[call-overload]
+        yield values if len(arrays) > 1 else (values,)
+    for array in arrays:
+        release(array)
+
+
+def seen(raw: np.ndarray, dtype: np.dtype, see: Callable[[np.ndarray], object]) -> Iterator[np.ndarray]:
+    """Go through bytes once, piece by piece, and give the memory of a mapped file back on the way.
+
+    Args:
+      raw: uint8 [n], a view of a mapped file or not, aligned or not.
+      dtype: of the values in the bytes.
+      see: called with each piece of bytes before it is yielded: a checksum, which brings it to the processor's cache.
+
+    Yields:
+      Vectors of the values.
+    """
+    step = max(1, CACHED // dtype.itemsize) * dtype.itemsize
+    for start in range(0, len(raw), step):
+        piece = raw[start : start + step]
+        see(piece)
+        yield piece.view(dtype)
+        release(piece)
 
 
 def release(array: np.ndarray) -> None:

@@ -1,0 +1,115 @@
+"""What arrays are for, by their names."""
+
+from __future__ import annotations
+
+import pytest
+import tensorflow.compat.v1 as tf
+
+from tfxfer.weights import open_weights
+from tfxfer.weights.roles import ROLES, role
+
+MODEL = {"conv1/kernel", "conv1/bias", "norm/gamma", "norm/beta", "norm/moving_mean", "norm/moving_variance", "W"}
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "expected"),
+    [
+        ("conv1/kernel", (3, 3, 3, 8), "kernel"),
+        ("conv1_1_W", (3, 3, 3, 64), "kernel"),
+        ("layer_0/param_0", (16, 1, 3, 3), "kernel"),
+        ("conv1/uniform1", (3, 3, 3, 64), "kernel"),
+        ("0.0.weight", (512, 784), "kernel"),
+        ("conv1/bias", (8,), "bias"),
+        ("conv1_1_b", (64,), "bias"),
+        ("conv1/biases", (8,), "bias"),
+        ("RNN/Cell0/Linear/Bias", (8,), "bias"),
+        ("regression/B", (8,), "bias"),
+        ("3.bias", (10,), "bias"),
+        ("norm/gamma", (8,), "batch-norm parameter"),
+        ("norm/beta", (8,), "batch-norm parameter"),
+        ("norm/moving_mean", (8,), "batch-norm statistic"),
+        ("norm/moving_variance", (8,), "batch-norm statistic"),
+        ("bn/running_std", (8,), "batch-norm statistic"),
+        ("Variable_1", (32,), "other"),
+        ("PReLU1/alpha", (10,), "other"),
+        ("conv1/kernel/Adam", (3, 3, 3, 8), "optimizer slot"),
+        ("conv1/kernel/Adam_1", (3, 3, 3, 8), "optimizer slot"),
+        ("elsewhere/kernel/Adam_3", (3, 3, 3, 8), "optimizer slot"),
+        ("conv1/kernel/Momentum", (3, 3, 3, 8), "optimizer slot"),
+        ("train/conv1/kernel/RMSProp_1", (3, 3, 3, 8), "optimizer slot"),
+        ("conv1/kernel/MyOwnOptimizer", (3, 3, 3, 8), "optimizer slot"),
+        ("conv1/kernel/adam_m", (3, 3, 3, 8), "optimizer slot"),
+        ("norm/moving_mean/biased", (8,), "optimizer slot"),
+        ("norm/moving_mean/local_step", (), "step"),
+        ("Adam/conv1/kernel/m", (3, 3, 3, 8), "optimizer slot"),
+        ("training/conv1/kernel/momentum", (3, 3, 3, 8), "optimizer slot"),
+        ("Adam/learning_rate", (), "optimizer slot"),
+        ("optimizer/vars/1", (), "optimizer slot"),
+        ("optimizer_weights/training/RMSprop/accumulator_0_1", (3, 3), "optimizer slot"),
+        ("model/layer/kernel/.OPTIMIZER_SLOT/optimizer/m", (3, 3), "optimizer slot"),
+        ("beta1_power", (), "optimizer slot"),
+        ("beta2_power_1", (), "optimizer slot"),
+        ("SOLVER/beta2_power", (), "optimizer slot"),
+        ("global_step", (), "step"),
+        ("save_counter", (), "step"),
+        ("optimizer/iteration", (), "step"),
+        ("Adam/iter", (), "step"),
+        ("bn1.num_batches_tracked", (), "step"),
+        ("step", (3, 4), "kernel"),
+        ("m", (3, 4), "kernel"),
+        ("fc/m", (3, 4), "kernel"),
+        ("Adam", (3, 4), "kernel"),
+    ],
+)
+def test_names_tell_what_an_array_is_for(name, shape, expected):
+    assert role(name, shape, MODEL | {name}) == expected
+    assert expected in ROLES
+
+
+def test_an_average_is_a_slot_where_its_variable_is_there_and_else_what_it_is_an_average_of():
+    name = "conv1/kernel/ExponentialMovingAverage"
+    assert role(name, (3, 3, 3, 8), {"conv1/kernel", name}) == "optimizer slot"
+    assert role(f"train/{name}", (3, 3, 3, 8), {"conv1/kernel", name}) == "optimizer slot"
+    assert role(name, (3, 3, 3, 8), {name}) == "kernel"
+    assert role("conv1/biases/ExponentialMovingAverage", (8,), {name}) == "bias"
+    assert role("bn/moments/Squeeze/ExponentialMovingAverage", (8,), {name}) == "batch-norm statistic"
+
+
+def test_weight_and_bias_are_a_normalisations_where_its_statistics_stand_beside_them():
+    every = {"bn1.weight", "bn1.bias", "bn1.running_mean", "bn1.running_var", "conv.bias", "bn2/scale", "bn2/mean"}
+    assert role("bn1.weight", (8,), every) == role("bn1.bias", (8,), every) == "batch-norm parameter"
+    assert role("bn1.running_var", (8,), every) == role("bn2/mean", (8,), every) == "batch-norm statistic"
+    assert role("bn2/scale", (8,), every) == "batch-norm parameter"
+    assert role("conv.bias", (8,), every) == "bias"
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        lambda: tf.train.AdamOptimizer(0.1),
+        lambda: tf.train.MomentumOptimizer(0.1, 0.9),
+        lambda: tf.train.RMSPropOptimizer(0.1, centered=True),
+        lambda: tf.train.AdagradOptimizer(0.1),
+        lambda: tf.train.AdadeltaOptimizer(0.1),
+        lambda: tf.train.FtrlOptimizer(0.1),
+        lambda: tf.train.AdamOptimizer(0.1, name="Mine"),
+    ],
+)
+def test_all_that_an_optimizer_of_tensorflow_adds_is_of_training(tmp_path, optimizer):
+    with tf.Graph().as_default(), tf.Session() as sess:
+        kernel, bias = tf.get_variable("a/kernel", [2, 3]), tf.get_variable("a/bias", [3])
+        loss = tf.reduce_sum(tf.square(tf.ones([1, 2]) @ kernel + bias))
+        optimizer().minimize(loss, global_step=tf.train.create_global_step())
+        sess.run(tf.global_variables_initializer())
+        tf.train.Saver().save(sess, str(tmp_path / "m"))
+    weights = open_weights(tmp_path / "m")
+    roles = {name: role(name, weights.shape(name), set(weights)) for name in weights}
+    assert [name for name, kind in roles.items() if kind in ("kernel", "bias")] == ["a/bias", "a/kernel"]
+    assert set(roles.values()) == {"kernel", "bias", "optimizer slot", "step"}
+
+
+def test_slots_of_real_checkpoints_are_told_apart(real_data):
+    for folder, slots in (("autoencoder_tf1_13", 22), ("conv_autoencoder_tf1_5", 34), ("v1_har/model.ckpt", 26)):
+        weights = open_weights(real_data("checkpoints") / folder)
+        kinds = [role(name, weights.shape(name), set(weights)) for name in weights]
+        assert kinds.count("optimizer slot") == slots

@@ -1,0 +1,35 @@
+"""Digests of arrays, by which a value is known again: in run directories, and in files of their own."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from tfxfer.weights import memory
+
+METHOD = "SHA-256 of dtype, shape and bytes"
+
+
+def digest(value: Any) -> str:
+    """Return the SHA-256 of dtype, shape and bytes, in hexadecimal; -0.0 and 0.0 differ, and so do two NaN.
+
+    Args:
+      value: an array, or what numpy makes one of. No copy is made of it, however large it is.
+    """
+    array = np.array(value, object) if isinstance(value, bytes) else np.asarray(value)
+    return running(array.dtype, array.shape, (piece for (piece,) in memory.pieces(array)))
+
+
+def running(dtype: np.dtype, shape: tuple[int, ...], pieces: Iterable[np.ndarray]) -> str:
+    """Return the digest of an array that comes in pieces, flat and in the order of C."""
+    found = hashlib.sha256(f"{dtype.str} {shape} ".encode())
+    if dtype.hasobject:  # strings, whose bytes here are addresses
+        flat = [item for piece in pieces for item in piece.tolist()]
+        found.update(repr(np.array([*flat, None], object)[:-1].reshape(shape).tolist()).encode())
+    else:
+        for piece in pieces:
+            found.update(piece.view(np.uint8).data)
+    return found.hexdigest()

@@ -1,0 +1,115 @@
+"""What an array is for, told from its name, its rank and the names beside it.
+
+Slots are what optimizers keep beside the variables they train. Their names:
+
+    TensorFlow 1    VARIABLE/Adam, VARIABLE/Adam_1, VARIABLE/Momentum, SCOPE/VARIABLE/RMSProp, and whatever else stands
+                    below the whole name of a variable; beta1_power, beta2_power, in any scope and numbered
+    TensorFlow 2    VARIABLE/.OPTIMIZER_SLOT/..., Adam/VARIABLE/m, Adam/learning_rate, optimizer/...
+    Keras           optimizer_weights/..., optimizer/...
+
+`VARIABLE/ExponentialMovingAverage` is a slot where VARIABLE is there too: a second copy, which training keeps. Where
+it is not, the average is the only copy and has the role of what it is an average of.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container, Iterator
+
+KERNEL, BIAS, STATISTIC, PARAMETER = "kernel", "bias", "batch-norm statistic", "batch-norm parameter"
+SLOT, STEP, OTHER = "optimizer slot", "step", "other"
+ROLES = (KERNEL, BIAS, PARAMETER, STATISTIC, SLOT, STEP, OTHER)
+OF_TRAINING = frozenset({SLOT, STEP})  # what only training needs
+
+_AVERAGE = "ExponentialMovingAverage"
+_OPTIMIZERS = (
+    "Adam|AdaMax|Adamax|AdamW|Nadam|NAdam|LazyAdam|Momentum|RMSProp|RMSprop|Adagrad|AdagradDA|Adadelta|Ftrl|FTRL|"
+    "ProximalAdagrad|ProximalGradientDescent|GradientDescent|SGD|LAMB|LARS|Lion|Adafactor|AddSign|PowerSign"
+)
+# The last part of a slot's name: of TensorFlow 1, BERT (adam_m) and T5 (q_slot_vr).
+_SLOT = re.compile(rf"(?:{_OPTIMIZERS})(?:Optimizer)?(?:_\d+)?|adam_[mv]|.*_slot_(?:vc|vr|v|m)")
+_POWER = re.compile(r"beta[12]_power(?:_\d+)?")
+# The last part of a slot's name in Keras, too short to tell without the variable before it.
+_KERAS_SLOT = re.compile(r"m|v|vhat|momentum|velocity|rms|mg|accumulator|accum_grad|accum_var|linear|average|[mv]_hat")
+# A part that stands before everything that an optimizer owns.
+_OWNER = re.compile(rf"(?:.*/)?(?:_?optimizers?(?:_weights)?|\.OPTIMIZER_SLOT|(?:{_OPTIMIZERS})(?:_\d+)?)/.+")
+_STEP = re.compile(
+    r"global_step(?:_\d+)?|local_step|save_counter|_?iterations?|iter|step|epoch|num_batches_tracked", re.IGNORECASE
+)
+_STATISTIC = re.compile(r"(?:moving|running)_(?:mean|variance|var|std)(?:_\d+)?")
+_PARAMETER = re.compile(r"gamma|beta")
+_BIAS = re.compile(r"(?:.*[\W_])?(?:b|B|[Bb]ias|[Bb]iases)(?:_?\d+)?")
+# Parts that are a batch normalisation's only where the statistics stand beside them, and those statistics.
+_AMBIGUOUS = re.compile(r"weight|bias|scale|offset|mean|variance")
+_BESIDE = ("running_mean", "moving_mean", "mean")
+_PART = re.compile(r"(.*[/.])?([^/.]+)", re.DOTALL)
+
+
+def role(name: str, tensor_shape: tuple[int, ...], all_names: Container[str]) -> str:
+    """Say what an array is for: one of `ROLES`.
+
+    Names tell; where they do not, what has two dimensions or more is a kernel, and the rest `other`.
+
+    Args:
+      name: its name.
+      tensor_shape: its shape.
+      all_names: the names of all arrays of the file, itself among them; a set or a dict, for it is searched often.
+    """
+    scope, last = _split(name)
+    average = _averaged(name, scope, last, all_names)
+    if average is not None:
+        return average or role(scope[:-1], tensor_shape, all_names)
+    if len(tensor_shape) == 0 and _STEP.fullmatch(last):
+        return STEP
+    if _is_slot(name, last, all_names):
+        return SLOT
+    if _normalises(scope, last, all_names):
+        return STATISTIC if last in ("mean", "variance") or _STATISTIC.fullmatch(last) else PARAMETER
+    if len(tensor_shape) >= 2:
+        return KERNEL
+    return BIAS if len(tensor_shape) == 1 and _BIAS.fullmatch(last) else OTHER
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Split a name behind the last `/`, or the last `.` that PyTorch puts there."""
+    found = _PART.fullmatch(name)
+    return (found[1] or "", found[2]) if found else ("", name)
+
+
+def _averaged(name: str, scope: str, last: str, all_names: Container[str]) -> str | None:
+    """Return the role of a moving average; empty where it is that of what it averages; None where it is none."""
+    if last != _AVERAGE or not scope:
+        return None
+    if any(variable in all_names for variable in _tails(scope[:-1])):
+        return SLOT
+    # Batch normalisation by hand averages the outputs of tf.nn.moments, which are no variables.
+    return STATISTIC if "moments" in name.split("/") else ""
+
+
+def _is_slot(name: str, last: str, all_names: Container[str]) -> bool:
+    scope = name.rpartition("/")[0]
+    if _POWER.fullmatch(last) or (scope and (_SLOT.fullmatch(last) or _OWNER.fullmatch(name))):
+        return True
+    if _KERAS_SLOT.fullmatch(last) and any(variable in all_names for variable in _tails(scope)):
+        return True
+    # TensorFlow 1 lets nothing but a slot stand below the whole name of a variable.
+    return any(above in all_names for above in _above(name))
+
+
+def _above(name: str) -> Iterator[str]:
+    """Yield the scope of a name, the scope of that, ..."""
+    while name := name.rpartition("/")[0]:
+        yield name
+
+
+def _tails(name: str) -> Iterator[str]:
+    """Yield a name, and the name without its first scope, its first two, ..."""
+    while name:
+        yield name
+        name = name.partition("/")[2]
+
+
+def _normalises(scope: str, last: str, all_names: Container[str]) -> bool:
+    if _STATISTIC.fullmatch(last) or _PARAMETER.fullmatch(last):
+        return True
+    return bool(_AMBIGUOUS.fullmatch(last)) and any(scope + beside in all_names for beside in _BESIDE)
