@@ -25,6 +25,7 @@ setup(
         "tensorflow>=2.21,<2.22",
         "absl-py",
         "google-crc32c",
+        "h5py",
         "matplotlib",
         "ml_dtypes",
         "numpy",
@@ -33,10 +34,9 @@ setup(
         "scikit-learn",
         "tensorboard",
     ],
-    # ruff and mypy are pinned, as a newer one finds other faults; safetensors is what tests compare our reader with.
+    # ruff and mypy are pinned, as a newer one finds other faults; safetensors is what tests compare our files with.
     extras_require={
         "dev": [
-            "h5py",
             "hypothesis",
             "mypy==2.4.*",
             "pytest",

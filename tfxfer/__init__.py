@@ -18,7 +18,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tfxfer import data, errors, graph, models, names, restore, run, weights
+    from tfxfer import data, errors, export, graph, models, names, restore, run, weights
     from tfxfer.graph.train_step import Stage, train_step
     from tfxfer.graph.variables import select
     from tfxfer.restore import plan
@@ -35,6 +35,7 @@ __all__ = [
     "data",
     "errors",
     "evaluate",
+    "export",
     "fit",
     "graph",
     "models",

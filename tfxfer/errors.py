@@ -35,7 +35,7 @@ class SelectionError(TfxferError):
 
 
 class WeightsError(TfxferError):
-    """A file that cannot be read as weights."""
+    """A file that cannot be read as weights, or weights that cannot be written or joined."""
 
 
 class RestoreError(TfxferError):

@@ -18,24 +18,48 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises:
       OSError: the folder is missing or not writable, or the disk is full.
     """
-    handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PART, dir=path.parent)
+    part = beside(path)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with part.open("wb") as file:
             file.write(data)
             file.flush()
-            os.fchmod(file.fileno(), 0o666 & ~_umask())
             os.fsync(file.fileno())
-        os.replace(beside, path)
+        os.replace(part, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(beside)
+            os.unlink(part)
         raise
     sync_folder(path.parent)
+
+
+def beside(path: Path) -> Path:
+    """Make an empty file in the folder of `path`, under a name of its own, to be written and renamed to `path`.
+
+    Raises:
+      OSError: the folder is missing or not writable.
+    """
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PART, dir=path.parent)
+    os.fchmod(handle, 0o666 & ~_umask())
+    os.close(handle)
+    return Path(name)
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write a value as JSON, indented, keys in the order given; floats read back to the same bits."""
     write_bytes(path, (json.dumps(value, indent=1) + "\n").encode())
+
+
+def move_aside(path: Path) -> Path:
+    """Rename a file or folder to `<path>.old-N`, the first of these that is free, and return that.
+
+    Raises:
+      OSError: the folder that it is in is not writable.
+    """
+    number = 1
+    while os.path.lexists(aside := path.with_name(f"{path.name}.old-{number}")):
+        number += 1
+    path.rename(aside)
+    return aside
 
 
 def sync(path: Path) -> None:

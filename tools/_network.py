@@ -178,6 +178,17 @@ def features(settings: Any, images: Any, contract: Contract | None, classes: int
     Raises:
       GraphError: there is no such endpoint, or it cannot be averaged.
     """
+    return endpoints(settings, images, contract, classes, dropout)[endpoint_of(settings)]
+
+
+def endpoints(
+    settings: Any, images: Any, contract: Contract | None, classes: int = 1000, dropout: float = 0.0
+) -> dict[str, Any]:
+    """Build the model up to --endpoint and return all its endpoints, that one among them.
+
+    Raises:
+      GraphError: there is no such endpoint, or it cannot be averaged.
+    """
     import importlib
 
     import tensorflow.compat.v1 as tf
@@ -196,7 +207,8 @@ def features(settings: Any, images: Any, contract: Contract | None, classes: int
     check_last(endpoint_of(settings), pooling or None, ["mean"])
     if pooling and ends[endpoint].shape.rank != 4:
         raise GraphError(f"{endpoint} {ends[endpoint].shape} has no positions to average over; leave :{pooling} out")
-    return tf.reduce_mean(ends[endpoint], axis=[1, 2], name="mean") if pooling else ends[endpoint]
+    averaged = {endpoint_of(settings): tf.reduce_mean(ends[endpoint], axis=[1, 2], name="mean")} if pooling else {}
+    return {**ends, **averaged}
 
 
 def classes_of(weights: Weights | None) -> int:

@@ -100,7 +100,7 @@ def settings_of(run: Path, *, data_dir: str | None = None) -> types.SimpleNamesp
       RunError: it was not made by `tfxfer train`.
     """
     stored = json.loads((run / "settings.json").read_text())
-    missing = [name for name in ("model", "dataset", "hidden", "loss", "train") if name not in stored]
+    missing = [name for name in ("model", "dataset", "endpoint", "hidden", "loss", "train") if name not in stored]
     if missing:
         raise RunError(f"{run} was not made by `tfxfer train`: its settings.json has no {', '.join(missing)}")
     return types.SimpleNamespace(**{**stored, "data_dir": data_dir or stored["data_dir"], "store": None})

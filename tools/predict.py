@@ -76,14 +76,17 @@ def main(argv: list[str]) -> int:
         raise _flags.UsageError("give --run, or --model and --weights")
     if values.picture and not Path(values.picture).absolute().parent.is_dir():
         raise DataError(f"--picture={values.picture}: there is no such folder")
-    model = _of_run(values) if values.run else _of_weights(values)
+    model = of_run(values) if values.run else of_weights(values)
+    if CHANNELS[model.contract.channels] != 3:
+        size = "x".join(map(str, model.contract.size))
+        raise DataError(f"{values.run} takes {model.contract.channels} images of {size}, and not RGB pictures")
 
     import tensorflow.compat.v1 as tf
 
     import tfxfer as tx
     from tfxfer.run import prediction
 
-    pictures, bad = prediction.readable(_found(arguments), model.contract.size, model.contract.resize)
+    pictures, bad = prediction.readable(found(arguments), model.contract.size, model.contract.resize)
     with tf.Graph().as_default():
         images, probabilities = _build(model, pictures.shape[1:])
         plan = tx.plan(tx.select(".*"), model.weights)
@@ -101,20 +104,28 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _of_run(values: Any) -> Model:
+def of_run(values: Any) -> Model:
+    """Return the model that --run holds, with the weights of its --checkpoint.
+
+    Raises:
+      RunError: it is no run, or has no checkpoint yet.
+    """
     from tfxfer.run import directory
 
     settings = settings_of(directory.find_run(values.run))
     weights = checkpoint_of(values.run, values.checkpoint)
     contract = Contract.load(weights.checkpoint or "")
-    if CHANNELS[contract.channels] != 3:
-        size = "x".join(map(str, contract.size))
-        raise DataError(f"{values.run} takes {contract.channels} images of {size}, and not RGB pictures")
     classes = len(contract.class_names)
     return Model(settings, weights, contract, _names(values.class_names, classes) or contract.class_names)
 
 
-def _of_weights(values: Any) -> Model:
+def of_weights(values: Any) -> Model:
+    """Return the model with a classifier of its own that --model and --weights say.
+
+    Raises:
+      GraphError: it has no such classifier.
+      WeightsError: the file cannot be read, or not be recognised.
+    """
     weights, contract = _network.opened(values, show=False)
     if contract is None or not _network.MODELS[values.model].own:
         raise GraphError(f"--model={values.model} has no classifier of its own; give the --run of one that was trained")
@@ -128,15 +139,19 @@ def _names(path: str | None, classes: int) -> tuple[str, ...]:
     return class_names(path, classes) if path else ()
 
 
-def _found(arguments: Sequence[str]) -> list[str]:
-    """Return the files that are named, and the pictures in the folders that are, by their paths."""
-    found: list[str] = []
+def found(arguments: Sequence[str]) -> list[str]:
+    """Return the files that are named, and the pictures in the folders that are, by their paths.
+
+    Raises:
+      DataError: a folder has no pictures, or cannot be listed.
+    """
+    paths: list[str] = []
     for argument in arguments:
         inside = walk([Path(argument)])[0][0] if Path(argument).is_dir() else [argument]
         if not inside:
             raise DataError(f"{argument} has no pictures")
-        found += inside
-    return found
+        paths += inside
+    return paths
 
 
 def _build(model: Model, shape: tuple[int, ...]) -> tuple[Any, Any]:

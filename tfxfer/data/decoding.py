@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from tfxfer.contract import MAX_SIDE
-from tfxfer.data import headers
+from tfxfer.data import crops, headers
 from tfxfer.data.headers import Encoded
 from tfxfer.errors import DataError
 
@@ -81,14 +81,21 @@ def verify(data: bytes, most_pixels: int = MOST_PIXELS) -> None:
         raise DataError(f"{headers.DAMAGED}: its header gives another size than it has")
 
 
-def decode(data: bytes, size: tuple[int, int], resize: str, most_pixels: int = MOST_PIXELS) -> np.ndarray:
-    """Decode a picture, turn it upright, and bring it to a size.
+def decode(
+    data: bytes,
+    size: tuple[int, int],
+    resize: str,
+    most_pixels: int = MOST_PIXELS,
+    drawn: list[int] | None = None,
+) -> np.ndarray:
+    """Decode a picture, turn it upright, and bring it, or a part of it, to a size.
 
     Args:
       data: the whole file.
       size: height and width.
       resize: `crop` or `plain`, as in `Pictures`.
       most_pixels: a picture of more is not decoded.
+      drawn: what `crops.draw` gave for a random part; that of `resize` unless told.
 
     Returns:
       uint8 [height, width, 3].
@@ -100,12 +107,15 @@ def decode(data: bytes, size: tuple[int, int], resize: str, most_pixels: int = M
     transposed, rows, columns = TURNS[encoded.orientation]
     height, width = _swapped((encoded.height, encoded.width), transposed)
     y, x, h, w = _centre(height, width, *size) if resize == "crop" else (0, 0, height, width)
+    mirrored = False
+    if drawn is not None:
+        (y, x, h, w), mirrored = crops.place(height, width, (h, w), drawn)
     # The box is one of the upright picture; in that as stored, it lies elsewhere. What is turned is the small result.
     y, x = height - h - y if rows else y, width - w - x if columns else x
     box = (*_swapped((y, x), transposed), *_swapped((h, w), transposed))
     small = _run("pixels", encoded, box, _swapped(size, transposed))
     small = small.transpose(1, 0, 2) if transposed else small
-    return small[:: -1 if rows else 1, :: -1 if columns else 1]
+    return small[:: -1 if rows else 1, :: -1 if columns != mirrored else 1]
 
 
 def _swapped(pair: tuple[int, int], swap: bool) -> tuple[int, int]:
@@ -152,6 +162,9 @@ def _decoder() -> dict[tuple[str, str], Callable[..., np.ndarray]]:
     """Return a function (data, box, size, palette) for `pixels` and for `shape` of each kind of picture."""
     import tensorflow.compat.v1 as tf
 
+    # Or else all sessions of a process have the threads that the first one asks for: after a picture was decoded, a
+    # network would be computed by a single one. It is read when a process opens its first session.
+    os.environ.setdefault("TF_OVERRIDE_GLOBAL_THREADPOOL", "1")
     with tf.Graph().as_default() as graph:
         data, box, size = tf.placeholder(tf.string, []), tf.placeholder(tf.int32, [4]), tf.placeholder(tf.int32, [2])
         palette = tf.placeholder(tf.uint8, [None, 4])
@@ -164,7 +177,7 @@ def _decoder() -> dict[tuple[str, str], Callable[..., np.ndarray]]:
             "BMP": bmp[..., :3],
             "BMP8": tf.gather(palette[:, 2::-1], tf.cast(bmp[..., 0], tf.int32)),
         }
-        fetches = {("pixels", kind): _resized(pixels, box, size) for kind, pixels in whole.items()}
+        fetches = {("pixels", kind): resized(pixels, box, size) for kind, pixels in whole.items()}
         fetches |= {("shape", kind): tf.shape(pixels) for kind, pixels in whole.items()}
     # -1: ops run in the thread that calls. No GPU: its memory is for the network.
     alone = {"inter_op_parallelism_threads": -1, "intra_op_parallelism_threads": 1, "device_count": {"GPU": 0}}
@@ -172,7 +185,17 @@ def _decoder() -> dict[tuple[str, str], Callable[..., np.ndarray]]:
     return {key: sess.make_callable(tensor, [data, box, size, palette]) for key, tensor in fetches.items()}
 
 
-def _resized(pixels: Any, box: Any, size: Any) -> Any:
+def resized(pixels: Any, box: Any, size: Any) -> Any:
+    """Add the ops that cut a box out of pixels and bring it to a size.
+
+    Args:
+      pixels: tensor uint8 [h, w, 3].
+      box: tensor int32 [4]: top, left, height and width.
+      size: tensor int32 [2]: height and width.
+
+    Returns:
+      Tensor uint8 [height, width, 3].
+    """
     import tensorflow.compat.v1 as tf
 
     part = tf.slice(pixels, [box[0], box[1], 0], [box[2], box[3], 3])

@@ -7,6 +7,8 @@ are in `squeezenet_sources`.
 
 from __future__ import annotations
 
+from typing import Any
+
 import tensorflow.compat.v1 as tf
 
 from tfxfer.contract import Contract
@@ -50,10 +52,16 @@ def squeezenet1_0(
     Raises:
       DataError: images are smaller than 21x21 (17x17 for version 1.1), not uint8 or not RGB.
     """
-    return _build("squeezenet1_0", images, classes, top, last, dropout, contract)
+    return _build("squeezenet1_0", images, classes=classes, top=top, last=last, dropout=dropout, contract=contract)
 
 
-def squeezenet1_1(
+def squeezenet1_1(images: tf.Tensor, **options: Any) -> dict[str, tf.Tensor]:
+    """Build version 1.1, whose poolings are `pool1`, `pool3` and `pool5`. Takes what `squeezenet1_0` takes."""
+    return _build("squeezenet1_1", images, **options)
+
+
+def _build(
+    model: str,
     images: tf.Tensor,
     *,
     classes: int = 1000,
@@ -61,13 +69,6 @@ def squeezenet1_1(
     last: str | None = None,
     dropout: float = 0.5,
     contract: Contract | None = None,
-) -> dict[str, tf.Tensor]:
-    """Build version 1.1, whose poolings are `pool1`, `pool3` and `pool5`. See `squeezenet1_0`."""
-    return _build("squeezenet1_1", images, classes, top, last, dropout, contract)
-
-
-def _build(
-    model: str, images: tf.Tensor, classes: int, top: bool, last: str | None, dropout: float, contract: Contract | None
 ) -> dict[str, tf.Tensor]:
     filters, size, pooled = VERSIONS[model]
     _check_size(model, images, size + 14)

@@ -6,6 +6,8 @@ The files of their weights are in `vgg_sources`.
 
 from __future__ import annotations
 
+from typing import Any
+
 import tensorflow.compat.v1 as tf
 
 from tfxfer.contract import Contract
@@ -21,43 +23,19 @@ SMALLEST = 2 ** len(WIDTHS)
 TOP = ("flatten", "fc6", "fc7", "fc8", "prob")
 
 
-def vgg11(
-    images: tf.Tensor,
-    *,
-    classes: int = 1000,
-    top: bool = True,
-    last: str | None = None,
-    dropout: float = 0.5,
-    contract: Contract | None = None,
-) -> dict[str, tf.Tensor]:
-    """Build configuration A: 8 convolutions. See `vgg16`."""
-    return _build("vgg11", images, classes, top, last, dropout, contract)
+def vgg11(images: tf.Tensor, **options: Any) -> dict[str, tf.Tensor]:
+    """Build configuration A: 8 convolutions. Takes what `vgg16` takes."""
+    return _build("vgg11", images, **options)
 
 
-def vgg13(
-    images: tf.Tensor,
-    *,
-    classes: int = 1000,
-    top: bool = True,
-    last: str | None = None,
-    dropout: float = 0.5,
-    contract: Contract | None = None,
-) -> dict[str, tf.Tensor]:
-    """Build configuration B: 10 convolutions. See `vgg16`."""
-    return _build("vgg13", images, classes, top, last, dropout, contract)
+def vgg13(images: tf.Tensor, **options: Any) -> dict[str, tf.Tensor]:
+    """Build configuration B: 10 convolutions. Takes what `vgg16` takes."""
+    return _build("vgg13", images, **options)
 
 
-def vgg16c(
-    images: tf.Tensor,
-    *,
-    classes: int = 1000,
-    top: bool = True,
-    last: str | None = None,
-    dropout: float = 0.5,
-    contract: Contract | None = None,
-) -> dict[str, tf.Tensor]:
-    """Build configuration C: 13 convolutions, of which conv3_3, conv4_3 and conv5_3 are 1x1. See `vgg16`."""
-    return _build("vgg16c", images, classes, top, last, dropout, contract)
+def vgg16c(images: tf.Tensor, **options: Any) -> dict[str, tf.Tensor]:
+    """Build configuration C: 13 convolutions; conv3_3, conv4_3 and conv5_3 are 1x1. Takes what `vgg16` takes."""
+    return _build("vgg16c", images, **options)
 
 
 def vgg16(
@@ -90,10 +68,16 @@ def vgg16(
       DataError: images are too small, not uint8, not RGB, or with `top` of unknown size.
       GraphError: there is no endpoint `last`.
     """
-    return _build("vgg16", images, classes, top, last, dropout, contract)
+    return _build("vgg16", images, classes=classes, top=top, last=last, dropout=dropout, contract=contract)
 
 
-def vgg19(
+def vgg19(images: tf.Tensor, **options: Any) -> dict[str, tf.Tensor]:
+    """Build configuration E: 16 convolutions. Takes what `vgg16` takes."""
+    return _build("vgg19", images, **options)
+
+
+def _build(
+    model: str,
     images: tf.Tensor,
     *,
     classes: int = 1000,
@@ -101,13 +85,6 @@ def vgg19(
     last: str | None = None,
     dropout: float = 0.5,
     contract: Contract | None = None,
-) -> dict[str, tf.Tensor]:
-    """Build configuration E: 16 convolutions. See `vgg16`."""
-    return _build("vgg19", images, classes, top, last, dropout, contract)
-
-
-def _build(
-    model: str, images: tf.Tensor, classes: int, top: bool, last: str | None, dropout: float, contract: Contract | None
 ) -> dict[str, tf.Tensor]:
     names_of_all = [*(layer for layer, _, _ in convolutions(model)), *(TOP if top else ())]
     check_last(model, last, names_of_all)

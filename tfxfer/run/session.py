@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import tensorflow.compat.v1 as tf
 
@@ -53,20 +53,30 @@ def session(
       WeightsError: the file changed, or its bytes fail their checksum.
     """
     graph = tf.get_default_graph()
-    _check(plans, graph)
-    initializers = _initializers(graph, {variable.op.name for plan in plans for variable in plan.variables})
-    config = _config(intra_op_threads, inter_op_threads, per_process_gpu_memory_fraction, allow_growth)
+    check(plans, graph)
+    config = configuration(intra_op_threads, inter_op_threads, per_process_gpu_memory_fraction, allow_growth)
     with Session(graph=graph, config=config) as sess:
         graph.finalize()
-        for plan in plans:
-            _restore(sess, plan)
-        if initializers:
-            sess.run(initializers)
+        fill(sess, plans)
         sess.plans = plans
         yield sess
 
 
-def _check(plans: tuple[Plan, ...], graph: tf.Graph) -> None:
+def fill(sess: tf.Session, plans: Sequence[Plan]) -> None:
+    """Restore plans that `check` has passed, then initialise all other variables; nothing is added to the graph."""
+    initializers = _initializers(sess.graph, {variable.op.name for plan in plans for variable in plan.variables})
+    for plan in plans:
+        _restore(sess, plan)
+    if initializers:
+        sess.run(initializers)
+
+
+def check(plans: Sequence[Plan], graph: tf.Graph) -> None:
+    """Refuse plans that cannot be restored together into a graph.
+
+    Raises:
+      RestoreError: a variable is in two of them, or one has errors or is for another graph.
+    """
     counts = Counter(variable.op.name for plan in plans for variable in plan.variables)
     twice = [name for name, count in counts.items() if count > 1]
     if twice:
@@ -156,11 +166,19 @@ def message(error: Exception) -> str:
     return (happened or lines or [type(error).__name__])[0]
 
 
-def _config(intra: int, inter: int, fraction: float | None, growth: bool) -> tf.ConfigProto:
-    config = tf.ConfigProto(intra_op_parallelism_threads=intra, inter_op_parallelism_threads=inter)
-    config.gpu_options.allow_growth = growth
-    if fraction is not None:
-        config.gpu_options.per_process_gpu_memory_fraction = fraction
+def configuration(
+    intra_op_threads: int = 0,
+    inter_op_threads: int = 0,
+    per_process_gpu_memory_fraction: float | None = None,
+    allow_growth: bool = False,
+) -> tf.ConfigProto:
+    """Return what TensorFlow is told of a session; the arguments are those of `session`."""
+    config = tf.ConfigProto(
+        intra_op_parallelism_threads=intra_op_threads, inter_op_parallelism_threads=inter_op_threads
+    )
+    config.gpu_options.allow_growth = allow_growth
+    if per_process_gpu_memory_fraction is not None:
+        config.gpu_options.per_process_gpu_memory_fraction = per_process_gpu_memory_fraction
     # Constant folding turns a gradient's shape into a control edge onto a fed op and so runs what lies behind it: a
     # step that is fed at the input of a trained convolution would compute the frozen ones all the same.
     rewrites = config.graph_options.rewrite_options

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +98,21 @@ class Weights(Mapping[str, np.ndarray]):
         """Say whether a layout changes the array, so that TensorFlow cannot restore it from the file itself."""
         self.tensor(name)
         return name in self._transformed
+
+    def only(self, chosen: Iterable[str]) -> Weights:
+        """Return some of the same arrays, in the order given.
+
+        Raises:
+          KeyError: there is no such name.
+        """
+        return Weights(
+            self.path,
+            self.kind,
+            {name: self.tensor(name) for name in chosen},
+            sources=self._sources,
+            checkpoint=self.checkpoint,
+            transformed=self._transformed,
+        )
 
     def renamed(self, rules: names.Rules | Callable[[str], str]) -> Weights:
         """Return the same arrays under other names; see `names.renamer` for the rules.

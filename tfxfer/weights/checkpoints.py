@@ -11,7 +11,7 @@ from tfxfer.weights import files, identify
 from tfxfer.weights.leveldb import MAGIC
 
 STATE = "checkpoint"  # the file in which `tf.train.Saver` notes the latest prefix
-_PART = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
+PART = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
 _SHARD = re.compile(r"-(\?{5}|\d{5})-of-(\d{5})$")
 _STEP = re.compile(r"(.*)-(\d+)$")
 _LATEST = re.compile(r"""^\s*model_checkpoint_path\s*:\s*("(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')""", re.MULTILINE)
@@ -56,7 +56,7 @@ def is_v2(prefix: Path) -> bool:
 
 def v1_parts(prefix: Path) -> list[Path]:
     """List the files of a checkpoint of format V1: one, or all its shards; none where there is no such checkpoint."""
-    if not prefix.name or _PART.search(prefix.name):
+    if not prefix.name or PART.search(prefix.name):
         return []
     if files.tail(prefix, 8) == MAGIC and not _SHARD.search(prefix.name):
         return [prefix]
@@ -124,7 +124,7 @@ def _unescaped(text: str) -> str:
 
 
 def _whole(path: Path) -> Path:
-    return path.with_name(_PART.sub("", path.name)) if path.name else path
+    return path.with_name(PART.sub("", path.name)) if path.name else path
 
 
 def _is_state(path: Path) -> bool:

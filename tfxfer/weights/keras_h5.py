@@ -22,8 +22,8 @@ def read(path: Path) -> dict[str, Tensor]:
     Returns:
       Tensors by name. The name is, in this order of rules:
       - in a file of Keras 1.x or 2.x, or a whole model in HDF5, the name that the file gives to the weight, without
-        `:0`, behind the name of its layer unless it begins with that: `conv1/kernel`, and `conv1/uniform1` for a weight
-        `uniform1`; those of the optimizer stand under `optimizer_weights/`;
+        `:0`, behind the name of its layer unless it begins with that or is that: `conv1/kernel`, and `conv1/uniform1`
+        for a weight `uniform1`; those of the optimizer stand under `optimizer_weights/`;
       - in a `.weights.h5` file of Keras 3, as `keras3.tensors` says;
       - in any other file, and where two would get one name, the path in the file, which in one of Keras 0.x is
         `layer_0/param_1`.
@@ -46,7 +46,7 @@ def read(path: Path) -> dict[str, Tensor]:
 def _of_model(group: hdf5.Object) -> Iterator[tuple[str, hdf5.Object]]:
     for layer in _names(group, "layer_names"):
         for weight, dataset in _weights(group[layer]):
-            yield weight if weight.startswith(f"{layer}/") else f"{layer}/{weight}", dataset
+            yield weight if f"{weight}/".startswith(f"{layer}/") else f"{layer}/{weight}", dataset
     if _TOP in group:
         yield from ((f"{_TOP}/{weight}", dataset) for weight, dataset in _weights(group.child(_TOP)))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,10 @@ def _tensor(data: np.ndarray, member: zips.Member, where: str) -> Tensor:
             f"{member.size - start:,} follow the header"
         )
     value = functools.partial(_value, data, member, start, (dtype, shape, fortran), where)
-    return Tensor(shape, dtype.newbyteorder("="), value)
+    # What lies in the file as it is in memory needs none.
+    plain = member.method == zips.STORED and not fortran and dtype.isnative and dtype.itemsize
+    stream = functools.partial(_stream, data, member, start, dtype, where) if plain else None
+    return Tensor(shape, dtype.newbyteorder("="), value, stream)
 
 
 def _value(
@@ -61,6 +65,18 @@ def _value(
     values = np.empty(member.size - start, np.uint8)
     zips.unpack_into(data, member, start, values, where)
     return files.view(values, 0, dtype, shape, where, fortran)
+
+
+def _stream(data: np.ndarray, member: zips.Member, start: int, dtype: np.dtype, where: str) -> Iterator[np.ndarray]:
+    raw = data[member.offset : member.offset + member.size]
+    crc = zlib.crc32(raw[:start].data)  # type: ignore[arg-type]
+
+    def see(piece: np.ndarray) -> None:
+        nonlocal crc
+        crc = zlib.crc32(piece.data, crc)  # type: ignore[arg-type]
+
+    yield from memory.seen(raw[start:], dtype, see)
+    zips.check(crc, member, where)
 
 
 def _moved(raw: np.ndarray, member: zips.Member, start: int, where: str) -> np.ndarray:

@@ -18,9 +18,10 @@ from tfxfer.weights import files
 from tfxfer.weights.files import Cursor
 from tfxfer.weights.tensors import Tensor, shape_fault, shown
 
+METADATA = "__metadata__"  # what is no tensor in a header
 MAX_HEADER = 16 << 20  # bytes; some 30,000 tensors take a tenth of this
 
-_DTYPES = {
+DTYPES = {
     "BOOL": np.bool_,
     "U8": np.uint8,
     "I8": np.int8,
@@ -77,7 +78,7 @@ def _header(data: np.ndarray, where: str) -> tuple[dict[str, Any], int]:
     entries = files.parse_json(bytes(cursor.take(size)), where)
     if not isinstance(entries, dict):
         raise WeightsError(f"{where} is corrupt: its header is no JSON object")
-    entries.pop("__metadata__", None)
+    entries.pop(METADATA, None)
     return entries, cursor.position
 
 
@@ -89,11 +90,11 @@ def _fault(entry: Any) -> str:
             pass
         case _:
             return "its dtype, shape or data_offsets are missing or malformed"
-    if dtype not in _DTYPES:
-        return f"its dtype {dtype[:20]!r} is unknown; known are {', '.join(_DTYPES)}"
+    if dtype not in DTYPES:
+        return f"its dtype {dtype[:20]!r} is unknown; known are {', '.join(DTYPES)}"
     if fault := shape_fault(tuple(shape)):
         return fault
-    size = math.prod(shape) * np.dtype(_DTYPES[dtype]).itemsize
+    size = math.prod(shape) * np.dtype(DTYPES[dtype]).itemsize
     return (
         ""
         if end - begin == size
@@ -118,6 +119,6 @@ def _gaps(entries: dict[str, Any], size: int) -> list[str]:
 
 
 def _tensor(data: np.ndarray, start: int, entry: dict[str, Any], where: str) -> Tensor:
-    shape, dtype = tuple(entry["shape"]), np.dtype(_DTYPES[entry["dtype"]])
+    shape, dtype = tuple(entry["shape"]), np.dtype(DTYPES[entry["dtype"]])
     offset = start + entry["data_offsets"][0]
     return Tensor(shape, dtype, functools.partial(files.view, data, offset, dtype, shape, where))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -22,11 +22,14 @@ class Tensor:
       dtype: its numpy dtype (`object` for TensorFlow's strings; `ml_dtypes.bfloat16` for bfloat16).
       read: reads the values: a new or read-only array of exactly this shape and dtype. Raises WeightsError
         where the bytes are missing or fail their checksum.
+      stream: yields the same values, flat and in the order of C, some MiB at a time; what a checksum says comes with
+        the last. None where there is no way but `read`; see `streams.pieces`.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype
     read: Callable[[], np.ndarray]
+    stream: Callable[[], Iterator[np.ndarray]] | None = None
 
     @property
     def size(self) -> int:

@@ -9,6 +9,7 @@ from tfxfer.weights.protobuf import Bytes, fields, number, strings
 from tfxfer.weights.tensors import MAX_DIMENSIONS
 
 STRING = 7
+QUANTIZED = frozenset({11, 12, 13, 15, 16})
 # tensorflow/core/framework/types.proto. Quantized types are integers with a scale that checkpoints do not hold.
 DTYPES = {
     enum: np.dtype(kind)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfxfer.errors import WeightsError
+from tfxfer.weights import memory
 from tfxfer.weights.files import Cursor
 
 MAGIC = (b"PK\3\4", b"PK\5\6")  # of an archive, and of an empty one
@@ -66,8 +67,14 @@ def unpack(data: np.ndarray, member: Member, count: int, where: str) -> bytes:
     packed = data[member.offset : member.offset + member.packed]
     if member.method == STORED:
         return packed[:count].tobytes()
+    stream, result = zlib.decompressobj(-zlib.MAX_WBITS), b""
     try:
-        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed.data, count)
+        # What is handed over at once and not needed is copied whole.
+        for start in range(0, len(packed), _STEP):
+            result += stream.decompress(packed[start : start + _STEP].data, count - len(result))
+            if len(result) == count or stream.eof:
+                break
+        return result
     except zlib.error as error:
         raise WeightsError(f"{where}: member {member.name!r} is corrupt: {error}") from None
 
@@ -105,6 +112,7 @@ def _pieces(packed: np.ndarray, member: Member, where: str) -> Iterator[bytes]:
             while pending and not stream.eof:
                 yield stream.decompress(pending, 4 * _STEP)
                 pending = stream.unconsumed_tail
+            memory.release(packed[start : start + _STEP])
         yield stream.flush()
     except zlib.error as error:
         raise WeightsError(f"{where}: member {member.name!r} is corrupt: {error}") from None

@@ -68,6 +68,7 @@ class Object:
         self.file = file
         self.path = path
         self._messages = list(headers.messages(file, address))
+        self._trail: list[tuple[str, Object]] = []  # where the path led that was asked for last
 
     @functools.cached_property
     def links(self) -> dict[str, int | str]:
@@ -103,8 +104,19 @@ class Object:
         return Object(self.file, link, path)
 
     def __getitem__(self, path: str) -> Object:
-        """Open what a path of names, relative to this group, leads to; see `child`."""
-        return functools.reduce(Object.child, [name for name in path.split("/") if name], self)
+        """Open what a path of names, relative to this group, leads to; see `child`.
+
+        Paths that begin alike are best asked for one after the other: what they share is read once.
+        """
+        trail, found = iter(self._trail), self
+        self._trail = []
+        for name in filter(None, path.split("/")):
+            known, again = next(trail, ("", self))
+            if known != name:
+                trail = iter(())
+            found = again if known == name else found.child(name)
+            self._trail.append((name, found))
+        return found
 
     def datasets(self) -> Iterator[Object]:
         """Walk through all arrays under this group, in the order of the file.

@@ -1,0 +1,189 @@
+"""Keras's `.h5` files of weights, in the layout of Keras 2, which `keras.Model.load_weights` reads to this day.
+
+Every scope is a layer: `conv1/kernel` becomes the weight `conv1/kernel:0` of the layer `conv1`, and an array without a
+scope a layer of its own. Keras goes by order: the layers stand as the arrays come, or, where those come by name alone,
+`conv10` behind `conv9`; in a layer come kernels, bias, gamma, beta, moving mean, moving variance.
+
+h5py writes the headers and leaves room, with each large array at a multiple of 64 bytes; the values are then put there
+piece by piece, without it. bfloat16 is a float of 16 bits that HDF5 describes, and h5py and Keras read as float32.
+
+Source: keras/src/legacy/saving/legacy_h5_format.py.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ml_dtypes
+import numpy as np
+
+from tfxfer import names
+from tfxfer.weights import streams
+from tfxfer.weights.memory import ALIGNMENT
+from tfxfer.weights.roles import BIAS, KERNEL, role
+from tfxfer.weights.tensors import Tensor
+
+if TYPE_CHECKING:
+    import h5py
+
+WORDS = "Keras HDF5 file"
+
+_KINDS = "biuf"
+_KERNELS = ("depthwise_kernel", KERNEL, "pointwise_kernel", "recurrent_kernel")
+_ORDER = (*_KERNELS, BIAS, "gamma", "beta", "moving_mean", "moving_variance")
+_OTHER_NAMES = {
+    "scale": "gamma",
+    "offset": "beta",
+    "mean": "moving_mean",
+    "variance": "moving_variance",
+    "running_mean": "moving_mean",
+    "running_var": "moving_variance",
+    "running_std": "moving_variance",
+}
+_RESERVED = ("model_weights", "top_level_model_weights")
+_ATTRIBUTE = 64_000  # bytes; HDF5 keeps no more in a header
+_MOST_DIMENSIONS = 32
+ALIGNED_FROM = 4096  # bytes; HDF5 becomes slow where it aligns every small thing
+
+
+def order(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Sort names as Keras takes their arrays."""
+    return [name for members in layered(tensors).values() for name in members]
+
+
+def faults(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Say of each tensor that such a file cannot hold why."""
+    paths = {_path(name): name for name in tensors}
+    found = {name: _fault(name, tensor) for name, tensor in tensors.items()}
+    for path, name in paths.items():
+        scope = path
+        while scope := scope.rpartition("/")[0]:
+            if scope in paths:
+                found[name] = found[name] or f"it would lie below {paths[scope]}, which is no group"
+    return {name: fault for name, fault in found.items() if fault}
+
+
+def _fault(name: str, tensor: Tensor) -> str:
+    if "\0" in name or not all(name.split("/")) or "." in name.split("/"):
+        return "HDF5 has no such name: a part of it is empty, '.', or has a NUL"
+    if name.split("/")[0] in _RESERVED:
+        return f"Keras keeps the names of {names.listed(_RESERVED)} for itself"
+    if len(_layer(name).encode()) > _ATTRIBUTE or len(tensor.shape) > _MOST_DIMENSIONS:
+        return f"its name is too long, or it has more than {_MOST_DIMENSIONS} dimensions"
+    dtype = tensor.dtype
+    if dtype == ml_dtypes.bfloat16 or (
+        dtype.type.__module__ == "numpy" and dtype.kind in _KINDS and dtype.itemsize <= 8
+    ):
+        return ""
+    return f"it would not be read back: a Keras file holds numbers, and not {'strings' if dtype.hasobject else dtype}"
+
+
+def write(paths: list[Path], tensors: Mapping[str, Tensor]) -> None:
+    """Write the one file of `paths`, one tensor at a time.
+
+    Raises:
+      OSError: the disk is full.
+      WeightsError: values are missing or fail their checksum.
+    """
+    try:
+        places = _write_headers(paths[0], tensors)
+    except OSError as error:
+        # HDF5 tells of the disk in a sentence of its own.
+        number = re.search(r"errno = (\d+)", str(error))
+        raise (OSError(int(number[1]), os.strerror(int(number[1]))) if number else error) from None
+    with paths[0].open("r+b") as raw:
+        for name, place in places.items():
+            raw.seek(place)
+            streams.put(raw, tensors[name])
+
+
+def _write_headers(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, int]:
+    """Write everything but the values; return where in the file those of each tensor belong, if it has any."""
+    import h5py
+
+    places = {}
+    aligned = {"alignment_threshold": ALIGNED_FROM, "alignment_interval": ALIGNMENT}
+    with h5py.File(path, "w", libver="earliest", **aligned) as file:
+        # What Keras looks for: without a version it takes the file for one of Keras 1.
+        file.attrs["keras_version"], file.attrs["backend"] = b"2.15.0", b"tensorflow"
+        layers = layered(tensors)
+        _set_texts(file, "layer_names", list(layers))
+        for layer, members in layers.items():
+            group = file.require_group(layer)
+            _set_texts(group, "weight_names", [f"{name}:0" for name in members])
+            for name in members:
+                place = _make_room(group, f"{name}:0", tensors[name])
+                places.update({name: place} if tensors[name].nbytes else {})
+    return places
+
+
+def layered(tensors: Mapping[str, Tensor]) -> dict[str, list[str]]:
+    """Sort names into layers, both in the order in which Keras takes them."""
+    every = list(tensors)
+    if every == sorted(every):
+        every.sort(key=_by_number)
+    layers: dict[str, list[str]] = {}
+    for name in every:
+        layers.setdefault(_layer(name), []).append(name)
+    return {layer: sorted(members, key=lambda name: _rank(name, tensors)) for layer, members in layers.items()}
+
+
+def _layer(name: str) -> str:
+    return name.rpartition("/")[0] or name
+
+
+def _path(name: str) -> str:
+    return f"{_layer(name)}/{name}:0"
+
+
+def _by_number(name: str) -> list[tuple[int, str]]:
+    parts = re.split("([0-9]+)", name)  # texts and numbers in turns
+    return [(len(part) if index % 2 else 0, part) for index, part in enumerate(parts)]
+
+
+def _rank(name: str, tensors: Mapping[str, Tensor]) -> int:
+    last = name.rpartition("/")[2]
+    last = _OTHER_NAMES.get(last, last)
+    kind = last if last in _ORDER else role(name, tensors[name].shape, tensors)
+    return _ORDER.index(kind) if kind in _ORDER else len(_ORDER)
+
+
+def _set_texts(group: h5py.Group, attribute: str, texts: Sequence[str]) -> None:
+    """Set an attribute of texts; cut into several, with a number behind the name, where HDF5 could not hold it."""
+    raw = [text.encode() for text in texts]
+    each = max(1, _ATTRIBUTE // max(map(len, raw)))
+    if len(raw) <= each:
+        group.attrs[attribute] = np.array(raw)
+        return
+    for number, start in enumerate(range(0, len(raw), each)):
+        group.attrs[f"{attribute}{number}"] = np.array(raw[start : start + each])
+
+
+def _make_room(group: h5py.Group, path: str, tensor: Tensor) -> int:
+    """Make an array without values, and return where in the file they belong, if there are any."""
+    import h5py
+    from h5py import h5d, h5p, h5s
+
+    early = h5p.create(h5p.DATASET_CREATE)
+    early.set_alloc_time(h5d.ALLOC_TIME_EARLY)
+    early.set_fill_time(h5d.FILL_TIME_NEVER)
+    space = h5s.create_simple(tensor.shape) if tensor.shape else h5s.create(h5s.SCALAR)
+    made = h5d.create(group.id, None, _type(tensor.dtype), space, dcpl=early)
+    group[path] = h5py.Dataset(made)
+    return made.get_offset()
+
+
+def _type(dtype: np.dtype) -> Any:
+    from h5py import h5t
+
+    if dtype != ml_dtypes.bfloat16:
+        return h5t.py_create(dtype)
+    kind = h5t.IEEE_F32LE.copy()
+    kind.set_fields(15, 7, 8, 0, 7)  # the places of sign, exponent and mantissa, in bits
+    kind.set_size(2)
+    kind.set_ebias(127)
+    return kind

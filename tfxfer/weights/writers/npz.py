@@ -1,0 +1,76 @@
+"""Numpy's `.npz` archives, stored and not compressed, without a pickle: `np.load` reads them.
+
+The values of each array begin at a multiple of 64 bytes in the file, which numpy itself does not see to, so that they
+can be used as they are mapped.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from tfxfer.weights import streams
+from tfxfer.weights.tensors import Tensor
+from tfxfer.weights.zips import MAX_MEMBERS
+
+WORDS = "NumPy .npz archive"
+
+_KINDS = "biufcSU"
+_PADDING = 0xD935  # the number that Android's zipalign gives to what only fills
+_LOCAL, _ZIP64 = 30, 20  # bytes of a local header and of its extra field for sizes beyond 4 GiB
+_LONGEST = 65_000  # bytes of a name
+
+
+def faults(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Say of each tensor that an archive cannot hold why."""
+    found = {name: _dtype_fault(tensor.dtype) or _name_fault(name) for name, tensor in tensors.items()}
+    if len(tensors) > MAX_MEMBERS:
+        found[next(iter(tensors))] = f"it is one of {len(tensors):,}, and {MAX_MEMBERS:,} is the most"
+    return {name: fault for name, fault in found.items() if fault}
+
+
+def _dtype_fault(dtype: np.dtype) -> str:
+    if dtype.hasobject:
+        return "NumPy keeps strings of any length as a pickle, which tfxfer does not write"
+    return "" if dtype.type.__module__ == "numpy" and dtype.kind in _KINDS else f"NumPy's files have no dtype {dtype}"
+
+
+def _name_fault(name: str) -> str:
+    if name.startswith("/") or ".." in name.replace("\\", "/").split("/") or "\0" in name:
+        return "as the name of a file in an archive it would lead out of it, or be cut short"
+    return "its name is too long" if len(name.encode()) > _LONGEST else ""
+
+
+def write(paths: list[Path], tensors: Mapping[str, Tensor]) -> None:
+    """Write the one file of `paths`, one tensor at a time.
+
+    Raises:
+      OSError: the disk is full.
+      WeightsError: values are missing or fail their checksum.
+    """
+    with paths[0].open("wb") as whole, zipfile.ZipFile(whole, "w") as archive:
+        for name, tensor in tensors.items():
+            member = zipfile.ZipInfo(f"{name}.npy")  # of 1980, so that the same arrays give the same bytes
+            member.external_attr = 0o644 << 16
+            member.extra = _fill(whole.tell() + _LOCAL + _ZIP64 + len(member.filename.encode()))
+            with archive.open(member, "w", force_zip64=True) as file:
+                file.write(_header(tensor))
+                streams.put(file, tensor)
+
+
+def _fill(position: int) -> bytes:
+    """Return an extra field, of 4 bytes and zeros, that ends at a multiple of 64."""
+    zeros = -(position + 4) % 64
+    return struct.pack("<HH", _PADDING, zeros) + b"\0" * zeros
+
+
+def _header(tensor: Tensor) -> bytes:
+    header = io.BytesIO()  # a multiple of 64 long
+    descr = np.lib.format.dtype_to_descr(tensor.dtype)
+    np.lib.format.write_array_header_1_0(header, {"descr": descr, "fortran_order": False, "shape": tensor.shape})
+    return header.getvalue()

@@ -1,0 +1,82 @@
+"""Files made beside their places and put there together, with what was there moved aside; or nothing has changed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from tfxfer import files
+
+PAUSE = 0.05  # seconds
+
+
+@contextlib.contextmanager
+def placed(paths: Sequence[Path], aside: Mapping[Path, Path]) -> Iterator[list[Path]]:
+    """Yield a file for each path, to be written; in the end all are flushed and put in place, in the order given.
+
+    Whatever goes wrong on the way, an interrupt among it, leaves none of them and everything as it was.
+
+    Args:
+      paths: where the files belong, all in one folder.
+      aside: files that stand there, and where they are moved first.
+
+    Raises:
+      OSError: the folder is not writable, or the disk is full.
+    """
+    parts: list[Path] = []
+    try:
+        for path in paths:
+            parts.append(files.beside(path))
+        with _flushed_early(parts):
+            yield parts
+        for part in parts:
+            files.sync(part)
+        _put(parts, paths, aside)
+    finally:
+        for part in parts:
+            part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _flushed_early(parts: Sequence[Path]) -> Iterator[None]:
+    """Flush files while they are written, so that the disk does not begin when the processor is done."""
+    done, errors = threading.Event(), []
+
+    def flush() -> None:
+        try:
+            while not done.wait(PAUSE):
+                for part in parts:
+                    files.sync(part)
+        except OSError as error:  # which the kernel tells once
+            errors.append(error)
+
+    thread = threading.Thread(target=flush)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+def _put(parts: Sequence[Path], paths: Sequence[Path], aside: Mapping[Path, Path]) -> None:
+    try:
+        for old, new in aside.items():
+            os.rename(old, new)
+        for part, path in zip(parts, paths, strict=True):
+            os.rename(part, path)
+        files.sync_folder(paths[0].parent)
+    except BaseException:
+        # What is on the disk says how far it came: an interrupt can fall between a rename and any note of it.
+        for part, path in zip(parts, paths, strict=True):
+            if not part.exists():
+                path.unlink(missing_ok=True)
+        for old, new in aside.items():
+            if new.exists() and not old.exists():
+                os.rename(new, old)
+        raise

@@ -1,0 +1,123 @@
+"""Write a run, or a model and its weights, as a SavedModel that takes pictures as they are.
+
+    tfxfer export_model runs/flowers served
+    tfxfer export_model served --model=squeezenet1_0 --weights=squeezenet1_0.npz --class_names=synset_words.txt
+
+It loads in TensorFlow 2 (`tf.saved_model.load("served")`), in TensorFlow Serving and in `saved_model_cli`, without
+tfxfer, and has two signatures:
+
+    serving_default   images: uint8 [n, height, width, channels], of the size that the model takes
+    image_bytes       image_bytes: string [n], whole files: JPEG, PNG, GIF, BMP, of any size
+
+Both give probabilities and class_names [n, classes], and top_k_names, top_k_probabilities and top_k_indices [n, k].
+assets/labels.txt has the names of the classes, one a line. What was written is loaded again, and must answer as the
+weights do, on random pictures and on some of the run's, to 1e-5; otherwise nothing is left. The last line says where it
+is, how large, and the largest difference.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from tfxfer.data.folder import walk
+from tfxfer.data.listing import read
+from tfxfer.errors import DataError
+from tfxfer.tools import _classifier, _examples, _flags, _network, _solver, predict
+
+COMPARED = 8  # pictures of a run's data
+
+
+def define_flags() -> flags.FlagValues:
+    """Define the flags of this tool."""
+    values = flags.FlagValues()
+    flags.DEFINE_enum(
+        "checkpoint",
+        "best",
+        ("best", "last"),
+        "The run's best checkpoint by validation, or its last.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "class_names",
+        None,
+        "File of the classes' names: imagenet_class_index.json, synset_words.txt, or one name a line; those of the "
+        "run unless told, or numbers.",
+        flag_values=values,
+    )
+    flags.DEFINE_integer("top_k", 5, "How many of the most probable classes are named.", 1, flag_values=values)
+    flags.DEFINE_string(
+        "frozen_graph",
+        None,
+        "File to write as well: the same graph as one .pb, with the variables as constants. Its tensors are images:0, "
+        "image_bytes:0, probabilities:0, top_k_names:0, ... Checking it takes 12 times the memory of the weights.",
+        flag_values=values,
+    )
+    flags.DEFINE_bool("overwrite", False, "Move what is there aside.", flag_values=values)
+    _network.define_model(values)
+    _flags.define_session(values)
+    return values
+
+
+def main(argv: list[str]) -> int:
+    """Run the tool; see the module's docstring."""
+    values = define_flags()
+    *run, out = _flags.parse(values, argv, __doc__, at_least=1, at_most=2)
+    if bool(run) == bool(values.weights) or (run and values["model"].present):
+        raise _flags.UsageError("give RUN and OUT; or OUT, --model and --weights")
+    model = _of_run(values, run[0]) if run else predict.of_weights(values)
+    examples, pictures = _some(model.settings) if run else (None, [])
+
+    from tfxfer.export import export_model
+
+    exported = export_model(
+        lambda images: _classifier.endpoints(model, images),
+        model.weights,
+        model.contract,
+        out,
+        class_names=model.class_names,
+        top_k=values.top_k,
+        examples=examples,
+        pictures=pictures,
+        frozen_graph=values.frozen_graph,
+        overwrite=values.overwrite,
+        **_solver.session_options(values),
+    )
+    for path, aside in exported.moved.items():
+        print(f"moved {path} to {aside}")
+    size = ", ".join(["n", *map(str, exported.images)])
+    apart = f"{exported.apart:.1e}" if exported.apart else "0"
+    print(
+        f"{out}: SavedModel of {exported.nbytes / 1e6:.1f} MB, signatures serving_default (images uint8 [{size}]) and "
+        f"image_bytes (string [n]), {exported.classes:,} classes; on {exported.compared} pictures, probabilities "
+        f"differ from those of {model.weights.checkpoint or model.weights.path} by {apart} at most"
+    )
+    return 0
+
+
+def _of_run(values: Any, run: str) -> predict.Model:
+    wanted = types.SimpleNamespace(run=run, checkpoint=values.checkpoint, class_names=values.class_names)
+    return predict.of_run(wanted)
+
+
+def _some(settings: Any) -> tuple[Any, list[str]]:
+    """Return a few images, or the paths of a few pictures, of a run's data; none where it is no longer there."""
+    try:
+        if settings.dataset not in _examples.PICTURES:
+            return _examples.load(settings).test.images[:COMPARED], []
+        if settings.dataset == "folder":
+            paths = walk([Path(settings.data_dir)])[0][0]
+        else:
+            named = Path(settings.validation_listing or settings.listing)
+            paths = [line.path for line in read(named, Path(settings.data_dir or named.parent), [])]
+    except DataError:
+        return None, []
+    return None, [path for path in paths[:: max(1, len(paths) // COMPARED)] if Path(path).exists()][:COMPARED]
+
+
+if __name__ == "__main__":
+    sys.exit(_flags.run(main))
