@@ -29,6 +29,7 @@ setup(
         "matplotlib",
         "ml_dtypes",
         "numpy",
+        "pillow",
         "pooch",
         "rich",
         "scikit-learn",

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tfxfer.page.markup import png
+from tfxfer.png import png
 from tfxfer.weights import digests, open_weights
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import copy
-import io
 import json
 import math
 import shutil
@@ -18,14 +17,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_runs import NASTY, make, outcome
-from PIL import Image
 from scipy.stats import binomtest
 from sklearn.metrics import precision_recall_fscore_support
 
 from tfxfer import page
 from tfxfer.errors import RunError
 from tfxfer.page import confusion, course, curves, examples, filters, head, origins
-from tfxfer.page.markup import Markup, escape, join, png, tag
+from tfxfer.page.markup import Markup, escape, join, tag
+from tfxfer.png import png
 
 
 class Parsed(HTMLParser):
@@ -88,14 +87,6 @@ def test_markup_is_not_escaped_again_and_nothing_else_escapes_escaping():
     assert inner == "<b hidden>&lt;i&gt;</b>"
     assert join([inner, (part for part in ("<", None, 1)), Markup("<br>")]) == f"{inner}&lt;1<br>"
     assert tag("img", alt="\"x\" 'y' <&>") == '<img alt="&quot;x&quot; &#x27;y&#x27; &lt;&amp;&gt;"/>'
-
-
-@pytest.mark.parametrize("channels", [1, 3, 4])
-def test_a_png_holds_its_pixels(channels):
-    pixels = np.random.default_rng(0).integers(0, 256, (7, 5, channels)).astype(np.uint8)
-    read = np.asarray(Image.open(io.BytesIO(png(pixels))))
-    assert np.array_equal(read.reshape(pixels.shape), pixels)
-    assert png(pixels) == png(pixels.copy())
 
 
 # --- the page as a whole ---

@@ -13,7 +13,7 @@ import pytest
 from test_predict import COLOURS, coloured, run
 
 import tfxfer as tx
-from tfxfer.tools import _main, evaluate, extract, predict, train
+from tfxfer.tools import _main, convert_weights, evaluate, extract, predict, train
 
 RECIPES = (Path(__file__).resolve().parent.parent / "docs" / "recipes.md").read_text()
 # What the names in the commands are, in the real data.
@@ -189,13 +189,17 @@ def test_the_models_own_classifier_is_made_for_the_classes_at_hand(pictures, tmp
     assert run(evaluate, tmp_path / "run") == 0
     capsys.readouterr()
     [first, *_] = sorted(pictures.rglob("*.png"))
-    # As a run, and as weights of a model with a classifier of its own, whose names are beside them.
-    given = [[f"--run={tmp_path / 'run'}"], ["--model=squeezenet1_1", f"--weights={tmp_path / 'run' / 'best'}"]]
+    # As a run, and as weights of a model with a classifier of its own, whose names are beside them; in two files.
+    assert run(convert_weights, tmp_path / "run/best", tmp_path / "run.npz", "--drop_slots") == 0
+    weights = [tmp_path / "run" / "best", tmp_path / "run.npz"]
+    given = [[f"--run={tmp_path / 'run'}"], *(["--model=squeezenet1_1", f"--weights={path}"] for path in weights)]
+    capsys.readouterr()
     said = []
     for each in given:
         assert run(predict, first, *each, "--json") == 0
         said.append(json.loads(capsys.readouterr().out)["predictions"][0]["top"])
     assert [row["name"] for row in said[0]] == [row["name"] for row in said[1]]
+    assert said[1] == said[2]
     assert {row["name"] for row in said[0]} == set(COLOURS)
 
 

@@ -10,8 +10,9 @@ import numpy as np
 from tfxfer import contract as contracts
 from tfxfer.contract import Contract
 from tfxfer.errors import TfxferError
-from tfxfer.page.markup import Markup, data_uri, png, tag
+from tfxfer.page.markup import Markup, data_uri, tag
 from tfxfer.page.reading import Row, Run
+from tfxfer.png import png
 from tfxfer.weights import Weights, digests, open_weights, roles
 
 MOST = 256  # filters that are drawn

@@ -5,13 +5,8 @@ from __future__ import annotations
 import base64
 import html
 import re
-import struct
-import zlib
 from collections.abc import Iterable
 
-import numpy as np
-
-PNG = b"\x89PNG\r\n\x1a\n"
 # What HTML may not hold, also as a reference: controls, lone surrogates, non-characters.
 _ILLEGAL = re.compile("[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _NO_CONTENT = {"meta", "img", "circle", "rect", "path"}
@@ -65,24 +60,6 @@ def _attribute(key: str, value: object) -> str:
         return ""
     written = key.rstrip("_").replace("_", "-")
     return f" {written}" if value is True else f' {written}="{escape(value)}"'
-
-
-def png(pixels: np.ndarray) -> bytes:
-    """Return a PNG file, the same bytes for the same pixels.
-
-    Args:
-      pixels: uint8 [height, width, channels], of 1 (grey), 3 (RGB) or 4 (RGBA) channels.
-    """
-    height, width, channels = pixels.shape
-    kind = {1: 0, 3: 2, 4: 6}[channels]
-    # A zero before each row: the row is not filtered.
-    rows = np.concatenate([np.zeros((height, 1), np.uint8), pixels.reshape(height, -1)], axis=1)
-    header = struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0)
-    return PNG + _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(rows.tobytes(), 9)) + _chunk(b"IEND", b"")
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def data_uri(data: bytes) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 from tfxfer import names
 from tfxfer.errors import RunError
 from tfxfer.page.environment import environment
+from tfxfer.png import SIGNATURE
 
 Row = dict[str, Any]
 LARGEST = 1e15  # of the numbers that are drawn or counted; no metric, step or size is beyond
@@ -300,4 +301,4 @@ def _picture(run: Path, name: object) -> bytes | None:
         data = path.read_bytes()
     except (OSError, ValueError):
         return None
-    return data if data.startswith(b"\x89PNG\r\n\x1a\n") else None
+    return data if data.startswith(SIGNATURE) else None
