@@ -6,6 +6,8 @@ import contextlib
 import io
 import os
 import struct
+import subprocess
+import sys
 import threading
 import time
 import zlib
@@ -394,6 +396,23 @@ def test_the_users_graph_is_neither_needed_nor_touched(files):
         graph.finalize()
         assert np.array_equal(Pictures(files, (8, 8))[:], inside)
     assert np.array_equal(inside, outside)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted as Linux shows them")
+def test_a_network_that_comes_after_the_first_picture_has_the_threads_it_asks_for(files):
+    code = (
+        "import os, sys; import tensorflow.compat.v1 as tf; from tfxfer.data import Pictures\n"
+        "Pictures(sys.argv[1:], (8, 8))[:]\n"
+        "counts = []\n"
+        "for number in (1, 9):\n"
+        "    before = len(os.listdir('/proc/self/task'))\n"
+        "    config = tf.ConfigProto(intra_op_parallelism_threads=number, inter_op_parallelism_threads=-1)\n"
+        "    with tf.Session(config=config): counts.append(len(os.listdir('/proc/self/task')) - before)\n"
+        "print(*counts)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *map(str, files)], capture_output=True, text=True, check=True)
+    one, nine = map(int, done.stdout.split())
+    assert nine - one == 8
 
 
 # --- what cannot be decoded ---

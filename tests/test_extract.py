@@ -7,6 +7,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 from test_predict import COLOURS, coloured, run
 
-from tfxfer.run import extraction
+from tfxfer.run import extraction, filling
 from tfxfer.tools import extract, make_listing, train
 
 NETWORK = ["--model=squeezenet1_1", "--restore=none", "--image_size=64"]
@@ -68,8 +70,8 @@ def test_a_store_is_filled_once_and_serves_training_too(pictures, tmp_path, monk
     store = f"--store={tmp_path / 'store'}"
     assert run(extract, tmp_path / "a", *flags(pictures, store)) == 0
     computed = []
-    fill = extraction.writer
-    monkeypatch.setattr(extraction, "writer", lambda *args: computed.append(args) or fill(*args))
+    fill = filling.writer
+    monkeypatch.setattr(filling, "writer", lambda *args: computed.append(args) or fill(*args))
     assert run(extract, tmp_path / "b", *flags(pictures, store)) == 0
     assert run(train, *flags(pictures, store), "--epochs=1", f"--logdir={tmp_path / 'run'}") == 0
     assert computed == []
@@ -123,6 +125,50 @@ def test_the_classifier_of_a_run_is_extracted_with_its_own_classes(pictures, tmp
     assert run(train, *given, *small, f"--logdir={tmp_path / 'run'}") == 0
     assert run(extract, tmp_path / "out", *given, f"--weights={tmp_path / 'run'}") == 0
     assert np.load(tmp_path / "out/codes.npy").shape == (30, 3)
+
+
+def test_crops_take_the_place_of_the_training_pictures_alone(pictures, tmp_path):
+    given = flags(pictures, f"--store={tmp_path / 'store'}", "--endpoint=conv1:mean")
+    for name, more in (("plain", []), ("three", ["--augment=3"]), ("again", ["--augment=3"]), ("other", ["--seed=0"])):
+        assert run(extract, tmp_path / name, *given, *more) == 0
+    plain, three = (np.load(tmp_path / f"{name}/codes.npy") for name in ("plain", "three"))
+    assert three.shape == (24 * 3 + 6, 64)
+    assert np.array_equal(three[72:], plain[24:])
+    assert np.isclose(three[:72:3], plain[:24], rtol=1e-3).all(axis=1).sum() == 0
+    assert len(np.unique(three[:72], axis=0)) == 72
+    paths, labels, splits = (
+        {name: read(tmp_path / name) for name in ("plain", "three")}
+        for read in (
+            lambda folder: (folder / "paths.txt").read_text().splitlines(),
+            lambda folder: np.load(folder / "labels.npy").tolist(),
+            lambda folder: (folder / "splits.txt").read_text().splitlines(),
+        )
+    )
+    for column in (paths, labels, splits):
+        assert column["three"][:72] == [value for value in column["plain"][:24] for _ in range(3)]
+        assert column["three"][72:] == column["plain"][24:]
+    assert contents(tmp_path / "again") == contents(tmp_path / "three")
+    assert contents(tmp_path / "other") == contents(tmp_path / "plain")
+
+
+def test_several_workers_give_the_same_files_and_nothing_else_on_the_terminal(pictures, tmp_path):
+    given = flags(pictures, "--endpoint=fire2", "--batch_size=8", "--augment=2")
+    assert run(extract, tmp_path / "one", *given) == 0
+    command = [Path(sys.executable).with_name("tfxfer"), "extract", tmp_path / "two", *given, "--workers=2"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{tmp_path / 'two'}: fire2 (54, 15, 15, 128), computed in float32\n"
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+    assert sorted(os.listdir(tmp_path)) == ["one", "two"]
+
+
+def test_half_the_room_on_disk_rounds(pictures, tmp_path):
+    given = flags(pictures, f"--store={tmp_path / 'store'}", "--endpoint=conv1:mean")
+    assert run(extract, tmp_path / "whole", *given) == 0
+    assert run(extract, tmp_path / "half", *given, "--store_dtype=float16") == 0
+    whole, half = (np.load(tmp_path / f"{name}/codes.npy") for name in ("whole", "half"))
+    assert half.dtype == np.float32
+    assert np.array_equal(half, whole.astype(np.float16))
 
 
 # --- precision ---
@@ -182,7 +228,13 @@ def test_the_processor_is_read_from_where_linux_tells():
     (["--restore=.*"], 1, "RestoreError: --weights is needed"),
     (["--model=autoencoder"], 1, "which --model=autoencoder does not take"),
     (["--weights={other}", "--restore=.*"], 1, "is of vgg16, by the contract beside it"),
+    (["--augment=3", "--dataset=digits", "--model=autoencoder"], 1,
+     "DataError: --augment=3 takes crops of pictures in files, and --dataset=digits has none; leave it out, or take "
+     "--dataset=folder or listing"),
     (["--precision=int8"], 2, "precision"),
+    (["--augment=0"], 2, "augment"),
+    (["--workers=0"], 2, "workers"),
+    (["--store_dtype=int8"], 2, "store_dtype"),
     (["--batch_size=0"], 2, "batch_size"),
     (["{empty}"], 2, "unexpected argument"),
 ])  # fmt: skip

@@ -255,6 +255,31 @@ def test_a_picture_is_known_by_the_bytes_of_its_file_and_by_how_it_is_resized(tm
     assert build((8, 8), "crop") == 1
 
 
+def test_random_crops_have_rows_of_their_own_and_more_crops_add_only_new_ones(tmp_path, computed):
+    with tf.Session() as sess:
+        for number in range(6):
+            pixels = RNG.integers(0, 256, (30 + number, 40, 3)).astype(np.uint8)
+            (tmp_path / f"{number}.png").write_bytes(sess.run(tf.io.encode_png(pixels)))
+    plain = Pictures(sorted(tmp_path.glob("*.png")), (8, 8))
+
+    def count(pictures):
+        computed.clear()
+        with tf.Graph().as_default():
+            images = tf.placeholder(tf.uint8, [None, 8, 8, 3])
+            tensor = tf.reduce_mean(tf.cast(images, tf.float32), axis=[1, 2])
+            with tx.session() as sess:
+                ((rows,),) = extract(sess, images, [tensor], [pictures], tmp_path / "store", batch_size=4)
+                assert np.array_equal(rows[np.arange(len(pictures))], sess.run(tensor, {images: pictures[:]}))
+        return sum(map(len, computed))
+
+    assert count(plain) == 6
+    assert count(plain.augmented(2, 0)) == 12
+    assert count(plain.augmented(3, 0)) == 6
+    assert count(plain.augmented(2, 0)) == 0
+    assert count(plain.augmented(2, 1)) == 12
+    assert count(plain) == 0
+
+
 # What is refused.
 
 

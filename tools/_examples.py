@@ -13,6 +13,7 @@ from tfxfer.run.store import Store
 from tfxfer.tools import _flags
 
 DATASETS = ("digits", "mnist", "folder", "listing")
+PICTURES = ("folder", "listing")
 NEEDS = {
     "mnist": ("data_dir", "the directory of its four idx files"),
     "folder": ("data_dir", "a directory with a subfolder of pictures for each class"),
@@ -65,11 +66,40 @@ def define(values: flags.FlagValues) -> None:
         flags.DEFINE_integer(
             "seed",
             0,
-            "Seed of splits, initial values, dropout and the order of examples.",
+            "Seed of splits, random crops, initial values, dropout and the order of examples.",
             0,
             2**32 - 1,
             flag_values=values,
         )
+
+
+def define_augment(values: flags.FlagValues) -> None:
+    """Define the flag that puts random crops in the place of the training pictures."""
+    with _flags.group(values, "examples"):
+        flags.DEFINE_integer(
+            "augment",
+            None,
+            "So many random crops of each training picture, one in two mirrored, take its place; --seed decides which. "
+            "The picture itself unless told.",
+            1,
+            flag_values=values,
+        )
+
+
+def augmented(examples: data.Data, settings: Any) -> data.Data:
+    """Return the examples with as many crops of each training picture as --augment asks for.
+
+    Raises:
+      DataError: the examples are no pictures in files.
+    """
+    if not settings.augment:
+        return examples
+    if settings.dataset not in PICTURES:
+        raise DataError(
+            f"--augment={settings.augment} takes crops of pictures in files, and --dataset={settings.dataset} has "
+            f"none; leave it out, or take --dataset={' or '.join(PICTURES)}"
+        )
+    return examples.augmented(settings.augment, settings.seed)
 
 
 def load(settings: Any, contract: Contract | None = None) -> data.Data:
@@ -85,7 +115,7 @@ def load(settings: Any, contract: Contract | None = None) -> data.Data:
     flag, what = NEEDS.get(settings.dataset, ("", ""))
     if flag and not getattr(settings, flag):
         raise DataError(f"--dataset={settings.dataset} needs --{flag}, {what}")
-    if settings.dataset in ("folder", "listing"):
+    if settings.dataset in PICTURES:
         examples = _pictures(settings, contract)
     elif settings.dataset == "mnist":
         examples = data.mnist(settings.data_dir, seed=settings.seed)

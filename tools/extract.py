@@ -31,7 +31,7 @@ from tfxfer import files, names
 from tfxfer.data import Data, Pictures, Split
 from tfxfer.data.batches import chunks
 from tfxfer.errors import DataError
-from tfxfer.tools import _examples, _flags, _network, _report, _solver
+from tfxfer.tools import _examples, _flags, _network, _report, _solver, _store
 
 PRECISIONS = ("float32", "bfloat16", "auto")
 UNITS = {"avx512_bf16", "amx_bf16"}
@@ -41,12 +41,6 @@ ROWS = 64  # written at once
 def define_flags() -> flags.FlagValues:
     """Define the flags of this tool."""
     values = flags.FlagValues()
-    flags.DEFINE_string(
-        "store",
-        None,
-        "Directory in which what is computed is kept, once a picture; a temporary one beside OUT unless told.",
-        flag_values=values,
-    )
     flags.DEFINE_enum(
         "precision",
         "float32",
@@ -62,7 +56,9 @@ def define_flags() -> flags.FlagValues:
     )
     _network.define_model(values)
     _network.define_endpoint(values)
+    _store.define(values, "a temporary one beside OUT")
     _examples.define(values)
+    _examples.define_augment(values)
     _flags.define_session(values)
     return values
 
@@ -74,7 +70,7 @@ def main(argv: list[str]) -> int:
     _check_out(out, settings.overwrite)
     bfloat16 = _in_bfloat16(settings.precision)
     weights, contract = _network.opened(settings)
-    examples = _examples.load(settings, contract)
+    examples = _examples.augmented(_examples.load(settings, contract), settings)
     _report.show_notes(examples)
 
     import tensorflow.compat.v1 as tf
@@ -94,7 +90,8 @@ def main(argv: list[str]) -> int:
         store = settings.store or stack.enter_context(_temporary(out))
         stack.enter_context(_report.logging())
         parts = [split.images for split in splits.values()]
-        rows = extract(sess, images, [codes], parts, store, batch_size=settings.batch_size)
+        options = {"batch_size": settings.batch_size, **_store.options(settings)}
+        rows = extract(sess, images, [codes], parts, store, **options)
         with _written(out) as folder:
             _write(folder, [columns[0] for columns in rows], splits, examples.class_names)
     shape = (sum(map(len, splits.values())), *codes.shape.as_list()[1:])

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tfxfer.contract import MAX_SIDE, RESIZES
-from tfxfer.data import decoding
+from tfxfer.data import crops, decoding
+from tfxfer.data.batches import check_seed
 from tfxfer.data.decoding import MOST_PIXELS
 from tfxfer.errors import DataError
 
@@ -42,6 +43,7 @@ class Pictures:
         resize: str = "crop",
         *,
         digests: Sequence[str] = (),
+        crops: Sequence[tuple[int, int]] = (),
         most_pixels: int = MOST_PIXELS,
     ) -> None:
         """Take note of the files; none is opened.
@@ -51,21 +53,23 @@ class Pictures:
           size: height and width.
           resize: `crop` or `plain`.
           digests: SHA-256 of each file, in hex, if known: then a file that has changed since is refused.
+          crops: seed and number of a random crop a picture, if they are to be cropped so; see `augmented`.
           most_pixels: pictures of more are refused, before they are decoded. Those that are decoded at one time have
             together no more than this or `MOST_PIXELS`, the greater of both.
 
         Raises:
-          DataError: size or resize is none, or there is not one digest a path.
+          DataError: size or resize is none, or there is not one digest or crop a path.
         """
         self.paths = tuple(os.fspath(path) for path in paths)
         self.size, self.resize, self.most_pixels = (int(size[0]), int(size[1])), resize, most_pixels
-        self._digests = tuple(digests)
+        self._digests, self._crops = tuple(digests), tuple((seed, number) for seed, number in crops)
         if not all(1 <= side <= MAX_SIDE for side in self.size):
             raise DataError(f"size is {size}; give height and width, each from 1 to {MAX_SIDE}")
         if resize not in RESIZES:
             raise DataError(f"resize is {resize!r}; take one of {', '.join(map(repr, RESIZES))}")
-        if self._digests and len(self._digests) != len(self.paths):
-            raise DataError(f"there are {len(self._digests):,} digests for {len(self.paths):,} pictures")
+        for name, given in (("digests", self._digests), ("crops", self._crops)):
+            if given and len(given) != len(self.paths):
+                raise DataError(f"there are {len(given):,} {name} for {len(self.paths):,} pictures")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -76,7 +80,8 @@ class Pictures:
         return len(self.paths)
 
     def __repr__(self) -> str:
-        return f"<{len(self):,} pictures at {self.size[0]}x{self.size[1]} by {self.resize!r}>"
+        kind = "random crops of pictures" if self._crops else "pictures"
+        return f"<{len(self):,} {kind} at {self.size[0]}x{self.size[1]} by {self.resize!r}>"
 
     def __getitem__(self, indices: Any, /) -> np.ndarray:
         """Decode pictures, in parallel.
@@ -104,9 +109,11 @@ class Pictures:
         out, place = item
         try:
             data = decoding.read_file(self.paths[place], self.most_pixels)
-            if self._digests and decoding.sha256(data) != self._digests[place]:
+            digest = decoding.sha256(data) if self._digests or self._crops else ""
+            if self._digests and digest != self._digests[place]:
                 raise DataError("has changed since it was looked through; start again")
-            out[:] = decoding.decode(data, self.size, self.resize, self.most_pixels)
+            drawn = crops.draw(digest, *self._crops[place]) if self._crops else None
+            out[:] = decoding.decode(data, self.size, self.resize, self.most_pixels, drawn)
         except DataError as error:
             return str(error)
         return ""
@@ -124,6 +131,11 @@ class Pictures:
         except DataError as error:
             raise DataError(f"{self.paths[index]} {error}") from None
 
+    def how(self, index: int) -> str:
+        """Say how a file is brought to pixels: two rows of the same digest and this text are the same."""
+        way = f"{self.size} {self.resize}"
+        return f"{way} {crops.text(*self._crops[index])}" if self._crops else way
+
     def subset(self, indices: np.ndarray) -> Pictures:
         """Return some of the pictures (integers [m]), in that order, still not decoded."""
         chosen = np.arange(len(self))[indices]
@@ -132,8 +144,41 @@ class Pictures:
             self.size,
             self.resize,
             digests=[self._digests[place] for place in chosen] if self._digests else (),
+            crops=[self._crops[place] for place in chosen] if self._crops else (),
             most_pixels=self.most_pixels,
         )
+
+    def augmented(self, count: int, seed: int) -> Pictures:
+        """Return `count` random crops of each picture, one in two mirrored, in place of it; still not decoded.
+
+        A crop is as large as VGG's were: 224/512 to 224/256 of the largest part that has the proportions of `size`, or
+        of the picture where `resize` is `plain`. Which part it is depends on the file's bytes, the seed and the crop's
+        number alone: with a larger `count`, the first ones stay what they are.
+
+        Args:
+          count: crops a picture, 1 or more.
+          seed: 0 to 2**32 - 1.
+
+        Returns:
+          `count` rows for the first picture, then as many for the second, and so on.
+
+        Raises:
+          DataError: count or seed is out of range, or these are random crops already.
+        """
+        check_seed(seed)
+        if count < 1:
+            raise DataError(f"{count} random crops of each picture: take 1 or more")
+        if self._crops:
+            raise DataError("these pictures are random crops already; augment those that they were made from")
+        every = self.subset(np.repeat(np.arange(len(self)), count))
+        every._crops = tuple((seed, number) for _ in range(len(self)) for number in range(count))
+        return every
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the pictures are, as JSON has it: `Pictures(**...)` makes the same of it."""
+        names = ("paths", "size", "resize", "most_pixels")
+        kept = {name: getattr(self, name) for name in names}
+        return {**kept, "digests": self._digests, "crops": self._crops}
 
 
 def ahead(load: Callable[[np.ndarray], T], indices: Iterable[np.ndarray], depth: int = 2) -> Generator[T, None, None]:

@@ -107,6 +107,31 @@ class Data:
             )
         return dataclasses.replace(self, train=self.train.subset(_few(labels, examples, seed)))
 
+    def augmented(self, count: int, seed: int) -> Data:
+        """Put random crops of each training picture, one in two mirrored, in its place; see `Pictures.augmented`.
+
+        Validation and test stay as they are.
+
+        Args:
+          count: crops a picture, 1 or more.
+          seed: 0 to 2**32 - 1.
+
+        Raises:
+          DataError: the training images are no pictures in files, or features were computed from them already; or
+            count or seed is out of range.
+        """
+        train = self.train
+        augment = getattr(train.images, "augmented", None)
+        if augment is None:
+            raise DataError(
+                "train has its images in an array, and only pictures in files can be augmented, as `folder` and "
+                "`listing` give them"
+            )
+        if train.features is not None:
+            raise DataError("train has features that were computed from its pictures; augment these first")
+        labels = None if train.labels is None else np.repeat(train.labels, count)
+        return dataclasses.replace(self, train=Split(augment(count, seed), labels))
+
 
 def _few(labels: np.ndarray, examples: int, seed: int) -> np.ndarray:
     # Shuffled, the k-th of a class with c members comes at k / c: the first of every class at 0, then each class at its

@@ -15,7 +15,7 @@ from tfxfer.run import frozen
 # Attributes that say where an op lies or how it is displayed, and not what it computes.
 _IDLE = {"_XlaMustCompile", "_class", "_gradient_op_type", "_output_shapes", "container", "debug_name", "frame_name",
          "shared_name", "stack_name", "tensor_array_name"}  # fmt: skip
-_VARIABLES = {"VarHandleOp", "VariableV2", "Variable"}
+VARIABLES = {"VarHandleOp", "VariableV2", "Variable"}
 
 Node = TypeVar("Node", bound=Hashable)
 
@@ -45,9 +45,9 @@ def addresses(
             return "images"
         if op.type in ("Placeholder", "PlaceholderV2"):
             raise GraphError(f"{op.name} must be fed, and only {images.op.name} is; compute what does not depend on it")
-        if op.type in _VARIABLES:
+        if op.type in VARIABLES:
             if op not in variables:
-                variables[op] = frozen.digest(sess.run(_value(op)))
+                variables[op] = frozen.digest(sess.run(value_of(op)))
             return variables[op]
         taken = [f"{what}:{tensor.value_index}" for what, tensor in zip(inputs, op.inputs, strict=True)]
         return _hash(functions.digest(op.type), _attributes(op.node_def.attr, functions), taken)
@@ -77,8 +77,12 @@ def _fold(root: Node, inputs: Callable[[Node], Sequence[Node]], combine: Callabl
     return done[root]
 
 
-def _value(variable: tf.Operation) -> tf.Tensor:
-    """Return a tensor that gives a variable's value and waits for nothing; in no collection need it be."""
+def value_of(variable: tf.Operation) -> tf.Tensor:
+    """Return a tensor that gives a variable's value and waits for nothing; in no collection need it be.
+
+    Raises:
+      GraphError: nothing in the graph reads the variable as a whole.
+    """
     (handle,) = variable.outputs
     if handle.dtype != tf.resource:
         return handle

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 from tfxfer import names
 from tfxfer.data.batches import chunks
-from tfxfer.data.pictures import Pictures, ahead
 from tfxfer.data.splits import Data, Images
 from tfxfer.errors import DataError, GraphError
 from tfxfer.graph.frontier import frontier
 from tfxfer.graph.train_step import Step
 from tfxfer.run import address, progress
-from tfxfer.run.store import Rows, Store, Table, writer
-
-Run = Callable[[np.ndarray], list[np.ndarray]]
+from tfxfer.run.filling import NONE, Run, fill, padded
+from tfxfer.run.source import Source, distinct
+from tfxfer.run.store import Rows, Store, Table
+from tfxfer.run.workers import fill as by_workers
 
 BATCH_SIZE = 32
 CHECKED = 4
@@ -36,6 +34,7 @@ def precompute(
     store: str | os.PathLike[str],
     batch_size: int = BATCH_SIZE,
     dtype: str = "float32",
+    workers: int = 1,
 ) -> Data:
     """Compute what is frozen in a training step once for each example of all splits, and find it again next time.
 
@@ -51,11 +50,14 @@ def precompute(
       batch_size: how many examples go through the network at once; always so many, the last batch padded, since the
         bits of a row can depend on it.
       dtype: "float32" or "float16", how floating-point rows are kept on disk.
+      workers: how many processes compute; 1 is this one alone, more are started beside it and give the same bits. Each
+        has as many threads as the session, takes as much memory as the network does, and some seconds to start.
 
     Raises:
-      GraphError: the frozen part cannot be computed apart from what is trained.
+      GraphError: the frozen part cannot be computed apart from what is trained, or not in another process.
       DataError: the images do not fit the placeholder, the store cannot be used, or what is computed depends on which
         examples share a batch.
+      RunError: a worker was killed, or broke down.
     """
     tensors = {tensor.name: tensor for stage in step.stages for tensor in frontier(step, stage).tensors}
     tensors.pop(step.images.name, None)
@@ -65,8 +67,16 @@ def precompute(
             "train from the images"
         )
     splits = (data.train, data.validation, data.test)
-    parts = [split.images for split in splits]
-    rows = extract(sess, step.images, list(tensors.values()), parts, store, batch_size=batch_size, dtype=dtype)
+    rows = extract(
+        sess,
+        step.images,
+        list(tensors.values()),
+        [split.images for split in splits],
+        store,
+        batch_size=batch_size,
+        dtype=dtype,
+        workers=workers,
+    )
     train, validation, test = (
         dataclasses.replace(split, features=dict(zip(tensors, columns, strict=True)))
         for split, columns in zip(splits, rows, strict=True)
@@ -83,6 +93,7 @@ def extract(
     *,
     batch_size: int = BATCH_SIZE,
     dtype: str = "float32",
+    workers: int = 1,
 ) -> list[list[Rows]]:
     """Compute tensors once for each example and keep them in a store.
 
@@ -91,41 +102,66 @@ def extract(
       images: the placeholder of the images.
       tensors: what to compute, each [n, ...].
       parts: the examples, in any number of parts.
-      store, batch_size, dtype: as `precompute` takes them.
+      store, batch_size, dtype, workers: as `precompute` takes them.
 
     Returns:
       For each part, the rows of each tensor.
 
     Raises:
-      GraphError: a tensor needs more than the images, or has not the batch as its first dimension.
+      GraphError: a tensor needs more than the images, has not the batch as its first dimension, or cannot be computed
+        in another process.
       DataError: the images do not fit the placeholder, the store cannot be used, or what is computed depends on which
         examples share a batch.
+      RunError: a worker was killed, or broke down.
     """
-    _check_options(images, parts, batch_size, dtype)
-    source = _Source(parts)
-    conditions = {
-        "images": f"{parts[0].dtype} {tuple(parts[0].shape[1:])}",
-        "batch_size": batch_size,
-        "dtype": dtype,
-        "tensorflow": tf.__version__,
-    }
+    _check_options(images, parts, batch_size, dtype, workers)
+    source, keys = distinct(parts)
+    example = f"{parts[0].dtype} {tuple(parts[0].shape[1:])}"
+    tables = open_tables(sess, images, tensors, example, store, batch_size=batch_size, dtype=dtype)
+    again = _fill(sess, images, tensors, tables, source, batch_size, workers)
+    if workers > 1:  # To see what they have written, each table is opened anew.
+        tables = [Table(table.path, table.about, table.dtype) for table in tables]
+    _check(sess.make_callable(list(tensors), [images]), source, tensors, tables, batch_size, again)
+    kinds = [np.dtype(tensor.dtype.as_numpy_dtype) for tensor in tensors]
+    return [[Rows(table, part, kind) for table, kind in zip(tables, kinds, strict=True)] for part in keys]
+
+
+def open_tables(
+    sess: tf.Session,
+    images: tf.Tensor,
+    tensors: Sequence[tf.Tensor],
+    example: str,
+    store: str | os.PathLike[str],
+    *,
+    batch_size: int = BATCH_SIZE,
+    dtype: str = "float32",
+) -> list[Table]:
+    """Return the rows that a store has of tensors; the name of a table's folder is the address of what computes it.
+
+    Args:
+      sess, images, tensors: as `extract` takes them.
+      example: the dtype and the shape of an image, as in "uint8 (224, 224, 3)".
+      store, batch_size, dtype: as `precompute` takes them.
+
+    Raises:
+      GraphError: a tensor needs more than the images.
+      DataError: the store cannot be used.
+    """
+    conditions = {"images": example, "batch_size": batch_size, "dtype": dtype, "tensorflow": tf.__version__}
     found = address.addresses(sess, tensors, images, conditions)
     folder = Store(store)
-    tables = [
+    return [
         folder.table(where, {"tensor": tensor.name, **conditions}, _kept(tensor, dtype))
         for where, tensor in zip(found, tensors, strict=True)
     ]
-    again = _fill(sess, images, tensors, tables, source, batch_size)
-    _check(sess.make_callable(list(tensors), [images]), source, tensors, tables, batch_size, again)
-    kinds = [np.dtype(tensor.dtype.as_numpy_dtype) for tensor in tensors]
-    return [[Rows(table, keys, kind) for table, kind in zip(tables, kinds, strict=True)] for keys in source.parts]
 
 
-def _check_options(images: tf.Tensor, parts: Sequence[Images], batch_size: int, dtype: str) -> None:
+def _check_options(images: tf.Tensor, parts: Sequence[Images], batch_size: int, dtype: str, workers: int) -> None:
     if dtype not in ("float32", "float16"):
         raise DataError(f"dtype={dtype}: rows are kept as float32 or float16")
-    if batch_size < 1:
-        raise DataError(f"batch_size={batch_size} must be 1 or more")
+    for name, value in (("batch_size", batch_size), ("workers", workers)):
+        if value < 1:
+            raise DataError(f"{name}={value} must be 1 or more")
     if not sum(map(len, parts)):
         raise DataError("there are no examples to compute anything from")
     kinds = {f"{part.dtype} {tuple(part.shape[1:])}" for part in parts}
@@ -141,57 +177,14 @@ def _kept(tensor: tf.Tensor, dtype: str) -> np.dtype:
     return np.dtype(dtype if tensor.dtype in (tf.float32, tf.bfloat16) else tensor.dtype.as_numpy_dtype)
 
 
-class _Source:
-    """The examples of all parts, each once.
-
-    Attributes:
-      parts: the keys of each part, in its order.
-      keys: all of them; identical examples have the same.
-      sample: the numbers of a few keys, spread over all.
-    """
-
-    def __init__(self, parts: Sequence[Images]) -> None:
-        self._images = parts
-        self.parts = [_keys(part) for part in parts]
-        places = {key: (number, index) for number, keys in enumerate(self.parts) for index, key in enumerate(keys)}
-        self.keys = list(places)
-        self._places = np.array(list(places.values()))
-        self.sample = np.unique(np.linspace(0, len(places) - 1, CHECKED).astype(np.int64))
-
-    def take(self, indices: np.ndarray) -> np.ndarray:
-        """Return the images of some keys, by their numbers."""
-        numbers, places = self._places[indices].T
-        first = self._images[0]
-        out = np.empty((len(indices), *first.shape[1:]), first.dtype)
-        for number in np.unique(numbers):
-            mine = numbers == number
-            out[mine] = self._images[number][places[mine]]
-        return out
-
-
-def _keys(images: Images) -> list[str]:
-    """Return a digest for each example: of its pixels, or of a picture's file and how it is brought to size."""
-    if isinstance(images, Pictures):
-        how = f"{images.size} {images.resize}"
-        digests = (images.digest(index) for index in range(len(images)))
-        return [hashlib.sha256(f"picture {digest} {how}".encode()).hexdigest() for digest in digests]
-    head = hashlib.sha256(f"{images.dtype} {tuple(images.shape[1:])} ".encode())
-    found = []
-    for chunk in chunks(len(images), 256) if len(images) else ():
-        for pixels in np.ascontiguousarray(images[chunk]):
-            digest = head.copy()
-            digest.update(pixels)
-            found.append(digest.hexdigest())
-    return found
-
-
 def _fill(
     sess: tf.Session,
     images: tf.Tensor,
     tensors: Sequence[tf.Tensor],
     tables: Sequence[Table],
-    source: _Source,
+    source: Source,
     batch_size: int,
+    workers: int,
 ) -> list[np.ndarray]:
     """Compute the rows that are not in the tables.
 
@@ -203,40 +196,28 @@ def _fill(
     if not len(wanted):
         return []
     lacking = np.flatnonzero(np.any(absent, axis=1)).tolist()
-    run = sess.make_callable([tensors[place] for place in lacking], [images])
+    lacked, into = [tensors[place] for place in lacking], [tables[place] for place in lacking]
     batches = [wanted[chunk] for chunk in chunks(len(wanted), batch_size)]
-    fits = len(batches[-1]) + len(source.sample) <= batch_size and len(lacking) == len(tables)
-    last = np.concatenate([batches[-1], source.sample]) if fits else batches[-1]
-    with (
-        progress.bar(len(wanted), 0, "extract") as bar,
-        writer([tables[place] for place in lacking]) as gathering,
-        contextlib.closing(ahead(source.take, [*batches[:-1], last], depth=1)) as loaded,
-    ):
-        for indices, batch in zip(batches, loaded, strict=True):
-            values = run(_padded(batch, batch_size))
-            for place, value in zip(lacking, values, strict=True):
-                _check_batch(tensors[place], value, batch_size)
-            gathering.add([source.keys[index] for index in indices], [value[: len(indices)] for value in values])
-            bar.advance(count=len(indices))
-    return [value[len(batches[-1]) : len(last)] for value in values] if fits else []
+    with progress.bar(len(wanted), 0, "extract") as bar:
+        if min(workers, len(batches)) > 1:
+            count = min(workers, len(batches))
+            by_workers(sess, images, lacked, into, source, wanted, batch_size, count, bar.advance)
+            return []
+        sample = _sample(source)
+        fits = len(batches[-1]) + len(sample) <= batch_size and len(lacking) == len(tables)
+        run = sess.make_callable(lacked, [images])
+        again = fill(run, lacked, into, source, batches, batch_size, bar.advance, sample if fits else NONE)
+        return again if fits else []
 
 
-def _padded(batch: np.ndarray, batch_size: int) -> np.ndarray:
-    if len(batch) == batch_size:
-        return batch
-    return np.concatenate([batch, np.repeat(batch[-1:], batch_size - len(batch), axis=0)])
-
-
-def _check_batch(tensor: tf.Tensor, value: np.ndarray, batch_size: int) -> None:
-    if value.shape[:1] != (batch_size,):
-        raise GraphError(
-            f"{tensor.name} gives {value.shape} for {batch_size} examples: its first dimension is not the batch"
-        )
+def _sample(source: Source) -> np.ndarray:
+    """Return the numbers of a few examples, spread over all."""
+    return np.unique(np.linspace(0, len(source) - 1, CHECKED).astype(np.int64))
 
 
 def _check(
     run: Run,
-    source: _Source,
+    source: Source,
     tensors: Sequence[tf.Tensor],
     tables: Sequence[Table],
     batch_size: int,
@@ -247,11 +228,12 @@ def _check(
     Raises:
       DataError: what is stored, or what depends on its neighbours in the batch, is not what comes out.
     """
-    keys, batch = [source.keys[index] for index in source.sample], source.take(source.sample)
+    sample = _sample(source)
+    keys, batch = [source.keys[index] for index in sample], source.take(sample)
     if not again:
-        pieces = [run(_padded(batch[chunk], batch_size)) for chunk in chunks(len(keys), batch_size)]
+        pieces = [run(padded(batch[chunk], batch_size)) for chunk in chunks(len(keys), batch_size)]
         again = [np.concatenate(column)[: len(keys)] for column in zip(*pieces, strict=True)]
-    others = run(batch if len(keys) != batch_size else _padded(batch, batch_size + 1))
+    others = run(batch if len(keys) != batch_size else padded(batch, batch_size + 1))
     for tensor, table, same, other in zip(tensors, tables, again, others, strict=True):
         stored = Rows(table, keys, table.dtype)[np.arange(len(keys))]
         if same.astype(table.dtype).tobytes() != stored.tobytes():

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import hashlib
 import io
 import json
 import os
@@ -91,19 +92,19 @@ class Table:
 
     Attributes:
       path: the folder.
+      about: what computes the rows.
       dtype: the dtype on disk.
     """
 
     def __init__(self, path: Path, about: Mapping[str, Any], dtype: np.dtype) -> None:
         """Read the keys of what is there; see `Store.table`."""
-        self.path, self.dtype = path, np.dtype(dtype)
-        self._about = about
+        self.path, self.about, self.dtype = path, about, np.dtype(dtype)
         self._shards: list[tuple[Path, int]] = []
         self._places: dict[str, tuple[int, int]] = {}
         self._headers: dict[int, tuple[int, tuple[int, ...]]] = {}
         self._open: dict[int, np.ndarray] = {}
         for record in sorted(file for file in path.glob("*.json") if file.name != "about.json"):
-            self._admit(record.with_suffix(".npy"), *_keys_in(record))
+            self._admit(record.with_suffix(".npy"), *keys_in(record))
 
     def _admit(self, path: Path, keys: Sequence[str], crc32c: int) -> None:
         for offset, key in enumerate(keys):
@@ -158,12 +159,17 @@ class Table:
         except (OSError, ValueError) as error:
             raise _damaged(path, str(error)) from None
 
-    def write(self, keys: Sequence[str], rows: np.ndarray) -> None:
+    def write(
+        self, keys: Sequence[str], rows: np.ndarray, *, shard_rows: int | None = None, by_content: bool = False
+    ) -> None:
         """Write the rows that are not there yet, in shards, each whole or not at all.
 
         Args:
           keys: one a row.
           rows: [m, ...]; cast to the table's dtype.
+          shard_rows: how many a shard has; `SHARD_ROWS` unless told.
+          by_content: name shards by what they hold, not by the time: whoever writes the same again replaces them by
+            the same bytes.
 
         Raises:
           DataError: the disk is full, the folder cannot be written, or a number is too large for the dtype.
@@ -171,9 +177,10 @@ class Table:
         new = [place for place, key in enumerate(keys) if key not in self]
         if len(new) < len(keys):
             keys, rows = [keys[place] for place in new], rows[new]
-        for start in range(0, len(keys), SHARD_ROWS):
-            part = slice(start, start + SHARD_ROWS)
-            self._write_shard(keys[part], self._cast(rows[part]))
+        shard_rows = shard_rows or SHARD_ROWS
+        for start in range(0, len(keys), shard_rows):
+            part = slice(start, start + shard_rows)
+            self._write_shard(keys[part], self._cast(rows[part]), by_content)
 
     def _cast(self, rows: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):
@@ -181,22 +188,26 @@ class Table:
         lost = np.isinf(cast) & ~np.isinf(rows) if self.dtype == np.float16 else np.zeros(0, bool)
         if lost.any():
             raise DataError(
-                f"{self._about.get('tensor', self.path)} reaches {np.abs(rows[lost]).max():g}, and float16 no more "
+                f"{self.about.get('tensor', self.path)} reaches {np.abs(rows[lost]).max():g}, and float16 no more "
                 f"than {np.finfo(np.float16).max}; keep float32"
             )
         return cast
 
-    def _write_shard(self, keys: Sequence[str], rows: np.ndarray) -> None:
+    def _write_shard(self, keys: Sequence[str], rows: np.ndarray, by_content: bool) -> None:
         header = io.BytesIO()
         np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(rows))
         data = b"".join([header.getvalue(), rows.data])  # np.save would copy it three times.
-        path = self.path / f"{time.time_ns():020d}-{uuid.uuid4().hex[:12]}.npy"
         crc32c = google_crc32c.value(data)
         record = {"keys": list(keys), "npy_crc32c": crc32c, "crc32c": _crc32c_of(keys, crc32c)}
+        # The rows are part of the name: of two processors that differ in the last bits, neither may replace the
+        # other's .npy beside its own .json.
+        content = hashlib.sha256(json.dumps(record).encode()).hexdigest()[:32]
+        name = content if by_content else f"{time.time_ns():020d}-{uuid.uuid4().hex[:12]}"
+        path = self.path / f"{name}.npy"
         try:
             if not (self.path / "about.json").exists():
                 self.path.mkdir(exist_ok=True)
-                about = {**self._about, "row_shape": rows.shape[1:], "dtype": self.dtype.name}
+                about = {**self.about, "row_shape": rows.shape[1:], "dtype": self.dtype.name}
                 files.write_json(self.path / "about.json", about)
             files.write_bytes(path, data)
             files.write_json(path.with_suffix(".json"), record)
@@ -310,7 +321,7 @@ def _write(tables: Sequence[Table], keys: Sequence[str], rows: Sequence[Sequence
         table.write(keys, np.concatenate(parts))
 
 
-def _keys_in(path: Path) -> tuple[list[str], int]:
+def keys_in(path: Path) -> tuple[list[str], int]:
     """Return the keys of a shard and the checksum of its rows, from the record of it."""
     try:
         record = json.loads(path.read_bytes())

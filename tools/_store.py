@@ -1,0 +1,56 @@
+"""The flags that say where what is computed once is kept, and how it is computed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from absl import flags
+
+from tfxfer.tools import _flags
+
+
+def define(values: flags.FlagValues, unless: str) -> None:
+    """Define the flags of the store.
+
+    Args:
+      values: the tool's flags.
+      unless: what happens without --store, as the end of a sentence.
+    """
+    with _flags.group(values, "store"):
+        flags.DEFINE_string(
+            "store",
+            None,
+            f"Directory in which what the frozen layers compute is kept, once a picture; {unless} unless told.",
+            flag_values=values,
+        )
+        flags.DEFINE_enum(
+            "store_dtype",
+            "float32",
+            ("float32", "float16"),
+            "How numbers are kept there; float16 takes half the room and rounds to 3 digits.",
+            flag_values=values,
+        )
+        flags.DEFINE_integer(
+            "workers",
+            1,
+            "Processes that compute what is not there yet, each with --intra_op_threads threads and as much memory as "
+            "the network takes.",
+            1,
+            flag_values=values,
+        )
+
+
+def options(settings: Any) -> dict[str, Any]:
+    """Return the keyword arguments of `precompute` and `extract` that the flags set."""
+    return {"dtype": settings.store_dtype, "workers": settings.workers}
+
+
+def check(settings: Any) -> None:
+    """Refuse flags of a store where there is none.
+
+    Raises:
+      UsageError: --store_dtype or --workers is given, and --store is not.
+    """
+    given = [f"--{name}" for name in ("store_dtype", "workers") if settings[name].present]
+    if given and not settings.store:
+        raise _flags.UsageError(f"{' and '.join(given)}: give --store too, the directory that is filled")
