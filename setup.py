@@ -37,6 +37,8 @@ setup(
     ],
     # ruff and mypy are pinned, as a newer one finds other faults; safetensors is what tests compare our files with.
     extras_require={
+        # Not in dev: it wants an older protobuf and an older Pillow than TensorFlow and matplotlib do with.
+        "beam": ["apache-beam==2.77.*"],
         "dev": [
             "hypothesis",
             "mypy==2.4.*",

@@ -16,12 +16,13 @@ ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = sorted((ROOT / "tfxfer").rglob("*.py"))
 TOOLS = sorted((ROOT / "tools").glob("*.py"))
 
-GROUND = {"errors", "names", "files", "contract"}
+GROUND = {"errors", "names", "files", "contract", "png"}
 # What each part of tfxfer may import besides itself: only what lies below it.
 FLOORS = {
     "errors": set(),
     "files": set(),
     "names": {"errors"},
+    "png": set(),
     "contract": {"errors", "names", "files"},
     "weights": GROUND,
     "workbench": GROUND | {"weights"},

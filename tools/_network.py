@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from absl import flags
@@ -122,9 +121,9 @@ def opened(settings: Any, *, show: bool = True) -> tuple[Weights | None, Contrac
     if not settings.weights:
         return None, _sized(sources[0].contract, settings) if sources else None
     weights = open_weights(settings.weights, rename=settings.rename or None)
-    beside = Path(contracts.sidecar(weights.checkpoint)) if weights.checkpoint else None
-    if beside is not None and beside.exists() and sources:
-        return weights, _sized(Contract.load(weights.checkpoint or ""), settings)
+    beside = weights.checkpoint or settings.weights
+    if sources and contracts.sidecar(beside).exists():
+        return weights, _sized(Contract.load(beside), settings)
     if not sources or settings.rename:
         return weights, _sized(sources[0].contract, settings) if sources else None
     from tfxfer.models.sources import named, recognise
@@ -157,12 +156,14 @@ class Network(NamedTuple):
     Attributes:
       images, labels: the placeholders.
       logits: what the classifier gives.
+      ends: the endpoints of the model, by name.
       restored, trained: patterns of what is restored and trained unless the flags say otherwise.
     """
 
     images: Any
     labels: Any
     logits: Any
+    ends: dict[str, Any]
     restored: list[str]
     trained: list[str]
 
@@ -239,17 +240,17 @@ def build(settings: Any, shape: tuple[int, ...], classes: int, contract: Contrac
     labels = tf.placeholder(tf.int64, [None], name="labels")
     form = MODELS[settings.model]
     if endpoint_of(settings) == form.own:
-        logits = features(settings, images, contract, classes, settings.dropout)
+        ends = endpoints(settings, images, contract, classes, settings.dropout)
+        logits = ends[endpoint_of(settings)]
         base, head = tx.select(".*", exclude=form.head), tx.select(form.head)
     else:
-        ends = features(settings, images, contract)
+        ends = endpoints(settings, images, contract)
         base = tx.select(".*")
-        logits = heads.classifier(
-            ends, hidden=settings.hidden, classes=classes, dropout=settings.dropout, loss=settings.loss
-        )
+        options = {"hidden": settings.hidden, "dropout": settings.dropout, "loss": settings.loss}
+        logits = heads.classifier(ends[endpoint_of(settings)], classes=classes, **options)
         head = tx.select(".*")[len(base) :]
     patterns = [names.exactly(variable.op.name for variable in variables) for variables in (base, head)]
-    return Network(images, labels, logits, *patterns)
+    return Network(images, labels, logits, ends, *patterns)
 
 
 def plans(settings: Any, weights: Weights | None, restored: Sequence[str]) -> list[Any]:

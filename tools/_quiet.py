@@ -19,10 +19,11 @@ from collections.abc import Iterator, Sequence
 from types import ModuleType
 
 NOTES = ("I0000 ", "WARNING: All log messages before absl::InitializeLog()")
-_FILTER = f"""
-import sys
+_FILTER = """
+import os, sys
+notes = tuple(map(os.fsencode, sys.argv[1:]))
 for line in sys.stdin.buffer:
-    if not line.startswith({tuple(note.encode() for note in NOTES)!r}):
+    if not line.startswith(notes):
         sys.stderr.buffer.write(line)
         sys.stderr.flush()
 """
@@ -59,13 +60,14 @@ class _QuietFinder(importlib.abc.MetaPathFinder):
 
 
 @contextlib.contextmanager
-def filtered_stderr() -> Iterator[None]:
-    """Drop lines that start with one of NOTES from all that is written to file descriptor 2, also by C++."""
+def filtered_stderr(*more: str) -> Iterator[None]:
+    """Drop lines that start with one of NOTES, or of more, from what is written to file descriptor 2, by C++ too."""
     sys.stderr.flush()
     stderr = os.dup(2)
     read, write = os.pipe()
     # A session of its own: Ctrl-C is for the tool, the filter ends when the pipe does.
-    process = subprocess.Popen([sys.executable, "-I", "-S", "-c", _FILTER], stdin=read, start_new_session=True)
+    command = [sys.executable, "-I", "-S", "-c", _FILTER, *NOTES, *more]
+    process = subprocess.Popen(command, stdin=read, start_new_session=True)
     os.close(read)
     os.dup2(write, 2)
     os.close(write)

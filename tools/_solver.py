@@ -173,7 +173,10 @@ def fitting(settings: Any) -> dict[str, Any]:
 # What `fit` stores of the step itself: of `balanced` the numbers that it came to.
 OF_STEP = ("l2", "class_weights")
 # What changes neither bits nor meaning of a run.
-IDLE = ("dry_run", "store", "picture", "top_k")
+IDLE = (
+    *("dry_run", "store", "workers", "picture", "top_k", "summaries", "activations", "shown"),
+    *("async_training", "cluster_timeout"),
+)
 SESSION = ("intra_op_threads", "inter_op_threads", "per_process_gpu_memory_fraction", "allow_growth")
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from absl import flags
 
-from tfxfer.tools import _examples, _flags, _network, _report, _solver
+from tfxfer.tools import _board, _cluster, _examples, _flags, _network, _report, _solver, _store
 
 
 def define_flags() -> flags.FlagValues:
@@ -43,21 +43,18 @@ def define_flags() -> flags.FlagValues:
             "From an epoch on (counted from 0), train more, at a factor of the learning rate: 10:conv5.*=0.01.",
             values,
         )
-        flags.DEFINE_string(
-            "store",
-            None,
-            "Directory in which what the frozen layers compute is kept, once a picture; computed at each step unless "
-            "told.",
-            flag_values=values,
-        )
         _report.define_picture(values)
         _report.define_top_k(values)
         flags.DEFINE_bool("dry_run", False, "Print what would be restored and trained, and stop.", flag_values=values)
     _network.define(values)
+    _store.define(values, "computed at each step")
     _examples.define(values)
+    _examples.define_augment(values)
     _solver.define(values)
     _solver.define_class_weights(values)
+    _board.define(values)
     _flags.define_session(values)
+    _cluster.define(values)
     return values
 
 
@@ -67,9 +64,13 @@ def main(argv: list[str]) -> int:
     _flags.parse(settings, argv, __doc__, at_most=0)
     if not settings.logdir and not settings.dry_run:
         raise _flags.UsageError("--logdir is needed: the directory that the run is written to")
+    _store.check(settings)
+    own = _cluster.part(settings)
+    if own is not None and own.task.serves:
+        return _cluster.serve(own)
     _report.check_picture(settings.picture)
     weights, contract = _network.opened(settings)
-    examples = _examples.load(settings, contract)
+    examples = _examples.augmented(_examples.load(settings, contract), settings)
     _report.show_notes(examples)
     weights_of_classes = _solver.class_weights(settings, examples.train.labels, examples.class_names)
 
@@ -77,7 +78,7 @@ def main(argv: list[str]) -> int:
 
     import tfxfer as tx
 
-    with tf.Graph().as_default():
+    with tf.Graph().as_default(), _cluster.placed(own):
         network = _network.build(settings, examples.train.images.shape[1:], len(examples.class_names), contract)
         plans = _network.plans(settings, weights, network.restored)
         step = tx.train_step(
@@ -88,18 +89,23 @@ def main(argv: list[str]) -> int:
             loss=settings.loss,
             multipliers=settings.lr_multipliers,
             class_weights=weights_of_classes,
+            replicas=own and own.replicas,
             **_solver.solver(settings),
+            **_board.step(settings, network.ends),
         )
         _report.show_plans(plans, step)
         _report.show_class_weights(step, examples.class_names)
         if settings.dry_run:
             return 0
-        with tx.session(*plans, **_solver.session_options(settings)) as sess, _report.logging():
+        if own is not None and not own.task.chief:
+            return _cluster.work(own, step, plans, examples)
+        with _cluster.session(own, step, plans, examples, settings) as (sess, more), _report.logging():
             if settings.store:
-                examples = tx.precompute(sess, step, examples, store=settings.store)
-            fitted = tx.fit(sess, step, examples, **_solver.fitting(settings))
+                examples = tx.precompute(sess, step, examples, store=settings.store, **_store.options(settings))
+            fitted = tx.fit(sess, step, examples, **_solver.fitting(settings), shown=settings.shown, **more)
             step.saver.restore(sess, fitted.best)
             result = tx.evaluate(sess, step, examples.test, class_names=examples.class_names, top_k=settings.top_k)
+            _board.show_test(settings, sess, step, result, examples.test, fitted)
     _report.show_run(fitted, settings.logdir)
     _report.show_evaluation(result, f"test of {settings.logdir}, from {fitted.best}")
     print(_report.keep_test(settings.logdir, result, examples.test, fitted.best))

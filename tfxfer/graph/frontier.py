@@ -75,7 +75,7 @@ def frontier(step: Step, stage: StageOps) -> Frontier:
         dependency on the frozen part; each is named.
     """
     changing = [tensor.op for tensor in (step.labels, *stage.switches) if tensor is not None]
-    fetches = [stage.apply, *(tensor.op for tensor in (*step.metrics.values(), step.summary))]
+    fetches = [stage.apply, *(tensor.op for tensor in (*step.metrics.values(), stage.summary))]
     if step.probabilities is not None:
         fetches.append(step.probabilities.op)
     return find(step.images, fetches, changing)

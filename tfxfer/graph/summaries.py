@@ -1,32 +1,47 @@
-"""Summary ops for TensorBoard. Tags are plain (`loss`, `fc1/kernel`), whatever name scope the ops lie in."""
+"""The summary ops of a training step; tags are plain (`loss`, `gradient_norm/fc1`), whatever scope the ops lie in."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import tensorflow.compat.v1 as tf
 
+SCOPE = "SUMMARY/"
 
-def training(metrics: Mapping[str, tf.Tensor], learning_rate: tf.Tensor, trained: Sequence[tf.Variable]) -> tf.Tensor:
-    """Return serialized scalars of a batch and of the learning rate, and histograms of the trained variables.
+
+def training(
+    metrics: Mapping[str, tf.Tensor],
+    rates: Mapping[str, tf.Tensor],
+    gradients: Iterable[tuple[Any, tf.Variable]] = (),
+) -> tf.Tensor:
+    """Return serialized scalars of a batch.
 
     Args:
       metrics: per example, float32 [batch]; the mean is what is shown.
-      learning_rate: float32 scalar.
-      trained: the variables to show the finite values of; their names are the tags.
+      rates: learning rates, float32 scalars, by tag.
+      gradients: with the variables they are of; shown are the norms of both by layer, as `gradient_norm/fc1` and
+        `weight_norm/fc1`.
     """
-    scalars = {name: tf.reduce_mean(values) for name, values in metrics.items()} | {"learning_rate": learning_rate}
-    ops = [tf.raw_ops.ScalarSummary(tags=tag, values=value) for tag, value in scalars.items()]
-    ops += [tf.raw_ops.HistogramSummary(tag=variable.op.name, values=_finite(variable)) for variable in trained]
-    return tf.raw_ops.MergeSummary(inputs=ops)
+    with tf.name_scope(SCOPE):
+        scalars = {name: tf.reduce_mean(values) for name, values in metrics.items()} | dict(rates) | _norms(gradients)
+        ops = [tf.raw_ops.ScalarSummary(tags=tag, values=tf.cast(value, tf.float32)) for tag, value in scalars.items()]
+        return tf.raw_ops.MergeSummary(inputs=ops)
 
 
-def _finite(values: tf.Tensor) -> tf.Tensor:
-    # The op refuses NaN and infinity, naming no variable, before the training that diverged can say so itself.
-    flat = tf.reshape(values, [-1])
-    return tf.boolean_mask(flat, tf.math.is_finite(flat))
+def _norms(gradients: Iterable[tuple[Any, tf.Variable]]) -> dict[str, tf.Tensor]:
+    layers: dict[str, list[tuple[Any, tf.Variable]]] = {}
+    for gradient, variable in gradients:
+        layers.setdefault(variable.op.name.rpartition("/")[0] or variable.op.name, []).append((gradient, variable))
+    # tf.global_norm takes the gradient of an embedding, which has values for some rows alone, as well.
+    of_gradients = {
+        f"gradient_norm/{name}": tf.global_norm([one for one, _ in pairs]) for name, pairs in layers.items()
+    }
+    of_weights = {f"weight_norm/{name}": tf.global_norm([one for _, one in pairs]) for name, pairs in layers.items()}
+    return of_gradients | of_weights
 
 
 def images(batch: tf.Tensor, count: int = 4) -> tf.Tensor:
     """Return a serialized `input_image` with the first images of a batch, uint8 or float32 [n, h, w, 1, 3 or 4]."""
-    return tf.raw_ops.ImageSummary(tag="input_image", tensor=batch, max_images=count)
+    with tf.name_scope(SCOPE):
+        return tf.raw_ops.ImageSummary(tag="input_image", tensor=batch, max_images=count)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow.compat.v1 as tf
 
 from tfxfer import names
 from tfxfer.errors import GraphError, SelectionError
-from tfxfer.graph import losses, summaries
+from tfxfer.graph import losses, shown
+from tfxfer.graph import summaries as summary_ops
 from tfxfer.graph.layers import DROPOUTS, batch_norms
+from tfxfer.graph.replicas import Replicas, update
 from tfxfer.graph.variables import global_step
 
 LearningRate = float | Callable[[tf.Variable], tf.Tensor]
@@ -43,6 +46,8 @@ class StageOps:
         normalisation whose gamma or beta is among them.
       apply: the op that makes one step and adds 1 to global_step.
       switches: the boolean placeholders to be fed True with it.
+      summary: serialized scalars of a fed batch: loss, accuracy, learning rates of the groups that are trained in it,
+        and norms of gradients and weights by layer if they are among `Step.summaries`.
     """
 
     epoch: int
@@ -50,6 +55,7 @@ class StageOps:
     written: tuple[tf.Variable, ...]
     apply: tf.Operation
     switches: tuple[tf.Tensor, ...]
+    summary: tf.Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,9 +74,10 @@ class Step:
       slots: the optimizers' own variables, of all stages.
       finite: bool scalar: whether every trained variable is finite.
       saver: saves and restores all variables, those of the optimizers and global_step included.
-      summary: serialized scalars (loss, accuracy, learning rate) and histograms of trained variables, for a fed batch.
       image_summary: serialized `input_image` of a fed batch.
       l2, class_weights: as given to `train_step`.
+      summaries: what TensorBoard is shown, in the order of `tfxfer.graph.shown.SHOWN`.
+      activations: endpoints whose activations it is shown, by name.
     """
 
     images: tf.Tensor
@@ -85,15 +92,21 @@ class Step:
     slots: tuple[tf.Variable, ...]
     finite: tf.Tensor
     saver: tf.train.Saver
-    summary: tf.Tensor
     image_summary: tf.Tensor
     l2: float = 0.0
     class_weights: tuple[float, ...] | None = None
+    summaries: tuple[str, ...] = ()
+    activations: Mapping[str, tf.Tensor] = dataclasses.field(default_factory=dict)
 
     @property
     def trained(self) -> tuple[tf.Variable, ...]:
         """The variables that any stage trains."""
         return self.stages[-1].variables
+
+    @property
+    def summary(self) -> tf.Tensor:
+        """The summary of the last stage."""
+        return self.stages[-1].summary
 
     def stage(self, epoch: int) -> StageOps:
         """Return the stage that an epoch (counted from 0) belongs to."""
@@ -114,6 +127,9 @@ def train_step(
     loss: str | tf.Tensor = "softmax",
     l2: float = 0.0,
     class_weights: Sequence[float] | None = None,
+    summaries: Sequence[str] | None = None,
+    activations: Mapping[str, tf.Tensor] | None = None,
+    replicas: Replicas | None = None,
 ) -> Step:
     """Build one step of training that changes the chosen variables and no other.
 
@@ -132,13 +148,18 @@ def train_step(
       l2: gradients are those of the loss plus l2 * sum(kernel**2) / 2 over the kernels that the running stage trains:
         its variables of rank 2 or more, so no bias, no batch normalisation and nothing frozen.
       class_weights: a number from 0 on for each class; gradients are then those of sum(weight * loss) / batch.
+      summaries: what TensorBoard is shown beside scalars: names out of `tfxfer.graph.shown.SHOWN`, its `DEFAULT`
+        unless given.
+      activations: endpoints, as `conv1` and `pool5`, whose activations it is shown, by name; each [batch, ...].
+      replicas: the processes that make each step together; this one alone unless given.
 
     Raises:
       SelectionError: nothing or the same variable twice is to be trained, the loss does not depend on a variable that
         is, or a multiplier matches no trained variable, or two match one.
       GraphError: both or neither of `train` and `stages`, stages out of order, an unknown loss, or one that does not go
-        with `outputs` or is not [batch], or `l2` or `class_weights` that cannot be used.
+        with `outputs` or is not [batch], or `l2`, `class_weights`, `summaries` or `activations` that cannot be used.
     """
+    chosen = shown.chosen(summaries, activations or {}, images, labelled=labels is not None)
     plan = _stages(train, stages)
     losses.check_l2(l2, [variable for stage in plan for variable in stage.selection])
     built = losses.build(loss, labels, outputs, class_weights)
@@ -146,23 +167,19 @@ def train_step(
     with tf.name_scope("SOLVER/"):
         rate = learning_rate(steps) if callable(learning_rate) else learning_rate
         rate = tf.cast(rate, tf.float32, name="learning_rate")
-        optimizers = [
-            (optimizer(learning_rate=rate * factor), group)
-            for (_, factor), group in sorted(_groups(plan, multipliers or {}).items())
-        ]
-    ops = _build_stages(built.objective, plan, optimizers, clip_norm, l2, steps)
-    with tf.name_scope("SUMMARY/"):
-        summary = summaries.training(built.metrics, rate, ops[-1].variables)
-        image_summary = summaries.images(images)
+        groups = _groups(plan, multipliers or {}, optimizer, rate)
+    summary = functools.partial(_summary, built.metrics, rate, groups, "norms" in chosen)
+    ops = _build_stages(built.objective, plan, groups, clip_norm, l2, steps, summary, replicas)
     return Step(
         *(images, labels, outputs, built.probabilities, built.mean, built.metrics, rate, steps, ops),
-        slots=tuple(v for solver, _ in optimizers for v in solver.variables()),
+        slots=tuple(variable for group in groups for variable in group.solver.variables()),
         finite=_finite(ops[-1].variables),
         saver=_saver(),
-        summary=summary,
-        image_summary=image_summary,
+        image_summary=summary_ops.images(images),
         l2=float(l2),
         class_weights=None if class_weights is None else tuple(map(float, class_weights)),
+        summaries=chosen,
+        activations=dict(activations or {}),
     )
 
 
@@ -182,12 +199,35 @@ def _stages(train: Sequence[tf.Variable] | None, stages: Sequence[Stage] | None)
     return result
 
 
-def _groups(stages: Sequence[Stage], multipliers: Mapping[str, float]) -> dict[tuple[int, float], set[str]]:
-    """Return the op names of the variables that join in one stage and share one multiplier, by these two.
+class _Group(NamedTuple):
+    """Variables, by op name, that join in one epoch and share one multiplier, and their optimizer."""
+
+    epoch: int
+    factor: float
+    rate: tf.Tensor
+    solver: tf.train.Optimizer
+    members: set[str]
+
+
+def _groups(
+    stages: Sequence[Stage],
+    multipliers: Mapping[str, float],
+    optimizer: Callable[..., tf.train.Optimizer],
+    rate: tf.Tensor,
+) -> list[_Group]:
+    """Make an optimizer for the variables that join in one stage and share one multiplier.
 
     Those of different stages cannot share an optimizer: Adam corrects for slots that begin at zero by the number of
     steps that the optimizer, and not the variable, has made.
     """
+    return [
+        _Group(stages[place].epoch, factor, scaled := rate * factor, optimizer(learning_rate=scaled), members)
+        for (place, factor), members in sorted(_members(stages, multipliers).items())
+    ]
+
+
+def _members(stages: Sequence[Stage], multipliers: Mapping[str, float]) -> dict[tuple[int, float], set[str]]:
+    """Return the op names of the variables that join in one stage and share one multiplier, by these two."""
     joins = {variable.op.name: number for number, stage in enumerate(stages) for variable in stage.selection}
     factors = {variable.op.name: stage.multiplier for stage in stages for variable in stage.selection}
     matches = {pattern: names.match([pattern], list(factors)) for pattern in multipliers}
@@ -204,13 +244,41 @@ def _groups(stages: Sequence[Stage], multipliers: Mapping[str, float]) -> dict[t
     return groups
 
 
+def _rates(groups: Sequence[_Group], epoch: int) -> dict[str, tf.Tensor]:
+    """Return by tag the learning rates of the groups that are trained from an epoch on; nothing if there is but one."""
+    if len(groups) == 1 and groups[0].factor == 1:
+        return {}
+    from_later = any(group.epoch for group in groups)
+    titles = [f"epoch_{group.epoch}_x{group.factor:g}" if from_later else f"x{group.factor:g}" for group in groups]
+    return {
+        f"learning_rate/{title}": group.rate
+        for title, group in zip(titles, groups, strict=True)
+        if group.epoch <= epoch
+    }
+
+
+def _summary(
+    metrics: Mapping[str, tf.Tensor],
+    rate: tf.Tensor,
+    groups: Sequence[_Group],
+    norms: bool,
+    epoch: int,
+    gradients: Sequence[tuple[Any, tf.Variable]],
+) -> tf.Tensor:
+    """Return the summary of the stage that begins at an epoch."""
+    rates = {"learning_rate": rate, **_rates(groups, epoch)}
+    return summary_ops.training(metrics, rates, gradients if norms else ())
+
+
 def _build_stages(
     loss: tf.Tensor,
     stages: Sequence[Stage],
-    optimizers: Sequence[tuple[tf.train.Optimizer, set[str]]],
+    groups: Sequence[_Group],
     clip_norm: float | None,
     l2: float,
     steps: tf.Variable,
+    summary: Callable[[int, Sequence[tuple[Any, tf.Variable]]], tf.Tensor],
+    replicas: Replicas | None,
 ) -> tuple[StageOps, ...]:
     built: list[StageOps] = []
     trained: list[tf.Variable] = []
@@ -219,11 +287,12 @@ def _build_stages(
         trained = [*trained, *stage.selection]
         chosen = {variable.op.name for variable in trained}
         norms = [norm for norm in batch_norms() if chosen.intersection(norm.trained)]
-        gradients = _gradients(loss, trained, clip_norm, l2)
-        applies = _apply(gradients, trained, optimizers, f"stage{number}" if len(stages) > 1 else "apply")
+        gradients = _gradients(loss, trained, l2)
+        pairs = list(zip(_clipped(gradients, clip_norm), trained, strict=True))
         updates = [tf.get_default_graph().get_operation_by_name(op) for norm in norms for op in norm.updates]
-        with tf.name_scope("SOLVER/"), tf.control_dependencies([*applies, *updates]):
-            apply = steps.assign_add(1, read_value=False, name="step")
+        named = f"stage{number}" if len(stages) > 1 else "apply"
+        alone = functools.partial(update, groups=groups, name=named, also=updates)
+        apply = alone(pairs, steps) if replicas is None else replicas.apply(alone, pairs, steps)
         switches = [*dropouts, *(tf.get_default_graph().get_tensor_by_name(norm.switch) for norm in norms)]
         written = {*chosen, *(name for norm in norms for name in norm.statistics)}
         built.append(
@@ -231,39 +300,27 @@ def _build_stages(
                 stage.epoch,
                 tuple(trained),
                 tuple(v for v in tf.global_variables() if v.op.name in written),
-                getattr(apply, "op", apply),
+                apply,
                 tuple(switches),
+                summary(stage.epoch, list(zip(gradients, trained, strict=True))),
             )
         )
     return tuple(built)
 
 
-def _gradients(loss: tf.Tensor, variables: Sequence[tf.Variable], clip_norm: float | None, l2: float) -> list[Any]:
+def _gradients(loss: tf.Tensor, variables: Sequence[tf.Variable], l2: float) -> list[Any]:
     with tf.name_scope("SOLVER/"):
         gradients = tf.gradients(loss, variables)
         # Looked at before L2 is added, which every kernel depends on.
         lost = [v.op.name for v, gradient in zip(variables, gradients, strict=True) if gradient is None]
         if lost:
             raise SelectionError(f"the loss does not depend on {names.listed(lost)}; train only what it depends on")
-        gradients = losses.with_l2(gradients, variables, l2)
+        return losses.with_l2(gradients, variables, l2)
+
+
+def _clipped(gradients: Sequence[Any], clip_norm: float | None) -> Sequence[Any]:
+    with tf.name_scope("SOLVER/"):
         return gradients if clip_norm is None else tf.clip_by_global_norm(gradients, clip_norm)[0]
-
-
-def _apply(
-    gradients: Sequence[Any],
-    variables: Sequence[tf.Variable],
-    optimizers: Sequence[tuple[tf.train.Optimizer, set[str]]],
-    name: str,
-) -> list[tf.Operation]:
-    pairs = list(zip(gradients, variables, strict=True))
-    applies = []
-    for number, (solver, group) in enumerate(optimizers, 1):
-        mine = [(gradient, variable) for gradient, variable in pairs if variable.op.name in group]
-        if mine:
-            # The scope goes in as a name: within tf.name_scope, beta1_power would be called SOLVER/beta1_power.
-            scope = name if len(optimizers) == 1 else f"{name}_group{number}"
-            applies.append(solver.apply_gradients(mine, name=f"SOLVER/{scope}"))
-    return applies
 
 
 def _finite(variables: Sequence[tf.Variable]) -> tf.Tensor:

@@ -6,7 +6,8 @@
     model.ckpt-N.state.json         where training stood: epoch sums, the whole history, the best so far; see `history`
     best/                           the best checkpoints by validation
     checkpoint                      TensorFlow's own list of them, with relative paths
-    train.log, train/, validation/  the log, and events for TensorBoard
+    train.log                       the log
+    train/, validation/, results/   events for TensorBoard; see `tfxfer.run.results` for the last
     test.json, mistakes/            what the last test gave; see `tfxfer.run.record`
 
 A checkpoint is written in a folder beside, flushed, and moved in, its index last: one that has an index is whole.

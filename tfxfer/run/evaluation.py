@@ -109,6 +109,7 @@ def evaluate(
     batch_size: int = BATCH_SIZE,
     class_names: Sequence[str] = (),
     top_k: int = 5,
+    stage: StageOps | None = None,
 ) -> Evaluation:
     """Run the model, as it is in the session, on labelled examples.
 
@@ -119,6 +120,7 @@ def evaluate(
       batch_size: how many examples go through the network at once.
       class_names: one for each class; their numbers unless told.
       top_k: 1 or more; the result says, beside the accuracy, how often the true class is among so many.
+      stage: as `measure` takes it.
 
     Raises:
       DataError: the split has no labels or labels that the model has no output for, or does not fit the placeholders;
@@ -132,7 +134,7 @@ def evaluate(
     classes = int(step.probabilities.shape[1])
     if class_names and len(class_names) != classes:
         raise DataError(f"there are {len(class_names)} class names, and the model has {classes} classes")
-    means, probabilities = _run(sess, step, split, batch_size, [step.probabilities])
+    means, probabilities = _run(sess, step, split, batch_size, [step.probabilities], stage)
     named = tuple(class_names) or tuple(map(str, range(classes)))
     return Evaluation(means, probabilities[0], split.labels, named, top_k)
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import logging
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,9 +18,8 @@ from tfxfer.data.splits import Data
 from tfxfer.errors import DivergedError, RunError
 from tfxfer.graph.preprocessing import contracts
 from tfxfer.graph.train_step import Step
-from tfxfer.run import evaluation, frozen, progress, signals
+from tfxfer.run import board, evaluation, frozen, progress, signals
 from tfxfer.run.directory import RunDirectory
-from tfxfer.run.events import Events
 from tfxfer.run.feeding import Feed
 from tfxfer.run.session import message
 
@@ -62,7 +60,13 @@ class Training:
     """
 
     def __init__(
-        self, sess: tf.Session, step: Step, data: Data, directory: RunDirectory, asked: Mapping[str, Any]
+        self,
+        sess: tf.Session,
+        step: Step,
+        data: Data,
+        directory: RunDirectory,
+        asked: Mapping[str, Any],
+        shown: Sequence[int],
     ) -> None:
         """Prepare a start; nothing is run yet.
 
@@ -70,8 +74,10 @@ class Training:
           sess, step, data: as `tfxfer.fit` takes them.
           directory: the run directory, held by this process.
           asked: the numbers that `tfxfer.fit` takes, by name, none of the steps left None.
+          shown: as `tfxfer.fit` takes it.
         """
         self.sess, self.step, self.data, self.directory, self.asked = sess, step, data, directory, asked
+        self.shown = shown
         self.every = steps_per_epoch(len(data.train), asked["batch_size"])
         self.total = self.every * asked["epochs"]
         self.state: dict[str, Any] = {"step": 0, "history": [], "best": [], "waited": 0, "stopped": False, "saved": []}
@@ -87,11 +93,12 @@ class Training:
         if not self.finished:
             with (
                 signals.noted() as received,
-                contextlib.closing(self._events()) as self.events,
+                contextlib.closing(self._board()) as self.board,
                 progress.bar(self.total, self.done, "train") as self.bar,
             ):
                 self._loop(received)
             self._check_frozen("by the end of the run")
+        board.conclude(self.sess, self.step, self.data, self.directory, self.state)
         best = self.state["best"][0]["step"]
         return Fitted(
             self.done,
@@ -149,13 +156,8 @@ class Training:
         """The plans of the session, if it was made by `tfxfer.session`."""
         return getattr(self.sess, "plans", ())
 
-    def _events(self) -> Events:
-        events = Events(self.directory.path, self.sess.graph, self.done)
-        if not self.done:
-            for plan in self._plans():
-                events.text("restore", plan.report())
-            events.text("settings", json.dumps(self.directory.read("settings.json"), indent=1))
-        return events
+    def _board(self) -> board.Board:
+        return board.Board(self.sess, self.step, self.data, self.directory, self.done, self.shown)
 
     # --- the loop ---
 
@@ -164,10 +166,9 @@ class Training:
         while not self.finished:
             self.stage = self.step.stage(self.done // self.every)
             feed = Feed(self.step, self.data.train, self.stage)
-            call = self._callable(feed)
+            call = self.sess.make_callable(self._fetches(), [*feed.tensors, *self.stage.switches])
             # In each stage from where it stands: what was decoded ahead for the last one does not count as seen.
-            order = batches(self.asked["seed"], len(self.data.train), self.asked["batch_size"], self.done)
-            with feed.batches(order) as loaded:
+            with feed.batches(self._order()) as loaded:
                 for arrays in loaded:
                     self._one(call, feed, arrays)
                     self._after_step()
@@ -176,6 +177,9 @@ class Training:
                         break
             if not self.finished:
                 self._check_frozen(f"by the end of the stage before epoch {self.done // self.every + 1}")
+
+    def _order(self) -> Iterator[np.ndarray]:
+        return batches(self.asked["seed"], len(self.data.train), self.asked["batch_size"], self.done)
 
     def _save_if_due(self, number: int) -> None:
         """Save where it is time to, or where a signal (its number, or 0) has asked to stop; and then stop."""
@@ -186,23 +190,28 @@ class Training:
             log.warning("%s: saved at step %d; the same command goes on from there", name, self.done)
             signals.end(number, self.done)
 
-    def _callable(self, feed: Feed) -> Callable[..., Any]:
-        fetches = [list(self.step.metrics.values()), self.stage.apply]
-        return self.sess.make_callable(fetches, [*feed.tensors, *self.stage.switches])
+    def _fetches(self) -> list[Any]:
+        return [list(self.step.metrics.values()), self.stage.apply]
 
     def _one(self, call: Callable[..., Any], feed: Feed, batch: list[np.ndarray]) -> None:
         number = self.done + 1
         arrays = [*batch, *(True for _ in self.stage.switches)]
+        feeds = dict(zip([*feed.tensors, *self.stage.switches], arrays, strict=True))
         if number % self.asked["summary_steps"] == 0:
             # Before the step, which changes what is shown: the same batch and switches, and so the same numbers.
-            feeds = dict(zip([*feed.tensors, *self.stage.switches], arrays, strict=True))
-            self.events.add("train", self.sess.run(self.step.summary, feeds), number)
-        if self.done == 0:  # The images stay as they are: once is enough, and to encode photographs is slow.
-            fixed = self.data.validation.images[np.arange(min(4, len(self.data.validation)))]
-            self.events.add("train", self.sess.run(self.step.image_summary, {self.step.images: fixed}), number)
-        metrics, _ = call(*arrays)
+            self.board.batch(self.stage, feeds, number, self.examples)
+        metrics, _ = self._traced(feeds, number) if self.board.traced(number) else call(*arrays)
         self.state["step"] = number
         self._add_up(dict(zip(self.step.metrics, metrics, strict=True)), len(batch[0]))
+        if self.examples == len(batch[0]):
+            self.board.pause(self.examples)  # the first step of a start is slow
+
+    def _traced(self, feeds: Mapping[tf.Tensor, Any], number: int) -> Any:
+        """Make a step as ever, and record what each op takes."""
+        options, metadata = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE), tf.RunMetadata()
+        found = self.sess.run(self._fetches(), dict(feeds), options=options, run_metadata=metadata)
+        self.board.trace(metadata, number)
+        return found
 
     def _add_up(self, metrics: Mapping[str, np.ndarray], count: int) -> None:
         sums = self.state["sums"]
@@ -222,17 +231,18 @@ class Training:
             means = {name: sums[name] / sums["examples"] for name in self.step.metrics}
             self.state["sums"] = self._no_sums()
             self._note("train", means, learning_rate=float(self.sess.run(self.step.learning_rate)))
-            self.events.scalars("train", {f"epoch/{name}": value for name, value in means.items()}, self.done)
+            self.board.epoch(self.stage, means, self.done, self.examples)
         if self.done % self.asked["validation_steps"] == 0:
             self._validate()
+        if self.finished:
+            self.board.finish(self.done)
 
     def _validate(self) -> None:
-        means = evaluation.measure(self.sess, self.step, self.data.validation, stage=self.stage)
+        means, result = self._measured()
         if not np.isfinite(means["loss"]):
             raise self._diverged(f"the validation loss is not finite after step {self.done}")
         self._note("validation", means)
-        both = means | {f"epoch/{name}": value for name, value in means.items()}
-        self.events.scalars("validation", both, self.done)
+        self.board.validated(means, result, self.done)
         self.bar.show(means)
         ranked = sorted([*self.state["best"], {"step": self.done, **means}], key=_rank)
         self.state["best"] = ranked[: self.asked["keep_best"]]
@@ -241,6 +251,17 @@ class Training:
         if any(one["step"] == self.done for one in self.state["best"]):
             self._require_finite()
             self.directory.save(self.sess, self.step.saver, self.done, best=True, sidecars=self._contract())
+        self.board.pause(self.examples)
+
+    def _measured(self) -> tuple[Mapping[str, float], evaluation.Evaluation | None]:
+        """Return the means of a validation and, if it is to be shown, what the model says of each example."""
+        split = self.data.validation
+        if not self.board.needs_probabilities():
+            return evaluation.measure(self.sess, self.step, split, stage=self.stage), None
+        named = tuple(self.data.class_names)
+        named = named if len(named) == self.step.probabilities.shape[1] else ()  # type: ignore[union-attr]  # has labels
+        result = evaluation.evaluate(self.sess, self.step, split, class_names=named, stage=self.stage)
+        return result.metrics, result
 
     def _no_sums(self) -> dict[str, float]:
         return {**dict.fromkeys(self.step.metrics, 0.0), "examples": 0}
@@ -253,13 +274,14 @@ class Training:
         others = [number for number in self.state["saved"] if number != self.done]
         self.state["saved"] = [*others, self.done][-self.asked["keep"] :]
         try:
-            self.events.flush()
+            self.board.flush()
         except (OSError, tf.errors.OpError) as error:
             raise RunError(
                 f"cannot write events in {self.directory.path}: {message(error)}; {self.directory.last_good()}"
             ) from None
         self.directory.save(self.sess, self.step.saver, self.done, sidecars={"state": self.state, **self._contract()})
         self.directory.keep(self.state["saved"], [one["step"] for one in self.state["best"]])
+        self.board.pause(self.examples)
 
     def _contract(self) -> dict[str, Any]:
         """What the model expects of its input, where the graph says so, and what its classes are called."""

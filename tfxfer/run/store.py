@@ -178,8 +178,9 @@ class Table:
         if len(new) < len(keys):
             keys, rows = [keys[place] for place in new], rows[new]
         shard_rows = shard_rows or SHARD_ROWS
-        for start in range(0, len(keys), shard_rows):
-            part = slice(start, start + shard_rows)
+        count = shard_rows or SHARD_ROWS
+        for start in range(0, len(keys), count):
+            part = slice(start, start + count)
             self._write_shard(keys[part], self._cast(rows[part]), by_content)
 
     def _cast(self, rows: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ def fit(
     patience: int | None = None,
     settings: Mapping[str, Any] | None = None,
     overwrite: bool = False,
+    shown: Sequence[int] = (0, 1, 2, 3),
+    loop: Callable[..., Training] = Training,
 ) -> Fitted:
     """Train, validate, write summaries and checkpoints; go on where an earlier start of the same call stopped.
 
@@ -53,12 +55,13 @@ def fit(
       batch_size: examples a step; the last batch of an epoch may be short.
       seed: of the order of examples, 0 to 2**32 - 1.
       save_steps: steps between checkpoints; an epoch unless told. A kill loses the steps since the last one.
-      validation_steps: steps between validations; an epoch unless told.
-      summary_steps: steps between summaries of a batch.
+      validation_steps, summary_steps: steps between validations, an epoch unless told, and between batches shown.
       keep, keep_best: how many of the last and of the best checkpoints to keep.
       patience: stop after this many validations in a row that were not better than the best.
       settings: what else made this run (flags, say): stored, and compared when it goes on.
       overwrite: move what is in `logdir` aside and begin anew.
+      shown: places in the validation split of the images that TensorBoard shows, feature maps of the first.
+      loop: what goes through the steps; `tfxfer.run.cluster_training` has another.
 
     Raises:
       RunError: the directory is in use or was made with other settings, or a checkpoint cannot be written.
@@ -82,9 +85,10 @@ def fit(
         "patience": patience,
     }
     _check(asked, every)
+    _check_shown(shown, len(data.validation))
     with opened(logdir, overwrite=overwrite) as directory, _logging_to(directory.path / "train.log"):
         directory.settle({**_signature(step, data), **(settings or {}), **asked}, growing=["epochs"])
-        return Training(sess, step, data, directory, asked).run()
+        return loop(sess, step, data, directory, asked, shown).run()
 
 
 def _check(asked: Mapping[str, Any], every: int) -> None:
@@ -96,6 +100,12 @@ def _check(asked: Mapping[str, Any], every: int) -> None:
             f"validation_steps={asked['validation_steps']} is more than the {every * asked['epochs']} steps "
             "of the run, so that it would never be validated; lower it"
         )
+
+
+def _check_shown(shown: Sequence[int], examples: int) -> None:
+    outside = [place for place in shown if place < 0]
+    if outside or not shown or min(shown) >= examples:
+        raise RunError(f"shown={list(shown)}: give places in the validation split, from 0 to {examples - 1}")
 
 
 def _signature(step: Step, data: Data) -> dict[str, Any]:

@@ -1,0 +1,31 @@
+"""VGG16's own fully connected layers on frozen convolutions."""
+
+from __future__ import annotations
+
+from benchmarks.case import Agreement, Case, Comparison, module
+
+TFXFER, KERAS, LOOP = "tfxfer, with a store", "Keras, trainable=False", "plain loop through all layers"
+
+CASES = (
+    Case(
+        name="vgg16_top",
+        title="VGG16's fc6 to fc8 on frozen convolutions, from JPEGs",
+        sides=(module(TFXFER, "ours.top"), module(KERAS, "peers.keras_top"), module(LOOP, "peers.feed_top")),
+        comparisons=(
+            Comparison(TFXFER, KERAS, by="epoch", target=20, words="an epoch from the second on, against Keras"),
+            Comparison(TFXFER, LOOP, by="epoch", target=20, words="an epoch from the second on, against the loop"),
+            Comparison(TFXFER, KERAS, words="all epochs, against Keras"),
+            Comparison(TFXFER, LOOP, words="all epochs, against the loop"),
+        ),
+        agreements=(Agreement("losses", 0.05),),
+        sizes={"pictures": 256, "epochs": 3, "batch": 128, "side": 224},
+        quick={"pictures": 24, "epochs": 2, "batch": 8, "side": 32},
+        warm={"pictures": 16, "epochs": 2, "batch": 8},
+        prepare="top.prepare",
+        notes=(
+            "All see the same batches in the same order from the same first values, with Adam at 0.00001 and without "
+            "dropout, so that the losses of all epochs agree. tfxfer validates and saves once, in the end, which the "
+            "figure of all epochs contains; the others neither validate nor save.",
+        ),
+    ),
+)

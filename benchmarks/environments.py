@@ -1,0 +1,70 @@
+"""Virtual environments of their own, for peers that do not go with our dependencies."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+
+class UnavailableError(Exception):
+    """An environment cannot be made here."""
+
+
+def _tensorflow() -> str:
+    return importlib.metadata.version("tensorflow")
+
+
+def _tf_keras() -> str:
+    return f"tf_keras=={_tensorflow().rpartition('.')[0]}.*"
+
+
+# What each holds. From most indexes, torch for x86-64 Linux comes with what it needs on GPUs, some gigabytes; on
+# processors it computes the same.
+ENVIRONMENTS = {
+    "pytorch": lambda: ["torch==2.13.0", "numpy", "pillow"],
+    "slim": lambda: [f"tensorflow=={_tensorflow()}", _tf_keras(), "tf_slim"],
+}
+
+
+@functools.cache
+def python_of(name: str, bench: Path) -> str:
+    """Return the interpreter of an environment, which is made if it is not there.
+
+    Args:
+      name: a key of ENVIRONMENTS, or empty for that of this process.
+      bench: the folder that environments lie in.
+
+    Raises:
+      UnavailableError: something cannot be installed; the reason is given.
+    """
+    if not name:
+        return sys.executable
+    folder, wanted = bench / "environments" / name, ENVIRONMENTS[name]()
+    marker, python = folder / "installed.json", str(folder / "bin" / "python")
+    if marker.exists() and json.loads(marker.read_bytes()) == wanted:
+        return python
+    shutil.rmtree(folder, ignore_errors=True)
+    print(f"installing {' '.join(wanted)} into {folder}", flush=True)
+    _call(sys.executable, "-m", "venv", str(folder))
+    _call(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wanted)
+    marker.write_text(json.dumps(wanted))
+    return python
+
+
+def _call(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        said = [line for line in (done.stderr or done.stdout).strip().splitlines() if "WARNING" not in line]
+        raise UnavailableError(said[-1] if said else f"{' '.join(command)} ended with status {done.returncode}")
+
+
+def version_of(name: str, package: str, bench: Path) -> str:
+    """Return which version of a package is in an environment, empty if it is not."""
+    code = f"import importlib.metadata as m; print(m.version({package!r}))"
+    done = subprocess.run([python_of(name, bench), "-c", code], capture_output=True, text=True)
+    return done.stdout.strip() if not done.returncode else ""

@@ -1,0 +1,77 @@
+"""JPEGs like photographs: random, and with the spectrum of natural pictures, so that they take as long to decode."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.case import Sizes
+from benchmarks.inputs import networks, once
+
+SIZE = (375, 500)
+CLASSES = ("cats", "dogs")
+
+
+def photographs(inputs: Path, sizes: Sizes) -> Path:
+    """Write so many pictures of 500x375 in two subfolders, and those pixels that a network of this side is fed."""
+    where = inputs / f"photographs-{sizes['pictures']}"
+    _write(where, sizes["pictures"], SIZE)
+    return where
+
+
+def with_vgg16(inputs: Path, sizes: Sizes) -> None:
+    """Write pictures, their pixels and VGG16."""
+    networks.vgg16(inputs, sizes)
+    pixels(inputs, sizes)
+
+
+def with_squeezenet(inputs: Path, sizes: Sizes) -> None:
+    """Write pictures, their pixels and SqueezeNet."""
+    networks.squeezenet(inputs, sizes)
+    pixels(inputs, sizes)
+
+
+def small(inputs: Path, count: int, side: int) -> None:
+    """Write so many small square pictures in two subfolders."""
+    _write(inputs / f"small-{count}-{side}", count, (side, side))
+
+
+def pixels(inputs: Path, sizes: Sizes) -> None:
+    """Write what the pictures are at the size of the network, in the order of their paths: for who decodes nothing."""
+    from tfxfer.data import Pictures
+
+    where = photographs(inputs, sizes)
+    target = inputs / f"pixels-{sizes['pictures']}-{sizes['side']}"
+    with once(target) as folder:
+        if folder:
+            paths = [str(path) for path in sorted(where.rglob("*.jpg"))]
+            np.save(folder / "pixels.npy", Pictures(paths, (sizes["side"], sizes["side"]))[:])
+
+
+def _write(where: Path, count: int, size: tuple[int, int]) -> None:
+    from PIL import Image
+
+    with once(where) as folder:
+        if folder:
+            generator = np.random.default_rng(0)
+            for name in CLASSES:
+                (folder / name).mkdir()
+            for number in range(count):
+                path = folder / CLASSES[number % len(CLASSES)] / f"{number:06}.jpg"
+                Image.fromarray(_picture(generator, size)).save(path, quality=92)
+
+
+def _picture(generator: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    """Return uint8 [h, w, 3] whose amplitudes fall with the frequency as photographs' do, colours faster."""
+    height, width = size
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None] * height, np.fft.rfftfreq(width) * width)
+    frequency[0, 0] = np.inf
+    layers = []
+    for power, deviation in ((1.3, 55), (2.0, 20), (2.0, 20)):
+        spectrum = np.fft.rfft2(generator.standard_normal(size)) / frequency**power
+        layer = np.fft.irfft2(spectrum, size)
+        layers.append(layer / layer.std() * deviation)
+    light, red, blue = layers
+    picture = 118 + generator.normal(0, 20) + light[..., None] + np.stack([red, -(red + blue) / 2, blue], axis=-1)
+    return np.clip(np.rint(picture), 0, 255).astype(np.uint8)

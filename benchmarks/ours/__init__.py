@@ -1,0 +1,1 @@
+"""The work of each case as tfxfer does it."""

@@ -1,0 +1,33 @@
+"""VGG16 into a session: all of it, the convolutions alone, or these into the whole network, the rest initialised."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import tensorflow.compat.v1 as tf
+
+import tfxfer as tx
+from benchmarks import work
+from tfxfer.models import vgg
+
+
+def main() -> None:
+    """Restore, and report how long it took."""
+    given, clock = work.options(), work.Clock()
+    folder = Path(given.folder, f"vgg16-{given.side}")
+    with tf.Graph().as_default(), contextlib.ExitStack() as stack:
+        images = tf.placeholder(tf.uint8, [None, given.side, given.side, 3])
+        vgg.vgg16(images, top=given.part != "convolutions", dropout=0.0)
+        with clock.running():
+            if given.file == "npz":
+                weights = tx.open_weights(folder / "vgg16_weights.npz", rename=vgg.RENAMES)
+            else:
+                weights = tx.open_weights(folder / "vgg16.ckpt")
+            plan = tx.plan(tx.select(".*" if given.part == "all" else "conv.*"), weights)
+            sess = stack.enter_context(tx.session(plan))
+        work.report(clock.seconds, {v.op.name: work.sample(sess.run(v)) for v in tx.select("(conv1_2|conv5_3)/kernel")})
+
+
+if __name__ == "__main__":
+    main()

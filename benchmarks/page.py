@@ -1,0 +1,68 @@
+"""The part of README.md that is made from what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from benchmarks import figures
+from benchmarks.tables import failures, number, verdict
+
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+BY = {"seconds": "work", "wall": "process", "peak": "peak memory", "cpu": "CPU"}
+
+
+def with_figures(text: str, document: Mapping[str, Any]) -> str:
+    """Return the page with all between its two marks replaced.
+
+    Raises:
+      SystemExit: the marks are not there, or something was measured with `--quick`.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise SystemExit(f"the page has not both {BEGIN} and {END}")
+    quick = [name for name, record in document["cases"].items() if record["quick"]]
+    if quick:
+        raise SystemExit(f"{', '.join(quick)}: measured with --quick, which is no measurement; run them without")
+    return "\n".join([before + BEGIN, "", *lines(document), "", END + after])
+
+
+def lines(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines about a document: the machine, and a table a case."""
+    where = document["machine"]
+    dates = sorted({record["date"] for record in document["cases"].values()})
+    units = "with" if where["bfloat16"] else "without"
+    versions = ", ".join(f"{name} {where[name]}" for name in ("tensorflow", "keras", "scikit-learn"))
+    yield (
+        f"Measured {' to '.join(dict.fromkeys([dates[0], dates[-1]]))} on {where['processor']}, {where['cores']} cores "
+        f"{units} units for bfloat16; Python {where['python']}, {versions}."
+    )
+    for name, record in document["cases"].items():
+        yield ""
+        yield from _case(name, record)
+
+
+def _case(name: str, record: Mapping[str, Any]) -> Iterator[str]:
+    sizes = ", ".join(f"{key} {value:,}" for key, value in record["sizes"].items())
+    yield f"### `{name}`: {record['title']}"
+    yield ""
+    yield f"{record['pairs']} pairs{f'; {sizes}' if sizes else ''}."
+    yield from record["notes"]
+    yield ""
+    titles, found = figures.table(record)
+    yield f"| side | {' | '.join(titles)} |"
+    yield f"|{'---|' * (len(titles) + 1)}"
+    for side, values in found:
+        cells = [values, *[""] * (len(titles) - 1)] if isinstance(values, str) else map(number, values)
+        yield f"| {side} | {' | '.join(cells)} |"
+    rows = figures.rows(record)
+    if rows:
+        yield ""
+        yield "| compared | by | what came of it |"
+        yield "|---|---|---|"
+        for row in rows:
+            missed = " (missed)" if row.met is False else ""
+            yield f"| {row.words} | {BY.get(row.by, row.by)} | {verdict(row)}{missed} |"
+    for fault in [*figures.faults(record), *failures(record)]:
+        yield f"\n**{fault}**"

@@ -1,0 +1,23 @@
+"""VGG16 into Keras's own model by `load_weights`: all of it, or by name into the model without a top."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks import work
+from benchmarks.peers import keras_networks
+
+
+def main() -> None:
+    """Load, and report how long it took."""
+    given, clock = work.options(), work.Clock()
+    model = keras_networks.vgg16(given.side, top=given.part == "all")
+    with clock.running():
+        model.load_weights(Path(given.folder, f"vgg16-{given.side}", "vgg16.h5"), by_name=given.part != "all")
+    layers = {"conv1_2/kernel": "block1_conv2", "conv5_3/kernel": "block5_conv3"}
+    results = {name: work.sample(model.get_layer(layer).get_weights()[0]) for name, layer in layers.items()}
+    work.report(clock.seconds, results)
+
+
+if __name__ == "__main__":
+    main()

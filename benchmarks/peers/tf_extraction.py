@@ -1,0 +1,34 @@
+"""What a network makes of ready pixels in a bare session: the ceiling for who has to decode them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from benchmarks import work
+from benchmarks.peers import tf_networks
+
+
+def main() -> None:
+    """Compute, and report how long it took."""
+    given, clock = work.options(), work.Clock()
+    folder = Path(given.folder)
+    pixels = np.load(folder / f"pixels-{given.pictures}-{given.side}" / "pixels.npy")
+    with tf.Graph().as_default(), tf.Session() as sess:
+        images = tf.placeholder(tf.uint8, [None, given.side, given.side, 3])
+        if given.network == "vgg16":
+            codes = tf_networks.vgg16(images, top=False)
+            tf_networks.load(sess, tf_networks.well_known(folder / f"vgg16-{given.side}" / "vgg16_weights.npz"))
+        else:
+            codes = tf_networks.squeezenet(images)
+            tf_networks.load(sess, dict(np.load(folder / "squeezenet" / "squeezenet.npz")))
+        with clock.running():
+            batches = range(0, len(pixels), given.batch)
+            rows = np.concatenate([sess.run(codes, {images: pixels[i : i + given.batch]}) for i in batches])
+    work.report(clock.seconds, {"codes": work.sample(rows)}, computing=clock.seconds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""Fill a store with what a network makes of pictures, on the workers of any runner of Apache Beam.
+
+    tfxfer extract_beam STORE --model=vgg16 --weights=vgg16_weights.npz --endpoint=fc6 \\
+        --dataset=folder --data_dir=flowers -- --direct_running_mode=multi_processing --direct_num_workers=4
+
+What follows -- goes to Beam as it is: --runner=FlinkRunner, SparkRunner, DataflowRunner and their options, of which
+docs/scale.md has examples. Pictures are read through Beam's file systems, so that they may lie at gs:// or s3://; STORE
+and --weights are found by every worker under the same name, on a file system that they share.
+
+STORE is the one that `tfxfer extract` and `tfxfer train` write and read with --store: rows that are there are not
+computed again. A picture that cannot be used becomes a line of --bad, a JSON object of its path and the reason. When
+the job is stopped or fails, what was written is kept (every 10 s, or 8 MB), and the same command goes on from there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from tfxfer import files, names
+from tfxfer.errors import DataError
+from tfxfer.run.store import Store
+from tfxfer.tools import _flags, _network, _solver
+from tfxfer.tools._quiet import filtered_stderr
+
+NEEDS = {
+    "folder": ("data_dir", "a directory with a subfolder of pictures for each class"),
+    "listing": ("listing", "a file of lines `path label`, as `tfxfer make_listing` writes it"),
+    "pattern": ("pattern", "the names of files, as 'gs://bucket/**.jpg'"),
+}
+QUIET = "--default_sdk_harness_log_level"
+# What workers on this machine say while they are loaded, before they are told to be quiet.
+NOTES = ("WARNING:root:apitools not found", "INFO:__main__:Logging handler created")
+
+
+def define_flags() -> flags.FlagValues:
+    """Define the flags of this tool."""
+    values = flags.FlagValues()
+    flags.DEFINE_string(
+        "bad", None, "File for what cannot be used; STORE/bad-pictures.jsonl unless told.", flag_values=values
+    )
+    flags.DEFINE_float(
+        "most_bad", 0.1, "Share of the pictures that may be unusable before it is an error.", 0, 1, flag_values=values
+    )
+    flags.DEFINE_integer("batch_size", 32, "Pictures that go through the network at once.", 1, flag_values=values)
+    flags.DEFINE_enum(
+        "store_dtype",
+        "float32",
+        ("float32", "float16"),
+        "How numbers are kept; float16 takes half the room and rounds to 3 digits.",
+        flag_values=values,
+    )
+    flags.DEFINE_integer("seed", 0, "Seed of what --restore leaves out.", 0, 2**32 - 1, flag_values=values)
+    _flags.DEFINE_patterns(
+        "restore", [], "Variables to restore from --weights: all, unless told; none for a random baseline.", values
+    )
+    _network.define_model(values)
+    _network.define_endpoint(values)
+    _define_pictures(values)
+    _flags.define_session(values)
+    return values
+
+
+def _define_pictures(values: flags.FlagValues) -> None:
+    with _flags.group(values, "pictures"):
+        flags.DEFINE_enum(
+            "dataset",
+            "folder",
+            list(NEEDS),
+            "folder: what is below the subfolders of --data_dir; listing: the pictures that --listing names; pattern: "
+            "those that --pattern matches.",
+            flag_values=values,
+        )
+        flags.DEFINE_string(
+            "data_dir",
+            None,
+            "Directory of the pictures; what the paths of a listing are relative to, its own directory unless told.",
+            flag_values=values,
+        )
+        flags.DEFINE_string("listing", None, "File of lines `path label`.", flag_values=values)
+        flags.DEFINE_string(
+            "pattern", None, "Files; * is anything but /, ** is anything, ? one character.", flag_values=values
+        )
+
+
+def main(argv: list[str]) -> int:
+    """Run the tool; see the module's docstring."""
+    end = argv.index("--") if "--" in argv else len(argv)
+    own, options = argv[:end], argv[end + 1 :]
+    settings = define_flags()
+    store = Path(*_flags.parse(settings, own, __doc__, at_least=1, at_most=1)).absolute()
+    flag, what = NEEDS[settings.dataset]
+    if not settings[flag].value:
+        raise _flags.UsageError(f"--dataset={settings.dataset} needs --{flag}, {what}")
+    _, contract = _network.opened(settings)
+    if contract is None:
+        raise DataError(f"--model={settings.model} does not take RGB pictures; take another --model")
+
+    logging.getLogger().setLevel(logging.CRITICAL)
+    _check_beam()
+    from tfxfer.run import beam
+
+    Store(store)
+    bad = _aside(settings.bad, store)
+    job = beam.Job(
+        functools.partial(opened, tuple(_for_workers(own, settings))),
+        str(store),
+        "",
+        contract.size,
+        contract.resize,
+        settings.batch_size,
+        settings.store_dtype,
+    )
+    with filtered_stderr(*NOTES):
+        counts = beam.run(job, _origin(settings), bad, _with_defaults(options))
+    print(
+        f"{store}: {_network.endpoint_of(settings)} of {counts['pictures']:,} pictures: {counts['computed']:,} "
+        f"computed, {counts['found']:,} there before, {counts['failures']:,} bad"
+    )
+    _check_share(counts, settings.most_bad, bad)
+    return 0
+
+
+def _check_beam() -> None:
+    try:
+        importlib.import_module("apache_beam")
+    except ImportError as error:
+        raise DataError(f"Apache Beam cannot be imported ({error}); pip install 'tfxfer[beam]' brings it") from None
+
+
+@contextlib.contextmanager
+def opened(argv: tuple[str, ...]) -> Iterator[Any]:
+    """Open the network that a command line asks for; done on the machine that starts the job and in every worker."""
+    settings = define_flags()
+    _flags.parse(settings, list(argv), __doc__)
+    weights, contract = _network.opened(settings, show=False)
+
+    import tensorflow.compat.v1 as tf
+
+    import tfxfer as tx
+    from tfxfer.run import beam
+
+    if contract is None:
+        raise DataError(f"--model={settings.model} does not take RGB pictures; take another --model")
+    with tf.Graph().as_default():
+        tf.set_random_seed(settings.seed)
+        images = tf.placeholder(tf.uint8, [None, *contract.size, 3], name="images")
+        codes = _network.features(settings, images, contract, _network.classes_of(weights))
+        with tx.session(*_network.plans(settings, weights, [".*"]), **_solver.session_options(settings)) as sess:
+            yield beam.Network(sess, images, codes)
+
+
+def _for_workers(own: list[str], settings: Any) -> list[str]:
+    """Return the command line with --weights as it is found from any folder."""
+    return [*own, f"--weights={os.path.abspath(settings.weights)}"] if settings.weights else own
+
+
+def _origin(settings: Any) -> Any:
+    from tfxfer.run import origins
+
+    flag, _ = NEEDS[settings.dataset]
+    where = origins.absolute(settings[flag].value)
+    return origins.Origin(settings.dataset, where, origins.absolute(settings.data_dir or os.path.dirname(where)))
+
+
+def _aside(bad: str | None, store: Path) -> str:
+    """Return where --bad is; a file that the user named and that is there is moved aside."""
+    path = bad or str(store / "bad-pictures.jsonl")
+    if "://" in path:
+        return path
+    if bad and os.path.exists(bad):
+        print(f"moved {bad} to {files.move_aside(Path(bad))}")
+    return os.path.abspath(path)
+
+
+def _with_defaults(options: list[str]) -> list[str]:
+    """Let Beam's workers be as quiet as a tool is, unless the user says how loud."""
+    return options if any(option.startswith(QUIET) for option in options) else [*options, f"{QUIET}=CRITICAL"]
+
+
+def _check_share(counts: dict[str, int], most_bad: float, bad: str) -> None:
+    if counts["failures"] == counts["pictures"] or counts["failures"] > most_bad * counts["pictures"]:
+        raise DataError(
+            f"{counts['failures']:,} of {counts['pictures']:,} pictures cannot be used, more than "
+            f"--most_bad={most_bad:g}; {names.printable(bad)} says why"
+        )
+
+
+if __name__ == "__main__":
+    # Workers find what is given to them by the name of its module, which __main__ is there of another program.
+    from tfxfer.tools import extract_beam
+
+    sys.exit(_flags.run(extract_beam.main))

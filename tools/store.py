@@ -1,0 +1,156 @@
+"""Look after stores: list, verify, merge, compact, gc and export what extraction has computed.
+
+    tfxfer store list STORE                  what each table holds, and what computes it
+    tfxfer store verify STORE                read all of it; exit 1 if a file is damaged
+    tfxfer store merge STORE OTHER...        copy what others hold into STORE, which is made if it is not there
+    tfxfer store compact STORE               join small shards, and drop rows that are held twice
+    tfxfer store gc STORE --older_than_days=30 --dry_run
+    tfxfer store export STORE OUT.npy --address=48be6e
+
+A table is named by its address, of which the first digits will do. list, verify, merge and export may run beside
+anything. compact and gc take files away: a training that reads the same table meanwhile stops with a message, and goes
+on when it is started again; a table that was written to in the last 10 minutes is left alone. Compact no table that a
+job of extract_beam is still filling.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from tfxfer import names
+from tfxfer.errors import DataError
+from tfxfer.run import upkeep
+from tfxfer.run.store import Store
+from tfxfer.tools import _flags
+
+
+def define_flags() -> flags.FlagValues:
+    """Define the flags of this tool."""
+    values = flags.FlagValues()
+    flags.DEFINE_list(
+        "address", [], "Tables whose addresses begin so, by commas, for compact, gc and export.", flag_values=values
+    )
+    flags.DEFINE_float(
+        "older_than_days",
+        None,
+        "Tables to which nothing was written for so many days go, by gc.",
+        0,
+        flag_values=values,
+    )
+    flags.DEFINE_bool("dry_run", False, "Say what gc would remove, and remove nothing.", flag_values=values)
+    flags.DEFINE_integer("full_mb", 32, "Size of a shard that compact writes, in MiB.", 1, flag_values=values)
+    flags.DEFINE_bool("json", False, "List as JSON.", flag_values=values)
+    return values
+
+
+def main(argv: list[str]) -> int:
+    """Run the tool; see the module's docstring."""
+    settings = define_flags()
+    verb, first, *rest = _flags.parse(settings, argv, __doc__, at_least=2)
+    if verb not in VERBS:
+        nearest = names.did_you_mean(verb, VERBS)
+        raise _flags.UsageError(f"{verb} is none of {', '.join(VERBS)}{nearest}; see --help")
+    run, fewest, most = VERBS[verb]
+    if not fewest <= len(rest) <= most:
+        raise _flags.UsageError(f"{verb} takes {WANTED[verb]}; see --help")
+    store = Store(first).path if verb == "merge" else upkeep.existing(first)
+    return run(settings, store, rest)
+
+
+def _list(settings: Any, store: Path, rest: list[str]) -> int:
+    found = upkeep.tables(store)
+    if settings.json:
+        print(json.dumps([{**held._asdict(), "path": str(held.path)} for held in found], indent=1))
+        return 0
+    for held in found:
+        print(f"{held.path.name[:12]}  {_what(held.about)}")
+        doubled = f" and {held.doubled:,} of them again" if held.doubled else ""
+        age = (time.time() - held.changed) / 86400
+        print(f"    {held.rows:,} rows{doubled} in {held.shards:,} shards, {_size(held.size)}, {age:.1f} days old")
+    print(f"{store}: {len(found)} tables, {sum(held.rows for held in found):,} rows, "
+          f"{_size(sum(held.size for held in found))}")  # fmt: skip
+    return 0
+
+
+def _what(about: dict[str, Any]) -> str:
+    shape = "x".join(map(str, about.get("row_shape", [])))
+    return (
+        f"{about.get('tensor')} {about['dtype']} {shape}, of images {about.get('images')}, "
+        f"{about.get('batch_size')} at once, TensorFlow {about.get('tensorflow')}"
+    )
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:,.2f} GB" if count >= 1e9 else f"{count / 1e6:,.2f} MB"
+
+
+def _verify(settings: Any, store: Path, rest: list[str]) -> int:
+    problems = list(upkeep.verify(store))
+    if problems:
+        raise DataError("\n  ".join([f"{store}: {len(problems):,} files are damaged:", *problems]))
+    found = upkeep.tables(store)
+    print(
+        f"{store}: {sum(held.rows for held in found):,} rows in {sum(held.shards for held in found):,} shards are whole"
+    )
+    return 0
+
+
+def _merge(settings: Any, store: Path, rest: list[str]) -> int:
+    new = upkeep.merge(store, [upkeep.existing(other) for other in rest])
+    print(f"{store}: {new:,} new rows from {names.listed(rest)}")
+    return 0
+
+
+def _compact(settings: Any, store: Path, rest: list[str]) -> int:
+    for held in _selected(settings, store):
+        if time.time() - held.changed < upkeep.QUIET_SECONDS:
+            print(f"kept {held.path.name[:12]}: written to in the last 10 minutes; try again later")
+            continue
+        before, after = upkeep.compact(held, settings.full_mb << 20)
+        print(f"{held.path.name[:12]}: {before:,} shards, now {after:,}; {held.doubled:,} doubled rows dropped")
+    return 0
+
+
+def _selected(settings: Any, store: Path) -> list[upkeep.Held]:
+    return [upkeep.chosen(store, one) for one in settings.address] or upkeep.tables(store)
+
+
+def _gc(settings: Any, store: Path, rest: list[str]) -> int:
+    lines = upkeep.collect(store, settings.address, settings.older_than_days, dry_run=settings.dry_run)
+    print("\n".join(lines) if lines else f"{store}: nothing to remove")
+    return 0
+
+
+def _export(settings: Any, store: Path, rest: list[str]) -> int:
+    if len(settings.address) > 1:
+        raise _flags.UsageError("export takes one --address; see --help")
+    held = upkeep.chosen(store, *settings.address or [None])
+    print(f"{rest[0]}: {upkeep.export(held, Path(rest[0])):,} rows of {held.about.get('tensor')}, by key")
+    return 0
+
+
+Verb = Callable[[Any, Path, list[str]], int]
+# What does it, and how many arguments it takes behind STORE.
+VERBS: dict[str, tuple[Verb, int, float]] = {
+    "list": (_list, 0, 0),
+    "verify": (_verify, 0, 0),
+    "merge": (_merge, 1, float("inf")),
+    "compact": (_compact, 0, 0),
+    "gc": (_gc, 0, 0),
+    "export": (_export, 1, 1),
+}
+WANTED = {
+    **dict.fromkeys(VERBS, "one STORE"),
+    "merge": "STORE and one other store or more",
+    "export": "STORE and the file to write",
+}
+
+if __name__ == "__main__":
+    sys.exit(_flags.run(main))
