@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -15,12 +17,13 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def free_addresses(number: int) -> list[str]:
-    """Return addresses on loopback whose ports nobody listens at, for now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    addresses = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
-    for one in sockets:
-        one.close()
-    return addresses
+    """Return addresses on loopback at which nobody listens for now, below the ports that outgoing connections take."""
+    found: list[str] = []
+    while len(found) < number:
+        address = f"127.0.0.1:{random.randint(20000, 32000)}"
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", int(address[10:]))):
+            found += [address] if address not in found else []
+    return found
 
 
 class Cluster:

@@ -2,8 +2,8 @@
 
     python tests/screens.py RUN DIR
 
-opens a run, of which all is shown (--summaries=all), in a headless Chromium at 1280x800, and writes
-tensorboard_scalars.png, tensorboard_graph.png and tensorboard_images.png, each under 200 KB, into DIR. Those in docs/ are of
+opens a run of which all is shown in a headless Chromium, 1280 pixels wide, and writes tensorboard_scalars.png,
+tensorboard_graph.png and tensorboard_images.png, each under 200 KB, into DIR. Those in docs/ are of
 
     tfxfer train --weights=checkpoints/digits_autoencoder --logdir=runs/shown --epochs=20 --summaries=all \\
         --unfreeze=10:conv2.*=0.1 --dropout=0.5 --summary_steps=20
@@ -14,62 +14,85 @@ from __future__ import annotations
 import io
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from browsing import Browser, board, chromium, wait
 
 MOST_BYTES = 200_000
-# Series and points of a line chart, as the chart itself has them.
+# Steps and values by the name of the line, as each chart itself has them.
 _CHARTS = """
-return arguments[0].filter(e => e._chart).map(e => Object.fromEntries(
-  e._chart.seriesNames.map((name, k) => [name, e._chart.datasets[k].data().map(one => [one.step, one.scalar])])))
+return arguments[0].filter(e => e._chart && e._chart.seriesNames).map(e => Object.fromEntries(e._chart.seriesNames.map(
+  (name, k) => [name, e._chart.datasets[k].data().map(one => [one.step, one.scalar])])))
 """
 
 
 def open_page(browser: Browser, url: str, name: str, **size: Any) -> Browser:
-    """Open one of TensorBoard's pages, as `scalars`."""
+    """Open one of TensorBoard's pages."""
     browser.driver.switch_to.default_content()
     return browser.open(f"{url}#{name}", **size)
 
 
+def at_rest(browser: Browser, seconds: float = 1.0) -> None:
+    """Wait until the page looks the same for a while."""
+    last: list[Any] = [None, time.monotonic()]
+
+    def same() -> bool:
+        seen = browser.driver.get_screenshot_as_png()
+        if seen != last[0]:
+            last[:] = seen, time.monotonic()
+        return time.monotonic() - last[1] > seconds
+
+    wait(same, "the page to come to rest")
+
+
+def open_groups(browser: Browser) -> None:
+    """Open all groups of a page."""
+    for group in browser.find("tf-category-paginated-view"):
+        if not browser.run("return arguments[0].opened", group):
+            browser.run("arguments[0].shadowRoot.querySelector('button.heading').click()", group)
+
+
 def charts(browser: Browser) -> list[dict[str, list[list[float]]]]:
-    """Return what the line charts that are open show: points by the name of the line."""
+    """Return what the line charts of a page show: points by the name of the line."""
     return browser.run(_CHARTS, browser.find("vz-line-chart2"))
 
 
 def scalars(browser: Browser, url: str, page: str = "scalars", **size: Any) -> Browser:
-    """Open a page of line charts."""
+    """Open a page of line charts, and all of its groups."""
     shown = open_page(browser, url, page, **size)
-    wait(lambda: any(any(chart.values()) for chart in charts(shown)), f"lines on the page {page}")
+    wait(lambda: shown.find("tf-category-paginated-view"), "groups of charts")
+    open_groups(shown)
+    wait(lambda: charts(shown) and all(any(chart.values()) for chart in charts(shown)), f"lines on the page {page}")
     return shown
 
 
 def images(browser: Browser, url: str, **size: Any) -> Browser:
-    """Open the page of images, all groups of which are open."""
+    """Open the page of images, and all of its groups."""
     shown = open_page(browser, url, "images", **size)
-    wait(lambda: shown.find("tf-image-loader"), "images")
-    wait(
-        lambda: shown.run(
-            "return arguments[0].length && arguments[0].every(e => e.complete && e.naturalWidth)", pictures(shown)
-        ),
-        "images to be loaded",
-    )
+    wait(lambda: shown.find("tf-category-paginated-view"), "groups of images")
+    open_groups(shown)
+    loaded = "return arguments[0].length && arguments[0].every(e => e.complete && e.naturalWidth)"
+    wait(lambda: shown.run(loaded, pictures(shown)), "images")
     return shown
 
 
 def pictures(browser: Browser) -> list[Any]:
-    """Return the images of the page of images."""
+    """Return the images on the page of images."""
     return browser.find("img[src*=individualImage]")
 
 
 def graph(browser: Browser, url: str, *opened: str, **size: Any) -> Browser:
     """Open the graph, and boxes in it by name, from the outside in."""
+    from selenium.webdriver.common.action_chains import ActionChains
+
     shown = open_page(browser, url, "graphs", **size)
     wait(lambda: nodes(shown), "nodes of the graph")
     for name in opened:
-        from selenium.webdriver.common.action_chains import ActionChains
-
+        at_rest(shown)
         ActionChains(shown.driver).double_click(nodes(shown)[name]).perform()
         wait(lambda name=name: any(other.startswith(f"{name}/") for other in nodes(shown)), f"what is in {name}")
     return shown
@@ -78,6 +101,12 @@ def graph(browser: Browser, url: str, *opened: str, **size: Any) -> Browser:
 def nodes(browser: Browser) -> dict[str, Any]:
     """Return the nodes of the graph that are shown, by name."""
     return {node.get_attribute("data-name"): node for node in browser.find("g.node")}
+
+
+def choose(browser: Browser, name: str) -> None:
+    """Choose one of the graph's options, as `device` for the colour, by its name."""
+    [option] = wait(lambda: browser.find(f"paper-radio-button[name={name}]"), f"the option {name}")
+    browser.run("arguments[0].click()", option)
 
 
 def projector(browser: Browser, url: str, **size: Any) -> Browser:
@@ -98,44 +127,47 @@ def hparams(browser: Browser, url: str, **size: Any) -> Browser:
 
 
 def texts(browser: Browser, url: str, **size: Any) -> Browser:
-    """Open the page of texts, and all groups of it."""
+    """Open the page of texts, and all of its groups."""
     shown = open_page(browser, url, "text", **size)
-    wait(lambda: shown.find("td"), "tables")
-    for group in shown.find("tf-category-paginated-view button.heading"):
-        if group.get_attribute("open-button") is None and not group.get_attribute("aria-expanded"):
-            continue
+    wait(lambda: shown.find("tf-category-paginated-view"), "groups of texts")
+    open_groups(shown)
+    wait(lambda: shown.find("td") and shown.find("pre"), "texts")
     return shown
 
 
 # --- pictures for the README ---
 
 
-def keep(pixels: Any, path: Path) -> None:
-    """Write a screenshot as a PNG of 256 colours; fail if it is too large."""
+def keep(pixels: np.ndarray, path: Path) -> None:
+    """Write a screenshot as a PNG of 256 colours; refuse one that is too large."""
     from PIL import Image
 
     file = io.BytesIO()
     Image.fromarray(pixels).quantize(256, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
     data = file.getvalue()
-    assert len(data) < MOST_BYTES, f"{path} would have {len(data):,} bytes"
+    if len(data) >= MOST_BYTES:
+        raise SystemExit(f"{path} would have {len(data):,} bytes, more than {MOST_BYTES:,}")
     path.write_bytes(data)
 
 
 def main(run: str, folder: str) -> None:
-    size = {"width": 1280, "height": 800}
     with board(Path(run)) as url, tempfile.TemporaryDirectory() as kept, chromium(Path(kept)) as browser:
-        for name, shown in (
-            ("scalars", lambda: scalars(browser, url, "custom_scalars", **size)),
-            ("graph", lambda: graph(browser, url, **size)),
-            ("images", lambda: images(browser, url, **size)),
-        ):
-            page = shown()
-            page.driver.implicitly_wait(0)
-            import time
 
-            time.sleep(2)  # for what moves to come to rest
+        def take(name: str, opened: Callable[[], Browser]) -> None:
+            page = opened()
+            if name == "graph":
+                choose(page, "device")
+            # The path of the run is that of whoever takes the picture.
+            for element in page.find("#data-location"):
+                page.run("arguments[0].textContent = ''", element)
+            at_rest(page)
+            if errors := page.errors():
+                raise SystemExit("\n".join(errors))
             keep(page.screenshot(name), Path(folder, f"tensorboard_{name}.png"))
-            assert page.errors() == []
+
+        take("scalars", lambda: scalars(browser, url, "custom_scalars", width=1280, height=820))
+        take("graph", lambda: graph(browser, url, width=1280, height=800))
+        take("images", lambda: images(browser, url, width=1280, height=1080))
 
 
 if __name__ == "__main__":

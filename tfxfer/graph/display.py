@@ -72,6 +72,7 @@ def display_graph(graph: tf.Graph, names: Mapping[str, str]) -> tf.GraphDef:
         box = _top(node.name)
         if box == "SAVE":
             node.input[:] = [given for given in node.input if re.match(r"\^?(SAVE/|SOLVER/(?!slots/))", given)]
+            node.device = ""
         if re.fullmatch(rf"{FROZEN}|{TRAINED}|EPOCH_\d+", box):
             node.device = f"/device:{box}:0"
         node.attr.pop("_class", None)  # names of ops to be placed together, as they were

@@ -18,6 +18,7 @@ import hashlib
 import io
 import json
 import os
+import resource
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -34,8 +35,8 @@ from tfxfer.errors import DataError
 VERSION = 1
 SHARD_ROWS = 64
 SHARD_SECONDS = 10.0
-# Each open shard of a table holds a file descriptor, of which a process often has no more than 1,024.
-OPEN_SHARDS = 256
+# Each open shard of a table holds a file descriptor: a quarter of those that a process may have, often 1,024.
+OPEN_SHARDS = min(max(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4, 256), 8192)
 
 
 class Store:
