@@ -105,7 +105,8 @@ def nodes(browser: Browser) -> dict[str, Any]:
 
 def choose(browser: Browser, name: str) -> None:
     """Choose one of the graph's options, as `device` for the colour, by its name."""
-    [option] = wait(lambda: browser.find(f"paper-radio-button[name={name}]"), f"the option {name}")
+    wanted = "return arguments[0].filter(e => e.name === arguments[1])"  # a property, and no attribute
+    [option] = wait(lambda: browser.run(wanted, browser.find("paper-radio-button"), name), f"the option {name}")
     browser.run("arguments[0].click()", option)
 
 
