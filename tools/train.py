@@ -9,8 +9,8 @@ with a line like `test accuracy 0.9917`. Stopped at any moment, the same command
         --endpoint=fc6 --hidden=256 --store=store --logdir=runs/flowers
 
 puts a head on VGG16's fc6 for the pictures of a folder; with --store, the frozen layers see each picture once, ever.
-What the test gave, its worst mistakes included, is in the run's test.json. Where TF_CONFIG names a cluster, this is one of its
-tasks: docs/scale.md.
+What the test gave, its worst mistakes included, is in the run's test.json. Where TF_CONFIG names a cluster, this is one
+of its tasks: see docs/scale.md.
 """
 
 from __future__ import annotations
