@@ -132,7 +132,8 @@ def texts(browser: Browser, url: str, **size: Any) -> Browser:
     shown = open_page(browser, url, "text", **size)
     wait(lambda: shown.find("tf-category-paginated-view"), "groups of texts")
     open_groups(shown)
-    wait(lambda: shown.find("td") and shown.find("pre"), "texts")
+    wait(lambda: shown.find("td"), "texts")
+    at_rest(shown)
     return shown
 
 

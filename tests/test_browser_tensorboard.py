@@ -1,0 +1,281 @@
+"""A run in TensorBoard as somebody sees it who opens it in a browser: every page shows what the run left for it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import browsing
+import numpy as np
+import pytest
+import screens
+import tensorflow.compat.v1 as tf
+from browsing import Browser, board, is_blank, wait
+from test_main_job import run
+
+import tfxfer as tx
+from tfxfer.graph.shown import SHOWN
+from tfxfer.models import autoencoder, heads
+from tfxfer.run import directory, results
+from tfxfer.tools import train
+
+CHECKPOINT = Path(__file__).resolve().parent.parent / "checkpoints" / "digits_autoencoder"
+EPOCHS, EVERY, SUMMARY_STEPS = 3, 40, 10
+TAKEN = "window.pwned = 1"
+NASTY = (
+    f"<img src=x onerror='{TAKEN}' id=pwned>", f"<script id=pwned>{TAKEN}</script>", "\"quoted\" & <b id=pwned>bold</b>",
+    "\N{SUNFLOWER} flower", f"[link](javascript:{TAKEN})", "{{" + TAKEN + "}}", "a/b/c", "x" * 200, "plain", "$x_1$ |",
+)  # fmt: skip
+
+
+def digits(logdir: Path) -> None:
+    """The main job on the digits, one layer unfrozen on the way, everything shown."""
+    flags = [f"--weights={CHECKPOINT}", f"--logdir={logdir}", f"--epochs={EPOCHS}", "--summaries=all", "--dropout=0.5",
+             f"--summary_steps={SUMMARY_STEPS}", "--unfreeze=2:conv2.*=0.1"]  # fmt: skip
+    assert run(train, *flags) == 0
+
+
+def nasty(logdir: Path) -> None:
+    """The same for an epoch, with names of classes that want to be more than names, and no layer frozen."""
+    data = dataclasses.replace(tx.data.digits().few(300, 0), class_names=NASTY)
+    with tf.Graph().as_default():
+        images = tf.placeholder(tf.uint8, [None, 28, 28, 1], name="images")
+        labels = tf.placeholder(tf.int64, [None], name="labels")
+        ends = autoencoder.encoder(images)
+        logits = heads.classifier(ends["flatten"], classes=10)
+        step = tx.train_step(images, labels, logits, train=tx.select(".*"), summaries=tuple(SHOWN),
+                             activations={"conv1": ends["conv1"]})  # fmt: skip
+        with tx.session() as sess:
+            fitted = tx.fit(sess, step, data, epochs=1, logdir=logdir, settings={"note": NASTY[0], "batch": 32})
+            result = tx.evaluate(sess, step, data.test, class_names=NASTY)
+            results.tested(logdir, sess.graph, result, data.test, fitted.steps)
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory) -> Any:
+    """The address of a TensorBoard that shows two runs."""
+    if reason := browsing.why_not():
+        pytest.skip(reason)
+    folder = tmp_path_factory.mktemp("runs")
+    digits(folder / "digits")
+    nasty(folder / "nasty")
+    url.folder = folder
+    with board(folder) as address:
+        yield address
+
+
+def get(url: str, path: str) -> Any:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(url + path, timeout=browsing.SECONDS) as answer:
+        return json.load(answer)
+
+
+def settled(shown: Browser, name: str, *, rests: bool = True) -> None:
+    """Keep a screenshot, and see that nothing went wrong on the way to it."""
+    if rests:
+        screens.at_rest(shown)
+    shown.screenshot(f"tensorboard_{name}")
+    assert shown.errors() == []
+    assert shown.run("return window.pwned || null") is None
+    assert shown.find("#pwned") == []
+
+
+def history(url_folder: Path, split: str) -> list[dict]:
+    return [row for row in directory.history(url_folder / "digits")[0] if row["split"] == split]
+
+
+def test_charts_have_training_and_validation_with_every_point(browser: Browser, url):
+    shown = screens.scalars(browser, url)
+    found = screens.charts(shown)
+    every = {
+        tag: get(url, f"data/plugin/scalars/scalars?run=digits/{name}&tag={tag}")
+        for name, tag in (("train", "loss"), ("train", "epoch/loss"), ("validation", "epoch/accuracy"))
+    }
+    batches = [*range(SUMMARY_STEPS, EPOCHS * EVERY + 1, SUMMARY_STEPS)]
+    ends = [EVERY * epoch for epoch in range(1, EPOCHS + 1)]
+    assert [step for _, step, _ in every["loss"]] == batches
+    assert [step for _, step, _ in every["epoch/loss"]] == ends
+    assert [value for *_, value in every["epoch/accuracy"]] == [
+        pytest.approx(row["accuracy"]) for row in history(url_of(url), "validation")
+    ]
+    both = [chart for chart in found if {"digits/train", "digits/validation"} <= set(chart)]
+    steps = [{name: [step for step, _ in points] for name, points in chart.items()} for chart in both]
+    of_batches = {"digits/train": batches, "digits/validation": ends}
+    of_epochs = {"digits/train": ends, "digits/validation": ends}
+    ours = [{name: one[name] for name in of_batches} for one in steps]
+    assert ours.count(of_batches) == 2, "loss and accuracy of batches"
+    assert ours.count(of_epochs) == 2, "and of epochs"
+    assert any(
+        [value for _, value in chart["digits/validation"]]
+        == [pytest.approx(row["loss"]) for row in history(url_of(url), "validation")]
+        for chart in both
+    )
+    settled(shown, "scalars")
+
+
+def url_of(url: str) -> Path:
+    """Return the folder that a TensorBoard shows."""
+    return Path(get(url, "data/environment")["data_location"])
+
+
+def test_the_first_page_has_a_card_for_each_curve_with_both_runs(browser: Browser, url):
+    shown = screens.open_page(browser, url, "timeseries")
+    wait(lambda: any("digits/validation" in text for text in shown.texts("card-view")), "cards")
+    [accuracy] = [text for text in shown.texts("card-view") if text.startswith("accuracy")]
+    last = history(url_of(url), "validation")[-1]
+    assert re.search(rf"digits/validation\s+\S+\s+{last['accuracy']:.4g}\d*\s+{EPOCHS * EVERY}\s", accuracy), accuracy
+    assert "digits/train" in accuracy
+    settled(shown, "timeseries")
+
+
+def test_the_layout_puts_training_and_validation_on_one_chart(browser: Browser, url):
+    shown = screens.scalars(browser, url, "custom_scalars")
+    names = [set(chart) for chart in screens.charts(shown)]
+    assert {"epoch/loss (digits/train)", "epoch/loss (digits/validation)"} <= names[0]
+    titles = " ".join(shown.texts("tf-category-paginated-view, .heading"))
+    assert "training and validation, by epoch" in titles
+    assert "norms by layer" in titles
+    settled(shown, "custom_scalars")
+
+
+def test_pictures_are_there_and_not_blank(browser: Browser, url):
+    shown = screens.images(browser, url, height=1200)
+    tags = {run: set(found) for run, found in get(url, "data/plugin/images/tags").items()}
+    assert {"filters/conv1/kernel", "feature_maps/conv1", "feature_maps/conv2"} <= tags["digits/train"]
+    assert tags["digits/results"] == {"confusion", "mistakes"}
+    assert {"confusion", "mistakes"} <= tags["digits/validation"]
+    found = screens.pictures(shown)
+    assert len(found) >= 10
+    for picture in found:
+        shown.run("arguments[0].scrollIntoView()", picture)
+        assert not is_blank(shown.pixels(picture)), picture.get_attribute("src")
+    samples = get(url, "data/plugin/images/images?run=digits/validation&tag=confusion&sample=0")
+    assert [sample["step"] for sample in samples] == [EVERY * epoch for epoch in range(1, EPOCHS + 1)]
+    shown.run("arguments[0].scrollIntoView()", found[0])
+    settled(shown, "images")
+
+
+def test_the_graph_has_inputs_below_and_a_box_for_each_part(browser: Browser, url):
+    shown = screens.graph(browser, f"{url}")
+    wait(lambda: "FROZEN" in screens.nodes(shown) or choose_run(shown, "digits/train"), "the graph of the digits")
+    names = screens.nodes(shown)
+    assert set(names) == {"images", "labels", "FROZEN", "EPOCH_2", "TRAINED", "LOSS", "SOLVER", "SAVE", "SUMMARY"}
+    screens.at_rest(shown)
+    height = {name: node.location["y"] for name, node in screens.nodes(shown).items()}
+    order = ["LOSS", "TRAINED", "EPOCH_2", "FROZEN", "images"]
+    assert [height[name] for name in order] == sorted(height[name] for name in order)
+    settled(shown, "graph")
+
+
+def choose_run(shown: Browser, name: str) -> bool:
+    """Choose a run on the page of graphs; False, as it takes a while until it is shown."""
+    for item in shown.find("paper-item"):
+        if shown.run("return arguments[0].textContent.trim()", item) == name:
+            shown.run("arguments[0].click()", item)
+    return False
+
+
+def test_a_box_opens_and_has_the_scopes_and_layers_of_the_model(browser: Browser, url):
+    with board(url_of(url) / "digits") as own:
+        shown = screens.graph(browser, own, "FROZEN", "FROZEN/ENCODER")
+        assert {"FROZEN/ENCODER/PREPROCESS", "FROZEN/ENCODER/conv1"} <= set(screens.nodes(shown))
+        settled(shown, "graph_opened")
+
+
+def test_time_and_memory_of_a_step_fit_the_graph(browser: Browser, url):
+    info = get(url, "data/plugin/graphs/info")["digits/train"]
+    assert info["tags"]["step_10"]["profile"]
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    read = lambda path: opener.open(url + path, timeout=browsing.SECONDS).read().decode()  # noqa: E731
+    shown = set(re.findall(r'^  name: "(.*)"', read("data/plugin/graphs/graph?run=digits/train"), re.MULTILINE))
+    timed = re.findall(r'node_name: "(.*)"', read("data/plugin/graphs/run_metadata?run=digits/train&tag=step_10"))
+    assert len(timed) > 50
+    assert set(timed) <= shown
+
+
+def test_histograms_and_distributions_are_drawn(browser: Browser, url):
+    for page, drawn in (("histograms", "vz-histogram-timeseries"), ("distributions", "vz-distribution-chart")):
+        shown = screens.open_page(browser, url, page)
+        wait(lambda shown=shown, drawn=drawn: shown.find(drawn), page)
+        screens.at_rest(shown)
+        assert not any(is_blank(shown.pixels(chart)) for chart in shown.find(drawn)[:2])
+        settled(shown, page)
+
+
+def test_the_projector_lists_the_tensors_with_labels(browser: Browser, url):
+    with board(url_of(url) / "digits") as own:
+        shown = screens.projector(browser, own)
+        items = [" ".join(text.split()) for text in shown.texts("paper-item")]
+        assert {"train", "conv1 1797x784", "conv2 1797x512"} <= set(items)
+        assert {"class 10 colors", "split 3 colors"} <= set(items)
+        assert shown.texts(".numDataPoints") == ["1797"]
+        settled(shown, "projector", rests=False)
+        assert not is_blank(shown.screenshot("tensorboard_projector")[100:800, 400:900])
+
+
+def test_the_projector_shows_names_as_text(browser: Browser, url):
+    with board(url_of(url) / "nasty") as own:
+        shown = screens.projector(browser, own)
+        assert "class 10 colors" in [" ".join(text.split()) for text in shown.texts("paper-item")]
+        settled(shown, "projector_nasty", rests=False)
+
+
+def test_every_class_has_its_precision_and_recall(browser: Browser, url):
+    tags = get(url, "data/plugin/pr_curves/tags")
+    assert len(tags["digits/validation"]) == len(tags["digits/results"]) == len(tags["nasty/results"]) == 10
+    shown = screens.scalars(browser, url, "pr_curves")
+    drawn = [chart for chart in screens.charts(shown) if {"digits/validation", "digits/results"} <= set(chart)]
+    assert len(drawn) >= 5
+    assert all(len(points) > 50 for chart in drawn for points in chart.values())
+    settled(shown, "pr_curves")
+
+
+def test_the_table_compares_the_runs_by_settings_and_final_metrics(browser: Browser, url):
+    shown = screens.hparams(browser, url, width=2400)
+    wait(lambda: "nasty/results" in shown.texts("vaadin-grid-cell-content"), "both runs in the table")
+    cells = shown.texts("vaadin-grid-cell-content")
+    assert {"epochs", "test/accuracy", "test/loss", "validation/accuracy", "digits/results"} <= set(cells)
+    test = json.loads((url_of(url) / "digits/test.json").read_text())
+    assert f"{test['accuracy']:.5f}" in cells
+    settled(shown, "hparams")
+
+
+def test_hyperparameters_are_numbers_where_they_are_numbers(url):
+    asked = {"allowedStatuses": ["STATUS_SUCCESS"], "colParams": [], "startIndex": 0, "sliceSize": 10}
+    request = urllib.request.Request(f"{url}data/plugin/hparams/session_groups", json.dumps(asked).encode())  # noqa: S310
+    request.add_header("Content-Type", "application/json")
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request) as answer:
+        groups = {group["sessions"][0]["name"]: group for group in json.load(answer)["sessionGroups"]}
+    found = groups["digits/results"]["hparams"]
+    assert (found["learning_rate"], found["epochs"], found["dropout"]) == (0.001, EPOCHS, 0.5)
+    assert found["trained"] == "fc1, logits; from epoch 2: conv2"
+    assert found["weights"] == "digits_autoencoder"
+    assert groups["nasty/results"]["hparams"]["note"] == NASTY[0]
+    metrics = {metric["name"]["tag"]: metric["value"] for metric in groups["digits/results"]["metricValues"]}
+    assert set(metrics) == {
+        f"{split}/{name}" for split in ("train", "validation", "test") for name in ("loss", "accuracy")
+    }
+
+
+def test_texts_tell_what_was_restored_frozen_and_set(browser: Browser, url):
+    shown = screens.texts(browser, url, height=1600)
+    cells = shown.texts("td")
+    assert {"conv1/kernel", "by the end of the run", "learning_rate", "tensorflow", "processors"} <= set(cells)
+    assert " ".join(NASTY[0].split()) in cells, "as it stands"
+    assert any("restore plan: 4 of 8 variables from digits_autoencoder" in text for text in shown.texts("pre"))
+    settled(shown, "text")
+
+
+def test_names_of_classes_are_text_wherever_tensorboard_shows_them(browser: Browser, url):
+    with board(url_of(url) / "nasty") as own:
+        for name, page in (("scalars", screens.scalars), ("images", screens.images), ("text", screens.texts)):
+            settled(page(browser, own), f"{name}_nasty")
+        shown = screens.scalars(browser, own, "pr_curves")
+        heads = " ".join(shown.texts("tf-pr-curve-card *, .heading"))
+        assert "flower" in heads
+        settled(shown, "pr_curves_nasty")
+        assert np.isfinite(len(heads))
