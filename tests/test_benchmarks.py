@@ -222,7 +222,10 @@ def python(code: str) -> list[str]:
 
 def test_the_system_says_what_a_process_took():
     busy = "import time\nblock = b'x' * (100 << 20)\nwhile time.process_time() < 0.5: pass\nprint('done')"
-    done = measuring.run(python(busy), {}, 60)
+    # Measured by a small process, as the driver is one: a child begins with its parent's peak of memory.
+    driver = f"from benchmarks import measuring; print(tuple(measuring.run({python(busy)!r}, {{}}, 60)))"
+    said = subprocess.run(python(driver), capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    done = measuring.Done(*ast.literal_eval(said))
     assert done.stdout == "done\n"
     assert done.cpu >= 0.5
     assert done.wall >= 0.4
