@@ -12,6 +12,7 @@ tensorboard_graph.png and tensorboard_images.png, each under 200 KB, into DIR. T
 from __future__ import annotations
 
 import io
+import re
 import sys
 import tempfile
 import time
@@ -57,8 +58,10 @@ def open_groups(browser: Browser) -> None:
 
 
 def charts(browser: Browser) -> list[dict[str, list[list[float]]]]:
-    """Return what the line charts of a page show: points by the name of the line."""
-    return browser.run(_CHARTS, browser.find("vz-line-chart2"))
+    """Return what the line charts of a page show: points by the name of the run, or as the page calls the line."""
+    found = browser.run(_CHARTS, browser.find("vz-line-chart2"))
+    # On the page of scalars a line is called `["_default","train"]`.
+    return [{re.sub(r'^\["_default","(.*)"\]$', r"\1", name): points for name, points in one.items()} for one in found]
 
 
 def scalars(browser: Browser, url: str, page: str = "scalars", **size: Any) -> Browser:

@@ -54,6 +54,8 @@ def test_a_number_stands_in_its_cell_and_nowhere_else():
 def test_a_matrix_of_ten_classes_fits_a_card_without_being_scaled():
     assert pixels(drawings.confusion(np.eye(10, dtype=int) * 99, [str(n) for n in range(10)])).shape[1] == CARD
     assert pixels(drawings.confusion(np.eye(2, dtype=int), ["cat", "dog"])).shape[1] == CARD
+    long = [f"a long name of the class {n}" for n in range(10)]
+    assert pixels(drawings.confusion(np.eye(10, dtype=int) * 99, long)).shape[1] == CARD
 
 
 @pytest.mark.parametrize("classes", [2, 25, 26, 100, 1000])

@@ -59,7 +59,7 @@ def confusion(counts: np.ndarray, class_names: Sequence[str]) -> bytes:
     """
     if len(counts) > MOST_NAMED:
         return _blocks(counts, class_names)
-    frame, cell, top, left = _frame(tuple(map(_clean, class_names)), len(f"{counts.max(initial=0):,}"))
+    frame, cell, top, left = _frame(tuple(class_names), len(f"{counts.max(initial=0):,}"))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     picture = frame.copy()
     for true, taken in np.ndindex(*counts.shape):
@@ -96,27 +96,27 @@ def _frame(class_names: tuple[str, ...], digits: int) -> tuple[np.ndarray, int, 
     """Draw all of a matrix but what changes.
 
     Args:
-      class_names: short ones.
+      class_names: one a class; cut where the matrix would not fit a card without.
       digits: of the largest number, with commas.
 
     Returns:
       The frame, the side of a cell, and where the cells begin, from above and from the left.
     """
-    longest, count = max(map(len, class_names)), len(class_names)
-    left, least = 12 + 8 * longest, max(_glyphs().shape[2] * digits + 4, 22)
+    count, least = len(class_names), max(_glyphs().shape[2] * digits + 4, 22)
+    room = (CARD - 25 - least * count) // 8
+    shown = [_clean(name, min(room, LONGEST) if room >= 6 else LONGEST) for name in class_names]
+    longest = max(map(len, shown))
+    left = 12 + 8 * longest
     cell = max(least, min(64, (CARD - left - 13) // count))
-    aslant = 8 * longest > cell
-    right = 5 * len(class_names[-1]) if aslant else 12
-    cell = max(least, min(64, (CARD - left - right - 1) // count))
-    top, side = 60 + (7 * longest if aslant else 6), cell * count + 1
-    width, height = max(left + side + right, CARD), top + side + 8
+    upright = 8 * longest > cell
+    top, side = 60 + (8 * longest if upright else 6), cell * count + 1
+    width, height = max(left + side + 12, CARD), top + side + 8
     figure = _figure(width, height)
     axes = figure.add_axes((left / width, 8 / height, side / width, side / height), xlim=(0, side), ylim=(side, 0))
     middles = [cell * (number + 0.5) for number in range(count)]
-    axes.set_yticks(middles, class_names, fontsize=9)
-    look: dict[str, Any] = {"rotation": 50, "ha": "left", "rotation_mode": "anchor"} if aslant else {}
+    axes.set_yticks(middles, shown, fontsize=9)
     axes.xaxis.tick_top()
-    axes.set_xticks(middles, class_names, fontsize=9, **look)
+    axes.set_xticks(middles, shown, fontsize=9, rotation=90 if upright else 0)
     axes.tick_params(length=0)
     axes.spines[:].set_color("#bbbbbb")
     figure.text(8, height - 6, "true class in rows, predicted in columns", va="top", fontsize=9, transform=None)
