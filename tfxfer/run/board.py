@@ -28,6 +28,7 @@ from tfxfer.run.evaluation import Evaluation
 from tfxfer.run.events import Events, table
 from tfxfer.run.session import message
 
+MOST_BYTES = 64 << 20  # of variables that are fetched together
 TRACED = 10  # the step whose time and memory is recorded; the first ones still allocate
 TRAIN, VALIDATION = "train", "validation"
 
@@ -164,8 +165,11 @@ class Board:
         self._pace(examples)
 
     def _histograms(self, variables: Sequence[tf.Variable], number: int) -> None:
-        for variable in variables:  # one value in memory at a time
-            self.events.histograms(TRAIN, {variable.op.name: self.sess.run(variable)}, number)
+        size = sum(variable.shape.num_elements() * variable.dtype.size for variable in variables)
+        # Small ones together, since each run of a session costs; of large ones, one is in memory at a time.
+        for group in [variables] if size <= MOST_BYTES else [[variable] for variable in variables]:
+            values = self.sess.run({variable.op.name: variable for variable in group})
+            self.events.histograms(TRAIN, values, number)
 
     def _activations(self, endpoints: Mapping[str, tf.Tensor], number: int) -> None:
         """Show what endpoints make of a few images; these go through the whole network, frozen layers included."""
