@@ -165,7 +165,7 @@ class Board:
         self._pace(examples)
 
     def _histograms(self, variables: Sequence[tf.Variable], number: int) -> None:
-        size = sum(variable.shape.num_elements() * variable.dtype.size for variable in variables)
+        size = sum((variable.shape.num_elements() or 0) * variable.dtype.size for variable in variables)
         # Small ones together, since each run of a session costs; of large ones, one is in memory at a time.
         for group in [variables] if size <= MOST_BYTES else [[variable] for variable in variables]:
             values = self.sess.run({variable.op.name: variable for variable in group})
