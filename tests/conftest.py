@@ -9,15 +9,18 @@ from pathlib import Path
 import hypothesis
 import pytest
 from browsing import browser, one_chromium  # noqa: F401  # fixtures, for whoever asks for them
+from hypothesis.internal.conjecture import providers
 
 # Before TensorFlow or matplotlib is imported, here and in every process that a test starts.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-# The same examples in every run: what fails here fails elsewhere.
+# The same examples in every run: what fails here fails elsewhere. With --slow, other ones each time, and more.
 hypothesis.settings.register_profile("tfxfer", derandomize=True, deadline=None, database=None)
-hypothesis.settings.load_profile("tfxfer")
+hypothesis.settings.register_profile("tfxfer-slow", max_examples=2000, deadline=None, database=None, print_blob=True)
+# Hypothesis also draws the constants of whichever modules happen to be loaded: another set in each worker of each run.
+providers._get_local_constants = providers.Constants
 
 ROOT = Path(__file__).resolve().parent.parent
 REAL_DATA = Path(os.environ.get("TFXFER_TEST_DATA") or ROOT.parent / "shared" / "data")
@@ -29,6 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes minutes; runs with --slow")
+    hypothesis.settings.load_profile("tfxfer-slow" if config.getoption("--slow") else "tfxfer")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

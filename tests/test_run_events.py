@@ -160,7 +160,7 @@ def test_a_histogram_leaves_out_what_is_not_finite():
 
 @pytest.mark.parametrize("values", [
     np.float32([7, 7]), np.float32([3e38, -3e38]), np.float64([1e308, -1e308, 0]), np.float32([1e-44, 0]),
-    np.array([True, False]), np.int32([5, -9]), np.float16([6e4, -6e4]), np.float32(4),
+    np.full(100, 2.3e306), np.array([True, False]), np.int32([5, -9]), np.float16([6e4, -6e4]), np.float32(4),
 ])  # fmt: skip
 def test_a_histogram_of_any_numbers_counts_all_of_them(values):
     found = histogram(np.asarray(values))

@@ -107,13 +107,15 @@ def histogram(values: np.ndarray) -> tf.HistogramProto:
             shifted *= kind(scale)
             places = shifted.astype(np.int64)
             counts += np.bincount(np.clip(places, 0, bins - 1, out=places), minlength=bins)
+        # Either may go beyond the largest float64; TensorBoard reads an infinite sum as it reads any other.
+        total = sum(float(piece.sum(dtype=np.float64)) for piece in pieces)
         squares = sum(float(np.dot(piece, piece)) for piece in pieces)
         limits = np.linspace(low / 2, high / 2, bins + 1)[1:] * 2
     return tf.HistogramProto(
         min=low,
         max=high,
         num=counts.sum(),
-        sum=sum(float(piece.sum(dtype=np.float64)) for piece in pieces),
+        sum=total,
         sum_squares=squares,
         bucket_limit=limits,
         bucket=counts,
