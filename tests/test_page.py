@@ -14,7 +14,7 @@ from typing import Any
 import made_runs
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from made_runs import NASTY, make, outcome
 from scipy.stats import binomtest
@@ -301,6 +301,7 @@ def test_a_run_without_labels_shows_its_loss(tmp_path):
 
 
 @given(st.floats(-1e3, 1e3), st.floats(1e-2, 1e6), st.integers(3, 9))
+@example(1.0, 400_001.0, 3)
 def test_steps_of_a_scale_are_round_and_few(low, wide, most):
     found = curves.steps(low, low + wide, most)
     assert 1 <= len(found) <= most

@@ -26,7 +26,7 @@ from tfxfer.data import Data, Split
 from tfxfer.data.pictures import Pictures
 from tfxfer.errors import DataError, GraphError
 from tfxfer.models import autoencoder, heads
-from tfxfer.run import store
+from tfxfer.run import extraction, store
 from tfxfer.run.extraction import extract
 from tfxfer.run.feeding import Feed
 
@@ -113,10 +113,10 @@ def test_the_bits_of_a_row_do_not_depend_on_its_neighbours(tmp_path):
 
 
 def test_the_network_sees_batches_of_one_size_and_one_of_another_as_a_check(tmp_path, monkeypatch):
-    sizes, make_callable = [], tf.Session.make_callable
+    sizes, compiled = [], extraction.compiled
 
-    def noting(self, *arguments):
-        call = make_callable(self, *arguments)
+    def noting(*arguments):
+        call = compiled(*arguments)
         return lambda batch: [sizes.append(len(batch)), call(batch)][1]
 
     def sizes_of(count):
@@ -124,7 +124,7 @@ def test_the_network_sees_batches_of_one_size_and_one_of_another_as_a_check(tmp_
         extracted(tmp_path, encoded, [IMAGES[:count]], batch_size=16)
         return list(sizes)
 
-    monkeypatch.setattr(tf.Session, "make_callable", noting)
+    monkeypatch.setattr(extraction, "compiled", noting)
     assert sizes_of(40) == [16, 16, 16, 4]  # some are computed again in the last batch, where there is room
     assert sizes_of(40) == [16, 4]
     assert sizes_of(48) == [16, 4]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from tfxfer.page.markup import Markup, join, tag
@@ -130,21 +130,24 @@ def _vertical(values: Sequence[float], share: bool) -> Axis:
         low = 0.0
     if high <= low:
         high, low = high + (abs(high) or 1) * 0.1, low - (abs(low) or 1) * 0.1
-    wide = _width(low, high, TICKS)
+    wide = next(_widths(low, high, TICKS - 1))
     return Axis(math.floor(low / wide + 1e-9) * wide, math.ceil(high / wide - 1e-9) * wide, bottom, top)
 
 
 def steps(low: float, high: float, most: int = TICKS) -> list[float]:
     """Return round numbers from low to high, at most so many, 1, 2 or 5 times a power of ten apart."""
-    wide = _width(low, high, most)
-    first, last = math.ceil(low / wide - 1e-9), math.floor(high / wide + 1e-9)
+    for wide in _widths(low, high, most + 1):
+        first, last = math.ceil(low / wide - 1e-9), math.floor(high / wide + 1e-9)
+        if last - first < most:
+            break
     return [float(f"{index * wide:.12g}") for index in range(first, last + 1)]
 
 
-def _width(low: float, high: float, most: int) -> float:
-    rough = high / (most - 1) - low / (most - 1)
+def _widths(low: float, high: float, parts: int) -> Iterator[float]:
+    """Yield round numbers, from the least of which no more than so many parts make up what is between low and high."""
+    rough = high / parts - low / parts
     power = 10.0 ** math.floor(math.log10(rough))
-    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
+    yield from (wide for factor in (1, 2, 5, 10, 20) if (wide := factor * power) >= rough * (1 - 1e-9))
 
 
 def _decades(axis: Axis) -> list[float]:

@@ -34,6 +34,7 @@ from tfxfer.run import faults, origins
 from tfxfer.run.extraction import open_tables
 from tfxfer.run.filling import check_batch, padded
 from tfxfer.run.origins import NAMESPACE, Origin
+from tfxfer.run.session import compiled
 from tfxfer.run.source import distinct
 from tfxfer.run.store import Table
 
@@ -175,7 +176,7 @@ def _hold(job: Job, ready: Future[tuple[Any, Any, Table]], ended: threading.Even
         with job.opened() as network:
             table = _table(job, network)
             _check_address(job, table)
-            ready.set_result((network.sess.make_callable([network.tensor], [network.images]), network.tensor, table))
+            ready.set_result((compiled(network.sess, [network.tensor], [network.images]), network.tensor, table))
             ended.wait()
     except TfxferError as error:
         ready.set_exception(error)

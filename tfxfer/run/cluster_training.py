@@ -21,6 +21,7 @@ from tfxfer.run.cluster import Task, Watch, wait_for
 from tfxfer.run.cluster_session import Desk, EndedError, StartedAgainError, patiently
 from tfxfer.run.feeding import Feed
 from tfxfer.run.loop import Training
+from tfxfer.run.session import compiled
 
 log = logging.getLogger("tfxfer")
 
@@ -225,7 +226,7 @@ class Worker:
         if self.replicas is not None:
             self.sess.run(self.replicas.begin[stage.apply])
         feed = Feed(self.step, self.data.train, stage)
-        call = self.sess.make_callable([stage.apply], [*feed.tensors, *stage.switches])
+        call = compiled(self.sess, [], [*feed.tensors, *stage.switches], [stage.apply])
         with feed.batches(self._order(done)) as loaded:
             for arrays in loaded:
                 inputs = [*arrays, *(True for _ in stage.switches)]

@@ -14,6 +14,7 @@ from tfxfer.data.splits import Split, labels_outside
 from tfxfer.errors import DataError
 from tfxfer.graph.train_step import StageOps, Step
 from tfxfer.run.feeding import Feed
+from tfxfer.run.session import compiled
 
 BATCH_SIZE = 256
 
@@ -197,11 +198,9 @@ def _run(
     stage: StageOps | None = None,
 ) -> tuple[dict[str, float], list[np.ndarray]]:
     feed = Feed(step, split, stage)
-    call = sess.make_callable([list(step.metrics.values()), list(fetches)], feed.tensors)
+    call = compiled(sess, [*step.metrics.values(), *fetches], feed.tensors)
     with feed.batches(chunks(len(split), batch_size)) as batches:
         rows = [call(*arrays) for arrays in batches]
-    means = {
-        name: float(np.concatenate([metrics[k] for metrics, _ in rows]).mean(dtype=np.float64))
-        for k, name in enumerate(step.metrics)
-    }
-    return means, [np.concatenate([outputs[k] for _, outputs in rows]) for k in range(len(fetches))]
+    columns = [np.concatenate(column) for column in zip(*rows, strict=True)]
+    means = {name: float(values.mean(dtype=np.float64)) for name, values in zip(step.metrics, columns, strict=False)}
+    return means, columns[len(means) :]

@@ -17,6 +17,7 @@ from tfxfer.graph.frontier import frontier
 from tfxfer.graph.train_step import Step
 from tfxfer.run import address, progress
 from tfxfer.run.filling import NONE, Run, fill, padded
+from tfxfer.run.session import compiled
 from tfxfer.run.source import Source, distinct
 from tfxfer.run.store import Rows, Store, Table
 from tfxfer.run.workers import fill as by_workers
@@ -121,7 +122,7 @@ def extract(
     again = _fill(sess, images, tensors, tables, source, batch_size, workers)
     if workers > 1:  # To see what they have written, each table is opened anew.
         tables = [Table(table.path, table.about, table.dtype) for table in tables]
-    _check(sess.make_callable(list(tensors), [images]), source, tensors, tables, batch_size, again)
+    _check(compiled(sess, tensors, [images]), source, tensors, tables, batch_size, again)
     kinds = [np.dtype(tensor.dtype.as_numpy_dtype) for tensor in tensors]
     return [[Rows(table, part, kind) for table, kind in zip(tables, kinds, strict=True)] for part in keys]
 
@@ -205,7 +206,7 @@ def _fill(
             return []
         sample = _sample(source)
         fits = len(batches[-1]) + len(sample) <= batch_size and len(lacking) == len(tables)
-        run = sess.make_callable(lacked, [images])
+        run = compiled(sess, lacked, [images])
         again = fill(run, lacked, into, source, batches, batch_size, bar.advance, sample if fits else NONE)
         return again if fits else []
 

@@ -21,7 +21,7 @@ from tfxfer.graph.train_step import Step
 from tfxfer.run import board, evaluation, frozen, progress, signals
 from tfxfer.run.directory import RunDirectory
 from tfxfer.run.feeding import Feed
-from tfxfer.run.session import message
+from tfxfer.run.session import compiled, message
 
 log = logging.getLogger("tfxfer")
 
@@ -166,7 +166,8 @@ class Training:
         while not self.finished:
             self.stage = self.step.stage(self.done // self.every)
             feed = Feed(self.step, self.data.train, self.stage)
-            call = self.sess.make_callable(self._fetches(), [*feed.tensors, *self.stage.switches])
+            feeds = [*feed.tensors, *self.stage.switches]
+            call = compiled(self.sess, list(self.step.metrics.values()), feeds, [self.stage.apply])
             # In each stage from where it stands: what was decoded ahead for the last one does not count as seen.
             with feed.batches(self._order()) as loaded:
                 for arrays in loaded:
@@ -190,9 +191,6 @@ class Training:
             log.warning("%s: saved at step %d; the same command goes on from there", name, self.done)
             signals.end(number, self.done)
 
-    def _fetches(self) -> list[Any]:
-        return [list(self.step.metrics.values()), self.stage.apply]
-
     def _one(self, call: Callable[..., Any], feed: Feed, batch: list[np.ndarray]) -> None:
         number = self.done + 1
         arrays = [*batch, *(True for _ in self.stage.switches)]
@@ -200,16 +198,17 @@ class Training:
         if number % self.asked["summary_steps"] == 0:
             # Before the step, which changes what is shown: the same batch and switches, and so the same numbers.
             self.board.batch(self.stage, feeds, number, self.examples)
-        metrics, _ = self._traced(feeds, number) if self.board.traced(number) else call(*arrays)
+        metrics = self._traced(feeds, number) if self.board.traced(number) else call(*arrays)
         self.state["step"] = number
         self._add_up(dict(zip(self.step.metrics, metrics, strict=True)), len(batch[0]))
         if self.examples == len(batch[0]):
             self.board.pause(self.examples)  # the first step of a start is slow
 
-    def _traced(self, feeds: Mapping[tf.Tensor, Any], number: int) -> Any:
+    def _traced(self, feeds: Mapping[tf.Tensor, Any], number: int) -> list[np.ndarray]:
         """Make a step as ever, and record what each op takes."""
         options, metadata = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE), tf.RunMetadata()
-        found = self.sess.run(self._fetches(), dict(feeds), options=options, run_metadata=metadata)
+        fetches = [list(self.step.metrics.values()), self.stage.apply]
+        found, _ = self.sess.run(fetches, dict(feeds), options=options, run_metadata=metadata)
         self.board.trace(metadata, number)
         return found
 

@@ -15,6 +15,7 @@ from tfxfer.data.scan import scan
 from tfxfer.data.splits import Images
 from tfxfer.errors import DataError
 from tfxfer.run import progress
+from tfxfer.run.session import compiled
 
 BATCH_SIZE = 32
 
@@ -85,14 +86,14 @@ def predict(
     if not images.shape.is_compatible_with([None, *shape]) or examples.dtype != images.dtype.as_numpy_dtype:
         wanted = f"{images.dtype.name} {tuple(images.shape.as_list()[1:])}"
         raise DataError(f"the examples are {examples.dtype} {shape}, and the model takes {wanted}")
-    run = sess.make_callable(probabilities, [images])
+    run = compiled(sess, [probabilities], [images])
     rows = []
     with (
         progress.bar(len(examples), 0, "predict") as bar,
         contextlib.closing(ahead(examples.__getitem__, chunks(len(examples), batch_size), depth=1)) as loaded,
     ):
         for batch in loaded:
-            rows.append(run(batch))
+            rows += run(batch)
             bar.advance(count=len(batch))
     values = np.concatenate(rows)
     classes = np.argsort(-values, axis=1, kind="stable")[:, :top]

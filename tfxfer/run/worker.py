@@ -23,6 +23,7 @@ import tensorflow.compat.v1 as tf
 from tfxfer.data.batches import chunks
 from tfxfer.errors import TfxferError
 from tfxfer.run.filling import fill
+from tfxfer.run.session import compiled
 from tfxfer.run.source import load
 from tfxfer.run.store import Table
 from tfxfer.weights.memory import owned
@@ -75,7 +76,7 @@ def _work(folder: Path, number: int, count: int, tell: Callable[..., None]) -> N
     with _session(folder, job["variables"]) as sess:
         tensors = [sess.graph.get_tensor_by_name(name) for name in job["tensors"]]
         tables = [Table(Path(path), about, np.dtype(dtype)) for path, about, dtype in job["tables"]]
-        run = sess.make_callable(tensors, [sess.graph.get_tensor_by_name(job["images"])])
+        run = compiled(sess, tensors, [sess.graph.get_tensor_by_name(job["images"])])
         tell(ready=True)
         fill(run, tensors, tables, source, batches, job["batch_size"], lambda some: tell(done=some))
 
