@@ -29,7 +29,7 @@ from killing import Watched
 
 import tfxfer as tx
 from tfxfer.models import autoencoder, vgg
-from tfxfer.run import store
+from tfxfer.run import gathering, store
 from tfxfer.run.extraction import extract
 
 COUNT = 600
@@ -52,7 +52,7 @@ def fill(folder: str, network: str, dies: str = "") -> None:
     side, channels, endpoints, build = NETWORKS[network]
     kind, _, number = dies.partition(":")
     die = _death(int(number)) if kind in ("take", "replace") else int
-    replace, add = os.replace, store.Writer.add
+    replace, add = os.replace, gathering.Writer.add
     if kind == "replace":
         os.replace = lambda *names: (die(), replace(*names))
     handed = os.open(folder + ".handed", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -61,7 +61,7 @@ def fill(folder: str, network: str, dies: str = "") -> None:
         add(self, keys, rows)
         os.write(handed, b"." * len(keys))
 
-    store.Writer.add = counted
+    gathering.Writer.add = counted
     images = pictures(side, channels)
     parts = [Watched(images[a:b], die if kind == "take" else int) for a, b in ((0, 300), (300, 450), (450, COUNT))]
     with tf.Graph().as_default():

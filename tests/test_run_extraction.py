@@ -26,7 +26,7 @@ from tfxfer.data import Data, Split
 from tfxfer.data.pictures import Pictures
 from tfxfer.errors import DataError, GraphError
 from tfxfer.models import autoencoder, heads
-from tfxfer.run import extraction, store
+from tfxfer.run import extraction, gathering, store
 from tfxfer.run.extraction import extract
 from tfxfer.run.feeding import Feed
 
@@ -47,8 +47,8 @@ def graph(monkeypatch):
 def computed(monkeypatch):
     """The batches that rows were gathered from, as lists of keys."""
     batches = []
-    add = store.Writer.add
-    monkeypatch.setattr(store.Writer, "add", lambda self, keys, rows: (batches.append(keys), add(self, keys, rows)))
+    add = gathering.Writer.add
+    monkeypatch.setattr(gathering.Writer, "add", lambda self, keys, rows: (batches.append(keys), add(self, keys, rows)))
     return batches
 
 
@@ -56,14 +56,14 @@ def placeholder():
     return tf.placeholder(tf.uint8, [None, 8, 8, 1], name="images")
 
 
-def extracted(folder, build, parts=(IMAGES,), **options):
+def extracted(folder, build, parts=(IMAGES,), batch_size=32, **options):
     """Extract what `build` makes of images in a graph of its own; return the rows of all parts, an array a tensor."""
     with tf.Graph().as_default():
         images = placeholder()
         tensors = build(images)
         tensors = tensors if isinstance(tensors, list) else [tensors]
         with tx.session() as sess:
-            columns = zip(*extract(sess, images, tensors, parts, folder, **options), strict=True)
+            columns = zip(*extract(sess, images, tensors, parts, folder, batch_size=batch_size, **options), strict=True)
             return [np.concatenate([rows[np.arange(len(rows))] for rows in column]) for column in columns]
 
 
@@ -110,6 +110,16 @@ def test_the_bits_of_a_row_do_not_depend_on_its_neighbours(tmp_path):
     for some in (IMAGES[:1], IMAGES[:33]):
         (few,) = extracted(tmp_path / f"c{len(some)}", wide, [some])
         assert few.tobytes() == rows[: len(some)].tobytes()
+
+
+@pytest.mark.parametrize(("size", "batch_size"), [((28, 28), 128), ((64, 64), 128), ((65, 64), 32), ((224, 224), 32)])
+def test_small_images_go_through_the_network_in_larger_batches(tmp_path, size, batch_size):
+    images = tf.placeholder(tf.uint8, [None, *size, 1])
+    rows = tf.cast(images[:, :2], tf.float32)
+    with tx.session() as sess:
+        extract(sess, images, [rows], [np.zeros([3, *size, 1], np.uint8)], tmp_path)
+    (about,) = tmp_path.glob("*/about.json")
+    assert json.loads(about.read_text())["batch_size"] == batch_size
 
 
 def test_the_network_sees_batches_of_one_size_and_one_of_another_as_a_check(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import mmap
 import os
@@ -13,10 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tfxfer.errors import DataError
+from tfxfer.run import gathering as gatherer
 from tfxfer.run import store
-from tfxfer.run.store import Rows, Store, writer
+from tfxfer.run.gathering import writer
+from tfxfer.run.store import Rows, Store
 
 ADDRESS = "ab" * 32
 
@@ -83,13 +88,13 @@ def test_what_float16_cannot_hold_is_refused(tmp_path):
     assert np.isinf(rows(table(tmp_path, "float16"), keys(2))[1, 1])
 
 
-def test_rows_are_memory_mapped(tmp_path):
+def test_a_whole_shard_is_memory_mapped(tmp_path):
     table(tmp_path).write(keys(70), numbers(70, 5))
     mapped = table(tmp_path).shard(1)
     assert mapped.shape == (6, 5)
     while isinstance(mapped, np.ndarray):
         mapped = mapped.base
-    assert isinstance(mapped, mmap.mmap)
+    assert isinstance(mapped.obj, mmap.mmap)
 
 
 def test_rows_are_indexed_as_an_array_is(tmp_path):
@@ -213,7 +218,7 @@ def test_the_writer_writes_every_64_rows_and_what_is_left_at_the_end(tmp_path):
 
 def test_the_writer_writes_after_ten_seconds_however_few_rows_there_are(tmp_path, monkeypatch):
     clock = [0.0]
-    monkeypatch.setattr(store.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(gatherer.time, "monotonic", lambda: clock[0])
     with writer([table(tmp_path)]) as gathering:
         for second in (1, 9, 11, 12, 20, 22):
             clock[0] = second
@@ -442,3 +447,58 @@ def test_a_full_disk_ends_the_work_of_a_writer(tmp_path, full_disk):
         work()
     assert added == [0]
     assert not len(table(tmp_path))
+
+
+def test_a_disk_that_fills_up_while_it_is_flushed_ends_the_work_and_the_shard_does_not_count(tmp_path, monkeypatch):
+    """Some file systems say only then that they have no room."""
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    held = table(tmp_path)
+    held.write(keys(3), numbers(3, 2))
+    monkeypatch.setattr(os, "fsync", full)
+    message = r"cannot write to the store .*: No space left on device; what was written before is kept"
+    with pytest.raises(DataError, match=message), writer([held]) as gathering:
+        gathering.add(keys(64, 3), [numbers(64, 2)])
+    assert len(table(tmp_path)) == 3
+    assert [file.name for file in tmp_path.rglob("*") if file.suffix == ".part"] == []
+
+
+def test_what_a_writer_has_written_is_flushed_when_it_ends(tmp_path, monkeypatch):
+    flushed = set()
+    monkeypatch.setattr(os, "fsync", lambda handle: flushed.add(os.readlink(f"/proc/self/fd/{handle}")))
+    held = table(tmp_path), table(tmp_path, address="cd" * 32)
+    with writer(held) as gathering:
+        for start in range(0, 150, 50):
+            gathering.add(keys(50, start), [numbers(50, 2)] * 2)
+    shards = list(tmp_path.rglob("*.npy"))
+    assert len(shards) == 6
+    assert flushed >= {str(path.with_suffix(suffix)) for path in shards for suffix in (".npy", ".json")}
+
+
+def test_rows_that_lie_behind_each_other_are_read_at_once(tmp_path, monkeypatch):
+    values = numbers(150, 2)
+    table(tmp_path).write(keys(150), values)
+    held = Rows(table(tmp_path), keys(150), np.float32)
+    calls, preadv = [], os.preadv
+    monkeypatch.setattr(os, "preadv", lambda *given: (calls.append(given), preadv(*given))[1])
+    assert np.array_equal(held[np.arange(150)], values)
+    assert len(calls) == 3
+    order = np.array([3, 4, 5, 5, 6, 2, 64, 63])
+    assert np.array_equal(held[order], values[order])
+    assert len(calls) == 3 + 5
+
+
+@pytest.fixture(scope="module")
+def forty(tmp_path_factory):
+    """Return rows in shards of 7, and the same as an array."""
+    values, held = numbers(40, 3), table(tmp_path_factory.mktemp("forty"))
+    held.write(keys(40), values, shard_rows=7)
+    return Rows(held, keys(40), np.float32), values
+
+
+@given(st.lists(st.integers(-40, 39), max_size=60))
+def test_rows_are_those_of_an_array_in_whatever_order(forty, order):
+    held, values = forty
+    assert np.array_equal(held[np.array(order, int)], values[np.array(order, int)])

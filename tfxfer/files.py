@@ -12,24 +12,31 @@ from typing import Any
 PART = ".part"
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes, *, flush: bool = True) -> None:
     """Write beside the file, flush to disk, then rename over it; on any failure the old file stays.
+
+    Args:
+      path: the file.
+      data: what it is to hold.
+      flush: whether to have it on disk, safe from a power cut, before it is renamed.
 
     Raises:
       OSError: the folder is missing or not writable, or the disk is full.
     """
-    part = beside(path)
+    handle, part = _opened_beside(path)
     try:
-        with part.open("wb") as file:
+        with open(handle, "wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if flush:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(part, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(part)
         raise
-    sync_folder(path.parent)
+    if flush:
+        sync_folder(path.parent)
 
 
 def beside(path: Path) -> Path:
@@ -38,10 +45,15 @@ def beside(path: Path) -> Path:
     Raises:
       OSError: the folder is missing or not writable.
     """
+    handle, part = _opened_beside(path)
+    os.close(handle)
+    return part
+
+
+def _opened_beside(path: Path) -> tuple[int, Path]:
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PART, dir=path.parent)
     os.fchmod(handle, 0o666 & ~_umask())
-    os.close(handle)
-    return Path(name)
+    return handle, Path(name)
 
 
 def write_json(path: Path, value: Any) -> None:

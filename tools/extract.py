@@ -49,7 +49,13 @@ def define_flags() -> flags.FlagValues:
         "does so where they are.",
         flag_values=values,
     )
-    flags.DEFINE_integer("batch_size", 32, "Examples that go through the network at once.", 1, flag_values=values)
+    flags.DEFINE_integer(
+        "batch_size",
+        None,
+        "Examples that go through the network at once; 32 unless told, 128 of up to 64 x 64 pixels.",
+        1,
+        flag_values=values,
+    )
     flags.DEFINE_bool("overwrite", False, "Move what is at OUT aside.", flag_values=values)
     _flags.DEFINE_patterns(
         "restore", [], "Variables to restore from --weights: all, unless told; none for a random baseline.", values

@@ -51,7 +51,13 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_float(
         "most_bad", 0.1, "Share of the pictures that may be unusable before it is an error.", 0, 1, flag_values=values
     )
-    flags.DEFINE_integer("batch_size", 32, "Pictures that go through the network at once.", 1, flag_values=values)
+    flags.DEFINE_integer(
+        "batch_size",
+        None,
+        "Pictures that go through the network at once; 32 unless told, 128 of up to 64 x 64 pixels.",
+        1,
+        flag_values=values,
+    )
     flags.DEFINE_enum(
         "store_dtype",
         "float32",
@@ -108,6 +114,7 @@ def main(argv: list[str]) -> int:
     logging.getLogger().setLevel(logging.CRITICAL)
     _check_beam()
     from tfxfer.run import beam
+    from tfxfer.run.extraction import batch_size_for
 
     Store(store)
     bad = _aside(settings.bad, store)
@@ -117,7 +124,7 @@ def main(argv: list[str]) -> int:
         "",
         contract.size,
         contract.resize,
-        settings.batch_size,
+        settings.batch_size or batch_size_for(contract.size),
         settings.store_dtype,
     )
     with filtered_stderr(*NOTES):

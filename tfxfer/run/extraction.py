@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Sequence
 
@@ -23,6 +24,7 @@ from tfxfer.run.store import Rows, Store, Table
 from tfxfer.run.workers import fill as by_workers
 
 BATCH_SIZE = 32
+SMALL, SMALL_BATCH_SIZE = 64 * 64, 128  # pixels; so small ones take longer to hand over than to compute
 CHECKED = 4
 TOLERANCE = 1e-4
 
@@ -33,7 +35,7 @@ def precompute(
     data: Data,
     *,
     store: str | os.PathLike[str],
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
     dtype: str = "float32",
     workers: int = 1,
 ) -> Data:
@@ -49,7 +51,7 @@ def precompute(
       data: the examples.
       store: the folder that computed rows are kept in; rows of other weights, layers or pictures may lie in it too.
       batch_size: how many examples go through the network at once; always so many, the last batch padded, since the
-        bits of a row can depend on it.
+        bits of a row can depend on it. 32 unless told, and 128 for images of up to 64 x 64 pixels.
       dtype: "float32" or "float16", how floating-point rows are kept on disk.
       workers: how many processes compute; 1 is this one alone, more are started beside it and give the same bits. Each
         has as many threads as the session, takes as much memory as the network does, and some seconds to start.
@@ -92,7 +94,7 @@ def extract(
     parts: Sequence[Images],
     store: str | os.PathLike[str],
     *,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
     dtype: str = "float32",
     workers: int = 1,
 ) -> list[list[Rows]]:
@@ -115,6 +117,7 @@ def extract(
         examples share a batch.
       RunError: a worker was killed, or broke down.
     """
+    batch_size = batch_size_for(parts[0].shape[1:3]) if batch_size is None else batch_size
     _check_options(images, parts, batch_size, dtype, workers)
     source, keys = distinct(parts)
     example = f"{parts[0].dtype} {tuple(parts[0].shape[1:])}"
@@ -134,7 +137,7 @@ def open_tables(
     example: str,
     store: str | os.PathLike[str],
     *,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int,
     dtype: str = "float32",
 ) -> list[Table]:
     """Return the rows that a store has of tensors; the name of a table's folder is the address of what computes it.
@@ -155,6 +158,11 @@ def open_tables(
         folder.table(where, {"tensor": tensor.name, **conditions}, _kept(tensor, dtype))
         for where, tensor in zip(found, tensors, strict=True)
     ]
+
+
+def batch_size_for(size: Sequence[int]) -> int:
+    """Return how many examples go through a network at once, unless told, where images have a height and a width."""
+    return SMALL_BATCH_SIZE if math.prod(size) <= SMALL else BATCH_SIZE
 
 
 def _check_options(images: tf.Tensor, parts: Sequence[Images], batch_size: int, dtype: str, workers: int) -> None:

@@ -10,8 +10,9 @@ import tensorflow.compat.v1 as tf
 
 from tfxfer.data.pictures import ahead
 from tfxfer.errors import GraphError
+from tfxfer.run.gathering import writer
 from tfxfer.run.source import Source
-from tfxfer.run.store import Table, writer
+from tfxfer.run.store import Table
 
 Run = Callable[[np.ndarray], list[np.ndarray]]
 NONE = np.empty(0, np.int64)

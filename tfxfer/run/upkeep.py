@@ -18,8 +18,10 @@ import google_crc32c
 import numpy as np
 
 from tfxfer import files, names
+from tfxfer.data.batches import chunks
 from tfxfer.errors import DataError
-from tfxfer.run.store import VERSION, Store, Table, keys_in
+from tfxfer.run.shards import keys_in
+from tfxfer.run.store import SHARD_ROWS, VERSION, Rows, Store, Table
 
 FULL_BYTES = 32 << 20  # a full shard
 QUIET_SECONDS = 600.0  # a table or a file that changed later may still be written to
@@ -194,7 +196,7 @@ def compact(held: Held, full_bytes: int = FULL_BYTES) -> tuple[int, int]:
     shard_rows = max(1, full_bytes // row_bytes)
     for start in range(0, len(keys), shard_rows):
         part = keys[start : start + shard_rows]
-        rows = np.stack([table.shard(number)[offset] for number, offset in map(table.place, part)])
+        rows = Rows(table, part, table.dtype)[np.arange(len(part))]
         target.write(part, rows, shard_rows=len(part), by_content=True)
     _remove(old, {path for path, _ in target._shards})
     return len(found), len(records(held.path))
@@ -317,8 +319,9 @@ def export(held: Held, out: Path) -> int:
 
 
 def _rows(table: Table, keys: Sequence[str]) -> Iterator[np.ndarray]:
-    for number, offset in map(table.place, keys):
-        yield table.shard(number)[offset]
+    rows = Rows(table, keys, table.dtype)
+    for chunk in chunks(len(keys), SHARD_ROWS):
+        yield from rows[chunk]
 
 
 def _write_npy(path: Path, table: Table, keys: Sequence[str]) -> None:
