@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import os
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import numpy as np
@@ -190,22 +190,34 @@ def ahead(load: Callable[[np.ndarray], T], indices: Iterable[np.ndarray], depth:
     turn comes. After the last result, an error, or `close()`, no thread of it is left running.
 
     Args:
-      load: makes a batch of indices; called in other threads, in the order of `indices`.
-      indices: may be endless; gone through by the caller's thread, no more than `depth` ahead.
+      load: makes a batch of indices.
+      indices: may be endless; gone through, as `load` is called, in a thread of its own.
       depth: 1 or more.
     """
-    waiting: deque[Future[T]] = deque()
-    with ThreadPoolExecutor(depth, "tfxfer-ahead") as pool:
+    # Queues in C, since the result of a small batch is there before a lock in Python is taken.
+    made: SimpleQueue[tuple[T, ...]] = SimpleQueue()
+    wanted: SimpleQueue[bool] = SimpleQueue()
+    for _ in range(depth):
+        wanted.put(True)
+    with ThreadPoolExecutor(1, "tfxfer-ahead") as pool:
+        making = pool.submit(_make, load, indices, wanted, made)
         try:
-            for each in indices:
-                waiting.append(pool.submit(load, each))
-                if len(waiting) > depth:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+            while result := made.get():
+                wanted.put(True)
+                yield result[0]
+            making.result()
         finally:
-            for future in waiting:
-                future.cancel()
+            wanted.put(False)
+
+
+def _make(load: Callable[[Any], T], indices: Iterable[Any], wanted: SimpleQueue[bool], made: SimpleQueue) -> None:
+    """Put what is made of each of some indices into a queue, as often as it is wanted, and () where it ends."""
+    coming = iter(indices)
+    try:
+        while wanted.get() and (each := next(coming, None)) is not None:
+            made.put((load(each),))
+    finally:
+        made.put(())
 
 
 def in_parallel(function: Callable[[Any], T], items: Iterable[Any]) -> list[T]:

@@ -15,6 +15,7 @@ from tfxfer.data.splits import Images, Split
 from tfxfer.errors import DataError
 from tfxfer.graph.frontier import frontier
 from tfxfer.graph.train_step import StageOps, Step
+from tfxfer.run.store import Rows
 
 
 class Feed:
@@ -56,8 +57,8 @@ class Feed:
 
     @contextlib.contextmanager
     def batches(self, indices: Iterable[np.ndarray]) -> Iterator[Iterator[list[np.ndarray]]]:
-        """Give the arrays of one batch after the other; pictures are decoded ahead until the block ends."""
-        if any(isinstance(column, Pictures) for column in self._columns):
+        """Give the arrays of one batch after the other; what is in files is taken ahead until the block ends."""
+        if any(isinstance(column, (Pictures, Rows)) for column in self._columns):
             with contextlib.closing(ahead(self.arrays, indices)) as loaded:
                 yield loaded
         else:

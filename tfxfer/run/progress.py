@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,6 +19,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+EVERY = 0.05  # seconds: a line is drawn ten times a second, and a small step takes less than to tell of it
+
 
 class Bar:
     """How far a work is, and what it has to say."""
@@ -26,11 +29,16 @@ class Bar:
         """Begin at `done` of `total`."""
         self._progress = progress
         self._task = progress.add_task(name, total=total, completed=done, loss="", validation="")
+        self._more, self._shown = 0, 0.0
 
     def advance(self, count: int = 1, loss: float | None = None) -> None:
-        """Count what was done, and show the mean loss of the epoch so far."""
+        """Count what was done, and show the mean loss of the epoch so far, if it is time to."""
+        self._more += count
+        if self._progress.disable or (now := time.monotonic()) - self._shown < EVERY:
+            return
         fields: dict[str, Any] = {} if loss is None else {"loss": f"loss {loss:.4f}"}
-        self._progress.update(self._task, advance=count, **fields)
+        self._progress.update(self._task, advance=self._more, **fields)
+        self._more, self._shown = 0, now
 
     def show(self, means: Mapping[str, float]) -> None:
         """Show what a validation gave."""

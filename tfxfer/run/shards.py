@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import google_crc32c
 import numpy as np
@@ -20,7 +21,9 @@ from tfxfer import files
 from tfxfer.errors import DataError
 
 
-def write(folder: Path, keys: Sequence[str], rows: np.ndarray, *, by_content: bool, flush: bool) -> tuple[Path, int]:
+def write(
+    folder: Path, keys: Sequence[str], rows: np.ndarray, *, by_content: bool, flush: bool
+) -> tuple[Path, int, Layout]:
     """Write rows and then the record of them.
 
     Args:
@@ -31,7 +34,7 @@ def write(folder: Path, keys: Sequence[str], rows: np.ndarray, *, by_content: bo
       flush: have both on disk, safe from a power cut, before returning; else call `flush` with what is returned.
 
     Returns:
-      The path of the rows and their CRC-32C.
+      The path of the rows, their CRC-32C, and where they lie in it.
 
     Raises:
       OSError: the disk is full, or the folder cannot be written.
@@ -48,7 +51,7 @@ def write(folder: Path, keys: Sequence[str], rows: np.ndarray, *, by_content: bo
     path = folder / f"{name}.npy"
     files.write_bytes(path, data, flush=flush)
     files.write_bytes(path.with_suffix(".json"), record, flush=flush)
-    return path, crc32c
+    return path, crc32c, Layout(rows.shape, len(header.getvalue()), rows.nbytes // max(1, len(rows)))
 
 
 def flush(path: Path) -> None:
@@ -97,8 +100,8 @@ def damaged(path: Path, why: str) -> DataError:
     )
 
 
-class Layout:
-    """Where the rows lie in the file of a shard whose checksum was right.
+class Layout(NamedTuple):
+    """Where the rows lie in the file of a shard.
 
     Attributes:
       shape: [m, ...].
@@ -106,30 +109,33 @@ class Layout:
       row_bytes: of one.
     """
 
-    __slots__ = ("offset", "row_bytes", "shape")
+    shape: tuple[int, ...]
+    offset: int
+    row_bytes: int
 
-    def __init__(self, path: Path, crc32c: int, dtype: np.dtype) -> None:
-        """Read the file once, all of it.
 
-        Raises:
-          DataError: it is damaged, or holds something else.
-        """
-        try:
-            data = path.read_bytes()
-            if google_crc32c.value(data) != crc32c:
-                raise ValueError("its checksum is wrong")
-            header = io.BytesIO(data)
-            if np.lib.format.read_magic(header) != (1, 0):
-                raise ValueError("it is of another version of .npy")
-            self.shape, fortran, found = np.lib.format.read_array_header_1_0(header)
-            self.offset = header.tell()
-            self.row_bytes = dtype.itemsize * math.prod(self.shape[1:])
-            if found != dtype:
-                raise ValueError(f"its rows are {found}, not {dtype}")
-            if fortran or not self.shape or len(data) != self.offset + self.shape[0] * self.row_bytes:
-                raise ValueError("it does not hold as many bytes as its header says")
-        except (OSError, ValueError) as error:
-            raise damaged(path, str(error)) from None
+def checked(path: Path, crc32c: int, dtype: np.dtype) -> Layout:
+    """Return where the rows of a shard lie, all of which is read once and compared with its CRC-32C.
+
+    Raises:
+      DataError: it is damaged, or holds something else.
+    """
+    try:
+        data = path.read_bytes()
+        if google_crc32c.value(data) != crc32c:
+            raise ValueError("its checksum is wrong")
+        header = io.BytesIO(data)
+        if np.lib.format.read_magic(header) != (1, 0):
+            raise ValueError("it is of another version of .npy")
+        shape, fortran, found = np.lib.format.read_array_header_1_0(header)
+        if found != dtype:
+            raise ValueError(f"its rows are {found}, not {dtype}")
+        layout = Layout(shape, header.tell(), dtype.itemsize * math.prod(shape[1:]))
+        if fortran or not shape or len(data) != layout.offset + shape[0] * layout.row_bytes:
+            raise ValueError("it does not hold as many bytes as its header says")
+    except (OSError, ValueError) as error:
+        raise damaged(path, str(error)) from None
+    return layout
 
 
 class Shard:

@@ -128,7 +128,7 @@ class Table:
         return self._places[key]
 
     def shard(self, number: int) -> np.ndarray:
-        """Return all rows of a shard, memory-mapped; it is checked when it is first read.
+        """Return all rows of a shard, memory-mapped; one that was there before is checked when it is first read.
 
         Raises:
           DataError: it is damaged or gone.
@@ -136,7 +136,7 @@ class Table:
         return shards.mapped(self._shards[number][0], self._layout(number), self.dtype)
 
     def read(self, number: int, first: int, out: memoryview) -> None:
-        """Fill a buffer of bytes with the rows of a shard from one on; it is checked when it is first read.
+        """Fill a buffer of bytes with the rows of a shard from one on; see `shard`.
 
         Raises:
           DataError: it is damaged or gone.
@@ -152,7 +152,7 @@ class Table:
     def _layout(self, number: int) -> Layout:
         layout = self._layouts.get(number)
         if layout is None:
-            layout = self._layouts[number] = Layout(*self._shards[number], self.dtype)
+            layout = self._layouts[number] = shards.checked(*self._shards[number], self.dtype)
         return layout
 
     def write(
@@ -218,11 +218,12 @@ class Table:
                 self.path.mkdir(exist_ok=True)
                 about = {**self.about, "row_shape": rows.shape[1:], "dtype": self.dtype.name}
                 files.write_json(self.path / "about.json", about)
-            path, crc32c = shards.write(self.path, keys, rows, by_content=by_content, flush=flush)
+            path, crc32c, layout = shards.write(self.path, keys, rows, by_content=by_content, flush=flush)
         except OSError as error:
             raise self._unwritten(error) from None
         if not flush:
             self._unflushed.append(path)
+        self._layouts[len(self._shards)] = layout
         self._admit(path, keys, crc32c)
 
     def _unwritten(self, error: OSError) -> DataError:
