@@ -57,9 +57,9 @@ def in_one_process(logdir: Path, stages: bool) -> tx.run.loop.Fitted:
             return tx.fit(sess, step, examples(), epochs=EPOCHS, batch_size=SIZE, logdir=logdir)
 
 
-def in_threads(logdir: Path, stages: bool, synchronous: bool, workers_terms=None):
+def in_threads(logdir: Path, stages: bool, synchronous: bool, workers_terms=None, addresses=None):
     """Train in a cluster of three whose processes are threads; return what they returned or raised."""
-    addresses = free_addresses(3)
+    addresses = addresses or free_addresses(3)
     cluster = {"ps": (addresses[0],), "worker": tuple(addresses[1:])}
     terms = {"batch_size": SIZE, "seed": 0, "steps": 7 * EPOCHS}
     found: dict[str, object] = {}
@@ -135,6 +135,33 @@ def test_together_two_processes_make_the_steps_of_one(tmp_path, stages):
 
 
 # --- what goes wrong ---
+
+
+def steal_tokens(server: str, stolen: list[int]) -> None:
+    """Take what lets processes begin their next steps, as one that is killed in that moment does."""
+    with tf.Graph().as_default():
+        with tf.device("/job:ps/task:0"):
+            token = tf.FIFOQueue(-1, tf.int64, shapes=(), shared_name="sync_token_q").dequeue()
+        with tf.Session(f"grpc://{server}", config=tf.ConfigProto(device_filters=["/job:ps"])) as sess:
+            stolen += [int(sess.run(token)) for _ in range(3)]
+
+
+def test_a_step_that_all_wait_for_begins_once_more(tmp_path, monkeypatch):
+    monkeypatch.setattr("tfxfer.run.cluster_training.STUCK_SECONDS", 1.0)
+    monkeypatch.setattr("tfxfer.run.cluster_training.FIRST_STEP", 1.0)
+    addresses, stolen = free_addresses(3), []
+    thief = threading.Thread(target=steal_tokens, args=(addresses[0], stolen), daemon=True)
+    monkeypatch.setattr(Desk, "say_terms", functools.partialmethod(_then, Desk.say_terms, thief))
+    found = in_threads(tmp_path / "run", False, synchronous=True, addresses=addresses)
+    assert found["chief"].steps == 28
+    assert int(re.search(r"took part in (\d+) steps", str(found["worker"]))[1]) >= 28
+    assert len(stolen) == 3
+
+
+def _then(self: Desk, say_terms, thief: threading.Thread, sess: tf.Session, terms) -> None:
+    say_terms(self, sess, terms)
+    if terms:
+        thief.start()
 
 
 def test_a_worker_that_was_started_otherwise_refuses_and_names_all_that_differs(tmp_path):

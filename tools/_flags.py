@@ -188,6 +188,28 @@ def define_session(values: flags.FlagValues) -> None:
         flags.DEFINE_bool("allow_growth", False, "Take GPU memory as it is needed, not at once.", flag_values=values)
 
 
+def define_checkpoint(values: flags.FlagValues) -> None:
+    """Define which of a run's checkpoints is taken."""
+    flags.DEFINE_enum(
+        "checkpoint",
+        "best",
+        ("best", "last"),
+        "A run's best checkpoint by validation, or its last.",
+        flag_values=values,
+    )
+
+
+def define_class_names(values: flags.FlagValues) -> None:
+    """Define where the classes' names come from."""
+    flags.DEFINE_string(
+        "class_names",
+        None,
+        "File of the classes' names: imagenet_class_index.json, synset_words.txt, or one name a line; those of the "
+        "run unless told, or numbers.",
+        flag_values=values,
+    )
+
+
 # --- command line ---
 
 

@@ -67,13 +67,7 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_string(
         "endpoint", None, "Compare no further than to this endpoint, as pool3; all unless told.", flag_values=values
     )
-    flags.DEFINE_enum(
-        "checkpoint",
-        "best",
-        ("best", "last"),
-        "A run's best checkpoint by validation, or its last.",
-        flag_values=values,
-    )
+    _flags.define_checkpoint(values)
     flags.DEFINE_integer("batch_size", 4, "Pictures that go through the networks at once.", 1, flag_values=values)
     flags.DEFINE_bool("json", False, "Print one JSON object and nothing else.", flag_values=values)
     with _flags.group(values, "what files are"):

@@ -28,13 +28,7 @@ _AFTER = {"best": "the first validation", "last": "the first epoch"}
 def define_flags() -> flags.FlagValues:
     """Define the flags of this tool."""
     values = flags.FlagValues()
-    flags.DEFINE_enum(
-        "checkpoint",
-        "best",
-        ("best", "last"),
-        "The run's best checkpoint by validation, or its last.",
-        flag_values=values,
-    )
+    _flags.define_checkpoint(values)
     flags.DEFINE_enum("split", "test", ("train", "validation", "test"), "Which examples.", flag_values=values)
     flags.DEFINE_string("data_dir", None, "Directory of the data set's files, where it has moved.", flag_values=values)
     _report.define_top_k(values)

@@ -35,20 +35,8 @@ COMPARED = 8  # pictures of a run's data
 def define_flags() -> flags.FlagValues:
     """Define the flags of this tool."""
     values = flags.FlagValues()
-    flags.DEFINE_enum(
-        "checkpoint",
-        "best",
-        ("best", "last"),
-        "The run's best checkpoint by validation, or its last.",
-        flag_values=values,
-    )
-    flags.DEFINE_string(
-        "class_names",
-        None,
-        "File of the classes' names: imagenet_class_index.json, synset_words.txt, or one name a line; those of the "
-        "run unless told, or numbers.",
-        flag_values=values,
-    )
+    _flags.define_checkpoint(values)
+    _flags.define_class_names(values)
     flags.DEFINE_integer("top_k", 5, "How many of the most probable classes are named.", 1, flag_values=values)
     flags.DEFINE_string(
         "frozen_graph",

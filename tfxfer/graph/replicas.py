@@ -60,7 +60,7 @@ class Replicas:
       begin: for each op that `apply` returned, what has to run before it is first run in a start or a stage.
       left: the chief's: for each place where a start that was killed may have left something, how many there are, and
         what takes them out.
-      spare: the chief's: lets one more process begin its next step.
+      spare: the chief's: lets as many processes as there are begin the step that is due, once more.
     """
 
     number: int
@@ -88,7 +88,7 @@ class Replicas:
             return given
         # TensorFlow runs this in a thread of its own, at any time; here it is part of the chief's step.
         (taken,) = solver.get_chief_queue_runner().enqueue_ops
-        self.spare = solver.get_init_tokens_op(1)
+        self.spare = solver.get_init_tokens_op(self.number)
         self.left += [_gradients_left(gradient, variable) for gradient, variable in pairs]
         self.left.append(_tokens_left(steps))
         with tf.name_scope("SOLVER/"):

@@ -25,7 +25,9 @@ from tfxfer.run.session import compiled
 
 log = logging.getLogger("tfxfer")
 
-LOOKS = 10
+# A step is taken to be stuck after so many times the longest before it, but no sooner than after so many seconds.
+STUCK_TIMES, STUCK_SECONDS = 10.0, 10.0
+FIRST_STEP = 60.0  # seconds that the first step may take
 
 
 def own_part(batch: np.ndarray, place: int, number: int) -> np.ndarray:
@@ -58,6 +60,7 @@ class ChiefTraining(Training):
         """
         super().__init__(*args)
         self.task, self.desk, self.replicas, self.terms, self.seconds = task, desk, replicas, terms, seconds
+        self._longest = 0.0
 
     def _loop(self, received: Callable[[], int]) -> None:
         self._received, self._leaving = received, False
@@ -92,8 +95,12 @@ class ChiefTraining(Training):
         return min(done + shown - (done + 1) % shown, *(done + due - done % due for due in dues))
 
     def _patiently(self, call: Callable[[], Any]) -> Any:
-        watch, self._held = Watch(self.task.addresses("ps", "worker"), self.seconds), 0
-        return patiently(call, lambda: self._look(watch))
+        watch = Watch(self.task.addresses("ps", "worker"), self.seconds)
+        self._since, self._disturbed = time.monotonic(), False
+        found = patiently(call, lambda: self._look(watch))
+        if not self._disturbed:
+            self._longest = max(self._longest, time.monotonic() - self._since)
+        return found
 
     def _look(self, watch: Watch) -> None:
         """While a step waits for other processes: heed signals, and give up where they stay silent."""
@@ -113,15 +120,22 @@ class ChiefTraining(Training):
             raise RunError(f"{late}; {self.directory.last_good()}, and the same command goes on from there")
         if held and (refusal := self.desk.refusal(self.sess)):
             raise RunError(f"{refusal}\ngive all the same flags and files")
-        if held:
-            self._give_leave()
+        if silent:
+            self._since, self._disturbed = time.monotonic(), True
+        else:
+            self._free()
 
-    def _give_leave(self) -> None:
-        """Go on where the step is made, and a process that died took with it the chief's leave to begin the next."""
-        if self.replicas is not None and int(self.sess.run(self.step.global_step)) > self.done:
-            self._held += 1
-            if self._held == LOOKS:  # Not at once: the step may just have ended.
-                self.sess.run(self.replicas.spare)
+    def _free(self) -> None:
+        """Let a step begin once more that has been waited for too long although all answer.
+
+        What lets a process begin its next step may have gone to one that was killed, and then all wait for each other.
+        Where nobody was stuck, somebody's part counts twice in the mean of that step.
+        """
+        patience = max(STUCK_SECONDS, STUCK_TIMES * self._longest) if self._longest else FIRST_STEP
+        if self.replicas is not None and time.monotonic() - self._since > patience:
+            self._since, self._disturbed = time.monotonic(), True
+            log.info("step %d has taken more than %.0f s: all begin it once more", self.done + 1, patience)
+            self.sess.run(self.replicas.spare)
 
 
 def _clear(sess: tf.Session, replicas: Replicas) -> None:
