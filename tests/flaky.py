@@ -12,11 +12,11 @@ import random
 import signal
 import sys
 
-from tfxfer.run import beam
+from tfxfer.run.beam import pipeline
 from tfxfer.tools import _flags, extract_beam
 
 
-class Flaky(beam.Extract):
+class Flaky(pipeline.Extract):
     """Fails before a batch is computed; what is computed is written after each."""
 
     seconds = 0.0
@@ -36,7 +36,7 @@ class Flaky(beam.Extract):
 
 def main(kind: str, *args: str) -> int:
     os.environ["TFXFER_TEST_FLAKY"] = kind
-    beam.Extract = Flaky
+    pipeline.Extract = Flaky
     return _flags.run(extract_beam.main, ["tfxfer extract_beam", *args])
 
 

@@ -19,7 +19,8 @@ from test_main_job import run
 import tfxfer as tx
 from tfxfer.graph.shown import SHOWN
 from tfxfer.models import autoencoder, heads
-from tfxfer.run import directory, results
+from tfxfer.run import directory
+from tfxfer.run.board import results
 from tfxfer.tools import train
 
 CHECKPOINT = Path(__file__).resolve().parent.parent / "checkpoints" / "digits_autoencoder"

@@ -16,7 +16,8 @@ import pytest
 from test_predict import coloured, run
 
 from tfxfer.errors import DataError, RunError
-from tfxfer.run import faults, store
+from tfxfer.run import store
+from tfxfer.run.beam import faults
 from tfxfer.tools import extract, extract_beam, make_listing, train
 
 MISSING = importlib.util.find_spec("apache_beam") is None
@@ -189,19 +190,19 @@ def test_nothing_but_bad_pictures_is_an_error(tmp_path, capsys):
 
 @needs_beam
 def test_a_worker_with_other_weights_or_another_store_is_refused(pictures, tmp_path, capsys, monkeypatch):
-    from tfxfer.run import beam
+    from tfxfer.run.beam import pipeline
 
-    here = beam._here
-    monkeypatch.setattr(beam, "_here", lambda job: _elsewhere(here(job)))
+    here = pipeline._here
+    monkeypatch.setattr(pipeline, "_here", lambda job: _elsewhere(here(job)))
     assert run(extract_beam, tmp_path / "s", *flags(pictures), "--", HERE) == 1
     assert re.search(
         r"RunError: \S+ would compute something else \(address \w{12}, TensorFlow .*\) than .*address 000000000000",
         capsys.readouterr().err,
     )
     monkeypatch.undo()
-    job = beam.Job(None, str(tmp_path / "s"), ".beam-of-another", (32, 32), "crop", 4, "float32")
+    job = pipeline.Job(None, str(tmp_path / "s"), ".beam-of-another", (32, 32), "crop", 4, "float32")
     with pytest.raises(DataError, match=r"is not that of the machine that started the job; give --store a directory"):
-        beam._check_shared(job)
+        pipeline._check_shared(job)
 
 
 def _elsewhere(table: store.Table) -> store.Table:
@@ -253,10 +254,10 @@ def test_batches_that_fail_and_workers_that_are_killed_lose_and_double_nothing(k
 
 @needs_beam
 def test_a_bundle_that_the_runner_tries_again_doubles_nothing(pictures, tmp_path, monkeypatch, capsys):
-    from tfxfer.run import beam
+    from tfxfer.run.beam import pipeline
 
     calls = []
-    compute = beam.Extract.compute
+    compute = pipeline.Extract.compute
 
     def flaky(self):
         calls.append(len(calls))
@@ -264,8 +265,8 @@ def test_a_bundle_that_the_runner_tries_again_doubles_nothing(pictures, tmp_path
             raise RuntimeError("this attempt fails")
         compute(self)
 
-    monkeypatch.setattr(beam.Extract, "compute", flaky)
-    monkeypatch.setattr(beam.Extract, "seconds", 0.0)
+    monkeypatch.setattr(pipeline.Extract, "compute", flaky)
+    monkeypatch.setattr(pipeline.Extract, "seconds", 0.0)
     again = "--runner=apache_beam.runners.direct.direct_runner.BundleBasedDirectRunner"
     wanted = alone(tmp_path, *flags(pictures, "--batch_size=4"))
     assert run(extract_beam, tmp_path / "s", *flags(pictures, "--batch_size=4"), "--", again) == 0

@@ -21,8 +21,8 @@ from tfxfer.errors import RunError
 from tfxfer.graph import layers
 from tfxfer.graph.shown import SHOWN
 from tfxfer.models import autoencoder, heads
-from tfxfer.run import board
-from tfxfer.run.board import first_kernel
+from tfxfer.run.board import board
+from tfxfer.run.board.board import first_kernel
 
 EVERYTHING = tuple(SHOWN)
 

@@ -12,7 +12,7 @@ from clustering import free_addresses
 from test_predict import run
 
 from tfxfer.errors import RunError
-from tfxfer.run.cluster import Task, Watch, answers, read, wait_for
+from tfxfer.run.cluster.tasks import Task, Watch, answers, read, wait_for
 from tfxfer.tools import train
 
 THREE = {"worker": ["a:1", "b:2"], "ps": ["c:3"]}

@@ -11,9 +11,9 @@ import tensorflow.compat.v1 as tf
 from clustering import free_addresses
 
 from tfxfer.errors import RunError
-from tfxfer.run import cluster_session
-from tfxfer.run.cluster import Task
-from tfxfer.run.cluster_session import Desk, chief_session, patiently, serve
+from tfxfer.run.cluster import session as cluster_session
+from tfxfer.run.cluster.session import Desk, chief_session, patiently, serve
+from tfxfer.run.cluster.tasks import Task
 
 
 def test_patience_returns_what_the_call_returns_and_raises_what_it_raises():

@@ -19,9 +19,9 @@ from tfxfer.data import Data, Split
 from tfxfer.errors import RunError
 from tfxfer.graph.replicas import Replicas, placed
 from tfxfer.models import autoencoder, heads
-from tfxfer.run.cluster import Task
-from tfxfer.run.cluster_session import Desk, chief_session, serve
-from tfxfer.run.cluster_training import ChiefTraining, Worker, _every, own_part
+from tfxfer.run.cluster.session import Desk, chief_session, serve
+from tfxfer.run.cluster.tasks import Task
+from tfxfer.run.cluster.training import ChiefTraining, Worker, _every, own_part
 from tfxfer.tools import evaluate, train
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -109,7 +109,7 @@ def in_threads(logdir: Path, stages: bool, synchronous: bool, workers_terms=None
 @pytest.fixture(autouse=True)
 def soon(monkeypatch):
     # The servers of threads go on to answer when these have ended.
-    monkeypatch.setattr("tfxfer.run.cluster_session.LINGER", 0.5)
+    monkeypatch.setattr("tfxfer.run.cluster.session.LINGER", 0.5)
 
 
 def variables(prefix: str) -> dict[str, np.ndarray]:
@@ -147,8 +147,8 @@ def steal_tokens(server: str, stolen: list[int]) -> None:
 
 
 def test_a_step_that_all_wait_for_begins_once_more(tmp_path, monkeypatch):
-    monkeypatch.setattr("tfxfer.run.cluster_training.STUCK_SECONDS", 1.0)
-    monkeypatch.setattr("tfxfer.run.cluster_training.FIRST_STEP", 1.0)
+    monkeypatch.setattr("tfxfer.run.cluster.training.STUCK_SECONDS", 1.0)
+    monkeypatch.setattr("tfxfer.run.cluster.training.FIRST_STEP", 1.0)
     addresses, stolen = free_addresses(3), []
     thief = threading.Thread(target=steal_tokens, args=(addresses[0], stolen), daemon=True)
     monkeypatch.setattr(Desk, "say_terms", functools.partialmethod(_then, Desk.say_terms, thief))

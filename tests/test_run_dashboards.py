@@ -9,7 +9,7 @@ from sklearn.metrics import precision_score, recall_score
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import metadata as hparams_metadata
 
-from tfxfer.run import dashboards
+from tfxfer.run.board import dashboards
 
 
 def test_the_layout_has_training_and_validation_on_one_chart():

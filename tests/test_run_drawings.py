@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from tfxfer.run import drawings
-from tfxfer.run.tiles import CARD
+from tfxfer.run.board import drawings
+from tfxfer.run.board.tiles import CARD
 
 BLUE, RED = (0, 114, 178), (213, 94, 0)
 

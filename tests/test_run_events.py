@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as npst
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tfxfer.png import png
-from tfxfer.run.events import BINS, Events, histogram, literal, table
+from tfxfer.run.board.events import BINS, Events, histogram, literal, table
 
 
 def opened(path, first_step: int | None = 0, suffix: str = ".a") -> Events:
@@ -97,7 +97,7 @@ def test_a_writer_that_starts_nothing_voids_nothing(tmp_path):
 KILLED = """
 import os, signal, sys
 import numpy as np, tensorflow.compat.v1 as tf
-from tfxfer.run.events import Events
+from tfxfer.run.board.events import Events
 from pathlib import Path
 events = Events(Path(sys.argv[1]), ("train",), tf.Graph(), ".0", 0)
 for step in range(100):
@@ -180,7 +180,7 @@ def test_no_array_of_floats_breaks_a_histogram(values):
 def test_a_large_array_is_counted_in_pieces(monkeypatch):
     values = np.random.default_rng(0).normal(size=10_001)
     whole = histogram(values)
-    monkeypatch.setattr("tfxfer.run.events.PIECE", 1000)
+    monkeypatch.setattr("tfxfer.run.board.events.PIECE", 1000)
     pieces = histogram(values)
     assert list(pieces.bucket) == list(whole.bucket)
     assert pieces.sum == pytest.approx(whole.sum)

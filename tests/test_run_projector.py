@@ -14,8 +14,8 @@ from tensorboard.plugins.projector import projector_plugin
 
 import tfxfer as tx
 from tfxfer.data import Data, Pictures, Split
-from tfxfer.run import projector
-from tfxfer.run.projector import _flat
+from tfxfer.run.board import projector
+from tfxfer.run.board.projector import _flat
 
 
 class Doubling:

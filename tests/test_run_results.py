@@ -12,7 +12,7 @@ from tensorboard.plugins.hparams import metadata as hparams_metadata
 from test_run_record import guessed
 
 from tfxfer.errors import RunError
-from tfxfer.run import results
+from tfxfer.run.board import results
 
 SETTINGS = {"epochs": 3, "model": "vgg16", "keep": 5}
 FROZEN = {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tfxfer.data.pictures import Pictures
-from tfxfer.run import tiles
+from tfxfer.run.board import tiles
 
 
 def seen(grid: np.ndarray) -> np.ndarray:

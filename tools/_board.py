@@ -130,7 +130,7 @@ def show_test(settings: Any, sess: Any, made: Any, result: Any, split: Any, fitt
       split: the test split.
       fitted: what `tfxfer.fit` returned.
     """
-    from tfxfer.run import results
+    from tfxfer.run.board import results
 
     if "results" in made.summaries:
         results.tested(Path(settings.logdir), sess.graph, result, split, fitted.steps)

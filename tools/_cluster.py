@@ -44,7 +44,7 @@ class Part:
     """The part of this process.
 
     Attributes:
-      task: as `tfxfer.run.cluster.read` returns it.
+      task: as `tfxfer.run.cluster.tasks.read` returns it.
       settings: the flags' values, as attributes.
       replicas: what holds the steps together; None in asynchronous training.
       config: what TensorFlow is told.
@@ -62,9 +62,9 @@ def part(settings: Any) -> Part | None:
     Raises:
       RunError: TF_CONFIG cannot be used, or the flags do not go with a cluster.
     """
-    from tfxfer.run import cluster
+    from tfxfer.run.cluster import tasks
 
-    task = cluster.read(os.environ.get("TF_CONFIG"))
+    task = tasks.read(os.environ.get("TF_CONFIG"))
     if task is None or settings.dry_run:
         return None
     if settings.store:
@@ -79,7 +79,7 @@ def part(settings: Any) -> Part | None:
 
 def serve(own: Part) -> int:
     """Be a parameter server to the end."""
-    from tfxfer.run import cluster_session
+    from tfxfer.run.cluster import session as cluster_session
 
     name = f"parameter server {own.task.index} at {own.task.cluster['ps'][own.task.index]}"
     print(f"{name}: waiting for the chief", flush=True)
@@ -99,8 +99,8 @@ def placed(own: Part | None) -> Any:
 
 def work(own: Part, step: Any, plans: Sequence[Any], examples: Any) -> int:
     """Be a worker to the end."""
-    from tfxfer.run.cluster_session import Desk
-    from tfxfer.run.cluster_training import Worker
+    from tfxfer.run.cluster.session import Desk
+    from tfxfer.run.cluster.training import Worker
 
     terms = _terms(own, step, plans, examples)
     seconds = own.settings.cluster_timeout
@@ -122,8 +122,8 @@ def session(
         with tx.session(*plans, **_solver.session_options(settings)) as sess:
             yield sess, {}
         return
-    from tfxfer.run.cluster_session import Desk, chief_session
-    from tfxfer.run.cluster_training import ChiefTraining
+    from tfxfer.run.cluster.session import Desk, chief_session
+    from tfxfer.run.cluster.training import ChiefTraining
 
     terms, desk, seconds = _terms(own, step, plans, examples), Desk(own.task), settings.cluster_timeout
     loop = functools.partial(

@@ -113,12 +113,12 @@ def main(argv: list[str]) -> int:
 
     logging.getLogger().setLevel(logging.CRITICAL)
     _check_beam()
-    from tfxfer.run import beam
+    from tfxfer.run.beam import pipeline
     from tfxfer.run.extraction import batch_size_for
 
     Store(store)
     bad = _aside(settings.bad, store)
-    job = beam.Job(
+    job = pipeline.Job(
         functools.partial(opened, tuple(_for_workers(own, settings))),
         str(store),
         "",
@@ -128,7 +128,7 @@ def main(argv: list[str]) -> int:
         settings.store_dtype,
     )
     with filtered_stderr(*NOTES):
-        counts = beam.run(job, _origin(settings), bad, _with_defaults(options))
+        counts = pipeline.run(job, _origin(settings), bad, _with_defaults(options))
     print(
         f"{store}: {_network.endpoint_of(settings)} of {counts['pictures']:,} pictures: {counts['computed']:,} "
         f"computed, {counts['found']:,} there before, {counts['failures']:,} bad"
@@ -154,7 +154,7 @@ def opened(argv: tuple[str, ...]) -> Iterator[Any]:
     import tensorflow.compat.v1 as tf
 
     import tfxfer as tx
-    from tfxfer.run import beam
+    from tfxfer.run.beam import pipeline
 
     if contract is None:
         raise DataError(f"--model={settings.model} does not take RGB pictures; take another --model")
@@ -163,7 +163,7 @@ def opened(argv: tuple[str, ...]) -> Iterator[Any]:
         images = tf.placeholder(tf.uint8, [None, *contract.size, 3], name="images")
         codes = _network.features(settings, images, contract, _network.classes_of(weights))
         with tx.session(*_network.plans(settings, weights, [".*"]), **_solver.session_options(settings)) as sess:
-            yield beam.Network(sess, images, codes)
+            yield pipeline.Network(sess, images, codes)
 
 
 def _for_workers(own: list[str], settings: Any) -> list[str]:
@@ -172,7 +172,7 @@ def _for_workers(own: list[str], settings: Any) -> list[str]:
 
 
 def _origin(settings: Any) -> Any:
-    from tfxfer.run import origins
+    from tfxfer.run.beam import origins
 
     flag, _ = NEEDS[settings.dataset]
     where = origins.absolute(settings[flag].value)

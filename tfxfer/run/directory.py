@@ -7,7 +7,7 @@
     best/                           the best checkpoints by validation
     checkpoint                      TensorFlow's own list of them, with relative paths
     train.log                       the log
-    train/, validation/, results/   events for TensorBoard; see `tfxfer.run.results` for the last
+    train/, validation/, results/   events for TensorBoard; see `tfxfer.run.board.results` for the last
     test.json, mistakes/            what the last test gave; see `tfxfer.run.record`
 
 A checkpoint is written in a folder beside, flushed, and moved in, its index last: one that has an index is whole.

@@ -18,7 +18,8 @@ from tfxfer.data.splits import Data
 from tfxfer.errors import DivergedError, RunError
 from tfxfer.graph.preprocessing import contracts
 from tfxfer.graph.train_step import Step
-from tfxfer.run import board, evaluation, frozen, progress, signals
+from tfxfer.run import evaluation, frozen, progress, signals
+from tfxfer.run.board import board
 from tfxfer.run.directory import RunDirectory
 from tfxfer.run.feeding import Feed
 from tfxfer.run.session import compiled, message

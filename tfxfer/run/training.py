@@ -61,7 +61,7 @@ def fit(
       settings: what else made this run (flags, say): stored, and compared when it goes on.
       overwrite: move what is in `logdir` aside and begin anew.
       shown: places in the validation split of the images that TensorBoard shows, feature maps of the first.
-      loop: what goes through the steps; `tfxfer.run.cluster_training` has another.
+      loop: what goes through the steps; `tfxfer.run.cluster.training` has another.
 
     Raises:
       RunError: the directory is in use or was made with other settings, or a checkpoint cannot be written.

@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 
 from tfxfer.png import png
-from tfxfer.run.tiles import CARD
+from tfxfer.run.board.tiles import CARD
 
 P = ParamSpec("P")
 T = TypeVar("T")

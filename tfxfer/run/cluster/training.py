@@ -16,9 +16,10 @@ from tfxfer.data.splits import Data
 from tfxfer.errors import RunError
 from tfxfer.graph.replicas import Replicas
 from tfxfer.graph.train_step import StageOps, Step
-from tfxfer.run import cluster_session, signals
-from tfxfer.run.cluster import Task, Watch, wait_for
-from tfxfer.run.cluster_session import Desk, EndedError, StartedAgainError, patiently
+from tfxfer.run import signals
+from tfxfer.run.cluster import session
+from tfxfer.run.cluster.session import Desk, EndedError, StartedAgainError, patiently
+from tfxfer.run.cluster.tasks import Task, Watch, wait_for
 from tfxfer.run.feeding import Feed
 from tfxfer.run.loop import Training
 from tfxfer.run.session import compiled
@@ -188,9 +189,9 @@ class Worker:
         Raises:
           RunError: others do not answer, the chief has failed, a server is lost, or the chief has other terms.
         """
-        self.server = cluster_session.server_of(self.task, self.config)
+        self.server = session.server_of(self.task, self.config)
         self.scaffold = tf.train.Scaffold(saver=self.step.saver)
-        with cluster_session.lost(self.task):
+        with session.lost(self.task):
             while True:
                 try:
                     self._start()
@@ -202,7 +203,7 @@ class Worker:
     def _start(self) -> None:
         wait_for(self.task.addresses("ps", "chief"), self.seconds)
         self.watch = Watch(self.task.addresses("chief", "ps"), self.seconds)
-        filtered = cluster_session.filtered(self.task, self.config)
+        filtered = session.filtered(self.task, self.config)
         with patiently(
             lambda: tf.Session(self.server.target, self.step.images.graph, filtered), self.watch.look
         ) as sess:
@@ -212,7 +213,7 @@ class Worker:
                 raise RunError(
                     f"this worker was started otherwise than the chief:\n{other}\ngive all the same flags and files"
                 )
-        with cluster_session.monitored(self.task, self.server, self.scaffold, self.seconds, self.config) as sess:
+        with session.monitored(self.task, self.server, self.scaffold, self.seconds, self.config) as sess:
             self.sess = sess
             self._train()
 
@@ -222,7 +223,7 @@ class Worker:
             if terms := self.desk.terms(sess):
                 return terms
             self.watch.look()
-            time.sleep(cluster_session.LOOK)
+            time.sleep(session.LOOK)
 
     def _train(self) -> None:
         size, total = self.agreed["batch_size"], self.agreed["steps"]
@@ -231,7 +232,7 @@ class Worker:
             done = self._steps()
             if done >= total:  # The chief may yet die before the last checkpoint is saved.
                 self._look()
-                time.sleep(cluster_session.LOOK)
+                time.sleep(session.LOOK)
                 continue
             self._stage(self.step.stage(done // every), done, every, total)
 
@@ -263,7 +264,7 @@ class Worker:
         return int(self.sess.run(self.step.global_step))
 
     def _look_if_due(self) -> None:
-        if time.monotonic() - self._looked > cluster_session.LOOK:
+        if time.monotonic() - self._looked > session.LOOK:
             self._look()
             self.watch = Watch(self.task.addresses("chief", "ps"), self.seconds)
 

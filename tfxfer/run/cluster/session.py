@@ -20,8 +20,8 @@ import tensorflow.compat.v1 as tf
 
 from tfxfer.errors import RunError, TfxferError
 from tfxfer.restore import Plan
-from tfxfer.run import cluster
-from tfxfer.run.cluster import Task, Watch
+from tfxfer.run.cluster import tasks
+from tfxfer.run.cluster.tasks import Task, Watch
 from tfxfer.run.session import check, fill, message
 
 log = logging.getLogger("tfxfer")
@@ -168,7 +168,7 @@ def _linger(task: Task) -> None:
     """Wait until those who train have ended: they still read what is said here."""
     deadline = time.monotonic() + LINGER
     addresses = task.addresses("chief", "worker").values()
-    while time.monotonic() < deadline and any(map(cluster.answers, addresses)):
+    while time.monotonic() < deadline and any(map(tasks.answers, addresses)):
         time.sleep(LOOK)
 
 
@@ -200,7 +200,7 @@ def chief_session(
     """
     check(plans, tf.get_default_graph())
     server = server_of(task, config)
-    cluster.wait_for(task.addresses("ps", "worker"), seconds)
+    tasks.wait_for(task.addresses("ps", "worker"), seconds)
 
     def begin(scaffold: tf.train.Scaffold, sess: tf.Session) -> None:
         desk.say_terms(sess, None)

@@ -22,10 +22,10 @@ from tfxfer.graph import display
 from tfxfer.graph.preprocessing import contracts
 from tfxfer.graph.train_step import StageOps, Step
 from tfxfer.graph.variables import model_variables
-from tfxfer.run import dashboards, projector, results, tiles
+from tfxfer.run.board import dashboards, projector, results, tiles
+from tfxfer.run.board.events import Events, table
 from tfxfer.run.directory import RunDirectory
 from tfxfer.run.evaluation import Evaluation
-from tfxfer.run.events import Events, table
 from tfxfer.run.session import message
 
 MOST_BYTES = 64 << 20  # of variables that are fetched together

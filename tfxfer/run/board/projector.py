@@ -23,7 +23,7 @@ from tfxfer.data.batches import chunks
 from tfxfer.data.pictures import Pictures
 from tfxfer.data.splits import Data, Split
 from tfxfer.png import png
-from tfxfer.run import tiles
+from tfxfer.run.board import tiles
 
 CONFIG, FOLDER = "projector_config.pbtxt", "projector"
 MOST = 2000  # examples; more make t-SNE slow in a browser

@@ -17,9 +17,9 @@ import tensorflow.compat.v1 as tf
 
 from tfxfer.data.splits import Split
 from tfxfer.errors import RunError
-from tfxfer.run import dashboards, drawings, tiles
+from tfxfer.run.board import dashboards, drawings, tiles
+from tfxfer.run.board.events import Events, table
 from tfxfer.run.evaluation import Evaluation
-from tfxfer.run.events import Events, table
 from tfxfer.run.session import message
 
 FOLDER = "results"

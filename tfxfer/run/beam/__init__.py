@@ -1,0 +1,1 @@
+"""Extraction on Apache Beam, into the store that one machine fills."""
