@@ -12,9 +12,10 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import tfxfer as tx
+from tfxfer.calls import compiled
 from tfxfer.errors import WeightsError
 from tfxfer.graph import layers
-from tfxfer.run.session import compiled, message
+from tfxfer.run.session import message
 from tfxfer.weights import Tensor, Weights
 
 

@@ -17,11 +17,13 @@ from typing import Any
 
 import numpy as np
 
+from tfxfer import calls
 from tfxfer.contract import MAX_SIDE
 from tfxfer.data import crops, headers
 from tfxfer.data.headers import Encoded
 from tfxfer.errors import DataError
 
+EIGHTH = 8
 MOST_PIXELS = 100_000_000  # 300 MB decoded
 BYTES_A_PIXEL = 4  # no larger than this is a file of pixels as they are
 
@@ -72,12 +74,15 @@ def read_file(path: str, most_pixels: int = MOST_PIXELS) -> bytes:
 def verify(data: bytes, most_pixels: int = MOST_PIXELS) -> None:
     """Decode a picture only to see that it can be.
 
+    A JPEG is decoded to an eighth of its size: all of its data is read, as ever, in half the time.
+
     Raises:
       DataError: it cannot.
     """
     encoded = _checked(data, most_pixels)
     shape = _run("shape", encoded, (0, 0, 1, 1), (1, 1))
-    if tuple(shape) != (encoded.height, encoded.width, 3):
+    part = EIGHTH if encoded.kind == "JPEG" else 1
+    if tuple(shape) != (-(-encoded.height // part), -(-encoded.width // part), 3):
         raise DataError(f"{headers.DAMAGED}: its header gives another size than it has")
 
 
@@ -150,7 +155,8 @@ def _run(what: str, encoded: Encoded, box: Sequence[int], size: Sequence[int]) -
     palette = np.frombuffer(encoded.palette, np.uint8).reshape(-1, 4)
     try:
         with _memory.hold(encoded.height * encoded.width):
-            return _decoder()[what, encoded.kind](encoded.data, box, size, palette)
+            (found,) = _decoder()[what, encoded.kind](encoded.data, box, size, palette)
+            return found
     except tf.errors.InvalidArgumentError:
         # Its message only says where in our graph it was.
         kind = encoded.kind.removesuffix("8")
@@ -158,7 +164,7 @@ def _run(what: str, encoded: Encoded, box: Sequence[int], size: Sequence[int]) -
 
 
 @functools.cache
-def _decoder() -> dict[tuple[str, str], Callable[..., np.ndarray]]:
+def _decoder() -> dict[tuple[str, str], Callable[..., list[np.ndarray]]]:
     """Return a function (data, box, size, palette) for `pixels` and for `shape` of each kind of picture."""
     import tensorflow.compat.v1 as tf
 
@@ -178,11 +184,13 @@ def _decoder() -> dict[tuple[str, str], Callable[..., np.ndarray]]:
             "BMP8": tf.gather(palette[:, 2::-1], tf.cast(bmp[..., 0], tf.int32)),
         }
         fetches = {("pixels", kind): resized(pixels, box, size) for kind, pixels in whole.items()}
-        fetches |= {("shape", kind): tf.shape(pixels) for kind, pixels in whole.items()}
+        seen = {**whole, "JPEG": tf.image.decode_jpeg(data, channels=3, ratio=EIGHTH)}
+        fetches |= {("shape", kind): tf.shape(pixels) for kind, pixels in seen.items()}
     # -1: ops run in the thread that calls. No GPU: its memory is for the network.
     alone = {"inter_op_parallelism_threads": -1, "intra_op_parallelism_threads": 1, "device_count": {"GPU": 0}}
     sess = tf.Session(graph=graph, config=tf.ConfigProto(**alone))
-    return {key: sess.make_callable(tensor, [data, box, size, palette]) for key, tensor in fetches.items()}
+    feeds = [data, box, size, palette]
+    return {key: calls.compiled(sess, [tensor], feeds) for key, tensor in fetches.items()}
 
 
 def resized(pixels: Any, box: Any, size: Any) -> Any:

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from tfxfer.calls import compiled
 from tfxfer.data.batches import chunks
 from tfxfer.data.splits import Split, labels_outside
 from tfxfer.errors import DataError
 from tfxfer.graph.train_step import StageOps, Step
 from tfxfer.run.feeding import Feed
-from tfxfer.run.session import compiled
 
 BATCH_SIZE = 256
 

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from tfxfer import names
+from tfxfer.calls import compiled
 from tfxfer.data.batches import chunks
 from tfxfer.data.splits import Data, Images
 from tfxfer.errors import DataError, GraphError
@@ -18,7 +19,6 @@ from tfxfer.graph.frontier import frontier
 from tfxfer.graph.train_step import Step
 from tfxfer.run import address, progress
 from tfxfer.run.filling import NONE, Run, fill, padded
-from tfxfer.run.session import compiled
 from tfxfer.run.source import Source, distinct
 from tfxfer.run.store import Rows, Store, Table
 from tfxfer.run.workers import fill as by_workers

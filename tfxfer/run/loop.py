@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from tfxfer.calls import compiled
 from tfxfer.data.batches import batches, steps_per_epoch
 from tfxfer.data.splits import Data
 from tfxfer.errors import DivergedError, RunError
@@ -22,7 +23,7 @@ from tfxfer.run import evaluation, frozen, progress, signals
 from tfxfer.run.board import board
 from tfxfer.run.directory import RunDirectory
 from tfxfer.run.feeding import Feed
-from tfxfer.run.session import compiled, message
+from tfxfer.run.session import message
 
 log = logging.getLogger("tfxfer")
 

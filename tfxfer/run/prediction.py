@@ -9,13 +9,13 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from tfxfer.calls import compiled
 from tfxfer.data.batches import chunks
 from tfxfer.data.pictures import Pictures, ahead, shortened
 from tfxfer.data.scan import scan
 from tfxfer.data.splits import Images
 from tfxfer.errors import DataError
 from tfxfer.run import progress
-from tfxfer.run.session import compiled
 
 BATCH_SIZE = 32
 

@@ -6,11 +6,9 @@ import contextlib
 import itertools
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
-import numpy as np
 import tensorflow.compat.v1 as tf
-from tensorflow.core.protobuf.config_pb2 import CallableOptions
 
 from tfxfer import names
 from tfxfer.errors import RestoreError, WeightsError
@@ -158,31 +156,6 @@ def _unchanged(plan: Plan) -> list[Tensor]:
             "call open_weights and plan again"
         )
     return [table[source] for source, _ in planned]
-
-
-def compiled(
-    sess: tf.Session, tensors: Sequence[tf.Tensor], feeds: Sequence[tf.Tensor], ops: Sequence[tf.Operation] = ()
-) -> Callable[..., list[np.ndarray]]:
-    """Return a function that takes an array for each feed, runs the ops and gives the tensors' values.
-
-    `Session.make_callable` with feeds resolves them anew on each call, which takes as long as a small step does. So
-    TensorFlow's own callable, which lies below it, is called straight away; only a session on a server does it the
-    long way.
-
-    Args:
-      sess: a session whose graph is complete.
-      tensors: what to give; none of them is fed.
-      feeds: what is fed. Arrays are cast to the dtypes of these; their shapes are not looked at.
-      ops: what is run beside.
-    """
-    if sess.sess_str:
-        general = sess.make_callable([list(tensors), list(ops)], list(feeds))
-        return lambda *arrays: general(*arrays)[0]
-    call = sess._make_callable_from_options(
-        CallableOptions(feed=[t.name for t in feeds], fetch=[t.name for t in tensors], target=[op.name for op in ops])
-    )
-    kinds = [feed.dtype.as_numpy_dtype for feed in feeds]
-    return lambda *arrays: call(*(np.asarray(a, kind) for a, kind in zip(arrays, kinds, strict=True)))
 
 
 def message(error: Exception) -> str:

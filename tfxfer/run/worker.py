@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from tfxfer.calls import compiled
 from tfxfer.data.batches import chunks
 from tfxfer.errors import TfxferError
 from tfxfer.run.filling import fill
-from tfxfer.run.session import compiled
 from tfxfer.run.source import load
 from tfxfer.run.store import Table
 from tfxfer.weights.memory import owned

@@ -27,6 +27,7 @@ from apache_beam.metrics import Metrics, MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.utils.shared import Shared
 
+from tfxfer.calls import compiled
 from tfxfer.data import decoding
 from tfxfer.data.pictures import Pictures, in_parallel
 from tfxfer.errors import DataError, RunError, TfxferError
@@ -34,7 +35,6 @@ from tfxfer.run.beam import faults, origins
 from tfxfer.run.beam.origins import NAMESPACE, Origin
 from tfxfer.run.extraction import open_tables
 from tfxfer.run.filling import check_batch, padded
-from tfxfer.run.session import compiled
 from tfxfer.run.source import distinct
 from tfxfer.run.store import Table
 

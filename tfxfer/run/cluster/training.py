@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from tfxfer.calls import compiled
 from tfxfer.data.batches import batches, steps_per_epoch
 from tfxfer.data.splits import Data
 from tfxfer.errors import RunError
@@ -22,7 +23,6 @@ from tfxfer.run.cluster.session import Desk, EndedError, StartedAgainError, pati
 from tfxfer.run.cluster.tasks import Task, Watch, wait_for
 from tfxfer.run.feeding import Feed
 from tfxfer.run.loop import Training
-from tfxfer.run.session import compiled
 
 log = logging.getLogger("tfxfer")
 
