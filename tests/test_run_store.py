@@ -10,6 +10,7 @@ import re
 import resource
 import signal
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -502,3 +503,14 @@ def forty(tmp_path_factory):
 def test_rows_are_those_of_an_array_in_whatever_order(forty, order):
     held, values = forty
     assert np.array_equal(held[np.array(order, int)], values[np.array(order, int)])
+
+
+def test_threads_may_read_at_once_from_more_shards_than_are_held_open(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "OPEN_SHARDS", 3)
+    values = numbers(60, 4)
+    table(tmp_path).write(keys(60), values, shard_rows=2)
+    held = Rows(table(tmp_path), keys(60), np.float32)
+    orders = [np.random.default_rng(seed).permutation(60) for seed in range(40)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(held.__getitem__, orders))
+    assert all(np.array_equal(rows, values[order]) for rows, order in zip(found, orders, strict=True))

@@ -16,6 +16,7 @@ import copy
 import json
 import os
 import resource
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,7 @@ class Table:
         self._places: dict[str, tuple[int, int]] = {}
         self._layouts: dict[int, Layout] = {}
         self._open: dict[int, Shard] = {}
+        self._opening = threading.Lock()
         self._unflushed: list[Path] = []
         for record in sorted(file for file in path.glob("*.json") if file.name != "about.json"):
             self._admit(record.with_suffix(".npy"), *shards.keys_in(record))
@@ -144,9 +146,10 @@ class Table:
         shard = self._open.get(number)
         if shard is None:
             layout = self._layout(number)
-            while len(self._open) >= OPEN_SHARDS:
-                del self._open[next(iter(self._open))]
-            shard = self._open[number] = Shard(self._shards[number][0], layout)
+            with self._opening:  # One thread may read training's batches ahead, and another those of validation.
+                while len(self._open) >= OPEN_SHARDS:
+                    del self._open[next(iter(self._open))]
+                shard = self._open[number] = Shard(self._shards[number][0], layout)
         shard.read(first, out)
 
     def _layout(self, number: int) -> Layout:
