@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfxfer.errors import WeightsError
-from tfxfer.weights import npz, open_weights, zips
+from tfxfer.weights import memory, npz, open_weights, zips
 
 RNG = np.random.default_rng(0)
 HEADER = b"\x93NUMPY\x01\x00\x46\x00" + b"{'descr': '<f4', 'fortran_order': False, 'shape': (4,), }".ljust(69) + b"\n"
@@ -313,3 +313,16 @@ def test_unpacking_stops_at_the_size_that_was_asked_for(tmp_path):
         else:
             zips.unpack_into(data, member, skip, result, "x")
             assert result.tobytes() == bytes(range(200))[skip:]
+
+
+def test_an_array_of_more_than_one_piece_is_checked_and_copied_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "LARGE", 1 << 12)
+    values = np.random.default_rng(0).normal(size=5000).astype(np.float32)
+    np.savez(tmp_path / "a.npz", x=np.zeros(1, np.uint8), values=values)  # not aligned, and so copied
+    weights = open_weights(tmp_path / "a.npz")
+    assert weights["values"].tobytes() == values.tobytes()
+    data = bytearray((tmp_path / "a.npz").read_bytes())
+    data[data.index(values[-3:].tobytes())] ^= 1
+    (tmp_path / "a.npz").write_bytes(data)
+    with pytest.raises(WeightsError, match="values"):
+        open_weights(tmp_path / "a.npz")["values"]

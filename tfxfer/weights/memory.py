@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import mmap
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 # TensorFlow takes an array over without a copy if it begins at a multiple of this (EIGEN_MAX_ALIGN_BYTES).
 ALIGNMENT = 64
 PIECE = 1 << 20
+LARGE = 16 << 20
 CACHED = 1 << 18  # bytes that stay in a processor's cache from one use to the next
 
 
@@ -29,9 +31,19 @@ def copied(raw: np.ndarray, out: np.ndarray, see: Callable[[np.ndarray], object]
     Args:
       raw: uint8 [n], a view of a mapped file or not.
       out: a contiguous array of n bytes, which is filled and returned.
-      see: called with each piece before it is copied: a checksum, which then finds it in the processor's cache.
+      see: called with each piece, in order: a checksum. Of a large array this is done in a thread, while the piece is
+        copied; else before, so that the copy finds it in the processor's cache.
     """
     flat = out.reshape(-1).view(np.uint8)
+    if len(raw) > LARGE:
+        with ThreadPoolExecutor(1, "tfxfer-copy") as pool:
+            for start in range(0, len(raw), LARGE):
+                piece = raw[start : start + LARGE]
+                seen = pool.submit(see, piece)
+                flat[start : start + LARGE] = piece
+                seen.result()
+                release(piece)
+        return out
     for start in range(0, len(raw), PIECE):
         piece = raw[start : start + PIECE]
         see(piece)
