@@ -58,6 +58,7 @@ class Replicas:
       number: how many processes there are.
       chief: whether this is the one that updates.
       begin: for each op that `apply` returned, what has to run before it is first run in a start or a stage.
+      dated: for each such op of the chief's, what makes its gradients count as those of the step that is due.
       left: the chief's: for each place where a start that was killed may have left something, how many there are, and
         what takes them out.
       spare: the chief's: lets as many processes as there are begin the step that is due, once more.
@@ -66,6 +67,7 @@ class Replicas:
     number: int
     chief: bool
     begin: dict[tf.Operation, tf.Operation] = dataclasses.field(default_factory=dict)
+    dated: dict[tf.Operation, tf.Operation] = dataclasses.field(default_factory=dict)
     left: list[tuple[tf.Tensor, tf.Tensor]] = dataclasses.field(default_factory=list)
     spare: tf.Operation | None = None
 
@@ -93,7 +95,7 @@ class Replicas:
         self.left.append(_tokens_left(steps))
         with tf.name_scope("SOLVER/"):
             together = tf.group(given, taken, name="together")
-        self.begin[together] = solver.chief_init_op
+        self.begin[together], self.dated[together] = solver.chief_init_op, solver.local_step_init_op
         return together
 
 

@@ -79,6 +79,10 @@ class ChiefTraining(Training):
 
     def _one(self, call: Callable[..., Any], feed: Feed, batch: list[np.ndarray]) -> None:
         was = self.done
+        if self.replicas is not None:
+            # What lets the chief begin may be left from a step before, when a process was killed; gradients that are
+            # dated by it are not counted, and all would wait for them.
+            self.sess.run(self.replicas.dated[self.stage.apply])
         super()._one(lambda *arrays: self._patiently(lambda: call(*arrays)), feed, batch)
         if self.replicas is None:
             # Others have made steps too. What falls due at some step is never leapt over, but done a little later.
