@@ -106,9 +106,15 @@ def history(url_folder: Path, split: str) -> list[dict]:
     return [row for row in directory.history(url_folder / "digits")[0] if row["split"] == split]
 
 
+def with_both(shown: Browser) -> list[dict[str, list[int]]]:
+    """Return the steps of training and validation in each chart that has both."""
+    names = ("digits/train", "digits/validation")
+    found = [chart for chart in screens.charts(shown) if set(names) <= set(chart)]
+    return [{name: [step for step, _ in chart[name]] for name in names} for chart in found]
+
+
 def test_charts_have_training_and_validation_with_every_point(browser: Browser, url):
     shown = screens.scalars(browser, url)
-    found = screens.charts(shown)
     every = {
         tag: get(url, f"data/plugin/scalars/scalars?run=digits/{name}&tag={tag}")
         for name, tag in (("train", "loss"), ("train", "epoch/loss"), ("validation", "epoch/accuracy"))
@@ -120,17 +126,15 @@ def test_charts_have_training_and_validation_with_every_point(browser: Browser, 
     assert [value for *_, value in every["epoch/accuracy"]] == [
         pytest.approx(row["accuracy"]) for row in history(folder_of(url), "validation")
     ]
-    both = [chart for chart in found if {"digits/train", "digits/validation"} <= set(chart)]
-    steps = [{name: [step for step, _ in points] for name, points in chart.items()} for chart in both]
     of_batches = {"digits/train": batches, "digits/validation": ends}
     of_epochs = {"digits/train": ends, "digits/validation": ends}
-    ours = [{name: one[name] for name in of_batches} for one in steps]
-    assert ours.count(of_batches) == 2, "loss and accuracy of batches"
-    assert ours.count(of_epochs) == 2, "and of epochs"
+    # The page asks for each run apart, and draws a chart as soon as it has one of them.
+    wait(lambda: with_both(shown).count(of_batches) == 2, "loss and accuracy of batches")
+    wait(lambda: with_both(shown).count(of_epochs) == 2, "loss and accuracy of epochs")
     assert any(
-        [value for _, value in chart["digits/validation"]]
+        [value for _, value in chart.get("digits/validation", ())]
         == [pytest.approx(row["loss"]) for row in history(folder_of(url), "validation")]
-        for chart in both
+        for chart in screens.charts(shown)
     )
     settled(shown, "scalars")
 
@@ -147,8 +151,8 @@ def test_the_first_page_has_a_card_for_each_curve_with_both_runs(browser: Browse
 
 def test_the_layout_puts_training_and_validation_on_one_chart(browser: Browser, url):
     shown = screens.scalars(browser, url, "custom_scalars")
-    names = [set(chart) for chart in screens.charts(shown)]
-    assert {"epoch/loss (digits/train)", "epoch/loss (digits/validation)"} <= names[0]
+    both = {"epoch/loss (digits/train)", "epoch/loss (digits/validation)"}
+    wait(lambda: both <= set(screens.charts(shown)[0]), "both runs in one chart")
     titles = " ".join(shown.texts("tf-category-paginated-view, .heading"))
     assert "training and validation, by epoch" in titles
     assert "norms by layer" in titles
