@@ -6,16 +6,17 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import tfxfer as tx
+from tfxfer.graph.parts import wholes
 from tfxfer.graph.replicas import Replicas, placed
 from tfxfer.models import heads
 
 CLUSTER = {"ps": ("a:1", "b:1"), "worker": ("c:1", "d:1")}
 
 
-def built(replicas: Replicas | None, device: str = "/job:worker/task:1"):
+def built(replicas: Replicas | None, device: str = "/job:worker/task:1", min_slice_size: int = 1000):
     images = tf.placeholder(tf.uint8, [None, 4, 4, 1])
     labels = tf.placeholder(tf.int64, [None])
-    with placed(CLUSTER, device):
+    with placed(CLUSTER, device, min_slice_size):
         flat = tf.reshape(tf.cast(images, tf.float32), [-1, 16])
         logits = heads.classifier(flat, hidden=[8], classes=3)
         return tx.train_step(images, labels, logits, train=tx.select("fc.*", "logits/.*"), replicas=replicas)
@@ -41,6 +42,16 @@ def test_variables_go_where_the_fewest_bytes_are_and_all_else_stays(graph):
     slots = {v.op.name: v.device for v in step.slots}
     assert slots["fc1/kernel/Adam"] == "/job:ps/task:0"
     assert slots["logits/kernel/Adam_1"] == "/job:ps/task:1"
+
+
+def test_a_large_kernel_lies_on_several_servers_and_its_slots_beside_it(graph):
+    step = built(Replicas(2, chief=True), min_slice_size=200)
+    where = {v.op.name: (v.device, v.shape.as_list()) for v in (*tx.select(".*"), *step.slots)}
+    assert where["fc1/kernel/part_0"] == where["fc1/kernel/part_0/Adam"] == ("/job:ps/task:0", [8, 8])
+    assert where["fc1/kernel/part_1"] == where["fc1/kernel/part_1/Adam"] == ("/job:ps/task:1", [8, 8])
+    assert where["logits/kernel"] == ("/job:ps/task:1", [8, 3])
+    assert len(step.trained) == 5
+    assert list(wholes(step.trained)) == ["fc1/kernel", "fc1/bias", "logits/kernel", "logits/bias"]
 
 
 def test_checkpoints_have_the_names_of_one_process(graph):

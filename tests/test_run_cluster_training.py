@@ -57,23 +57,25 @@ def in_one_process(logdir: Path, stages: bool) -> tx.run.loop.Fitted:
             return tx.fit(sess, step, examples(), epochs=EPOCHS, batch_size=SIZE, logdir=logdir)
 
 
-def in_threads(logdir: Path, stages: bool, synchronous: bool, workers_terms=None, addresses=None):
-    """Train in a cluster of three whose processes are threads; return what they returned or raised."""
+def in_threads(
+    logdir: Path, stages: bool, synchronous: bool, workers_terms=None, addresses=None, min_slice_size=1 << 20
+):
+    """Train in a cluster of two workers whose processes are threads; return what they returned or raised."""
     addresses = addresses or free_addresses(3)
-    cluster = {"ps": (addresses[0],), "worker": tuple(addresses[1:])}
+    cluster = {"ps": tuple(addresses[:-2]), "worker": tuple(addresses[-2:])}
     terms = {"batch_size": SIZE, "seed": 0, "steps": 7 * EPOCHS}
     found: dict[str, object] = {}
 
-    def server() -> None:
+    def server(number: int) -> None:
         try:
-            found["ps"] = serve(Task(cluster, "ps", 0), seconds=30.0)
+            found["ps"] = serve(Task(cluster, "ps", number), seconds=30.0)
         except RunError as error:
             found["ps"] = error
 
     def worker() -> None:
         task = Task(cluster, "worker", 1)
         replicas = Replicas(2, chief=False) if synchronous else None
-        with tf.Graph().as_default(), placed(cluster, task.device):
+        with tf.Graph().as_default(), placed(cluster, task.device, min_slice_size):
             step, desk = built(replicas, stages), Desk(task)
             try:
                 found["worker"] = Worker(
@@ -85,7 +87,7 @@ def in_threads(logdir: Path, stages: bool, synchronous: bool, workers_terms=None
     def chief() -> None:
         task = Task(cluster, "worker", 0)
         replicas = Replicas(2, chief=True) if synchronous else None
-        with tf.Graph().as_default(), placed(cluster, task.device):
+        with tf.Graph().as_default(), placed(cluster, task.device, min_slice_size):
             step, desk = built(replicas, stages), Desk(task)
             loop = functools.partial(ChiefTraining, task=task, desk=desk, replicas=replicas, terms=terms, seconds=4.0)
             try:
@@ -96,7 +98,8 @@ def in_threads(logdir: Path, stages: bool, synchronous: bool, workers_terms=None
             except RunError as error:
                 found["chief"] = error
 
-    threads = [threading.Thread(target=one, daemon=True) for one in (server, worker)]
+    every = [*(functools.partial(server, number) for number in range(len(cluster["ps"]))), worker]
+    threads = [threading.Thread(target=one, daemon=True) for one in every]
     for one in threads:
         one.start()
     chief()
@@ -117,10 +120,11 @@ def variables(prefix: str) -> dict[str, np.ndarray]:
     return {name: reader.get_tensor(name) for name in sorted(reader.get_variable_to_shape_map())}
 
 
-@pytest.mark.parametrize("stages", [False, True])
-def test_together_two_processes_make_the_steps_of_one(tmp_path, stages):
+@pytest.mark.parametrize(("stages", "servers"), [(False, 1), (True, 1), (True, 3)])
+def test_together_two_processes_make_the_steps_of_one(tmp_path, stages, servers):
     alone = in_one_process(tmp_path / "one", stages)
-    found = in_threads(tmp_path / "two", stages, synchronous=True)
+    addresses = free_addresses(servers + 2)
+    found = in_threads(tmp_path / "two", stages, synchronous=True, addresses=addresses, min_slice_size=300)
     together = found["chief"]
     assert (together.steps, together.frozen) == (alone.steps, alone.frozen)
     one, two = variables(alone.last), variables(together.last)

@@ -12,6 +12,7 @@ import tensorflow.compat.v1 as tf
 
 from tfxfer import names
 from tfxfer.errors import RestoreError
+from tfxfer.graph.parts import is_part, name_of, shape_of, wholes
 from tfxfer.graph.variables import model_variables
 from tfxfer.weights import Weights
 
@@ -23,7 +24,7 @@ class Pairing:
     """One variable of the graph and what becomes of it.
 
     Attributes:
-      variable: its op name.
+      variable: its op name, without `/part_N` where it is split (see `tfxfer.graph.parts`).
       status: `restored`; `initialised` (not chosen); `missing` (chosen, and the file has no such name); `mismatched`
         (the file has it in another shape or dtype).
       shape, dtype: what the variable is.
@@ -48,7 +49,7 @@ class Plan:
 
     Attributes:
       weights: where the arrays come from.
-      variables: the variables that were chosen.
+      variables: the variables that were chosen, each part of a split one by itself.
       pairings: one for each variable of the model, chosen or not, in the order in which they were made.
       unused: the names in the file, before any renaming, that nobody takes, in its order.
       saver: a `tf.train.Saver` of exactly the chosen variables, or None where the plan has errors. If it restores them
@@ -67,7 +68,7 @@ class Plan:
     def chosen(self) -> list[Pairing]:
         """Return the pairings of the chosen variables, in the order of `variables`."""
         table = {pairing.variable: pairing for pairing in self.pairings}
-        return [table[variable.op.name] for variable in self.variables]
+        return [table[name] for name in wholes(self.variables)]
 
     def report(self) -> str:
         """Return a table of every variable of the model, its source, and why; then what nobody took of the file."""
@@ -106,7 +107,8 @@ def plan(variables: Sequence[tf.Variable], weights: Weights) -> Plan:
     """Pair variables with the arrays of the same name, and check every name, shape and dtype before a session exists.
 
     Args:
-      variables: what to restore, as `select` returns it. Each is looked up in `weights` by its op name.
+      variables: what to restore, as `select` returns it. Each is looked up in `weights` by its op name, a part by that
+        of the whole.
       weights: what `open_weights` returned; rename there if the names differ.
 
     Returns:
@@ -119,15 +121,16 @@ def plan(variables: Sequence[tf.Variable], weights: Weights) -> Plan:
     chosen = list({variable.op.name: variable for variable in variables}.values())
     if not chosen:
         raise RestoreError(f"no variable was chosen to be restored from {weights.path}; select at least one")
-    as_they_are = not any(weights.transformed(v.op.name) for v in chosen if v.op.name in weights)
+    table = wholes(chosen)
+    as_they_are = not any(weights.transformed(name) for name in table if name in weights)
     by = "Saver" if weights.checkpoint and as_they_are else "feed"
-    pairings = {variable.op.name: _pair(variable, weights, by) for variable in chosen}
-    every = {variable.op.name: variable for variable in [*model_variables(chosen[0].graph), *chosen]}
-    rows = tuple(pairings.get(name) or _describe(variable, "initialised") for name, variable in every.items())
+    pairings = {name: _pair(parts[0], weights, by) for name, parts in table.items()}
+    every = wholes([*model_variables(chosen[0].graph), *chosen])
+    rows = tuple(pairings.get(name) or _describe(parts[0], "initialised") for name, parts in every.items())
     taken = {pairing.source for pairing in pairings.values()}
     unused = tuple(source for source in map(weights.source, weights) if source not in taken)
     wrong = [pairing for pairing in pairings.values() if pairing.status != "restored"]
-    saver = None if wrong else _saver(chosen, pairings, by)
+    saver = None if wrong else _saver(table, pairings, by)
     result = Plan(weights, tuple(chosen), rows, unused, saver, by)
     if wrong:
         raise RestoreError(_explain(wrong, list(pairings), weights), result)
@@ -135,7 +138,7 @@ def plan(variables: Sequence[tf.Variable], weights: Weights) -> Plan:
 
 
 def _pair(variable: tf.Variable, weights: Weights, by: str) -> Pairing:
-    name = variable.op.name
+    name = name_of(variable)
     if name not in weights:
         return _describe(variable, "missing")
     tensor = weights.tensor(name)
@@ -151,19 +154,24 @@ def _pair(variable: tf.Variable, weights: Weights, by: str) -> Pairing:
 
 
 def _describe(variable: tf.Variable, status: str, **source: Any) -> Pairing:
-    return Pairing(variable.op.name, status, _shape(variable), variable.dtype.base_dtype.name, **source)
+    return Pairing(name_of(variable), status, _shape(variable), variable.dtype.base_dtype.name, **source)
 
 
 def _shape(variable: tf.Variable) -> tuple[int, ...]:
     # Of integers, also where tf.disable_v2_behavior() makes a shape a sequence of Dimension; -1 is what is not known.
-    sides = [None] if variable.shape.rank is None else variable.shape.as_list()
+    shape = shape_of(variable)
+    sides = [None] if shape.rank is None else shape.as_list()
     return tuple(-1 if side is None else side for side in sides)
 
 
-def _saver(variables: Sequence[tf.Variable], pairings: dict[str, Pairing], by: str) -> tf.train.Saver:
-    table = {(pairings[v.op.name].source if by == "Saver" else v.op.name): v for v in variables}
-    with variables[0].graph.as_default():
-        return tf.train.Saver(table, save_relative_paths=True)
+def _saver(table: dict[str, list[tf.Variable]], pairings: dict[str, Pairing], by: str) -> tf.train.Saver:
+    # A list is what a Saver takes for parts of one variable, and for nothing else.
+    saved = {
+        (pairings[name].source if by == "Saver" else name): parts if is_part(parts[0]) else parts[0]
+        for name, parts in table.items()
+    }
+    with next(iter(table.values()))[0].graph.as_default():
+        return tf.train.Saver(saved, save_relative_paths=True)
 
 
 def _origin(pairing: Pairing) -> str:

@@ -37,6 +37,13 @@ def define(values: flags.FlagValues) -> None:
             0.0,
             flag_values=values,
         )
+        flags.DEFINE_integer(
+            "min_slice_size",
+            64 << 20,
+            "A variable of at least twice as many bytes is split over several parameter servers, in parts of no fewer.",
+            1,
+            flag_values=values,
+        )
 
 
 @dataclasses.dataclass
@@ -94,7 +101,7 @@ def placed(own: Part | None) -> Any:
         return contextlib.nullcontext()
     from tfxfer.graph import replicas
 
-    return replicas.placed(own.task.cluster, own.task.device)
+    return replicas.placed(own.task.cluster, own.task.device, own.settings.min_slice_size)
 
 
 def work(own: Part, step: Any, plans: Sequence[Any], examples: Any) -> int:
@@ -137,10 +144,11 @@ def session(
 def _terms(own: Part, step: Any, plans: Sequence[Any], examples: Any) -> dict[str, Any]:
     """Return what all processes must have alike."""
     from tfxfer.data.batches import steps_per_epoch
+    from tfxfer.graph.parts import wholes
 
     settings = own.settings
     values = {name: settings[name].value for name in settings if name not in OWN}
-    weights = [f"{v.op.name} {digest(plan.weights[v.op.name])}" for plan in plans for v in plan.variables]
+    weights = [f"{name} {digest(plan.weights[name])}" for plan in plans for name in wholes(plan.variables)]
     return {
         **{name: value if isinstance(value, int | float | None) else str(value) for name, value in values.items()},
         "async_training": settings.async_training,
@@ -148,6 +156,6 @@ def _terms(own: Part, step: Any, plans: Sequence[Any], examples: Any) -> dict[st
         "digest of what is restored": hashlib.sha256("\n".join(weights).encode()).hexdigest(),
         "training examples": len(examples.train),
         "digest of their labels": digest(examples.train.labels),
-        "what is trained": str([[v.op.name for v in stage.variables] for stage in step.stages]),
+        "what is trained": str([list(wholes(stage.variables)) for stage in step.stages]),
         "steps": steps_per_epoch(len(examples.train), settings.batch_size) * settings.epochs,
     }

@@ -233,6 +233,7 @@ def build(settings: Any, shape: tuple[int, ...], classes: int, contract: Contrac
     import tensorflow.compat.v1 as tf
 
     import tfxfer as tx
+    from tfxfer.graph.parts import wholes
     from tfxfer.models import heads
 
     tf.set_random_seed(settings.seed)
@@ -249,7 +250,7 @@ def build(settings: Any, shape: tuple[int, ...], classes: int, contract: Contrac
         options = {"hidden": settings.hidden, "dropout": settings.dropout, "loss": settings.loss}
         logits = heads.classifier(ends[endpoint_of(settings)], classes=classes, **options)
         head = tx.select(".*")[len(base) :]
-    patterns = [names.exactly(variable.op.name for variable in variables) for variables in (base, head)]
+    patterns = [names.exactly(wholes(variables)) for variables in (base, head)]
     return Network(images, labels, logits, ends, *patterns)
 
 

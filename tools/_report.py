@@ -28,8 +28,9 @@ def show_plans(plans: Sequence[Any], step: Any) -> None:
         print(plan.report())
     if not plans:
         print("restore plan: nothing is restored; every variable is initialised")
-    trained = [variable.op.name for variable in step.trained]
-    print(f"trained: {names.listed(trained)}", flush=True)
+    from tfxfer.graph.parts import wholes
+
+    print(f"trained: {names.listed(wholes(step.trained))}", flush=True)
 
 
 def show_class_weights(step: Any, class_names: Sequence[str]) -> None:

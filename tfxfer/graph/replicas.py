@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow.compat.v1 as tf
+
+from tfxfer.graph.parts import name_of, splitting
 
 Pairs = Sequence[tuple[Any, tf.Variable]]
 
@@ -20,13 +23,13 @@ def update(
     Args:
       pairs: gradients and their variables.
       steps: the variable that counts steps.
-      groups: each with the op names of its variables, `members`, and their optimizer, `solver`.
+      groups: each with the names of its variables, `members`, and their optimizer, `solver`.
       name: what the ops are called.
       also: what else has to run in a step.
     """
     applies = []
     for number, group in enumerate(groups, 1):
-        mine = [(gradient, variable) for gradient, variable in pairs if variable.op.name in group.members]
+        mine = [(gradient, variable) for gradient, variable in pairs if name_of(variable) in group.members]
         if mine:
             # The scope goes in as a name: within tf.name_scope, beta1_power would be called SOLVER/beta1_power.
             scope = name if len(groups) == 1 else f"{name}_group{number}"
@@ -120,18 +123,26 @@ def _tokens_left(steps: tf.Variable) -> tuple[tf.Tensor, tf.Tensor]:
         return count, queue.dequeue_many(count)
 
 
-def placed(cluster: Mapping[str, Sequence[str]], device: str) -> Any:
-    """Return the context that puts variables on parameter servers, by size, and all else on a process's own device.
+@contextlib.contextmanager
+def placed(cluster: Mapping[str, Sequence[str]], device: str, min_slice_size: int) -> Iterator[None]:
+    """Put variables on parameter servers, by size, and all else on a process's own device.
 
     Args:
       cluster: addresses by role.
       device: what TensorFlow calls the process's device, as `/job:worker/task:1`.
+      min_slice_size: the bytes of the smallest part that a variable is split into, to lie on several servers.
     """
     spec = tf.train.ClusterSpec({role: list(found) for role, found in cluster.items()})
     loads = [0] * len(cluster["ps"])
-    return tf.device(
-        tf.train.replica_device_setter(cluster=spec, worker_device=device, ps_strategy=lambda op: _lightest(loads, op))
+    setter = tf.train.replica_device_setter(
+        cluster=spec, worker_device=device, ps_strategy=lambda op: _lightest(loads, op)
     )
+    getter = splitting(len(loads), min_slice_size)
+    with (
+        tf.device(setter),
+        tf.variable_scope(tf.get_variable_scope(), custom_getter=getter, auxiliary_name_scope=False),
+    ):
+        yield
 
 
 def _lightest(loads: list[int], op: tf.Operation) -> int:

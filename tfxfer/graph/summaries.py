@@ -7,6 +7,8 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
+from tfxfer.graph.parts import name_of
+
 SCOPE = "SUMMARY/"
 
 
@@ -32,7 +34,8 @@ def training(
 def _norms(gradients: Iterable[tuple[Any, tf.Variable]]) -> dict[str, tf.Tensor]:
     layers: dict[str, list[tuple[Any, tf.Variable]]] = {}
     for gradient, variable in gradients:
-        layers.setdefault(variable.op.name.rpartition("/")[0] or variable.op.name, []).append((gradient, variable))
+        name = name_of(variable)
+        layers.setdefault(name.rpartition("/")[0] or name, []).append((gradient, variable))
     # tf.global_norm takes the gradient of an embedding, which has values for some rows alone, as well.
     of_gradients = {
         f"gradient_norm/{name}": tf.global_norm([one for one, _ in pairs]) for name, pairs in layers.items()

@@ -14,6 +14,7 @@ from tfxfer.errors import GraphError, SelectionError
 from tfxfer.graph import losses, shown
 from tfxfer.graph import summaries as summary_ops
 from tfxfer.graph.layers import DROPOUTS, batch_norms
+from tfxfer.graph.parts import name_of
 from tfxfer.graph.replicas import Replicas, update
 from tfxfer.graph.variables import global_step
 
@@ -200,7 +201,7 @@ def _stages(train: Sequence[tf.Variable] | None, stages: Sequence[Stage] | None)
 
 
 class _Group(NamedTuple):
-    """Variables, by op name, that join in one epoch and share one multiplier, and their optimizer."""
+    """Variables, by name, that join in one epoch and share one multiplier, and their optimizer."""
 
     epoch: int
     factor: float
@@ -227,9 +228,9 @@ def _groups(
 
 
 def _members(stages: Sequence[Stage], multipliers: Mapping[str, float]) -> dict[tuple[int, float], set[str]]:
-    """Return the op names of the variables that join in one stage and share one multiplier, by these two."""
-    joins = {variable.op.name: number for number, stage in enumerate(stages) for variable in stage.selection}
-    factors = {variable.op.name: stage.multiplier for stage in stages for variable in stage.selection}
+    """Return the names of the variables that join in one stage and share one multiplier, by these two."""
+    joins = {name_of(variable): number for number, stage in enumerate(stages) for variable in stage.selection}
+    factors = {name_of(variable): stage.multiplier for stage in stages for variable in stage.selection}
     matches = {pattern: names.match([pattern], list(factors)) for pattern in multipliers}
     every = [name for found in matches.values() for name in found]
     twice = sorted({name for name in every if every.count(name) > 1})

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import tensorflow.compat.v1 as tf
 
 from tfxfer import names
+from tfxfer.graph.parts import wholes
 
 Initializer = Callable[..., tf.Tensor]
 
@@ -38,15 +40,15 @@ def select(
       among: what there is to choose from; `model_variables()` unless told.
 
     Returns:
-      The variables, in the order in which they were made.
+      The variables, in the order in which they were made; of one that is split, every part (see `graph.parts`).
 
     Raises:
       SelectionError: a pattern matches nothing (the nearest names are given) or is no regular expression.
     """
     variables = model_variables() if among is None else among
-    table = {variable.op.name: variable for variable in variables}
+    table = wholes(variables)
     excluded = [exclude] if isinstance(exclude, str) else list(exclude)
-    return [table[name] for name in names.match(patterns, list(table), excluded)]
+    return [variable for name in names.match(patterns, list(table), excluded) for variable in table[name]]
 
 
 def model_variable(name: str, shape: Sequence[int], initializer: Initializer, *, trainable: bool = True) -> tf.Variable:
@@ -85,12 +87,15 @@ def seed_for(name: str) -> list[int]:
     return [tf.get_default_graph().seed or 0, zlib.crc32(name.encode())]
 
 
-def glorot_uniform(shape: Sequence[int], dtype: tf.DType = tf.float32, partition_info: object = None) -> tf.Tensor:
+def glorot_uniform(shape: Sequence[int], dtype: tf.DType = tf.float32, partition_info: Any = None) -> tf.Tensor:
     """Draw uniformly from +-sqrt(6 / (fan in + fan out)) (Glorot and Bengio, 2010), keyed by name.
 
-    This is the default of `tf.layers`. It serves kernels [in, out] and [height, width, in, out] alike.
+    This is the default of `tf.layers`. It serves kernels [in, out] and [height, width, in, out] alike. A part of a
+    kernel, which TensorFlow describes by `partition_info`, gets the values that it has in the whole.
     """
-    receptive = math.prod(shape[:-2])
-    limit = math.sqrt(6 / (receptive * (shape[-2] + shape[-1])))
+    whole = shape if partition_info is None else partition_info.full_shape
+    receptive = math.prod(whole[:-2])
+    limit = math.sqrt(6 / (receptive * (whole[-2] + whole[-1])))
     name = f"{tf.get_variable_scope().name}/kernel"
-    return tf.random.stateless_uniform(shape, seed_for(name), -limit, limit, dtype)
+    drawn = tf.random.stateless_uniform(whole, seed_for(name), -limit, limit, dtype)
+    return drawn if partition_info is None else tf.slice(drawn, partition_info.var_offset, shape)

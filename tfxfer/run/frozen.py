@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import tensorflow.compat.v1 as tf
 
 from tfxfer.errors import FrozenError
+from tfxfer.graph.parts import fetch, wholes
 from tfxfer.graph.train_step import Step
 from tfxfer.weights.digests import METHOD, digest
 
@@ -25,12 +26,15 @@ def frozen_variables(step: Step, epoch: int) -> list[tf.Variable]:
 
 
 def digests(sess: tf.Session, variables: Iterable[tf.Variable]) -> dict[str, str]:
-    """Return the digest of each variable's value by op name; one value is in memory at a time."""
-    return {variable.op.name: digest(sess.run(variable)) for variable in variables}
+    """Return the digest of each variable's value by op name; one value is in memory at a time.
+
+    The parts of a split variable count as one, under the name of the whole.
+    """
+    return {name: digest(fetch(sess, {name: parts})[name]) for name, parts in wholes(variables).items()}
 
 
-def check(sess: tf.Session, variables: Sequence[tf.Variable], before: Mapping[str, str], when: str) -> None:
-    """Compare variables with their digests from the start of the run.
+def check(sess: tf.Session, variables: Sequence[tf.Variable], before: Mapping[str, str], when: str) -> int:
+    """Compare variables with their digests from the start of the run, and return how many they are.
 
     Raises:
       FrozenError: some differ; all of them are listed.
@@ -43,3 +47,4 @@ def check(sess: tf.Session, variables: Sequence[tf.Variable], before: Mapping[st
             f"{len(moved)} of {len(now)} frozen variables have changed {when}:\n{rows}\n"
             "something other than the training step writes them; nothing after the start of the run can be trusted"
         )
+    return len(now)

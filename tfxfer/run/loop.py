@@ -17,6 +17,7 @@ from tfxfer.calls import compiled
 from tfxfer.data.batches import batches, steps_per_epoch
 from tfxfer.data.splits import Data
 from tfxfer.errors import DivergedError, RunError
+from tfxfer.graph.parts import wholes
 from tfxfer.graph.preprocessing import contracts
 from tfxfer.graph.train_step import Step
 from tfxfer.run import evaluation, frozen, progress, signals
@@ -109,7 +110,7 @@ class Training:
             self.directory.prefix(best, best=True),
             tuple(self.state["history"]),
             self.state["stopped"],
-            len(self._frozen()),
+            len(wholes(self._frozen())),
         )
 
     @property
@@ -302,12 +303,11 @@ class Training:
         return DivergedError(f"{what}; {self.directory.last_good()}; lower --learning_rate or set --clip_norm")
 
     def _check_frozen(self, when: str) -> None:
-        variables = self._frozen()
-        frozen.check(self.sess, variables, self.before, when)
+        unchanged = frozen.check(self.sess, self._frozen(), self.before, when)
         record = self.directory.read("frozen.json")
-        record["checks"].append({"step": self.done, "when": when, "unchanged": len(variables)})
+        record["checks"].append({"step": self.done, "when": when, "unchanged": unchanged})
         self.directory.write("frozen.json", record)
-        log.info("%d frozen variables are bit-identical to the start, %s", len(variables), when)
+        log.info("%d frozen variables are bit-identical to the start, %s", unchanged, when)
 
     def _frozen(self) -> list[tf.Variable]:
         """The variables that no stage so far has written."""

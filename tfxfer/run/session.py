@@ -12,6 +12,7 @@ import tensorflow.compat.v1 as tf
 
 from tfxfer import names
 from tfxfer.errors import RestoreError, WeightsError
+from tfxfer.graph.parts import taken, wholes
 from tfxfer.restore import Plan
 from tfxfer.weights import Tensor, open_weights
 from tfxfer.weights.memory import owned
@@ -107,20 +108,21 @@ def _restore(sess: tf.Session, plan: Plan) -> None:
     for group in _groups(plan):
         # An initializer's second input is the value it assigns: fed, it loads an array and adds no op. The variable may
         # take the array's memory over, so that it must not be that of a file.
-        feeds = {v.initializer.inputs[1]: owned(plan.weights[v.op.name]) for v in group}
-        sess.run([variable.initializer for variable in group], feeds)
+        arrays = {name: plan.weights[name] for name in group}
+        initializers = {part.initializer: taken(part, arrays[name]) for name, parts in group.items() for part in parts}
+        sess.run(list(initializers), {op.inputs[1]: owned(array) for op, array in initializers.items()})
 
 
-def _groups(plan: Plan) -> Iterator[list[tf.Variable]]:
+def _groups(plan: Plan) -> Iterator[dict[str, list[tf.Variable]]]:
     """Yield the variables, those together that are small: each run of a session costs some milliseconds."""
-    group: list[tf.Variable] = []
+    group: dict[str, list[tf.Variable]] = {}
     size = 0
-    for variable in plan.variables:
-        more = plan.weights.tensor(variable.op.name).nbytes
+    for name, parts in wholes(plan.variables).items():
+        more = plan.weights.tensor(name).nbytes
         if group and size + more > GROUP_BYTES:
             yield group
-            group, size = [], 0
-        group.append(variable)
+            group, size = {}, 0
+        group[name] = parts
         size += more
     yield group
 
@@ -144,7 +146,7 @@ def _unchanged(plan: Plan) -> list[Tensor]:
     """
     fresh = open_weights(plan.weights.checkpoint or plan.weights.path, max_bytes=sys.maxsize)
     table = {fresh.source(name): fresh.tensor(name) for name in fresh}
-    planned = [(plan.weights.source(v.op.name), plan.weights.tensor(v.op.name)) for v in plan.variables]
+    planned = [(plan.weights.source(name), plan.weights.tensor(name)) for name in wholes(plan.variables)]
     changed = [
         source
         for source, was in planned

@@ -14,6 +14,7 @@ import tensorflow.compat.v1 as tf
 from tfxfer.data.batches import steps_per_epoch
 from tfxfer.data.splits import Data
 from tfxfer.errors import RunError
+from tfxfer.graph.parts import wholes
 from tfxfer.graph.train_step import Step
 from tfxfer.run import evaluation
 from tfxfer.run.directory import opened
@@ -110,7 +111,7 @@ def _check_shown(shown: Sequence[int], examples: int) -> None:
 
 def _signature(step: Step, data: Data) -> dict[str, Any]:
     """Return what else must be the same for a run to go on: what is trained, in which stages, on what, by what loss."""
-    stages = [{"epoch": stage.epoch, "train": [v.op.name for v in stage.variables]} for stage in step.stages]
+    stages = [{"epoch": stage.epoch, "train": list(wholes(stage.variables))} for stage in step.stages]
     return {
         "stages": stages,
         "l2": step.l2 or None,

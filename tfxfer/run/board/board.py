@@ -19,6 +19,7 @@ import tensorflow.compat.v1 as tf
 from tfxfer.data.splits import Data
 from tfxfer.errors import RunError
 from tfxfer.graph import display
+from tfxfer.graph.parts import fetch, shape_of, wholes
 from tfxfer.graph.preprocessing import contracts
 from tfxfer.graph.train_step import StageOps, Step
 from tfxfer.graph.variables import model_variables
@@ -87,10 +88,10 @@ class Board:
         self.events.text(TRAIN, "environment", table(("what", "which"), list(_environment().items())))
 
     def _filters(self, number: int) -> None:
-        if (kernel := first_kernel(self.step)) is not None:
-            known = contracts(self.sess.graph)
-            picture = tiles.filters(self.sess.run(kernel), bgr=bool(known) and known[0].channels == "BGR")
-            self.events.image(TRAIN, f"filters/{kernel.op.name}", picture, number)
+        known = contracts(self.sess.graph)
+        for name, kernel in fetch(self.sess, wholes(first_kernel(self.step))).items():
+            picture = tiles.filters(kernel, bgr=bool(known) and known[0].channels == "BGR")
+            self.events.image(TRAIN, f"filters/{name}", picture, number)
 
     # --- what is written as the run goes on ---
 
@@ -148,8 +149,7 @@ class Board:
 
     def finish(self, number: int) -> None:
         """Show what only the end of a run does: the first layer's filters, if they were trained, and mistakes."""
-        kernel = first_kernel(self.step)
-        if self._wants("images") and kernel is not None and kernel.op.name in {v.op.name for v in self.step.trained}:
+        if self._wants("images") and set(wholes(first_kernel(self.step))) & set(wholes(self.step.trained)):
             self._filters(number)
         result, step = self._last
         if self._wants("mistakes") and result is not None:
@@ -166,10 +166,10 @@ class Board:
 
     def _histograms(self, variables: Sequence[tf.Variable], number: int) -> None:
         size = sum((variable.shape.num_elements() or 0) * variable.dtype.size for variable in variables)
+        every = wholes(variables)
         # Small ones together, since each run of a session costs; of large ones, one is in memory at a time.
-        for group in [variables] if size <= MOST_BYTES else [[variable] for variable in variables]:
-            values = self.sess.run({variable.op.name: variable for variable in group})
-            self.events.histograms(TRAIN, values, number)
+        for group in [every] if size <= MOST_BYTES else [{name: parts} for name, parts in every.items()]:
+            self.events.histograms(TRAIN, fetch(self.sess, group), number)
 
     def _activations(self, endpoints: Mapping[str, tf.Tensor], number: int) -> None:
         """Show what endpoints make of a few images; these go through the whole network, frozen layers included."""
@@ -217,14 +217,15 @@ def conclude(sess: tf.Session, step: Step, data: Data, directory: RunDirectory, 
         raise RunError(f"{what}; training is done, and {directory.last_good()}") from None
 
 
-def first_kernel(step: Step) -> tf.Variable | None:
-    """Return the kernel of the first convolution over the images, or None where there is none."""
+def first_kernel(step: Step) -> list[tf.Variable]:
+    """Return the kernel of the first convolution over the images, in its parts; nothing where there is none."""
     channels = step.images.shape.as_list()[-1] if step.images.shape.rank == 4 else None
-    for variable in model_variables(step.images.graph):
-        shape = variable.shape.as_list() if variable.shape.rank == 4 else []
-        if shape and shape[2] == channels in (1, 3) and shape[3] > 1 and max(shape[:2]) > 1:
-            return variable
-    return None
+    for parts in wholes(model_variables(step.images.graph)).values():
+        shape = shape_of(parts[0])
+        sides = shape.as_list() if shape.rank == 4 else []
+        if sides and sides[2] == channels in (1, 3) and sides[3] > 1 and max(sides[:2]) > 1:
+            return parts
+    return []
 
 
 def _moving(step: Step) -> list[str]:

@@ -1,0 +1,100 @@
+"""Variables in parts: one that a partitioner has split, as TensorFlow does to put a large one on several servers.
+
+Each part is a variable of the graph, `fc6/kernel/part_0`, with an initializer and optimizer slots of its own. It is
+chosen, restored, trained and saved under the name of the whole, `fc6/kernel`, so that no file tells them apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+Region = tuple[slice, ...]
+
+
+def name_of(variable: tf.Variable) -> str:
+    """Return the name by which a variable is known: its op's, or that of the whole that it is a part of."""
+    info = variable._get_save_slice_info()
+    return info.full_name if info else variable.op.name
+
+
+def wholes(variables: Iterable[tf.Variable]) -> dict[str, list[tf.Variable]]:
+    """Return the variables by name, in their order: the parts of one together, any other alone."""
+    found: dict[str, list[tf.Variable]] = {}
+    for variable in variables:
+        found.setdefault(name_of(variable), []).append(variable)
+    return found
+
+
+def shape_of(variable: tf.Variable) -> tf.TensorShape:
+    """Return the shape of a variable, or of the whole that it is a part of."""
+    info = variable._get_save_slice_info()
+    return tf.TensorShape(info.full_shape) if info else variable.shape
+
+
+def is_part(variable: tf.Variable) -> bool:
+    """Return whether a variable is a part of another."""
+    return variable._get_save_slice_info() is not None
+
+
+def taken(variable: tf.Variable, whole: np.ndarray) -> np.ndarray:
+    """Return what a variable takes of an array: a view of its own part of it, or all."""
+    return whole[_region(variable)] if is_part(variable) else whole
+
+
+def _region(part: tf.Variable) -> Region:
+    info = part._get_save_slice_info()
+    return tuple(slice(start, start + size) for start, size in zip(info.var_offset, info.var_shape, strict=True))
+
+
+def fetch(sess: tf.Session, found: Mapping[str, Sequence[tf.Variable]]) -> dict[str, np.ndarray]:
+    """Return the values of whole variables by name, as `wholes` groups them; all are in memory at once."""
+    return {name: _joined(found[name], arrays) for name, arrays in sess.run(dict(found)).items()}
+
+
+def _joined(parts: Sequence[tf.Variable], arrays: Sequence[np.ndarray]) -> np.ndarray:
+    if not is_part(parts[0]):
+        return arrays[0]
+    whole = np.empty(shape_of(parts[0]).as_list(), arrays[0].dtype)
+    for part, array in zip(parts, arrays, strict=True):
+        whole[_region(part)] = array
+    return whole
+
+
+def splitting(parts: int, least_bytes: int) -> Callable[..., Any]:
+    """Return a custom getter for `tf.variable_scope` that splits large variables of a model along their first axis.
+
+    Biases and all else with fewer than two axes stay whole, and so do optimizer slots, which follow their variable.
+
+    Args:
+      parts: at most so many, of one size but for rounding; 1 splits nothing.
+      least_bytes: the least that a part may have.
+    """
+
+    def get(getter: Callable[..., Any], name: str, **options: Any) -> Any:
+        number = min(parts, _rows(options), _bytes(options) // least_bytes)
+        if number > 1 and options.get("partitioner") is None and _of_model(options):
+            options["partitioner"] = tf.fixed_size_partitioner(number)
+        return getter(name, **options)
+
+    return get
+
+
+def _of_model(options: Mapping[str, Any]) -> bool:
+    # A model records what it does not train as its own too; an optimizer's slots go where their variable is.
+    recorded = tf.GraphKeys.MODEL_VARIABLES in (options.get("collections") or ())
+    return recorded or options.get("trainable") is not False
+
+
+def _rows(options: Mapping[str, Any]) -> int:
+    """Return the length of a kernel's first axis; 0 of what has fewer than two, or no known shape."""
+    sides = tf.TensorShape(options.get("shape"))
+    return int(sides.as_list()[0]) if sides.is_fully_defined() and sides.rank > 1 else 0
+
+
+def _bytes(options: Mapping[str, Any]) -> int:
+    sides = tf.TensorShape(options.get("shape"))
+    return (sides.num_elements() or 0) * tf.as_dtype(options.get("dtype") or tf.float32).size
