@@ -289,4 +289,6 @@ def test_the_first_kernel_is_that_of_the_layer_that_sees_the_images():
         x = layers.conv2d(tf.cast(images, tf.float32), 4, 1, "mixed")
         x = layers.conv2d(layers.conv2d(x, 3, 3, "inner"), 5, 3, "conv")
         step = tx.train_step(images, labels, layers.dense(layers.flatten(x), 2, "logits"), train=tx.select(".*"))
-        assert [v.op.name for v in first_kernel(step)] == ["conv/kernel"], "as far as shapes tell: mixed has no filters to look at"
+        assert [v.op.name for v in first_kernel(step)] == ["conv/kernel"], (
+            "as far as shapes tell: mixed has no filters to look at"
+        )

@@ -169,6 +169,15 @@ def test_a_histogram_of_any_numbers_counts_all_of_them(values):
     assert len(found.bucket) == len(found.bucket_limit)
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 999, 1000, 1001, 2500])
+def test_every_value_counts_however_pieces_and_pairs_fall(monkeypatch, size):
+    monkeypatch.setattr("tfxfer.run.board.events.PIECE", 1000)
+    values = np.random.default_rng(size).integers(0, BINS, size).astype(np.float32)
+    values[: min(size, 2)] = [0, BINS][: min(size, 2)]  # bins of width 1
+    wanted = np.bincount(np.minimum(values, BINS - 1).astype(int), minlength=BINS) if size > 1 else [1]
+    assert list(histogram(values).bucket) == list(wanted)
+
+
 @given(npst.arrays(npst.floating_dtypes(sizes=(16, 32, 64), endianness="="), st.integers(0, 200)))
 def test_no_array_of_floats_breaks_a_histogram(values):
     found = histogram(values)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from tfxfer.data.pictures import in_parallel
 from tfxfer.png import SIGNATURE, png
 
 BINS = 60  # of a histogram; TensorBoard draws 30
-PIECE = 1 << 20  # numbers of a variable that are looked at together
+PIECE = 1 << 18  # numbers of an array that are looked at together: what is made of them stays in the cache
 
 
 class Events:
@@ -87,50 +90,73 @@ class Events:
             writer.close()
 
 
+class _Looked(NamedTuple):
+    """The finite values of a piece of an array, float32 or float64, and what they come to."""
+
+    values: np.ndarray
+    low: float
+    high: float
+    total: float
+    squares: float
+
+
 def histogram(values: np.ndarray) -> tf.HistogramProto:
-    """Count the finite values of an array in bins of one width.
+    """Count the finite values of an array in bins of one width; a large array in parallel.
 
     TensorFlow's own op takes ten times as long, with bins so fine that TensorBoard adds them up again.
     """
-    pieces = [one for one in _pieces(values) if len(one)]
-    if not pieces:
+    flat = values.reshape(-1)
+    pieces = [flat[start : start + PIECE] for start in range(0, len(flat), PIECE)]
+    each = in_parallel if len(pieces) > 1 else map
+    looked = [one for one in each(_look, pieces) if len(one.values)]
+    if not looked:
         return tf.HistogramProto(bucket_limit=[0.0], bucket=[0.0])
-    low, high = float(min(map(np.min, pieces))), float(max(map(np.max, pieces)))
+    low, high = min(one.low for one in looked), max(one.high for one in looked)
     bins = BINS if high > low else 1
-    counts = np.zeros(bins, np.int64)
+    count = functools.partial(_counts, low=low, high=high, bins=bins)
+    counts = np.sum(list(each(count, [one.values for one in looked])), axis=0)
     with np.errstate(all="ignore"):
-        scale = np.float64(bins) / (high / 2 - low / 2)  # of halves, none of which is beyond the dtype's range
-        for piece in pieces:
-            kind = piece.dtype.type
-            shifted = piece * kind(0.5)
-            shifted -= kind(low / 2)
-            shifted *= kind(scale)
-            places = shifted.astype(np.int64)
-            counts += np.bincount(np.clip(places, 0, bins - 1, out=places), minlength=bins)
-        # Either may go beyond the largest float64; TensorBoard reads an infinite sum as it reads any other.
-        total = sum(float(piece.sum(dtype=np.float64)) for piece in pieces)
-        squares = sum(float(np.dot(piece, piece)) for piece in pieces)
         limits = np.linspace(low / 2, high / 2, bins + 1)[1:] * 2
     return tf.HistogramProto(
         min=low,
         max=high,
         num=counts.sum(),
-        sum=total,
-        sum_squares=squares,
+        # Either may go beyond the largest float64; TensorBoard reads an infinite sum as it reads any other.
+        sum=sum(one.total for one in looked),
+        sum_squares=sum(one.squares for one in looked),
         bucket_limit=limits,
         bucket=counts,
     )
 
 
-def _pieces(values: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the finite values of an array in pieces, float32 or float64."""
-    flat = values.reshape(-1)
-    for start in range(0, len(flat), PIECE):
-        piece = flat[start : start + PIECE]
-        if piece.dtype not in (np.float32, np.float64):
-            piece = piece.astype(np.float64)
-        finite = np.isfinite(piece)
-        yield piece if finite.all() else piece[finite]
+def _look(piece: np.ndarray) -> _Looked:
+    if piece.dtype not in (np.float32, np.float64):
+        piece = piece.astype(np.float64)
+    low, high = float(piece.min()), float(piece.max())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        piece = piece[np.isfinite(piece)]
+        low, high = float(piece.min(initial=np.inf)), float(piece.max(initial=-np.inf))
+    with np.errstate(all="ignore"):
+        return _Looked(piece, low, high, float(piece.sum(dtype=np.float64)), float(np.dot(piece, piece)))
+
+
+def _counts(values: np.ndarray, low: float, high: float, bins: int) -> np.ndarray:
+    """Return int64 [bins]: how many values are in each of the bins between low and high."""
+    kind = values.dtype.type
+    with np.errstate(all="ignore"):
+        # Of halves, none of which is beyond the dtype's range. What is not a number is a zero times an infinite scale.
+        places = values * kind(0.5)
+        places -= kind(low / 2)
+        places *= kind(np.float64(bins) / (high / 2 - low / 2))
+        np.minimum(np.fmax(places, 0, out=places), bins - 1, out=places)
+    np.floor(places, out=places)
+    # What takes longest is to count: done for two values at a time.
+    half = len(places) // 2
+    pairs = places[:half] * kind(bins) + places[half : 2 * half]
+    joint = np.bincount(pairs.astype(np.intp), minlength=bins * bins).reshape(bins, bins)
+    counts = joint.sum(axis=0) + joint.sum(axis=1)
+    counts[places[2 * half :].astype(np.intp)] += 1
+    return counts
 
 
 # --- text ---
