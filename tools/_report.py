@@ -24,12 +24,12 @@ MOST_CONFUSED = 10  # pairs of classes
 
 def show_plans(plans: Sequence[Any], step: Any) -> None:
     """Print each plan's report, and what is trained and what is frozen."""
+    from tfxfer.graph.parts import wholes
+
     for plan in plans:
         print(plan.report())
     if not plans:
         print("restore plan: nothing is restored; every variable is initialised")
-    from tfxfer.graph.parts import wholes
-
     print(f"trained: {names.listed(wholes(step.trained))}", flush=True)
 
 
