@@ -137,26 +137,28 @@ def _look(piece: np.ndarray) -> _Looked:
         piece = piece[np.isfinite(piece)]
         low, high = float(piece.min(initial=np.inf)), float(piece.max(initial=-np.inf))
     with np.errstate(all="ignore"):
-        return _Looked(piece, low, high, float(piece.sum(dtype=np.float64)), float(np.dot(piece, piece)))
+        return _Looked(piece, low, high, float(piece.sum()), float(np.dot(piece, piece)))
 
 
 def _counts(values: np.ndarray, low: float, high: float, bins: int) -> np.ndarray:
     """Return int64 [bins]: how many values are in each of the bins between low and high."""
-    kind = values.dtype.type
+    kind, ends = values.dtype.type, bins + 1
     with np.errstate(all="ignore"):
-        # Of halves, none of which is beyond the dtype's range. What is not a number is a zero times an infinite scale.
+        # Of halves, none of which is beyond the dtype's range.
         places = values * kind(0.5)
         places -= kind(low / 2)
-        places *= kind(np.float64(bins) / (high / 2 - low / 2))
-        np.minimum(np.fmax(places, 0, out=places), bins - 1, out=places)
+        places *= (scale := kind(np.float64(bins) / (high / 2 - low / 2)))
+        if not np.isfinite(scale):
+            np.minimum(np.fmax(places, 0, out=places), bins, out=places)
     np.floor(places, out=places)
     # What takes longest is to count: done for two values at a time.
     half = len(places) // 2
-    pairs = places[:half] * kind(bins) + places[half : 2 * half]
-    joint = np.bincount(pairs.astype(np.intp), minlength=bins * bins).reshape(bins, bins)
+    pairs = places[:half] * kind(ends) + places[half : 2 * half]
+    joint = np.bincount(pairs.astype(np.intp), minlength=ends * ends).reshape(ends, ends)
     counts = joint.sum(axis=0) + joint.sum(axis=1)
     counts[places[2 * half :].astype(np.intp)] += 1
-    return counts
+    counts[-2] += counts[-1]  # the end of the last bin belongs to it
+    return counts[:-1]
 
 
 # --- text ---
