@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import tfxfer as tx
-from tfxfer.tools import _flags, evaluate, inspect_weights, pretrain, train
+from tfxfer.tools import _flags, evaluate, inspect_weights, pretrain, report, train
 
 TFXFER = [sys.executable, "-m", "tfxfer.tools._main"]
 
@@ -75,6 +75,8 @@ def test_train_restores_freezes_and_ends_with_the_test_accuracy_that_evaluate_fi
     assert np.trace(result["confusion"]) == round(result["accuracy"] * 360)
     assert run(train, f"--weights={convolutions}", f"--logdir={logdir}", "--epochs=3", "--dropout=0.5") == 0
     assert last_line(capsys.readouterr().out) == last_line(out)
+    assert run(report, logdir) == 0
+    assert "trained on 1,257, validated on 180, tested on 360 examples" in (logdir / "report.html").read_text()
 
 
 def test_every_flag_of_training_arrives(convolutions, tmp_path, capsys):

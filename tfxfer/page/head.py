@@ -69,7 +69,7 @@ def _lead(run: Run) -> Markup:
 
 def _examples(run: Run) -> str:
     counts = {
-        "trained on": number(run.settings.get("train_examples")),
+        "trained on": number(run.settings.get("training_examples")),
         "validated on": number(run.settings.get("validation_examples")),
         "tested on": float(run.test.confusion.sum()) if run.test else None,
     }

@@ -116,7 +116,7 @@ def _signature(step: Step, data: Data) -> dict[str, Any]:
         "stages": stages,
         "l2": step.l2 or None,
         "class_weights": step.class_weights,
-        "train_examples": len(data.train),
+        "training_examples": len(data.train),
         "validation_examples": len(data.validation),
     }
 
