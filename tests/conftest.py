@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,6 +34,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes minutes; runs with --slow")
     hypothesis.settings.load_profile("tfxfer-slow" if config.getoption("--slow") else "tfxfer")
+    _let_children_hear_signals()
+
+
+def _let_children_hear_signals() -> None:
+    """Go on to ignore the signals that this process was started to ignore, but by a handler, which no child inherits.
+
+    Under nohup, or in the background of a script, what a test sends to a tool that it started would not be heard.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
