@@ -97,7 +97,8 @@ def curves(history: Sequence[Mapping[str, Any]], *, best: int | None = None, tit
 def _figure(width: float, height: float) -> Any:
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), dpi=DOTS, layout="constrained")
+    # Some versions of matplotlib round pixels down.
+    return Figure(figsize=(width + 1e-6, height + 1e-6), dpi=DOTS, layout="constrained")
 
 
 def _png(figure: Any) -> bytes:

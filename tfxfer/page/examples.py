@@ -30,7 +30,7 @@ def per_class(confusion: np.ndarray) -> dict[str, np.ndarray]:
 def classes_section(test: Test) -> Markup:
     """Return a table of the classes."""
     figures = per_class(test.confusion)
-    order = np.arange(len(test.class_names))
+    order: np.ndarray = np.arange(len(test.class_names))
     many = len(order) > MOST_IN_ORDER
     if many:
         order = np.argsort(figures["f1-score"], kind="stable")

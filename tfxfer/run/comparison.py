@@ -33,7 +33,7 @@ class Difference:
     @property
     def relative(self) -> float:
         """The largest difference by the largest magnitude; 0 where nothing differs."""
-        return self.max_abs / max(self.largest, np.finfo(np.float32).tiny)
+        return self.max_abs / max(self.largest, float(np.finfo(np.float32).tiny))
 
     @property
     def cosine(self) -> float:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,15 +73,17 @@ class Evaluation:
         """How many examples of each true class (row) were taken for each class (column), int64 [classes, classes]."""
         from sklearn.metrics import confusion_matrix
 
-        return confusion_matrix(self.labels, self.predictions, labels=range(len(self.class_names)))
+        with _of_classes():
+            return confusion_matrix(self.labels, self.predictions, labels=range(len(self.class_names)))
 
     def per_class(self) -> dict[str, dict[str, float]]:
         """Return precision, recall, f1-score and support (the number of examples) of each class, by its name."""
         from sklearn.metrics import precision_recall_fscore_support
 
-        columns = precision_recall_fscore_support(
-            self.labels, self.predictions, labels=range(len(self.class_names)), zero_division=0.0
-        )
+        with _of_classes():
+            columns = precision_recall_fscore_support(
+                self.labels, self.predictions, labels=range(len(self.class_names)), zero_division=0.0
+            )
         keys = ("precision", "recall", "f1-score", "support")
         return {
             name: {key: float(value) for key, value in zip(keys, row, strict=True)}
@@ -100,6 +104,14 @@ class Evaluation:
     def __str__(self) -> str:
         tops = {f"top-{k} accuracy": share for k, share in self.top_k.items() if k > 1}
         return "  ".join(f"{name} {value:.4f}" for name, value in {**self.metrics, **tops}.items())
+
+
+@contextlib.contextmanager
+def _of_classes() -> Iterator[None]:
+    """Keep scikit-learn, in its versions for Python 3.10, from asking whether many classes are numbers to predict."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+        yield
 
 
 def evaluate(

@@ -81,8 +81,12 @@ def pieces(*arrays: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
             for piece in found:
                 release(piece)
         return
-    flags, one = ["external_loop", "buffered", "refs_ok"], ["readonly", "contig"]
-    for values in np.nditer(arrays, flags, [one] * len(arrays), order="C", buffersize=PIECE):  # type: ignore[call-overload]
+    options: Any = {
+        "flags": ["external_loop", "buffered", "refs_ok"],
+        "op_flags": [["readonly", "contig"]] * len(arrays),
+    }
+    every: Any = np.nditer(arrays, order="C", buffersize=PIECE, **options)
+    for values in every:
         yield values if len(arrays) > 1 else (values,)
     for array in arrays:
         release(array)

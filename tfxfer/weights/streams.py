@@ -36,7 +36,7 @@ def together(tensors: Sequence[Tensor]) -> Iterator[tuple[np.ndarray, ...]]:
       WeightsError: the values of one are missing or fail their checksum.
     """
     sources = [pieces(tensor) for tensor in tensors]
-    rest = [np.empty(0)] * len(sources)
+    rest: list[np.ndarray] = [np.empty(0)] * len(sources)
     while True:
         # A source that has no more is asked once more: that is when its checksum speaks.
         rest = [left if left.size else next(source, left) for source, left in zip(sources, rest, strict=True)]

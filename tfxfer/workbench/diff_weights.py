@@ -130,7 +130,8 @@ def compare(a: Tensor, b: Tensor, *, rtol: float = 0.0, atol: float = 0.0) -> Ch
 def _pairs(a: Tensor, b: Tensor) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield vectors of the values of two arrays, side by side."""
     left, right = streams.pieces(a), streams.pieces(b)
-    x = y = np.empty(0)
+    x: np.ndarray = np.empty(0)
+    y = x
     while True:
         x, y = (next(left, x) if not x.size else x), (next(right, y) if not y.size else y)
         count = min(x.size, y.size)

@@ -209,8 +209,8 @@ def _clean(name: str, longest: int = LONGEST) -> str:
 def _figure(width: int, height: int) -> Any:
     from matplotlib.figure import Figure
 
-    # No pyplot: nothing is left open that would have to be closed.
-    return Figure(figsize=(width / DOTS, height / DOTS), dpi=DOTS)
+    # No pyplot: nothing is left open that would have to be closed. Some versions of matplotlib round pixels down.
+    return Figure(figsize=((width + 1e-6) / DOTS, (height + 1e-6) / DOTS), dpi=DOTS)
 
 
 def _pixels(figure: Any) -> np.ndarray:
