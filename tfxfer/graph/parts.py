@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-Region = tuple[slice, ...]
-
 
 def name_of(variable: tf.Variable) -> str:
     """Return the name by which a variable is known: its op's, or that of the whole that it is a part of."""
@@ -45,7 +43,7 @@ def taken(variable: tf.Variable, whole: np.ndarray) -> np.ndarray:
     return whole[_region(variable)] if is_part(variable) else whole
 
 
-def _region(part: tf.Variable) -> Region:
+def _region(part: tf.Variable) -> tuple[slice, ...]:
     info = part._get_save_slice_info()
     return tuple(slice(start, start + size) for start, size in zip(info.var_offset, info.var_shape, strict=True))
 
@@ -75,9 +73,11 @@ def splitting(parts: int, least_bytes: int) -> Callable[..., Any]:
     """
 
     def get(getter: Callable[..., Any], name: str, **options: Any) -> Any:
-        number = min(parts, _rows(options), _bytes(options) // least_bytes)
-        if number > 1 and options.get("partitioner") is None and _of_model(options):
-            options["partitioner"] = tf.fixed_size_partitioner(number)
+        shape = tf.TensorShape(options.get("shape"))
+        if options.get("partitioner") is None and _of_model(options) and shape.is_fully_defined() and shape.rank > 1:
+            size = shape.num_elements() * tf.as_dtype(options.get("dtype") or tf.float32).size
+            number = min(parts, shape.as_list()[0], size // least_bytes)
+            options["partitioner"] = tf.fixed_size_partitioner(number) if number > 1 else None
         return getter(name, **options)
 
     return get
@@ -87,14 +87,3 @@ def _of_model(options: Mapping[str, Any]) -> bool:
     # A model records what it does not train as its own too; an optimizer's slots go where their variable is.
     recorded = tf.GraphKeys.MODEL_VARIABLES in (options.get("collections") or ())
     return recorded or options.get("trainable") is not False
-
-
-def _rows(options: Mapping[str, Any]) -> int:
-    """Return the length of a kernel's first axis; 0 of what has fewer than two, or no known shape."""
-    sides = tf.TensorShape(options.get("shape"))
-    return int(sides.as_list()[0]) if sides.is_fully_defined() and sides.rank > 1 else 0
-
-
-def _bytes(options: Mapping[str, Any]) -> int:
-    sides = tf.TensorShape(options.get("shape"))
-    return (sides.num_elements() or 0) * tf.as_dtype(options.get("dtype") or tf.float32).size
