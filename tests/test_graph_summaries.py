@@ -7,7 +7,8 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import tfxfer as tx
-from tfxfer.graph import display, layers, summaries
+from tfxfer.graph import layers, summaries
+from tfxfer.graph.traversal import needed
 
 
 @pytest.fixture(autouse=True)
@@ -152,7 +153,7 @@ def test_without_norms_no_gradient_is_computed_for_a_summary():
     step = classifier("logits/.*", summaries=["graph"])
     with tx.session() as sess:
         assert list(shown_by(step, step.stages[0], sess)) == ["loss", "accuracy", "learning_rate"]
-    assert not any("gradients" in op.name for op in display.needed([step.summary.op]))
+    assert not any("gradients" in op.name for op in needed([step.summary.op]))
 
 
 def test_what_is_shown_changes_no_name_of_the_graph_that_runs():

@@ -10,23 +10,23 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import tensorflow.compat.v1 as tf
 
 from tfxfer.graph.train_step import Step
+from tfxfer.graph.traversal import VARIABLES, needed
 
 OWN = ("LOSS", "SOLVER", "SUMMARY")  # the scopes that `train_step` makes
 FROZEN, TRAINED = "FROZEN", "TRAINED"
 MOST_BYTES = 1024  # of a constant that is shown with its values; TensorBoard leaves out what is longer
-_VARIABLES = {"VarHandleOp", "VariableV2", "Variable"}
 
 
 def display_names(step: Step) -> dict[str, str]:
     """Return by the name of each op of the step's graph what it is called where it is shown; no two are alike."""
     every = step.images.graph.get_operations()
     inputs = {tensor.op.name for tensor in (step.images, step.labels) if tensor is not None}
-    variables = {op.name for op in every if op.type in _VARIABLES}
+    variables = {op.name for op in every if op.type in VARIABLES}
     owners = {op.name: _owner(op.name, variables) for op in every}
     savers = {_top(op.name) for op in every if op.type in ("SaveV2", "RestoreV2")}
     forward = {op.name for op in needed([step.outputs.op]) if not owners[op.name]} - inputs
@@ -95,18 +95,6 @@ def display_metadata(metadata: tf.RunMetadata, names: Mapping[str, str]) -> tf.R
             for stats, name in known:
                 shown.node_stats.add().CopyFrom(stats)
                 shown.node_stats[-1].node_name = name
-    return found
-
-
-def needed(fetches: Iterable[tf.Operation]) -> set[tf.Operation]:
-    """Return the ops that are run for the fetches, these among them."""
-    found: set[tf.Operation] = set()
-    queue = list(fetches)
-    while queue:
-        op = queue.pop()
-        if op not in found:
-            found.add(op)
-            queue += [*(tensor.op for tensor in op.inputs), *op.control_inputs]
     return found
 
 

@@ -21,17 +21,17 @@ import tensorflow.compat.v1 as tf
 from tensorflow.python.framework import op_def_registry
 
 from tfxfer.errors import GraphError
+from tfxfer.graph import traversal
 from tfxfer.graph.train_step import StageOps, Step
+from tfxfer.graph.traversal import VARIABLES, called, called_in, spread, variables_of
 
-_VARIABLES = {"VarHandleOp", "VariableV2", "Variable"}
 # Ops that count as stateful and yet give the same to all who ask: those that read variables, as long as nobody writes
 # them, which is told apart by handle; arrays and stacks of tensors, which live for one step; and checks.
-_HARMLESS = _VARIABLES | {"Assert", "CheckNumerics", "CheckNumericsV2", "DisableCopyOnRead", "IsVariableInitialized",
+_HARMLESS = VARIABLES | {"Assert", "CheckNumerics", "CheckNumericsV2", "DisableCopyOnRead", "IsVariableInitialized",
                           "ReadVariableOp", "ResourceGather", "ResourceGatherNd", "VarIsInitializedOp",
                           "VariableShape"}  # fmt: skip
 _ARRAYS = ("TensorArray", "Stack")
 _CALLERS = {"If", "Case", "While", "StatefulPartitionedCall"}
-_WAYS_BACK = {"NextIteration", "RefNextIteration"}
 _PASSING = {"RefEnter", "RefExit", "RefIdentity", "RefMerge", "RefNextIteration", "RefSelect", "RefSwitch"}
 # Stateless random ops repeat themselves for the same seed, and the seed is a function of global_step or of nothing; in
 # both cases what they draw belongs to the step and not to the image.
@@ -94,12 +94,12 @@ def find(images: tf.Tensor, fetches: Sequence[tf.Operation], changing: Iterable[
     """
     if not _has_batch(images):
         raise GraphError(f"{images.name} has the shape {images.shape}; its first dimension must be None, for any batch")
-    needed = _needed(fetches)
-    live = _spread(_sources(needed, images.op) | set(changing), needed, through_control=True)
-    depending = _spread({images.op}, needed)
+    needed = traversal.needed(fetches)
+    live = spread(_sources(needed, images.op) | set(changing), needed, through_control=True)
+    depending = spread({images.op}, needed)
     inner = _inner(needed)
     frozen = depending - live
-    frozen -= _spread(_mixed(needed, frozen - inner), needed)
+    frozen -= spread(_mixed(needed, frozen - inner), needed)
     while True:
         cut = _Cut(fetches, frozen)
         moved = _not_stored(needed, frozen, cut.tensors, images.op, inner)
@@ -112,76 +112,16 @@ def find(images: tf.Tensor, fetches: Sequence[tf.Operation], changing: Iterable[
     return Frontier(tuple(tensors), frozenset(depending - cut.run - {images.op}))
 
 
-def _needed(fetches: Iterable[tf.Operation]) -> list[tf.Operation]:
-    """Return the ops that are run for the fetches, each after what it waits for; a loop's way back does not count."""
-    done: dict[tf.Operation, None] = {}
-    seen: set[tf.Operation] = set()
-    stack = [(op, False) for op in fetches]
-    ways_back: list[tf.Operation] = []
-    while stack or ways_back:
-        op, expanded = stack.pop() if stack else (ways_back.pop(), False)
-        if expanded:
-            done[op] = None
-        elif op not in seen:
-            seen.add(op)
-            before = [*(tensor.op for tensor in op.inputs), *op.control_inputs]
-            ways_back += [one for one in before if one.type in _WAYS_BACK]
-            stack += [(op, True), *((one, False) for one in before if one.type not in _WAYS_BACK)]
-    return list(done)
-
-
-def _spread(
-    sources: Iterable[tf.Operation], within: Sequence[tf.Operation], *, through_control: bool = False
-) -> set[tf.Operation]:
-    """Return the sources and what takes their outputs, directly or not; or also what only waits for them."""
-    after: dict[tf.Operation, list[tf.Operation]] = {op: [] for op in within}
-    for op in within:
-        for before in (*(tensor.op for tensor in op.inputs), *(op.control_inputs if through_control else ())):
-            after[before].append(op)
-    found = set(sources).intersection(within)
-    queue = deque(found)
-    while queue:
-        for op in after[queue.popleft()]:
-            if op not in found:
-                found.add(op)
-                queue.append(op)
-    return found
-
-
 # --- what is live of itself ---
 
 
 def _sources(needed: Sequence[tf.Operation], images: tf.Operation) -> set[tf.Operation]:
     functions = _Functions(images.graph)
-    acting = {op for op in needed if functions.acts(op.type, _called(op))}
-    written = _variables(tensor for op in acting for tensor in op.inputs)
+    acting = {op for op in needed if functions.acts(op.type, called(op))}
+    written = variables_of(tensor for op in acting for tensor in op.inputs)
     # A placeholder that has a default and is not fed is a constant; one without must be fed with who knows what.
     fed = {op for op in needed if op.type in ("Placeholder", "PlaceholderV2") and op is not images}
     return acting | written | fed
-
-
-def _variables(tensors: Iterable[tf.Tensor]) -> set[tf.Operation]:
-    """Return the variables that the tensors which are handles or references lead to."""
-    found: set[tf.Operation] = set()
-    seen, queue = set(), deque(tensors)
-    while queue:
-        tensor = queue.popleft()
-        if tensor.ref() in seen or (tensor.dtype != tf.resource and tensor.dtype == tensor.dtype.base_dtype):
-            continue
-        seen.add(tensor.ref())
-        if tensor.op.type in _VARIABLES:
-            found.add(tensor.op)
-        else:
-            queue.extend(tensor.op.inputs)
-    return found
-
-
-def _called(op: tf.Operation) -> list[str]:
-    """Return the names of the functions that an op calls: tf.cond's branches, a loop's body."""
-    definition = op_def_registry.get(op.type)
-    values = [op.get_attr(attr.name) for attr in definition.attr if "func" in attr.type] if definition else []
-    flat = [one for value in values for one in (value if isinstance(value, list) else [value])]
-    return [function.name for function in flat if function.name]
 
 
 class _Functions:
@@ -210,12 +150,8 @@ class _Functions:
             return True
         if name not in self._known:
             self._known[name] = False  # A function that calls itself adds nothing to itself.
-            self._known[name] = any(self.acts(node.op, _called_in(node)) for node in self._library[name].node_def)
+            self._known[name] = any(self.acts(node.op, called_in(node)) for node in self._library[name].node_def)
         return self._known[name]
-
-
-def _called_in(node: Any) -> list[str]:
-    return [one.name for value in node.attr.values() for one in (value.func, *value.list.func) if one.name]
 
 
 # --- what can be stored ---
@@ -229,7 +165,7 @@ def _mixed(needed: Sequence[tf.Operation], frozen: Collection[tf.Operation]) -> 
     reduced = {
         tensor.ref()
         for op in needed
-        if op in frozen and op.type not in _SHAPES and not op.type.startswith(_ARRAYS) and not _called(op)
+        if op in frozen and op.type not in _SHAPES and not op.type.startswith(_ARRAYS) and not called(op)
         if any(tensor.op in frozen and _has_batch(tensor) for tensor in op.inputs)
         for tensor in op.outputs
         if _is_numeric(tensor) and not _has_batch(tensor)

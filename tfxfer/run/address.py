@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 import tensorflow.compat.v1 as tf
 
 from tfxfer.errors import GraphError
+from tfxfer.graph.traversal import VARIABLES
 from tfxfer.run import frozen
 
 # Attributes that say where an op lies or how it is displayed, and not what it computes.
 _IDLE = {"_XlaMustCompile", "_class", "_gradient_op_type", "_output_shapes", "container", "debug_name", "frame_name",
          "shared_name", "stack_name", "tensor_array_name"}  # fmt: skip
-VARIABLES = {"VarHandleOp", "VariableV2", "Variable"}
 
 Node = TypeVar("Node", bound=Hashable)
 

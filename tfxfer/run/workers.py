@@ -31,6 +31,7 @@ import tensorflow.compat.v1 as tf
 
 from tfxfer import errors, names
 from tfxfer.errors import DataError, GraphError, RunError
+from tfxfer.graph.traversal import VARIABLES, needed
 from tfxfer.run import address, source
 from tfxfer.run.source import Source
 from tfxfer.run.store import Table
@@ -122,7 +123,7 @@ def _write_job(
     wanted: np.ndarray,
     batch_size: int,
 ) -> None:
-    ops = _needed([images, *tensors])
+    ops = needed(tensor.op for tensor in (images, *tensors))
     graph = _part(images.graph, {op.name for op in ops})
     _check_portable(ops, graph)
     try:
@@ -147,18 +148,6 @@ def _write_job(
         ) from None
 
 
-def _needed(tensors: Iterable[tf.Tensor]) -> list[tf.Operation]:
-    """Return all ops that lie behind tensors."""
-    found: dict[tf.Operation, None] = {}
-    stack = [tensor.op for tensor in tensors]
-    while stack:
-        op = stack.pop()
-        if op not in found:
-            found[op] = None
-            stack += [*(tensor.op for tensor in op.inputs), *op.control_inputs]
-    return list(found)
-
-
 def _part(graph: tf.Graph, kept: Container[str]) -> tf.GraphDef:
     """Return some ops of a graph, and all its functions."""
     whole = graph.as_graph_def()
@@ -181,7 +170,7 @@ def _check_portable(ops: Iterable[tf.Operation], graph: tf.GraphDef) -> None:
 
 def _holds_something(op: tf.Operation) -> bool:
     """Say whether an op has a state that is not the value of a variable, or one of strings."""
-    if op.type in address.VARIABLES:
+    if op.type in VARIABLES:
         return op.get_attr("dtype") == tf.string
     return not op.inputs and any(t.dtype == tf.resource or t.dtype != t.dtype.base_dtype for t in op.outputs)
 
@@ -201,7 +190,7 @@ def _write_variables(
     folder: Path, sess: tf.Session, ops: Iterable[tf.Operation]
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Write the bytes of each variable; yield its name and its shape."""
-    for place, op in enumerate(op for op in ops if op.type in address.VARIABLES):
+    for place, op in enumerate(op for op in ops if op.type in VARIABLES):
         value = np.asarray(sess.run(address.value_of(op)))
         np.save(folder / f"variable-{place}.npy", np.ascontiguousarray(value).reshape(-1).view(np.uint8))
         yield op.name, value.shape

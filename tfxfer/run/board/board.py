@@ -22,6 +22,7 @@ from tfxfer.graph import display
 from tfxfer.graph.parts import fetch, shape_of, wholes
 from tfxfer.graph.preprocessing import contracts
 from tfxfer.graph.train_step import StageOps, Step
+from tfxfer.graph.traversal import needed
 from tfxfer.graph.variables import model_variables
 from tfxfer.run.board import dashboards, projector, results, tiles
 from tfxfer.run.board.events import Events, table
@@ -232,9 +233,7 @@ def _moving(step: Step) -> list[str]:
     """Return the endpoints that training changes; what the others make of the same images stays as it is."""
     written = {variable.op.name for stage in step.stages for variable in stage.written}
     return [
-        name
-        for name, tensor in step.activations.items()
-        if written.intersection(op.name for op in display.needed([tensor.op]))
+        name for name, tensor in step.activations.items() if written.intersection(op.name for op in needed([tensor.op]))
     ]
 
 

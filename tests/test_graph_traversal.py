@@ -1,0 +1,56 @@
+"""Walks over the ops of graphs of plain TensorFlow."""
+
+import pytest
+import tensorflow.compat.v1 as tf
+
+from tfxfer.graph import traversal
+
+
+@pytest.fixture(autouse=True)
+def graph():
+    with tf.Graph().as_default() as graph:
+        yield graph
+
+
+def variable(name, resource=True):
+    return tf.get_variable(name, [3], initializer=tf.zeros_initializer(), use_resource=resource, trainable=False)
+
+
+@pytest.mark.parametrize("resource", [True, False])
+def test_variables_are_found_whatever_collection_lists_them_and_by_way_of_branches(resource):
+    x = tf.placeholder(tf.float32, [None, 3])
+    a, b, c, unread = (variable(name, resource) for name in "abcd")
+    with tf.control_dependencies([unread.assign_add([1.0, 1, 1])]):
+        y = tf.cond(tf.reduce_sum(x) > 0, lambda: x * a, lambda: x + b) + c
+    assert [op.name for op in traversal.variables_read([y])] == ["a", "b", "c"]
+    assert unread.op in traversal.needed([y.op])
+
+
+def test_a_variable_that_only_a_function_reads_is_found():
+    x = tf.placeholder(tf.float32, [None, 3])
+    a = variable("a")
+    f = tf.function(lambda x: x * a)
+    assert [op.name for op in traversal.variables_read([f(x)])] == ["a"]
+
+
+def test_placeholders_are_found_with_and_without_a_default():
+    x, unused = tf.placeholder(tf.float32, [3], "x"), tf.placeholder(tf.float32, [3], "unused")
+    keep = tf.placeholder_with_default(1.0, [], "keep")
+    found = traversal.placeholders([(x * keep).op])
+    assert [op.name for op in found] == ["x", "keep"]
+    assert unused.op not in found
+
+
+def test_a_reference_leads_to_its_variable_through_a_loop():
+    a = variable("a", resource=False)
+    result = tf.while_loop(lambda i, s: i < 3, lambda i, s: (i + 1, s + tf.identity(a)), [0, tf.zeros([3])])
+    assert traversal.variables_read([result[1]]) == [a.op]
+    assert traversal.variables_of([a.op.outputs[0]]) == {a.op}
+
+
+def test_two_variables_of_one_shared_name_have_one_memory():
+    first = tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=[3], shared_name="w", name="one/w")
+    second = tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=[3], shared_name="w", name="two/w")
+    alone = tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=[3], name="three/w")
+    memories = [traversal.memory_of(tensor.op) for tensor in (first, second, alone)]
+    assert memories == [("", "w"), ("", "w"), ("", "three/w")]
