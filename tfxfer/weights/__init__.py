@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 
 import numpy as np
 
@@ -31,6 +30,8 @@ class Weights(Mapping[str, np.ndarray]):
       path: the file as the user named it.
       kind: what the file is, in words ("TensorFlow checkpoint V2").
       checkpoint: the prefix that `tf.train.Saver.restore` takes, or None if TensorFlow cannot restore it.
+      skipped: what else the file holds, by name, each with the reason why it is not read: text, the state of an
+        iterator, what TensorFlow notes for itself. To ask for it by name raises that reason.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Weights(Mapping[str, np.ndarray]):
         sources: Mapping[str, str] | None = None,
         checkpoint: str | None = None,
         transformed: frozenset[str] = frozenset(),
+        skipped: Mapping[str, str] | None = None,
     ) -> None:
         self.path = path
         self.kind = kind
@@ -49,6 +51,7 @@ class Weights(Mapping[str, np.ndarray]):
         self._tensors = dict(tensors)
         self._sources = dict(sources or {})
         self._transformed = transformed
+        self.skipped: Mapping[str, str] = dict(skipped or {})
 
     def __getitem__(self, name: str) -> np.ndarray:
         tensor = self.tensor(name)
@@ -76,7 +79,10 @@ class Weights(Mapping[str, np.ndarray]):
 
         Raises:
           KeyError: there is no such name; the message gives the nearest.
+          WeightsError: it is one of `skipped`.
         """
+        if name in self.skipped and name not in self._tensors:
+            raise WeightsError(self.skipped[name])
         if name not in self._tensors:
             raise KeyError(f"{name} is not in {self.path}{names.did_you_mean(name, self)}")
         return self._tensors[name]
@@ -112,6 +118,7 @@ class Weights(Mapping[str, np.ndarray]):
             sources=self._sources,
             checkpoint=self.checkpoint,
             transformed=self._transformed,
+            skipped=self.skipped,
         )
 
     def renamed(self, rules: names.Rules | Callable[[str], str]) -> Weights:
@@ -128,6 +135,7 @@ class Weights(Mapping[str, np.ndarray]):
             sources={name: self.source(old) for name, old in new.items()},
             checkpoint=self.checkpoint,
             transformed=frozenset(name for name, old in new.items() if old in self._transformed),
+            skipped=self.skipped,
         )
 
     def laid_out(self, rules: layouts.Rules) -> Weights:
@@ -153,6 +161,7 @@ class Weights(Mapping[str, np.ndarray]):
             sources=self._sources,
             checkpoint=self.checkpoint,
             transformed=self._transformed | changed.keys(),
+            skipped=self.skipped,
         )
 
 
@@ -164,6 +173,8 @@ def open_weights(
     max_bytes: int = MAX_BYTES,
 ) -> Weights:
     """Open a file of weights without reading an array. What the file is, its content tells and not its name.
+
+    An entry of the file that is not a weight does not keep the others from being read: see `Weights.skipped`.
 
     Args:
       path: a TensorFlow checkpoint (its prefix, its directory, which means the latest, or one of its files), a
@@ -178,13 +189,16 @@ def open_weights(
       SelectionError: a rule matches nothing, or two names would become one.
     """
     name = os.fspath(path)
-    found = readers.read(Path(name))
-    announced = sum(tensor.nbytes for tensor in found.tensors.values())
+    found = readers.read(name)
+    skipped = {entry: tensor.fault for entry, tensor in found.tensors.items() if tensor.fault}
+    tensors = {entry: tensor for entry, tensor in found.tensors.items() if not tensor.fault}
+    announced = sum(tensor.nbytes for tensor in tensors.values())
     if announced > max_bytes:
         raise WeightsError(f"{name} announces {announced:,} bytes of tensors, more than max_bytes={max_bytes:,}")
-    if not found.tensors:
-        raise WeightsError(f"{name} is a {found.kind} that holds no arrays")
-    weights = Weights(name, found.kind, found.tensors, sources=found.sources, checkpoint=found.checkpoint)
+    if not tensors:
+        why = f":\n  {shown(list(skipped.values()))}" if skipped else ""
+        raise WeightsError(f"{name} is a {found.kind} that holds no arrays{why}")
+    weights = Weights(name, found.kind, tensors, sources=found.sources, checkpoint=found.checkpoint, skipped=skipped)
     if rename is not None:
         weights = weights.renamed(rename)
     return weights if layout is None else weights.laid_out(layout)

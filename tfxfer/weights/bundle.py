@@ -18,10 +18,10 @@ import numpy as np
 
 from tfxfer.errors import WeightsError
 from tfxfer.weights import files, identify, leveldb, memory, slices
-from tfxfer.weights.checkpoints import find_prefix
+from tfxfer.weights.checkpoints import Prefix, find_prefix
 from tfxfer.weights.protobuf import BYTES, FIXED32, fields, number, signed, tag, text, varint
-from tfxfer.weights.tensors import Tensor, shape_fault, shown
-from tfxfer.weights.tf_types import DTYPES, STRING, parse_shape
+from tfxfer.weights.tensors import Tensor, shape_fault, shown, unreadable
+from tfxfer.weights.tf_types import DTYPES, STRING, parse_shape, unread
 
 __all__ = ["find_prefix", "read"]
 
@@ -51,7 +51,7 @@ class Bundle(NamedTuple):
     data: Mapping[int, np.ndarray]
 
 
-def read(prefix: Path, *, without: Container[str] = ()) -> dict[str, Tensor]:
+def read(prefix: Prefix, *, without: Container[str] = ()) -> dict[str, Tensor]:
     """List the variables under a prefix; each is checked against its crc32c when it is read.
 
     Args:
@@ -60,13 +60,13 @@ def read(prefix: Path, *, without: Container[str] = ()) -> dict[str, Tensor]:
 
     Returns:
       Tensors by name, in the order of the index, which is that of the names. Strings have dtype object and are bytes.
-      Values are views of the mapped file, read-only; partitioned variables and strings are built in memory.
+      An entry of a dtype that tfxfer does not read, as the state of an iterator, is listed and refuses to be read.
 
     Raises:
       WeightsError: the index is missing or corrupt, or it and the data files do not fit together; then every
         variable and every file concerned is named.
     """
-    index = prefix.with_name(prefix.name + ".index")
+    index = Path(f"{prefix}.index")
     bundle = _open(prefix, str(index))
     if without:
         kept = {key: entry for key, entry in bundle.entries.items() if _variable(key) not in without}
@@ -84,7 +84,19 @@ def read(prefix: Path, *, without: Container[str] = ()) -> dict[str, Tensor]:
     }
 
 
-def faults(prefix: Path) -> dict[str, str]:
+def checksums(prefix: Prefix, names: Container[str]) -> dict[str, int]:
+    """Return the checksums of some variables under a prefix; those of partitioned variables have none.
+
+    Raises:
+      WeightsError: the index is missing or corrupt.
+    """
+    index = Path(f"{prefix}.index")
+    entries = _entries(leveldb.Table(files.map_file(index), str(index)), str(index))
+    whole = {_variable(key): entry for key, entry in entries.items() if not slices.is_key(key) and not entry.slices}
+    return {name: entry.crc for name, entry in whole.items() if name in names}
+
+
+def faults(prefix: Prefix) -> dict[str, str]:
     """Say of each variable under a prefix what is wrong with its entry: its place, its size or its slices.
 
     No value is read. Besides what `read` refuses, no two variables may lie in the same bytes.
@@ -92,7 +104,7 @@ def faults(prefix: Path) -> dict[str, str]:
     Raises:
       WeightsError: the index is missing or corrupt.
     """
-    bundle = _open(prefix, str(prefix.with_name(prefix.name + ".index")))
+    bundle = _open(prefix, str(Path(f"{prefix}.index")))
     found: dict[str, str] = {}
     for key, entry in bundle.entries.items():
         fault = _fault(entry, bundle.shards) or _slices_fault(key, entry, bundle.entries) or _place_fault(bundle, entry)
@@ -103,7 +115,7 @@ def faults(prefix: Path) -> dict[str, str]:
     return found
 
 
-def _open(prefix: Path, index: str) -> Bundle:
+def _open(prefix: Prefix, index: str) -> Bundle:
     if files.tail(Path(index), 8) != leveldb.MAGIC and (what := identify.known(Path(index))):
         raise WeightsError(f"{index} is no index of a checkpoint: it is {what}")
     table = leveldb.Table(files.map_file(index), index)
@@ -115,7 +127,7 @@ def _open(prefix: Path, index: str) -> Bundle:
         raise WeightsError(f"{index} is corrupt: it has no header, or one that announces {count} data files")
     entries = _entries(table, index)
     used = {entry.shard for entry in entries.values() if 0 <= entry.shard < count and not entry.slices}
-    paths = {shard: prefix.with_name(f"{prefix.name}.data-{shard:05d}-of-{count:05d}") for shard in sorted(used)}
+    paths = {shard: Path(f"{prefix}.data-{shard:05d}-of-{count:05d}") for shard in sorted(used)}
     data = {shard: files.map_file(path) for shard, path in paths.items() if files.exists(path)}
     return Bundle(str(prefix), count, entries, paths, data)
 
@@ -203,8 +215,8 @@ def _entry_faults(bundle: Bundle) -> Iterator[str]:
 
 
 def _fault(entry: Entry, shards: int) -> str:
-    if entry.dtype not in DTYPES:
-        return f"its dtype has number {entry.dtype} in TensorFlow, which tfxfer does not read"
+    if entry.dtype not in DTYPES:  # its size says nothing; it is listed with the reason
+        return ""
     if fault := shape_fault(entry.shape):
         return fault
     if entry.slices:
@@ -232,6 +244,8 @@ def _slices_fault(key: bytes, whole: Entry, entries: Mapping[bytes, Entry]) -> s
 
 
 def _tensor(bundle: Bundle, key: bytes, entry: Entry) -> Tensor:
+    if entry.dtype not in DTYPES:
+        return unreadable(f"{_name(key)} is {unread(entry.dtype)}", () if shape_fault(entry.shape) else entry.shape)
     stream = None if entry.slices or entry.dtype == STRING else functools.partial(_stream, bundle, key, entry)
     return Tensor(entry.shape, DTYPES[entry.dtype], functools.partial(_value, bundle, key), stream)
 
@@ -268,12 +282,18 @@ def _value(bundle: Bundle, key: bytes) -> np.ndarray:
 
 def _plain_value(bundle: Bundle, key: bytes, entry: Entry) -> np.ndarray:
     where = _place(bundle, key, entry)
-    raw = bundle.data[entry.shard][entry.offset : entry.offset + entry.size]
+    raw, crc = bundle.data[entry.shard][entry.offset : entry.offset + entry.size], 0
     if entry.dtype == STRING:
-        return _strings(raw, entry, where)
-    if leveldb.masked(google_crc32c.value(raw)) != entry.crc:
+        return _strings(memory.fetched(raw), entry, where)
+
+    def see(piece: np.ndarray) -> None:
+        nonlocal crc
+        crc = google_crc32c.extend(crc, piece)
+
+    raw = memory.copied(raw, memory.aligned((len(raw),), raw.dtype), see)
+    if leveldb.masked(crc) != entry.crc:
         raise WeightsError(_bad_checksum(where))
-    return files.view(raw, 0, DTYPES[entry.dtype], entry.shape, where)
+    return files.array(raw, 0, DTYPES[entry.dtype], entry.shape, where)
 
 
 def _strings(raw: np.ndarray, entry: Entry, where: str) -> np.ndarray:

@@ -17,8 +17,8 @@ import numpy as np
 from tfxfer.errors import WeightsError
 from tfxfer.weights import checkpoints, files, leveldb, slices
 from tfxfer.weights.protobuf import BYTES, Bytes, fields, number, scan, strings, tag, text
-from tfxfer.weights.tensors import Tensor, shape_fault, shown
-from tfxfer.weights.tf_types import DTYPES, STRING, parse_shape
+from tfxfer.weights.tensors import Tensor, shape_fault, shown, unreadable
+from tfxfer.weights.tf_types import DTYPES, STRING, parse_shape, unread
 
 # The field of a TensorProto that holds the values of a dtype; numbers lie there packed.
 _FIXED = {"float32": 5, "float64": 6, "complex64": 9, "complex128": 12}
@@ -36,7 +36,7 @@ class Variable(NamedTuple):
     parts: list[tuple[slices.Extents, leveldb.Table, bytes]]
 
 
-def read(prefix: Path) -> dict[str, Tensor]:
+def read(prefix: checkpoints.Prefix) -> dict[str, Tensor]:
     """List the variables of the checkpoint in the files `checkpoints.v1_parts(prefix)`; values are built when read.
 
     Raises:
@@ -58,10 +58,13 @@ def read(prefix: Path) -> dict[str, Tensor]:
     faults = [f"{name}: {fault}" for name, variable in variables.items() if (fault := _fault(variable, room))]
     if faults:
         raise WeightsError(f"{prefix} is corrupt:\n  {shown(faults)}\ncopy it again")
-    return {
-        name: Tensor(variable.shape, DTYPES[variable.dtype], functools.partial(_value, variable, f"{prefix}: {name}"))
-        for name, variable in sorted(variables.items())
-    }
+    return {name: _described(variable, name, prefix) for name, variable in sorted(variables.items())}
+
+
+def _described(variable: Variable, name: str, prefix: checkpoints.Prefix) -> Tensor:
+    if variable.dtype not in DTYPES:
+        return unreadable(f"{name} is {unread(variable.dtype)}")
+    return Tensor(variable.shape, DTYPES[variable.dtype], functools.partial(_value, variable, f"{prefix}: {name}"))
 
 
 def _variables(table: leveldb.Table, where: str) -> Iterator[tuple[str, Variable]]:
@@ -81,8 +84,8 @@ def _variables(table: leveldb.Table, where: str) -> Iterator[tuple[str, Variable
 
 
 def _fault(variable: Variable, room: int) -> str:
-    if variable.dtype not in DTYPES:
-        return f"its dtype has number {variable.dtype} in TensorFlow, which tfxfer does not read"
+    if variable.dtype not in DTYPES:  # listed with the reason
+        return ""
     if fault := shape_fault(variable.shape):
         return fault
     # No element takes less than a byte, of which compression leaves no less than 1/22.

@@ -1,9 +1,14 @@
-"""Find the checkpoint that a path means: a prefix, a directory, or one of the files of a checkpoint."""
+"""Find the checkpoint that a path means: a prefix, a directory, or one of the files of a checkpoint.
+
+`Saver.save(sess, "model/")` writes `model/.index`: the prefix is `model/`, without a stem. No Path ends in a slash, so
+such a prefix is a str; all others are Paths. `f"{prefix}.index"` is right for both.
+"""
 
 from __future__ import annotations
 
+import os
 import re
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from tfxfer import names
 from tfxfer.errors import WeightsError
@@ -14,10 +19,14 @@ STATE = "checkpoint"  # the file in which `tf.train.Saver` notes the latest pref
 PART = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
 _SHARD = re.compile(r"-(\?{5}|\d{5})-of-(\d{5})$")
 _STEP = re.compile(r"(.*)-(\d+)$")
+_GRAPHS = ("saved_model.pb", "saved_model.pbtxt")  # of a SavedModel
 _LATEST = re.compile(r"""^\s*model_checkpoint_path\s*:\s*("(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')""", re.MULTILINE)
 
 
-def find_prefix(path: Path) -> Path:
+Prefix = Path | str
+
+
+def find_prefix(path: Prefix) -> Prefix:
     """Return the prefix that `tf.train.Saver.restore` takes.
 
     Args:
@@ -32,6 +41,7 @@ def find_prefix(path: Path) -> Path:
     whole = _whole(path)
     if is_v2(path):
         return path
+    path = Path(path)
     if whole != path and (is_v2(whole) or v1_parts(whole)):
         return find_prefix(whole)
     if _is_state(path):
@@ -43,20 +53,25 @@ def find_prefix(path: Path) -> Path:
     raise WeightsError(_nothing_at(path))
 
 
-def is_part(path: Path) -> bool:
+def prefix(text: str) -> Prefix:
+    """Return the prefix that a text means: a Path, or the text itself where it ends in a slash."""
+    return text if text.endswith("/") else Path(text)
+
+
+def is_part(path: Prefix) -> bool:
     """Say whether a file leads to a checkpoint beside it."""
     whole = _whole(path)
-    return is_v2(path) or _is_state(path) or (whole != path and (is_v2(whole) or bool(v1_parts(whole))))
+    return is_v2(path) or _is_state(Path(path)) or (whole != path and (is_v2(whole) or bool(v1_parts(whole))))
 
 
-def is_v2(prefix: Path) -> bool:
+def is_v2(prefix: Prefix) -> bool:
     """Say whether a checkpoint of format V2 lies under this prefix."""
-    return bool(prefix.name) and files.exists(prefix.with_name(prefix.name + ".index"))
+    return bool(isinstance(prefix, str) or prefix.name) and files.exists(Path(f"{prefix}.index"))
 
 
-def v1_parts(prefix: Path) -> list[Path]:
+def v1_parts(prefix: Prefix) -> list[Path]:
     """List the files of a checkpoint of format V1: one, or all its shards; none where there is no such checkpoint."""
-    if not prefix.name or PART.search(prefix.name):
+    if isinstance(prefix, str) or not prefix.name or PART.search(prefix.name):
         return []
     if files.tail(prefix, 8) == MAGIC and not _SHARD.search(prefix.name):
         return [prefix]
@@ -68,41 +83,57 @@ def v1_parts(prefix: Path) -> list[Path]:
 
 
 def found_in(directory: Path) -> list[str]:
-    """List the prefixes of the checkpoints in a directory, of format V2 or else V1, by name."""
+    """List the prefixes of the checkpoints in a directory, of format V2 or else V1, by name; one may be empty."""
     everything = files.siblings(directory)
     indexed = [name.removesuffix(".index") for name in everything if name.endswith(".index")]
     likely = {_SHARD.sub("", name) for name in everything if files.tail(directory / name, 8) == MAGIC}
     return indexed or sorted(stem for stem in likely if v1_parts(directory / stem))
 
 
-def _latest(state: Path) -> Path:
+def _latest(state: Path) -> Prefix:
     # The path may be absolute and of another machine: the directory that was copied holds the checkpoint all the same.
     text = files.head(state, 1 << 20).decode("utf-8", "replace")
     found = _LATEST.search(text)
     if not found:
         raise WeightsError(f'{state} names no checkpoint: it has no line model_checkpoint_path: "..."')
-    noted = Path(_unescaped(found[1][1:-1]))
-    here = state.parent / noted.name
-    for prefix in (here, state.parent / noted) if noted.is_absolute() else (state.parent / noted, here):
-        if prefix != state.parent and (is_v2(prefix) or v1_parts(prefix)):
-            return prefix if is_v2(prefix) else find_prefix(prefix)
+    noted = _unescaped(found[1][1:-1])
+    for place in _places(noted, str(state.parent)):
+        candidate = prefix(place)
+        if is_v2(candidate) or (candidate != state.parent and v1_parts(candidate)):
+            return candidate if is_v2(candidate) else find_prefix(candidate)
     there = names.listed(found_in(state.parent)) or "no checkpoint"
     raise WeightsError(
         f"{state} names {noted} as the latest checkpoint, which does not exist; beside it there is {there}"
     )
 
 
-def _only(directory: Path) -> Path:
+def _places(noted: str, beside: str) -> list[str]:
+    """List where a checkpoint may lie that a state file in the folder `beside` names; Windows writes backslashes."""
+    places = []
+    for path in dict.fromkeys((noted, noted.replace("\\", "/"))):
+        elsewhere = os.path.isabs(path) or PureWindowsPath(path).is_absolute()
+        here, there = os.path.join(beside, os.path.basename(path)), os.path.join(beside, path)
+        places += [here, there] if elsewhere else [there, here]
+    return places
+
+
+def _only(directory: Path) -> Prefix:
     found = found_in(directory)
     if len(found) == 1:
-        return find_prefix(directory / found[0])
+        return find_prefix(prefix(os.path.join(directory, found[0])))
     steps = [_STEP.fullmatch(name) for name in found]
     if found and len({match[1] if match else None for match in steps}) == 1 and all(steps):
         return find_prefix(directory / max(found, key=lambda name: int(name.rpartition("-")[2])))
     if found:
         raise WeightsError(
             f"{directory} holds several checkpoints and no file `checkpoint` that names the latest: "
-            f"{names.listed(found)}; give one of them"
+            f"{names.listed(name or './' for name in found)}; give one of them"
+        )
+    if exports := [name for name in files.siblings(directory) if is_saved_model(directory / name)]:
+        newest = max(exports, key=lambda name: (name.isdecimal() and int(name), name))
+        raise WeightsError(
+            f"{directory} holds no checkpoint, but {'SavedModels' if len(exports) > 1 else 'a SavedModel'} in folders of "
+            f"{'their' if len(exports) > 1 else 'its'} own ({names.listed(exports)}); give {directory / newest}"
         )
     inside = names.listed(files.siblings(directory)) or "nothing"
     raise WeightsError(f"{directory} holds no checkpoint (no file `checkpoint`, no *.index); it holds {inside}")
@@ -123,8 +154,13 @@ def _unescaped(text: str) -> str:
         return plain
 
 
-def _whole(path: Path) -> Path:
-    return path.with_name(PART.sub("", path.name)) if path.name else path
+def is_saved_model(path: Path) -> bool:
+    """Say whether the path is a SavedModel directory, or the graph in one."""
+    return any(files.exists(path / graph) for graph in _GRAPHS) or (path.name in _GRAPHS and files.exists(path))
+
+
+def _whole(path: Prefix) -> Prefix:
+    return prefix(PART.sub("", str(path)))
 
 
 def _is_state(path: Path) -> bool:

@@ -1,23 +1,30 @@
-"""Files as bytes: mapped into memory, read with checks, never believed."""
+"""Files as bytes: mapped into memory for what is said in them, read for their values, never believed."""
 
 from __future__ import annotations
 
+import functools
 import json
 import math
-import mmap
 import os
 import stat
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from tfxfer.errors import WeightsError
+from tfxfer.weights import memory
+from tfxfer.weights.memory import MappedFile
+from tfxfer.weights.tensors import Tensor
 
 
 def map_file(path: str | os.PathLike[str]) -> np.ndarray:
     """Map a file into memory, read-only, as uint8 of shape [bytes in the file].
+
+    The mapping is for what is looked at while the file is opened. Later, and for all values, see `array`, `tensor`
+    and `memory.fetched`, which read: the file may be cut any time.
 
     Raises:
       WeightsError: the file is missing, is no file, or may not be read.
@@ -26,7 +33,7 @@ def map_file(path: str | os.PathLike[str]) -> np.ndarray:
         with _regular(path) as file:
             if not os.fstat(file.fileno()).st_size:  # an empty file cannot be mapped
                 return np.frombuffer(b"", np.uint8)
-            return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+            return np.frombuffer(MappedFile.of(file.fileno(), os.fspath(path)), np.uint8)
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
@@ -45,6 +52,16 @@ def tail(path: Path, size: int) -> bytes:
     try:
         with _regular(path) as file:
             file.seek(-size, os.SEEK_END)
+            return file.read(size)
+    except (OSError, ValueError):
+        return b""
+
+
+def last(path: Path, size: int) -> bytes:
+    """Read up to so many bytes from the end of a file; none where there is no such file."""
+    try:
+        with _regular(path) as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - size))
             return file.read(size)
     except (OSError, ValueError):
         return b""
@@ -127,13 +144,13 @@ class Cursor:
         return text
 
 
-def view(
+def array(
     data: np.ndarray, offset: int, dtype: np.dtype, shape: tuple[int, ...], where: str, fortran: bool = False
 ) -> np.ndarray:
-    """View the bytes at `offset` as an array.
+    """Read the bytes at `offset` as an array.
 
     Args:
-      data: uint8 [n], as `map_file` makes it.
+      data: uint8 [n], as `map_file` makes it, or in memory.
       offset: the first byte.
       dtype: the dtype of the values in the file.
       shape: the shape of the result.
@@ -141,26 +158,50 @@ def view(
       fortran: whether the first index runs fastest; the result then is a transposed view.
 
     Returns:
-      A view of `data`, or a copy where the bytes are not aligned or not in the order of this machine. Read-only.
+      Read-only; in memory of its own where `data` is a mapped file. In the byte order of this machine.
 
     Raises:
-      WeightsError: the bytes end beyond the end of the file.
+      WeightsError: the bytes end beyond the end of the file, or the file has changed since it was opened.
     """
-    size = math.prod(shape) * dtype.itemsize
-    if offset < 0 or offset + size > len(data):
-        raise WeightsError(f"{where}: {size:,} bytes at {offset:,} go beyond the end of the file ({len(data):,} bytes)")
+    size = _inside(data, offset, dtype, shape, where)
     native = dtype.newbyteorder("=")
     if not size:
         return np.empty(shape, native)
-    array = data[offset : offset + size].view(dtype).reshape(shape, order="F" if fortran else "C")
-    if not array.flags.aligned or dtype != native:
-        array = array.astype(native)
-    array.flags.writeable = False
-    return array
+    raw = memory.fetched(data[offset : offset + size])
+    values = raw.view(dtype).reshape(shape, order="F" if fortran else "C")
+    if not values.flags.aligned or dtype != native:
+        values = values.astype(native)
+    values.flags.writeable = False
+    return values
+
+
+def tensor(
+    data: np.ndarray, offset: int, dtype: np.dtype, shape: tuple[int, ...], where: str, fortran: bool = False
+) -> Tensor:
+    """Describe the bytes at `offset` as an array that is not read yet; see `array`."""
+    read = functools.partial(array, data, offset, dtype, shape, where, fortran)
+    plain = not fortran and dtype.itemsize and math.prod(shape)
+    stream = functools.partial(_stream, data, offset, dtype, shape, where) if plain else None
+    return Tensor(shape, dtype.newbyteorder("="), read, stream)
+
+
+def _stream(data: np.ndarray, offset: int, dtype: np.dtype, shape: tuple[int, ...], where: str) -> Iterator[np.ndarray]:
+    size, native = _inside(data, offset, dtype, shape, where), dtype.newbyteorder("=")
+    for piece in memory.seen(data[offset : offset + size], dtype):
+        yield piece.astype(native, copy=False)
+
+
+def _inside(data: np.ndarray, offset: int, dtype: np.dtype, shape: tuple[int, ...], where: str) -> int:
+    size = math.prod(shape) * dtype.itemsize
+    if offset < 0 or offset + size > len(data):
+        raise WeightsError(f"{where}: {size:,} bytes at {offset:,} go beyond the end of the file ({len(data):,} bytes)")
+    return size
 
 
 def parse_json(data: bytes, where: str) -> Any:
-    """Parse JSON, if its values will not take more than some 32 MiB of memory.
+    """Parse JSON, if its values will not take more than some 32 MiB of memory, or 16 times its length.
+
+    The header of a `.safetensors` file of any number of tensors takes less than that.
 
     Raises:
       WeightsError: it is no JSON, is nested too deep, or would take too much memory.
@@ -169,7 +210,7 @@ def parse_json(data: bytes, where: str) -> Any:
     cost = (
         232 * data.count(b"{") + 88 * data.count(b"[") + 35 * data.count(b'"') + 32 * data.count(b",") + 3 * len(data)
     )
-    if cost > 32 << 20:
+    if cost > max(32 << 20, 16 * len(data)):
         raise WeightsError(f"{where}: {len(data):,} bytes of JSON with so many values are not a description of weights")
     try:
         return json.loads(data)

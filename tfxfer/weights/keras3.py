@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -78,10 +77,10 @@ def read(path: Path) -> dict[str, Tensor]:
     config = files.parse_json(zips.whole(data, members[CONFIG], where).tobytes(), f"{where}: {CONFIG}")
     weights = zips.whole(data, members[WEIGHTS], where)
     root = hdf5.root(weights, f"{where}: {WEIGHTS}")
-    check = functools.cache(lambda: zips.check(zlib.crc32(weights.data), members[WEIGHTS], where))
+    check = functools.cache(lambda: zips.check(zips.crc(weights), members[WEIGHTS], where))
     found = tensors(root, hdf5.in_order(root), config)
     return {
-        name: dataclasses.replace(tensor, read=functools.partial(_checked, tensor, check))
+        name: dataclasses.replace(tensor, read=functools.partial(_checked, tensor, check), stream=None)
         for name, tensor in found.items()
     }
 

@@ -12,6 +12,7 @@ import google_crc32c
 import numpy as np
 
 from tfxfer.errors import WeightsError
+from tfxfer.weights import memory
 from tfxfer.weights.protobuf import Bytes, varint
 
 MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
@@ -79,10 +80,10 @@ class Table:
         end = offset + size
         if end + 5 > len(self._data):
             raise WeightsError(f"{self._where} is corrupt: a block goes beyond the end of the file")
-        stored = int.from_bytes(self._data[end + 1 : end + 5].tobytes(), "little")
-        if masked(google_crc32c.value(self._data[offset : end + 1])) != stored:
+        raw = memory.fetched(self._data[offset : end + 5])
+        if masked(google_crc32c.value(raw[:-4])) != int.from_bytes(raw[-4:].tobytes(), "little"):
             raise WeightsError(f"{self._where} is corrupt: the block at byte {offset:,} fails its checksum")
-        block, compression = self._data[offset:end].data, int(self._data[end])
+        block, compression = raw[:-5].data, int(raw[-5])
         if compression == 0:
             return block
         if compression == 1:

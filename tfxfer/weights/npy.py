@@ -21,7 +21,10 @@ MAGIC = b"\x93NUMPY"
 HEADER_BYTES = 4096  # no dtype but a structured one takes so much
 PLAIN = "arr_0"  # the name that `np.savez` gives to an array without one
 
-_PAIR = r"'(?:descr|fortran_order|shape)'\s*:\s*(?:'[^']*'|True|False|\([^()]*\))"
+# The fields of a structured dtype, one of which may be structured itself.
+_FIELDS = r"\[(?:[^\[\]]|\[[^\[\]]*\])*\]"
+_VALUE = rf"(?:'[^']*'|True|False|\([^()]*\)|{_FIELDS})"
+_PAIR = rf"'(?:descr|fortran_order|shape)'\s*:\s*{_VALUE}"
 _HEADER = re.compile(rf"\{{\s*{_PAIR}\s*,\s*{_PAIR}\s*,\s*{_PAIR}\s*,?\s*\}}\s*")
 _DTYPE = re.compile(r"[<>|=]?([biufc]\d{1,2}|[SUV]\d{1,6}|O|\?)")
 
@@ -46,15 +49,18 @@ def read(path: Path) -> dict[str, Tensor]:
             f"{where} is cut short or corrupt: {dtype} {shape} takes {math.prod(shape) * dtype.itemsize:,} "
             f"bytes, {len(data) - start:,} follow the header"
         )
-    return {
-        PLAIN: Tensor(shape, dtype.newbyteorder("="), lambda: files.view(data, start, dtype, shape, where, fortran))
-    }
+    return {PLAIN: files.tensor(data, start, dtype, shape, where, fortran)}
+
+
+class NotNumbersError(WeightsError):
+    """A header that is whole, of an array that is none of numbers, booleans or strings."""
 
 
 def header(data: memoryview, where: str) -> tuple[tuple[int, ...], np.dtype, bool, int]:
     """Read the header of a `.npy` file; return shape, dtype, whether in Fortran order, and where the values begin.
 
     Raises:
+      NotNumbersError: the array is one of dates, of structures, or the like.
       WeightsError: it is no such header, or announces an array that cannot be.
     """
     cursor = Cursor(data, where)
@@ -67,7 +73,7 @@ def header(data: memoryview, where: str) -> tuple[tuple[int, ...], np.dtype, boo
     text = bytes(cursor.take(size)).decode("latin-1") if size < HEADER_BYTES else ""
     if not _HEADER.fullmatch(text):
         raise WeightsError(f"{where}: the .npy header is corrupt, or of a structured dtype: {text[:200]!r}")
-    pairs = dict(re.findall(r"'(\w+)'\s*:\s*('[^']*'|True|False|\([^()]*\))", text))
+    pairs = dict(re.findall(rf"'(descr|fortran_order|shape)'\s*:\s*({_VALUE})", text))
     if len(pairs) < 3:
         raise WeightsError(f"{where}: the .npy header is corrupt: {text[:200]!r}")
     shape = _shape(pairs["shape"], where)
@@ -90,4 +96,4 @@ def _dtype(text: str, where: str) -> np.dtype:
             return np.dtype(text)
     except TypeError:
         pass
-    raise WeightsError(f"{where}: the dtype {text[:40]!r} is none of numbers, booleans or strings")
+    raise NotNumbersError(f"{where}: the dtype {text[:40]!r} is none of numbers, booleans or strings")

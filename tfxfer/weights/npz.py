@@ -1,45 +1,61 @@
-"""Numpy's `.npz` files: a zip archive with a `.npy` file for every array."""
+"""Numpy's `.npz` files: a zip archive with a `.npy` file for every array, or a pickle of many."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from tfxfer.errors import WeightsError
-from tfxfer.weights import files, memory, npy, zips
+from tfxfer.weights import files, memory, npy, pickled, zips
 from tfxfer.weights.tensors import Tensor, unreadable
+
+MAX_UNPACKED = 32 << 20  # bytes of a compressed pickle, which has to be unpacked whole
 
 
 def read(path: Path) -> dict[str, Tensor]:
     """List the arrays of an archive, in the order of its directory, from the headers of its members.
 
     Returns:
-      Tensors by the name of the member without `.npy`. Values are checked against the CRC-32 of the archive when they
-      are read; those that are stored uncompressed are views of the mapped file. Arrays of objects are listed and cannot
-      be read.
+      Tensors by the name of the member without `.npy`, or with it where there also is a member without. Of a member
+      that is a pickled list or dict, every array under the name of the member and what leads to it: `params/0`. Values
+      are checked against the CRC-32 of the archive when they are read. What is no array of numbers, booleans or strings
+      is listed with the reason and refuses to be read; folders are left out.
 
     Raises:
-      WeightsError: the archive is cut short or corrupt, or a member is no array.
+      WeightsError: the archive is cut short or corrupt.
     """
     data, where = files.map_file(path), str(path)
-    return {
-        name.removesuffix(".npy"): _tensor(data, member, where) for name, member in zips.members(data, where).items()
-    }
+    members = {name: member for name, member in zips.members(data, where).items() if not name.endswith("/")}
+    found: dict[str, Tensor] = {}
+    for name, member in members.items():
+        bare = name.removesuffix(".npy")
+        chosen = name if bare != name and bare in members else bare
+        for inner, tensor in _tensors(data, member, where).items():
+            full = f"{chosen}/{inner}" if inner else chosen
+            if full in found or (inner and full in members):
+                raise WeightsError(f"{where}: two arrays would both be called {full}")
+            found[full] = tensor
+    return found
 
 
-def _tensor(data: np.ndarray, member: zips.Member, where: str) -> Tensor:
+def _tensors(data: np.ndarray, member: zips.Member, where: str) -> dict[str, Tensor]:
+    """List what is in a member: one array without a name, or those of a pickle by what leads to them."""
     place = f"{where}: member {member.name!r}"
     begin = memoryview(zips.unpack(data, member, min(member.size, npy.HEADER_BYTES), where))
     if begin[:6] != npy.MAGIC:
-        raise WeightsError(f"{place} is no array: a .npz file holds .npy files and nothing else")
-    shape, dtype, fortran, start = npy.header(begin, place)
+        return {"": unreadable(f"{place} is not an array: it is not a .npy file")}
+    try:
+        shape, dtype, fortran, start = npy.header(begin, place)
+    except npy.NotNumbersError as error:
+        return {"": unreadable(str(error))}
     if dtype.hasobject:
-        return unreadable(shape, f"{place} holds pickled objects, which tfxfer does not read from a .npz file")
+        return _pickled(data, member, start, where)
     if member.size != start + math.prod(shape) * dtype.itemsize:
         raise WeightsError(
             f"{place} is corrupt: {dtype} {shape} takes {math.prod(shape) * dtype.itemsize:,} bytes, "
@@ -49,7 +65,39 @@ def _tensor(data: np.ndarray, member: zips.Member, where: str) -> Tensor:
     # What lies in the file as it is in memory needs none.
     plain = member.method == zips.STORED and not fortran and dtype.isnative and dtype.itemsize
     stream = functools.partial(_stream, data, member, start, dtype, where) if plain else None
-    return Tensor(shape, dtype.newbyteorder("="), value, stream)
+    return {"": Tensor(shape, dtype.newbyteorder("="), value, stream)}
+
+
+def _pickled(data: np.ndarray, member: zips.Member, start: int, where: str) -> dict[str, Tensor]:
+    place = f"{where}: member {member.name!r}"
+    if member.method != zips.STORED and member.size > MAX_UNPACKED:
+        return {
+            "": unreadable(
+                f"{place} is a compressed pickle of {member.size:,} bytes, more than {MAX_UNPACKED:,}; unzip "
+                f"the archive and open {member.name}"
+            )
+        }
+    content = zips.whole(data, member, where)
+    check = functools.cache(lambda: zips.check(zips.crc(content), member, where))
+    try:
+        found = pickled.read(content, start, place)
+    except WeightsError as error:
+        return {"": unreadable(str(error))}
+    return {"" if name == npy.PLAIN else name: _with(tensor, check) for name, tensor in found.items()}
+
+
+def _with(tensor: Tensor, check: Callable[[], None]) -> Tensor:
+    return (
+        tensor
+        if tensor.fault
+        else dataclasses.replace(tensor, read=functools.partial(_checked, tensor, check), stream=None)
+    )
+
+
+def _checked(tensor: Tensor, check: Callable[[], None]) -> np.ndarray:
+    # The member has one checksum for all its arrays; it is taken when the first of them is read.
+    check()
+    return tensor.read()
 
 
 def _value(
@@ -58,18 +106,15 @@ def _value(
     dtype, shape, fortran = kind
     if member.method == zips.STORED:
         raw = data[member.offset : member.offset + member.size]
-        if (member.offset + start) % dtype.alignment:
-            return files.view(_moved(raw, member, start, where), 0, dtype, shape, where, fortran)
-        zips.check(zlib.crc32(raw.data), member, where)  # type: ignore[arg-type]
-        return files.view(raw, start, dtype, shape, where, fortran)
+        return files.array(_copied(raw, member, start, where), 0, dtype, shape, where, fortran)
     values = np.empty(member.size - start, np.uint8)
     zips.unpack_into(data, member, start, values, where)
-    return files.view(values, 0, dtype, shape, where, fortran)
+    return files.array(values, 0, dtype, shape, where, fortran)
 
 
 def _stream(data: np.ndarray, member: zips.Member, start: int, dtype: np.dtype, where: str) -> Iterator[np.ndarray]:
     raw = data[member.offset : member.offset + member.size]
-    crc = zlib.crc32(raw[:start].data)  # type: ignore[arg-type]
+    crc = zips.crc(raw[:start])
 
     def see(piece: np.ndarray) -> None:
         nonlocal crc
@@ -79,9 +124,9 @@ def _stream(data: np.ndarray, member: zips.Member, start: int, dtype: np.dtype, 
     zips.check(crc, member, where)
 
 
-def _moved(raw: np.ndarray, member: zips.Member, start: int, where: str) -> np.ndarray:
-    """Copy the values of a member that are not aligned in the file, in one pass with the checksum."""
-    crc = zlib.crc32(raw[:start].data)  # type: ignore[arg-type]
+def _copied(raw: np.ndarray, member: zips.Member, start: int, where: str) -> np.ndarray:
+    """Copy the values of a member, in one pass with the checksum."""
+    crc = zips.crc(raw[:start])
 
     def see(piece: np.ndarray) -> None:
         nonlocal crc

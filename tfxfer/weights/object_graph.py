@@ -9,7 +9,7 @@ Source: tensorflow/core/protobuf/trackable_object_graph.proto.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Container, Mapping
 
 from tfxfer import names
 from tfxfer.weights.protobuf import BYTES, fields, scan, strings, tag, text
@@ -18,6 +18,7 @@ from tfxfer.weights.tensors import Tensor
 KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _NODE = tag(1, BYTES)
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
+_COUNTER = f"save_counter{_VALUE}"
 
 
 def is_in(tensors: Mapping[str, Tensor]) -> bool:
@@ -25,11 +26,8 @@ def is_in(tensors: Mapping[str, Tensor]) -> bool:
     return KEY in tensors and tensors[KEY].shape == () and tensors[KEY].dtype == object
 
 
-def variable_names(tensors: Mapping[str, Tensor], where: str) -> dict[str, str]:
-    """Return a name for each key of an object-based checkpoint.
-
-    A variable is called by its own name (`conv1/kernel`), or by its path of objects where it has none or shares it with
-    another (as all `kernel` of Keras 3 do). Everything else keeps its key.
+def full_names(tensors: Mapping[str, Tensor], where: str) -> dict[str, str]:
+    """Return the own name of each variable of an object-based checkpoint that has one, by its key.
 
     Args:
       tensors: a checkpoint that has an object graph.
@@ -46,10 +44,70 @@ def variable_names(tensors: Mapping[str, Tensor], where: str) -> dict[str, str]:
             name, key = ("".join(text(part, where) for part in strings(parts, number)) for number in (2, 3))
             if key in tensors:
                 full[key] = names.op_name(name)
+    return full
+
+
+def variable_names(tensors: Mapping[str, Tensor], where: str) -> dict[str, str]:
+    """Return a name for each key of an object-based checkpoint.
+
+    A variable is called by its own name (`conv1/kernel`), or by its path of objects where it has none or shares it with
+    another (as all `kernel` of Keras 3 do). Everything else keeps its key.
+
+    Args:
+      tensors: a checkpoint that has an object graph.
+      where: the checkpoint, for the error messages.
+
+    Raises:
+      WeightsError: the object graph is corrupt.
+    """
+    full = full_names(tensors, where)
     wanted = {key: full.get(key) or _path(key) for key in tensors}
     count = Counter(wanted.values())
     result = {key: name if count[name] == 1 else _path(key) for key, name in wanted.items()}
     return result if len(set(result.values())) == len(result) else {key: key for key in tensors}
+
+
+def bookkeeping(key: str, tensor: Tensor) -> str:
+    """Say of an entry that TensorFlow keeps for itself, and which is not a weight, what it is; else nothing."""
+    if key == KEY:
+        return "describes the objects of the program that wrote the checkpoint"
+    if key == _COUNTER:
+        return "counts how often the checkpoint was saved"
+    if tensor.fault:
+        return tensor.fault.removeprefix(f"{key} ")
+    _, attribute, what = key.rpartition("/.ATTRIBUTES/")
+    return (
+        f"is TensorFlow's own record {what}"
+        if attribute and tensor.dtype.hasobject and what != "VARIABLE_VALUE"
+        else ""
+    )
+
+
+def copies(
+    full: Mapping[str, str], tensors: Mapping[str, Tensor], checksums: Callable[[Container[str]], Mapping[str, int]]
+) -> dict[str, str]:
+    """Find variables that are in a checkpoint twice, as an export of Keras 3 has all of them.
+
+    They stand in two lists, such as `variables/0` and `_all_variables/1`, under one own name, with one shape and dtype
+    and one checksum.
+
+    Returns:
+      The keys of the second copies, with what is to be said about each.
+    """
+    count = Counter(full.values())
+    several = {key for key, name in full.items() if name and count[name] > 1}
+    lists: dict[tuple[object, ...], dict[str, list[str]]] = {}
+    for key, crc in (checksums(several) if several else {}).items():
+        same = (full[key], tensors[key].shape, tensors[key].dtype, crc)
+        lists.setdefault(same, {}).setdefault(_path(key).rpartition("/")[0], []).append(key)
+    found: dict[str, str] = {}
+    for same, places in lists.items():
+        kept, *others = sorted(places, key=lambda place: (place.rpartition("/")[2].startswith("_"), place))
+        # As many in each list: of several variables with one name and one value, none is lost.
+        for place in others:
+            if len(places[place]) == len(places[kept]) and place != "" and kept != "":
+                found |= dict.fromkeys(places[place], f"is {same[0]} once more")
+    return found
 
 
 def _path(key: str) -> str:

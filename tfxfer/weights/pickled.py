@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import functools
 import math
-import re
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from tfxfer.errors import WeightsError
-from tfxfer.weights import files, pickles
+from tfxfer.weights import files, memory, pickles
 from tfxfer.weights.files import Cursor
-from tfxfer.weights.pickles import Array
-from tfxfer.weights.tensors import Tensor, shape_fault
+from tfxfer.weights.pickles import Array, Odd
+from tfxfer.weights.tensors import Tensor, shape_fault, unreadable
 
 MAX_VALUES = 50_000
-
-_DTYPE = re.compile(r"[biufc]\d{1,2}|[SU]\d{1,6}")
 
 
 def read(data: np.ndarray, start: int, where: str) -> dict[str, Tensor]:
@@ -30,7 +27,8 @@ def read(data: np.ndarray, start: int, where: str) -> dict[str, Tensor]:
       where: the file, for the error messages.
 
     Returns:
-      Tensors in the order of the file; keys and indices are joined by `/`. Strings and None are left out.
+      Tensors in the order of the file; keys and indices are joined by `/`. Strings and None are left out; what else is
+      not an array of numbers, booleans or strings is listed with the reason and refuses to be read.
 
     Raises:
       WeightsError: the pickle is cut short or corrupt, or builds anything but arrays, dicts, lists, tuples, strings and
@@ -44,7 +42,7 @@ def read(data: np.ndarray, start: int, where: str) -> dict[str, Tensor]:
     return found
 
 
-def _leaves(value: Any, where: str) -> Iterator[tuple[str, Array | float]]:
+def _leaves(value: Any, where: str) -> Iterator[tuple[str, Any]]:
     # A list may hold itself, or another a thousand times: what is looked at is bounded.
     waiting = [("", value)]
     for _ in range(MAX_VALUES):
@@ -55,7 +53,7 @@ def _leaves(value: Any, where: str) -> Iterator[tuple[str, Array | float]]:
         if len(waiting) + len(items) > MAX_VALUES or len(name) > 4096:
             break
         waiting += [(f"{name}/{key}".removeprefix("/") if key else name, inner) for key, inner in reversed(items)]
-        if isinstance(value, Array | bool | int | float) and not items:
+        if isinstance(value, Array | bool | int | float | Odd) and not items:
             yield name or "arr_0", value
     raise WeightsError(f"{where} is hostile: its dicts and lists hold more than {MAX_VALUES:,} values, or themselves")
 
@@ -64,35 +62,41 @@ def _items(value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, Array) and value.shape == () and isinstance(value.content, list):
         yield from (("", inner) for inner in value.content)  # an array of objects that only wraps one
     elif isinstance(value, dict):
-        yield from value.items()
+        yield from ((key.text, inner) for key, inner in value.items())
     else:
         inside = value.content if isinstance(value, Array) else value
         if isinstance(inside, list) or type(inside) is tuple:  # and no string, which is a named tuple
             yield from ((str(index), inner) for index, inner in enumerate(inside))
 
 
-def _tensor(data: np.ndarray, value: Array | float, where: str) -> Tensor:
+def _tensor(data: np.ndarray, value: Array | Odd | float, where: str) -> Tensor:
+    if isinstance(value, Odd):
+        return unreadable(f"{where} is {value.words}")
     if not isinstance(value, Array):
         number = np.array(value)
         return Tensor((), number.dtype, lambda: number)
-    shape, raw, dtype = value.shape, value.content, _dtype(value.dtype)
+    shape, raw, dtype = value.shape, value.content, pickles.plain_dtype(value.dtype)
     plain = isinstance(shape, tuple) and all(type(size) is int for size in shape)
     if dtype is None or not plain or not isinstance(raw, pickles.Raw):
-        raise WeightsError(f"{where} is no array of numbers, booleans or strings")
+        return unreadable(f"{where} is not an array of numbers, booleans or strings")
     if fault := shape_fault(shape):
         raise WeightsError(f"{where}: {fault}")
     size = math.prod(shape) * dtype.itemsize
-    if raw.size != size:
+    # A byte beyond 127 takes two as text.
+    most = 2 * size if raw.encoding == pickles.LATIN else size
+    if not size <= raw.size <= most:
         raise WeightsError(f"{where} is corrupt: {dtype} {shape} takes {size:,} bytes, the file holds {raw.size:,}")
-    view = functools.partial(files.view, data, raw.start, dtype, shape, where, value.fortran is True)
-    return Tensor(shape, dtype.newbyteorder("="), view)
+    if raw.encoding == pickles.LATIN:
+        read = functools.partial(_text_array, data, raw, dtype, shape, where, value.fortran is True)
+        return Tensor(shape, dtype.newbyteorder("="), read)
+    return files.tensor(data, raw.start, dtype, shape, where, value.fortran is True)
 
 
-def _dtype(pickled: object) -> np.dtype | None:
-    if not isinstance(pickled, pickles.Dtype) or not _DTYPE.fullmatch(pickled.text):
-        return None
-    try:
-        dtype = np.dtype(pickled.text)
-    except TypeError:  # such as f3
-        return None
-    return dtype.newbyteorder(">") if pickled.order == ">" else dtype
+def _text_array(
+    data: np.ndarray, raw: pickles.Raw, dtype: np.dtype, shape: tuple[int, ...], where: str, fortran: bool
+) -> np.ndarray:
+    text = memory.fetched(data[raw.start : raw.start + raw.size]).tobytes()
+    content = pickles.latin(text, raw.encoding)
+    if content is None or len(content) != math.prod(shape) * dtype.itemsize:
+        raise WeightsError(f"{where} is corrupt: its text does not stand for the bytes of {dtype} {shape}")
+    return files.array(np.frombuffer(content, np.uint8), 0, dtype, shape, where, fortran)

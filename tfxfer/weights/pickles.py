@@ -1,7 +1,10 @@
 """Pickles without unpickling: a walk over the opcodes that builds arrays, containers and numbers, and no more.
 
-No name in the file is ever looked up or called: the handful of numpy functions that a pickled array consists of are
+No name in the file is ever looked up or called: the handful of functions that pickled arrays and dicts consist of are
 known here by their names, and what they would do is done here. The bytes of the arrays stay in the file.
+
+Python 3 with NumPy up to 1.16 wrote by protocol 2, which has no bytes: they stand as text, and a call of
+`_codecs.encode(text, "latin1")` makes bytes of it.
 
 Source: CPython's Lib/pickletools.py for the opcodes; array_reduce and array_setstate in numpy/_core/src/multiarray's
 methods.c, and arraydescr_reduce in its descriptor.c, for what arrays and dtypes consist of.
@@ -10,15 +13,19 @@ methods.c, and arraydescr_reduce in its descriptor.c, for what arrays and dtypes
 from __future__ import annotations
 
 import dataclasses
+import re
 import struct
 from collections.abc import Callable
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from tfxfer.errors import WeightsError
 from tfxfer.weights.files import Cursor
 
 MAX_OPCODES = 200_000  # an array takes about 30
 
+_DTYPE = re.compile(r"[biufc]\d{1,2}|[SU]\d{1,6}")
 _MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
 _KNOWN = {
     ("numpy", "ndarray"): "ndarray",
@@ -26,19 +33,42 @@ _KNOWN = {
     **{(module, name): name for module in _MODULES for name in ("_reconstruct", "scalar")},
     ("numpy.core.numeric", "_frombuffer"): "_frombuffer",
     ("numpy._core.numeric", "_frombuffer"): "_frombuffer",
+    ("_codecs", "encode"): "encode",
+    ("collections", "OrderedDict"): "OrderedDict",
+    ("collections", "defaultdict"): "defaultdict",
+    **{
+        (module, name): name
+        for module in ("builtins", "__builtin__")
+        for name in ("bytes", "dict", "list", "tuple", "set", "int", "float", "str", "object")
+    },
 }
+LATIN = "latin-1, as text in UTF-8"  # bytes that stand as text
+MOST_KEYS = 16  # in a tuple that is a key
 
 
 class Raw(NamedTuple):
-    """Bytes or text that stay in the file."""
+    """Bytes or text that stay in the file, in an encoding of Python's or in LATIN."""
 
     start: int
     size: int
     encoding: str
 
 
+class Key(NamedTuple):
+    """The key of a dict: the name of its type, and the key as text."""
+
+    kind: str
+    text: str
+
+
+class Odd(NamedTuple):
+    """A value that is not an array, in words."""
+
+    words: str
+
+
 class Function(NamedTuple):
-    """A numpy function or class by its name; calling it is up to this module."""
+    """A function or class by its name; calling it is up to this module."""
 
     name: str
 
@@ -126,7 +156,8 @@ class Machine:
         if not isinstance(raw, Raw) or raw.size > 4096:
             raise self.fail("a short string is missing")
         try:
-            return bytes(self.cursor.data[raw.start : raw.start + raw.size]).decode(raw.encoding)
+            encoding = "utf-8" if raw.encoding == LATIN else raw.encoding
+            return bytes(self.cursor.data[raw.start : raw.start + raw.size]).decode(encoding)
         except UnicodeDecodeError:
             raise self.fail("a string is not in its encoding") from None
 
@@ -144,8 +175,10 @@ class Machine:
         """Push an integer whose length has `size` bytes."""
         length = self.cursor.number(size)
         if length > 8:
-            raise self.fail(f"an integer of {length:,} bytes")
-        self.integer(length)
+            self.cursor.take(length)
+            self.push(Odd("an integer of more than 64 bits"))
+        else:
+            self.integer(length)
 
     def recall(self, size: int) -> None:
         """Push a value from the memo."""
@@ -174,11 +207,31 @@ class Machine:
         if type(target) is not dict or len(flat) % 2:
             raise self.fail("a dict, or the value of a key, is missing")
         for key, value in zip(flat[::2], flat[1::2], strict=True):
-            target[str(key) if type(key) is int else self.text(key)] = value
+            target[self.key(key)] = value
         self.push(target)
 
+    def key(self, value: object) -> Key:
+        """Return what tells a key of a dict from others, 1 from "1" for one: its type and its text."""
+        if isinstance(value, Array):  # one of numpy's scalars, as np.str_
+            value = self.scalar(value)
+        if value is None or isinstance(value, bool | int | float):
+            return Key(type(value).__name__, str(value))
+        if type(value) is tuple and len(value) <= MOST_KEYS and not any(type(part) is tuple for part in value):
+            return Key("tuple", "/".join(self.key(part).text for part in value))
+        return Key("str", value if isinstance(value, str) else self.text(value))
+
+    def scalar(self, array: Array) -> object:
+        """Return the value of one of numpy's scalars, as Python has it."""
+        dtype, raw = plain_dtype(array.dtype), array.content
+        if dtype is None or not isinstance(raw, Raw) or array.shape != () or raw.size > 2 * dtype.itemsize:
+            raise self.fail("a key of a dict that is neither text nor a number")
+        content = latin(bytes(self.cursor.data[raw.start : raw.start + raw.size]), raw.encoding)
+        if content is None or len(content) != dtype.itemsize or not content:
+            raise self.fail("a key of a dict does not have the bytes of its dtype")
+        return np.frombuffer(content, dtype)[0].item()
+
     def function(self, module: str, name: str) -> None:
-        """Push one of the few functions that arrays need."""
+        """Push one of the few functions that arrays and dicts need."""
         if (module, name) not in _KNOWN:
             raise WeightsError(
                 f"{self.cursor.where} is refused: its pickle would call {module}.{name}; "
@@ -189,10 +242,23 @@ class Machine:
     def call(self) -> None:
         """Do what numpy's functions would do with the arguments on the stack."""
         function, arguments = self.pops(2)
-        made = _called(function.name, arguments, self.text) if isinstance(function, Function) else None
+        made = self.called(function.name, arguments) if isinstance(function, Function) else None
         if made is None:
-            raise self.fail("a call that numpy's arrays do not need")
+            raise self.fail("a call that arrays and dicts do not need")
         self.push(made)
+
+    def called(self, name: str, arguments: object) -> Array | Dtype | Raw | dict[Key, Any] | None:
+        """Return what a function would make of its arguments; None where that is not known."""
+        match name, arguments:
+            case "encode", (Raw() as raw, Raw() as encoding) if self.text(encoding) in ("latin1", "latin-1"):
+                return raw._replace(encoding=LATIN) if raw.encoding == "utf-8" else None
+            case "bytes", ():
+                return Raw(self.cursor.position, 0, "latin-1")
+            case ("defaultdict", (Function() | None,)) | (("OrderedDict" | "dict" | "defaultdict"), ()):
+                return {}
+            case "OrderedDict", ([*pairs],) if all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
+                return {self.key(key): value for key, value in pairs}
+        return _called(name, arguments, self.text)
 
     def build(self) -> None:
         """Give an array or a dtype its state."""
@@ -206,6 +272,27 @@ class Machine:
         else:
             raise self.fail("a state that belongs to no array and no plain dtype")
         self.push(target)
+
+
+def latin(content: bytes, encoding: str) -> bytes | None:
+    """Return the bytes that a string stands for; None where text of LATIN is none."""
+    if encoding != LATIN:
+        return content
+    try:
+        return content.decode().encode("latin-1")
+    except UnicodeError:
+        return None
+
+
+def plain_dtype(pickled: object) -> np.dtype | None:
+    """Return a pickled dtype of numbers, booleans or strings; None for any other."""
+    if not isinstance(pickled, Dtype) or not _DTYPE.fullmatch(pickled.text):
+        return None
+    try:
+        dtype = np.dtype(pickled.text)
+    except TypeError:  # such as f3
+        return None
+    return dtype.newbyteorder(">") if pickled.order == ">" else dtype
 
 
 def _called(name: str, arguments: object, text: Callable[[object], str]) -> Array | Dtype | None:

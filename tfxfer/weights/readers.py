@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -25,7 +27,7 @@ from tfxfer.weights import (
     zips,
 )
 from tfxfer.weights.leveldb import MAGIC as LEVELDB
-from tfxfer.weights.tensors import Tensor
+from tfxfer.weights.tensors import Tensor, unreadable
 
 
 class Found(NamedTuple):
@@ -37,34 +39,52 @@ class Found(NamedTuple):
     checkpoint: str | None = None
 
 
-def read(path: Path) -> Found:
+def read(name: str) -> Found:
     """List the tensors of whatever lies at a path.
+
+    Names lose a slash at their beginning and `:0` at their end, where that leaves no two the same.
 
     Raises:
       WeightsError: nothing does, or nothing that is known; or the file is corrupt.
     """
-    if saved_model.is_at(path):
-        return _checkpoint(saved_model.find_prefix(path), "TensorFlow SavedModel")
-    if files.exists(path) and not checkpoints.is_part(path):
-        return _file(path)
-    return _checkpoint(bundle.find_prefix(path), "TensorFlow checkpoint V2")
+    found = _read(checkpoints.prefix(name))
+    wanted = {old: names.op_name(old) if old.endswith(":0") else old for old in found.tensors}
+    wanted = {old: new.lstrip("/") or old for old, new in wanted.items()}
+    count = Counter(wanted.values())
+    new = {old: wanted[old] if count[wanted[old]] == 1 else old for old in found.tensors}
+    sources = {name: found.sources.get(old, old) for old, name in new.items()}
+    return found._replace(tensors={new[old]: tensor for old, tensor in found.tensors.items()}, sources=sources)
 
 
-def _checkpoint(prefix: Path, kind: str) -> Found:
+def _read(path: checkpoints.Prefix) -> Found:
+    file = Path(path)
+    if checkpoints.is_saved_model(file):
+        return _checkpoint(saved_model.find_prefix(file), "TensorFlow SavedModel")
+    if files.exists(file) and not checkpoints.is_part(path):
+        return _file(file)
+    return _checkpoint(checkpoints.find_prefix(path), "TensorFlow checkpoint V2")
+
+
+def _checkpoint(prefix: checkpoints.Prefix, kind: str) -> Found:
     if not checkpoints.is_v2(prefix):
         return Found("TensorFlow checkpoint V1", checkpoint_v1.read(prefix), checkpoint=str(prefix))
     tensors = bundle.read(prefix)
     if not object_graph.is_in(tensors):
         return Found(kind, tensors, checkpoint=str(prefix))
-    new = object_graph.variable_names(tensors, str(prefix))
-    kind = f"{kind}, object-based"
-    return Found(
-        kind, {new[key]: tensor for key, tensor in tensors.items()}, {new[key]: key for key in tensors}, str(prefix)
-    )
+    where = str(prefix)
+    left_out = {key: why for key in tensors if (why := object_graph.bookkeeping(key, tensors[key]))}
+    full = object_graph.full_names(tensors, where)
+    left_out |= object_graph.copies(full, tensors, functools.partial(bundle.checksums, prefix))
+    kept = {key: tensor for key, tensor in tensors.items() if key == object_graph.KEY or key not in left_out}
+    new = {key: name for key, name in object_graph.variable_names(kept, where).items() if key not in left_out}
+    sources = {name: key for key, name in new.items()} | {key: key for key in left_out}
+    listed = {name: tensors[key] for key, name in new.items()}
+    left = {key: unreadable(f"{where}: {key} {why}", tensors[key].shape) for key, why in left_out.items()}
+    return Found(f"{kind}, object-based", {**left, **listed}, sources, where)
 
 
 def _file(path: Path) -> Found:
-    head = files.head(path, 16)
+    head = files.head(path, 32)
     if head.startswith(zips.MAGIC):
         return _zip(path)
     if head.startswith(npy.MAGIC):
@@ -72,7 +92,9 @@ def _file(path: Path) -> Found:
     if safetensors.begins(head):
         return Found("safetensors file", safetensors.read(path))
     if files.tail(path, 8) == LEVELDB:
-        return _checkpoint(bundle.find_prefix(path), "TensorFlow checkpoint V2")
+        return _checkpoint(checkpoints.find_prefix(path), "TensorFlow checkpoint V2")
+    if identify.is_matlab(head):
+        raise WeightsError(f"{path} holds no weights that tfxfer reads: it is {identify.describe(path)}")
     if hdf5.start(files.map_file(path)) >= 0:
         return Found("HDF5 file", keras_h5.read(path))
     raise WeightsError(f"{path} holds no weights: it is {identify.describe(path)}")
@@ -82,11 +104,6 @@ def _zip(path: Path) -> Found:
     members = list(zips.members(files.map_file(path), str(path)))
     if keras3.WEIGHTS in members or keras3.CONFIG in members:
         return Found("Keras archive", keras3.read(path))
-    if any(name.endswith("data.pkl") for name in members):
-        raise WeightsError(
-            f"{path} holds no weights that tfxfer reads: it is a PyTorch archive, which is a pickle and can run any "
-            "code when it is loaded; convert it to .safetensors where you trust it"
-        )
     if not any(name.endswith(".npy") for name in members):
-        raise WeightsError(f"{path} holds no weights: it is a zip archive of {names.listed(members) or 'nothing'}")
+        raise WeightsError(f"{path} holds no weights: it is {identify.archive(path, members)}")
     return Found("NumPy .npz archive", npz.read(path))

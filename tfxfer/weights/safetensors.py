@@ -5,7 +5,6 @@ Source: github.com/huggingface/safetensors, README "Format" and safetensors/src/
 
 from __future__ import annotations
 
-import functools
 import math
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 from tfxfer.errors import WeightsError
 from tfxfer.weights import files
 from tfxfer.weights.files import Cursor
-from tfxfer.weights.tensors import Tensor, shape_fault, shown
+from tfxfer.weights.tensors import Tensor, shape_fault, shown, unreadable
 
 METADATA = "__metadata__"  # what is no tensor in a header
 MAX_HEADER = 16 << 20  # bytes; some 30,000 tensors take a tenth of this
@@ -37,7 +36,9 @@ DTYPES = {
     "F64": np.float64,
     "C64": np.complex64,
     "F8_E4M3": ml_dtypes.float8_e4m3fn,
+    "F8_E4M3FNUZ": ml_dtypes.float8_e4m3fnuz,
     "F8_E5M2": ml_dtypes.float8_e5m2,
+    "F8_E5M2FNUZ": ml_dtypes.float8_e5m2fnuz,
     "F8_E8M0": ml_dtypes.float8_e8m0fnu,
 }
 
@@ -51,7 +52,7 @@ def read(path: Path) -> dict[str, Tensor]:
     """List the tensors of a file, in the order of their bytes.
 
     Returns:
-      Tensors by the names in the file; values are views of the mapped file, read-only.
+      Tensors by the names in the file. One of an unknown dtype is listed with the reason and refuses to be read.
 
     Raises:
       WeightsError: the header is corrupt, or the tensors do not lie end to end from its end to that of the file; every
@@ -90,8 +91,8 @@ def _fault(entry: Any) -> str:
             pass
         case _:
             return "its dtype, shape or data_offsets are missing or malformed"
-    if dtype not in DTYPES:
-        return f"its dtype {dtype[:20]!r} is unknown; known are {', '.join(DTYPES)}"
+    if dtype not in DTYPES:  # its size says nothing; it is listed with the reason
+        return "" if begin <= end else "its data_offsets are negative"
     if fault := shape_fault(tuple(shape)):
         return fault
     size = math.prod(shape) * np.dtype(DTYPES[dtype]).itemsize
@@ -119,6 +120,9 @@ def _gaps(entries: dict[str, Any], size: int) -> list[str]:
 
 
 def _tensor(data: np.ndarray, start: int, entry: dict[str, Any], where: str) -> Tensor:
-    shape, dtype = tuple(entry["shape"]), np.dtype(DTYPES[entry["dtype"]])
+    kind, shape = entry["dtype"], tuple(entry["shape"])
+    if kind not in DTYPES:
+        return unreadable(f"{where} has the dtype {kind[:20]!r}, which is not read; known are {', '.join(DTYPES)}")
+    dtype = np.dtype(DTYPES[kind])
     offset = start + entry["data_offsets"][0]
-    return Tensor(shape, dtype, functools.partial(files.view, data, offset, dtype, shape, where))
+    return files.tensor(data, offset, dtype, shape, where)

@@ -11,13 +11,6 @@ from tfxfer import names
 from tfxfer.errors import WeightsError
 from tfxfer.weights import checkpoints, files
 
-GRAPHS = ("saved_model.pb", "saved_model.pbtxt")
-
-
-def is_at(path: Path) -> bool:
-    """Say whether the path is a SavedModel directory, or the graph in one."""
-    return any(files.exists(path / graph) for graph in GRAPHS) or (path.name in GRAPHS and files.exists(path))
-
 
 def find_prefix(path: Path) -> Path:
     """Return the prefix of the checkpoint in a SavedModel.
@@ -25,7 +18,7 @@ def find_prefix(path: Path) -> Path:
     Raises:
       WeightsError: it has no variables.
     """
-    directory = path.parent if path.name in GRAPHS else path
+    directory = path.parent if files.exists(path) else path
     prefix = directory / "variables" / "variables"
     if not checkpoints.is_v2(prefix):
         inside = names.listed(files.siblings(directory / "variables")) or "nothing"

@@ -24,12 +24,15 @@ class Tensor:
         where the bytes are missing or fail their checksum.
       stream: yields the same values, flat and in the order of C, some MiB at a time; what a checksum says comes with
         the last. None where there is no way but `read`; see `streams.pieces`.
+      fault: why this entry of a file cannot be read as an array, in words; empty where it can. `open_weights` keeps
+        such entries in `Weights.skipped`.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype
     read: Callable[[], np.ndarray]
     stream: Callable[[], Iterator[np.ndarray]] | None = None
+    fault: str = ""
 
     @property
     def size(self) -> int:
@@ -54,18 +57,18 @@ def shape_fault(shape: tuple[int, ...]) -> str:
     return ""
 
 
-def unreadable(shape: tuple[int, ...], why: str) -> Tensor:
-    """Make a tensor of objects that is listed and refuses to be read.
+def unreadable(why: str, shape: tuple[int, ...] = ()) -> Tensor:
+    """Make a tensor of objects that is listed with its reason and refuses to be read.
 
     Args:
+      why: what is wrong, as a sentence about the entry: the message of the WeightsError that reading it raises.
       shape: its shape as the file says.
-      why: the message of the WeightsError that reading it raises.
     """
 
     def refuse() -> np.ndarray:
         raise WeightsError(why)
 
-    return Tensor(shape, np.dtype(object), refuse)
+    return Tensor(shape, np.dtype(object), refuse, fault=why)
 
 
 def shown(faults: list[str], limit: int = 10) -> str:

@@ -46,6 +46,14 @@ DTYPES = {
 }
 
 
+_STATES = {20: "a handle of a resource", 21: "the state of an object, as of an iterator over data"}
+
+
+def unread(enum: int) -> str:
+    """Say in words what a value is whose dtype is not in `DTYPES`."""
+    return _STATES.get(enum, f"of the dtype with number {enum} in TensorFlow") + ", which is not read"
+
+
 def parse_shape(message: Bytes, where: str) -> tuple[int, ...]:
     """Read a TensorShapeProto. One of unknown rank gives (-1,), which `shape_fault` refuses.
 

@@ -5,6 +5,7 @@ Source: PKWARE's APPNOTE.TXT, sections 4.3 (structure) and 4.5.3 (zip64).
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -108,18 +109,17 @@ def _pieces(packed: np.ndarray, member: Member, where: str) -> Iterator[bytes]:
     stream = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         for start in range(0, len(packed), _STEP):
-            pending = packed[start : start + _STEP].tobytes()
+            pending: bytes | memoryview = memory.fetched(packed[start : start + _STEP]).data
             while pending and not stream.eof:
                 yield stream.decompress(pending, 4 * _STEP)
                 pending = stream.unconsumed_tail
-            memory.release(packed[start : start + _STEP])
         yield stream.flush()
     except zlib.error as error:
         raise WeightsError(f"{where}: member {member.name!r} is corrupt: {error}") from None
 
 
 def whole(data: np.ndarray, member: Member, where: str) -> np.ndarray:
-    """Return all bytes of a member, uint8 [member.size]; if it is stored uncompressed a view, without the checksum.
+    """Return all bytes of a member, uint8 [member.size]; if it is stored uncompressed, as part of `data` and unchecked.
 
     Raises:
       WeightsError: the member is corrupt, or gives more or less than it announces.
@@ -129,6 +129,15 @@ def whole(data: np.ndarray, member: Member, where: str) -> np.ndarray:
     result = np.empty(member.size, np.uint8)
     unpack_into(data, member, 0, result, where)
     return result
+
+
+def crc(content: np.ndarray) -> int:
+    """Return the CRC-32 of bytes, uint8 [n], which may be part of a mapped file.
+
+    Raises:
+      WeightsError: the file has changed since it was opened.
+    """
+    return functools.reduce(lambda found, piece: zlib.crc32(piece.data, found), memory.seen(content, content.dtype), 0)
 
 
 def check(crc: int, member: Member, where: str) -> None:
@@ -178,7 +187,7 @@ def _member(cursor: Cursor, view: memoryview) -> Member:
     name = raw_name.decode("utf-8" if flags & 0x800 else "cp437", "replace")
     if flags & 1 or method not in (STORED, DEFLATED):
         raise WeightsError(f"{cursor.where}: member {name!r} is encrypted, or compressed otherwise than by deflate")
-    if name.startswith("/") or ".." in name.replace("\\", "/").split("/"):
+    if ".." in name.replace("\\", "/").split("/"):
         raise WeightsError(f"{cursor.where} is hostile: the name {name!r} of a member leads out of the archive")
     if method == STORED and packed != size:
         raise WeightsError(f"{cursor.where} is corrupt: member {name!r} is stored in {packed:,} bytes and has {size:,}")

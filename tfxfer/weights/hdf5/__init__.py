@@ -2,7 +2,7 @@
 
 They are read here and not by libhdf5, which does not survive hostile files: of a few thousand with a changed byte, one
 crashes the process and others take a gigabyte. Not read, but named: links to other places and files, virtual and
-external datasets, references, compound and committed types, and compression by anything but deflate.
+external datasets, references, compound types, and compression by anything but deflate.
 
 Source: "HDF5 File Format Specification Version 3.0", whose section numbers stand in the comments.
 """

@@ -62,7 +62,7 @@ def tensor(
         raise WeightsError(f"{place} is refused: its chunks of {layout.size:,} bytes are far larger than the array")
     if unknown := set(filters) - {_DEFLATE, _SHUFFLE}:
         return unreadable(
-            shape, f"{place} went through HDF5 filters {sorted(unknown)}; only gzip (1) and shuffle (2) are read"
+            f"{place} went through HDF5 filters {sorted(unknown)}; only gzip (1) and shuffle (2) are read", shape
         )
     return Tensor(shape, dtype.newbyteorder("="), functools.partial(_value, file, layout, place))
 
@@ -82,7 +82,7 @@ def _value(file: File, layout: Layout, place: str) -> np.ndarray:
         inside = tuple(slice(start, start + step) for start, step in zip(origin, layout.chunk, strict=True))
         target = result[inside]
         if target.size:
-            packed = file.cursor(address).take(size)
+            packed = file.bytes(address, size)
             target[...] = _unpacked(packed, mask, layout, place)[tuple(slice(0, length) for length in target.shape)]
     return result
 

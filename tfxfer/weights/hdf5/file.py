@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tfxfer.errors import WeightsError
+from tfxfer.weights import memory
 from tfxfer.weights.files import Cursor
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -102,8 +103,22 @@ class File:
             raise self.corrupt("its structures run in a loop, or are far too many")
 
     def restart(self) -> None:
-        """Count anew: an array in chunks may be read any number of times."""
+        """Count anew: an array in chunks may be read any number of times.
+
+        Raises:
+          WeightsError: the file has changed since it was opened.
+        """
+        memory.checked(self.data)
         self._steps = MAX_STEPS
+
+    def bytes(self, address: int, size: int) -> memoryview:
+        """Read some bytes of values.
+
+        Raises:
+          WeightsError: they end beyond the end of the file, or the file has changed since it was opened.
+        """
+        self.cursor(address).take(size)
+        return memory.fetched(self.data[address : address + size]).data
 
     def corrupt(self, what: str) -> WeightsError:
         """Make the error for a structure that cannot be."""

@@ -10,6 +10,8 @@ from tfxfer.weights.files import Cursor
 from tfxfer.weights.hdf5.file import File
 
 _CONTINUED = 0x10
+_SHARED = 2  # a flag
+_COMMITTED = 2
 _FIRST, _SECOND = struct.Struct("<HHB3x"), struct.Struct("<BHB")  # type, size and flags of a message
 
 
@@ -43,6 +45,27 @@ def messages(file: File, address: int) -> Iterator[Message]:
                 blocks.append(_continued(file, file.part(start, block.position), second))
             else:
                 yield Message(kind, flags, start, block.position)
+
+
+def body(file: File, message: Message) -> Cursor:
+    """Start to read a message, which may stand in the header of another object (IV.A.1, shared messages).
+
+    That is how a dtype with a name of its own ("committed") is kept.
+
+    Raises:
+      WeightsError: it is not there, or stands in a heap of messages, where neither h5py nor Keras puts any.
+    """
+    cursor = file.part(message.start, message.end)
+    if not message.flags & _SHARED:
+        return cursor
+    version, place = cursor.number(1), cursor.number(1)
+    cursor.take(6 if version == 1 else 0)
+    if version not in (1, 2, 3) or (version == 3 and place != _COMMITTED):
+        raise file.corrupt(f"a message of type {message.kind} stands in a heap, or nowhere")
+    for other in messages(file, cursor.number(8)):
+        if other.kind == message.kind and not other.flags & _SHARED:
+            return file.part(other.start, other.end)
+    raise file.corrupt(f"a message of type {message.kind} is missing where another object refers to it")
 
 
 def _first(cursor: Cursor, file: File) -> tuple[int, int]:

@@ -19,7 +19,6 @@ from tfxfer.weights.tensors import Tensor, shape_fault, unreadable
 
 _DATASPACE, _LINK_INFO, _DATATYPE, _FILL, _LINK, _EXTERNAL = 0x01, 0x02, 0x03, 0x05, 0x06, 0x07
 _LAYOUT, _FILTERS, _ATTRIBUTE, _SYMBOLS, _ATTRIBUTES = 0x08, 0x0B, 0x0C, 0x11, 0x15
-_SHARED = 2
 _COMPACT, _CHUNKED = 0, 2
 MAX_DEPTH = 32  # of groups
 
@@ -124,7 +123,7 @@ class Object:
         Raises:
           WeightsError: a link leads out of the file, or groups are nested too deep or hold one another.
         """
-        return _datasets(self, 0, set())
+        return _datasets(self, ())
 
     @property
     def is_dataset(self) -> bool:
@@ -156,9 +155,9 @@ class Object:
             raise WeightsError(f"{place}: {fault}")
         dtype = types.datatype(self._body(_DATATYPE), bfloat16=self.texts("dtype") == ["bfloat16"])
         if isinstance(dtype, str):
-            return unreadable(shape, f"{place} holds {dtype}, which tfxfer does not read")
+            return unreadable(f"{place} holds {dtype}, which tfxfer does not read", shape)
         if any(message.kind == _EXTERNAL for message in self._messages):
-            return unreadable(shape, f"{place} is refused: its values lie in another file")
+            return unreadable(f"{place} is refused: its values lie in another file", shape)
         return self._stored(shape, dtype, place)
 
     def _stored(self, shape: tuple[int, ...], dtype: np.dtype, place: str) -> Tensor:
@@ -167,9 +166,9 @@ class Object:
         version, kind = layout.number(1), layout.number(1)
         if (version, kind) not in {(3, 0), (3, 1), (3, 2), (4, 0), (4, 1)}:
             return unreadable(
-                shape,
                 f"{place} is stored in a way (version {version}, class {kind}) that tfxfer does not "
                 "read; write it anew with h5py's File(..., libver='earliest')",
+                shape,
             )
         if kind == _CHUNKED:
             return chunks.tensor(self.file, layout, (shape, dtype), self._filters(), self._fill(dtype), place)
@@ -188,7 +187,7 @@ class Object:
                 f"{place} is cut short or corrupt: {dtype} {shape} takes {size:,} bytes, of which the file "
                 f"holds {there:,}"
             )
-        return Tensor(shape, native, functools.partial(files.view, values, address, dtype, shape, place))
+        return files.tensor(values, address, dtype, shape, place)
 
     def _fill(self, dtype: np.dtype) -> np.ndarray:
         # IV.A.2.f, the value of elements that were never written.
@@ -220,11 +219,9 @@ class Object:
 
     def _body(self, kind: int) -> Cursor:
         message = next((message for message in self._messages if message.kind == kind), None)
-        if message is None or message.flags & _SHARED:
-            raise self.file.corrupt(
-                f"the header of {self.path} lacks a message of type {kind}, or keeps it somewhere else"
-            )
-        return self.file.part(message.start, message.end)
+        if message is None:
+            raise self.file.corrupt(f"the header of {self.path} lacks a message of type {kind}")
+        return headers.body(self.file, message)
 
     def _attributes(self) -> Iterator[Cursor]:
         for message in self._messages:
@@ -237,15 +234,15 @@ class Object:
                 yield from dense.records(self.file, body.number(8), body.number(8))
 
 
-def _datasets(group: Object, depth: int, seen: set[int | str]) -> Iterator[Object]:
+def _datasets(group: Object, above: tuple[int | str, ...]) -> Iterator[Object]:
+    # A group may have several names, and what is in it then has several too; none may lie within itself.
     for name, address in group.links.items():
         child = group.child(name)
         if child.is_dataset:
             yield child
-        elif address in seen or depth == MAX_DEPTH:
+        elif address in above or len(above) == MAX_DEPTH:
             raise group.file.corrupt(
                 f"groups hold one another, or are nested more than {MAX_DEPTH} deep, at {child.path}"
             )
         else:
-            seen.add(address)
-            yield from _datasets(child, depth + 1, seen)
+            yield from _datasets(child, (*above, address))
