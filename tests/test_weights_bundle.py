@@ -192,7 +192,6 @@ def test_all_that_does_not_fit_is_listed_at_once(tmp_path):
         "m is incomplete or corrupt:",
         "m.data-00000-of-00001 has 100 bytes and should have 106 or more; 1 entries lie beyond its end, such as c",
         "a: the index says 20 bytes, but float32 (2, 3) takes 24",
-        "b: its dtype has number 99 in TensorFlow, which tfxfer does not read",
         "d: the shape (-1, -4) is negative",
         "e: 16 bytes are too few for 1,099,511,627,776 strings",
         "f: a shape of more than 64 dimensions is none that numpy can hold",

@@ -157,7 +157,7 @@ def test_hdf5_files_with_a_block_of_a_user_before_them_are_read(tmp_path):
     assert same(open_weights(path)["x"], np.arange(7))
 
 
-def test_contiguous_arrays_are_read_only_views_of_the_file(tmp_path):
+def test_an_array_is_read_once_and_read_only(tmp_path):
     path = tmp_path / "a.h5"
     with h5py.File(path, "w") as file:
         file["a"], file["b"] = np.ones((512, 1024)), np.ones((512, 1024))
@@ -166,7 +166,7 @@ def test_contiguous_arrays_are_read_only_views_of_the_file(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert not array.flags.writeable
-    assert peak < 1 << 20
+    assert peak < (512 * 1024 * 8) + (1 << 20)
 
 
 def test_bfloat16_is_read_as_keras_marks_it(tmp_path):
@@ -211,7 +211,8 @@ def test_what_is_no_array_of_numbers_is_listed_and_cannot_be_read(tmp_path):
         ("elsewhere", "elsewhere is refused: its values lie in another file"),
         ("virtual", r"virtual is stored in a way \(version \d, class 3\) that tfxfer does not read; write it anew"),
     ):
-        assert weights.dtype(name).hasobject
+        assert name not in weights
+        assert name in weights.skipped
         with pytest.raises(WeightsError, match=message):
             weights[name]
 
@@ -281,7 +282,7 @@ def test_a_chunk_is_never_unpacked_beyond_its_size(tmp_path):
         tensor.read()
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 1 << 20
+    assert peak < (512 * 1024 * 8) + (1 << 20)
 
 
 def test_an_array_in_chunks_may_be_read_any_number_of_times(tmp_path, monkeypatch):

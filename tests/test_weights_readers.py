@@ -83,7 +83,7 @@ WRONG = {
     "picture": (lambda: b"\x89PNG\r\n\x1a\n", "it is a PNG picture"),
     "jpeg": (lambda: b"\xff\xd8\xff\xe0", "it is a JPEG picture"),
     "pdf": (lambda: b"%PDF-1.4", "it is a PDF document"),
-    "matlab": (lambda: b"MATLAB 5.0 MAT-file, Platform", "it is a MATLAB file; convert it to .npz"),
+    "matlab": (lambda: b"MATLAB 5.0 MAT-file, Platform", "it is a MATLAB 5.0 file; convert it by SciPy"),
     "tflite": (lambda: b"\x1c\0\0\0TFL3", "it is a TensorFlow Lite model, which cannot be trained"),
     "pickle": (lambda: pickle.dumps({"a": 1}), "it is a bare pickle .* which can run any code when it is loaded"),
     "old pickle": (lambda: pickle.dumps({"a": 1}, 2), "it is a bare pickle"),
@@ -169,7 +169,7 @@ def test_files_that_may_not_be_read_are_told(tmp_path, monkeypatch):
     def refuse(*_args, **_options):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("tfxfer.weights.files.mmap.mmap", refuse)
+    monkeypatch.setattr("tfxfer.weights.files.MappedFile.of", refuse)
     with pytest.raises(WeightsError, match=r"a\.npz cannot be read: Permission denied"):
         open_weights(path)
 

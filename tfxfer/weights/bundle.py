@@ -245,7 +245,7 @@ def _slices_fault(key: bytes, whole: Entry, entries: Mapping[bytes, Entry]) -> s
 
 def _tensor(bundle: Bundle, key: bytes, entry: Entry) -> Tensor:
     if entry.dtype not in DTYPES:
-        return unreadable(f"{_name(key)} is {unread(entry.dtype)}", () if shape_fault(entry.shape) else entry.shape)
+        return unreadable(f"{_name(key)}: {unread(entry.dtype)}", () if shape_fault(entry.shape) else entry.shape)
     stream = None if entry.slices or entry.dtype == STRING else functools.partial(_stream, bundle, key, entry)
     return Tensor(entry.shape, DTYPES[entry.dtype], functools.partial(_value, bundle, key), stream)
 

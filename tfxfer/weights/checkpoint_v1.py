@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -63,7 +62,7 @@ def read(prefix: checkpoints.Prefix) -> dict[str, Tensor]:
 
 def _described(variable: Variable, name: str, prefix: checkpoints.Prefix) -> Tensor:
     if variable.dtype not in DTYPES:
-        return unreadable(f"{name} is {unread(variable.dtype)}")
+        return unreadable(f"{name}: {unread(variable.dtype)}")
     return Tensor(variable.shape, DTYPES[variable.dtype], functools.partial(_value, variable, f"{prefix}: {name}"))
 
 

@@ -132,8 +132,7 @@ def _only(directory: Path) -> Prefix:
     if exports := [name for name in files.siblings(directory) if is_saved_model(directory / name)]:
         newest = max(exports, key=lambda name: (name.isdecimal() and int(name), name))
         raise WeightsError(
-            f"{directory} holds no checkpoint, but {'SavedModels' if len(exports) > 1 else 'a SavedModel'} in folders of "
-            f"{'their' if len(exports) > 1 else 'its'} own ({names.listed(exports)}); give {directory / newest}"
+            f"{directory} holds no checkpoint, but a SavedModel in {names.listed(exports)}; give {directory / newest}"
         )
     inside = names.listed(files.siblings(directory)) or "nothing"
     raise WeightsError(f"{directory} holds no checkpoint (no file `checkpoint`, no *.index); it holds {inside}")

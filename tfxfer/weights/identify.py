@@ -1,7 +1,7 @@
 """What a file is, by its content: for files that hold no weights, or none that can be read, with a way out.
 
-Where one is known, the way out is a command, ready to be run, that makes a file which `open_weights` reads. It is run by
-whoever trusts the file, in a program that is made for it: nothing of the kind happens here.
+Where one is known, the way out is a command, ready to be run, that makes a file which `open_weights` reads. Whoever
+trusts the file runs it, in a program that is made for it: nothing of the kind happens here.
 """
 
 from __future__ import annotations
@@ -160,8 +160,8 @@ def _pickle(head: bytes, path: Path) -> str:
     paddle = b"StructuredToParameterName@@" in head + files.last(path, 1 << 16)
     words = "a PaddlePaddle .pdparams file, a pickle" if paddle else "a bare pickle (.pkl, or a .pth of PyTorch)"
     return (
-        f"{words}, which can run any code when it is loaded; convert it where you trust it, if it is a dict of arrays:\n"
-        f"{_python(path, _FROM_PICKLE)}"
+        f"{words}, which can run any code when it is loaded; where you trust it, and it is a dict of arrays, "
+        f"convert it:\n{_python(path, _FROM_PICKLE)}"
     )
 
 
@@ -176,8 +176,8 @@ def _binary(head: bytes, path: Path) -> str:
         return f"a .params file of MXNet; convert it by MXNet:\n{_python(path, _FROM_MXNET)}"
     if head[:16] == bytes(16) and head[20:21] == b"\x08":
         return (
-            "a .pdiparams file of PaddlePaddle, which does not name its arrays; look for the .pdparams beside the model "
-            "that it was made from"
+            "a .pdiparams file of PaddlePaddle, which does not name its arrays; look for the .pdparams of the "
+            "model that it was made from"
         )
     return ""
 
@@ -218,16 +218,16 @@ def _message(head: bytes, path: Path) -> str:
         )
     if found and re.match(rb"\x12.[A-Z_]\w+", head[found.end() + found[2][0] :], re.DOTALL):
         return (
-            "a GraphDef (.pb): a graph whose weights, if it has any, are constants. Look for the checkpoint that it was "
-            f"frozen from, or take the constants out by TensorFlow:\n{_python(path, _FROM_GRAPH)}"
+            "a GraphDef (.pb): a graph whose weights, if it has any, are constants. Look for the checkpoint that it "
+            f"was frozen from, or take the constants out by TensorFlow:\n{_python(path, _FROM_GRAPH)}"
         )
     # Layers are field 2 (before 2014), or 100; inputs 3, 4 and 8.
     if re.match(
         rb"(\x0a([\x01-\x7f])[ -~]{1,127}?)?(\x12[\x80-\xff]{1,4}[\x00-\x7f]|\xa2\x06|\x1a.data)", head, re.DOTALL
     ):
         return (
-            "a .caffemodel of Caffe; convert it by Caffe, with the .prototxt that belongs to it (kernels are (out, in, h, "
-            f"w), see the layout oihw_conv):\n{_python(path, _FROM_CAFFE)}"
+            "a .caffemodel of Caffe; convert it by Caffe, with the .prototxt that belongs to it (kernels are (out, in, "
+            f"h, w), see the layout oihw_conv):\n{_python(path, _FROM_CAFFE)}"
         )
     return ""
 

@@ -76,6 +76,8 @@ def header(data: memoryview, where: str) -> tuple[tuple[int, ...], np.dtype, boo
     pairs = dict(re.findall(rf"'(descr|fortran_order|shape)'\s*:\s*({_VALUE})", text))
     if len(pairs) < 3:
         raise WeightsError(f"{where}: the .npy header is corrupt: {text[:200]!r}")
+    if pairs["descr"].startswith("["):
+        raise NotNumbersError(f"{where}: the .npy header is corrupt, or of a structured dtype: {text[:200]!r}")
     shape = _shape(pairs["shape"], where)
     return shape, _dtype(pairs["descr"].strip("'"), where), pairs["fortran_order"] == "True", cursor.position
 

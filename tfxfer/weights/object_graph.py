@@ -70,14 +70,14 @@ def variable_names(tensors: Mapping[str, Tensor], where: str) -> dict[str, str]:
 def bookkeeping(key: str, tensor: Tensor) -> str:
     """Say of an entry that TensorFlow keeps for itself, and which is not a weight, what it is; else nothing."""
     if key == KEY:
-        return "describes the objects of the program that wrote the checkpoint"
+        return "it describes the objects of the program that wrote the checkpoint"
     if key == _COUNTER:
-        return "counts how often the checkpoint was saved"
+        return "it counts how often the checkpoint was saved"
     if tensor.fault:
-        return tensor.fault.removeprefix(f"{key} ")
+        return tensor.fault.removeprefix(f"{key}: ")
     _, attribute, what = key.rpartition("/.ATTRIBUTES/")
     return (
-        f"is TensorFlow's own record {what}"
+        f"it is TensorFlow's own record {what}"
         if attribute and tensor.dtype.hasobject and what != "VARIABLE_VALUE"
         else ""
     )
@@ -98,7 +98,7 @@ def copies(
     several = {key for key, name in full.items() if name and count[name] > 1}
     lists: dict[tuple[object, ...], dict[str, list[str]]] = {}
     for key, crc in (checksums(several) if several else {}).items():
-        same = (full[key], tensors[key].shape, tensors[key].dtype, crc)
+        same: tuple[object, ...] = (full[key], tensors[key].shape, tensors[key].dtype, crc)
         lists.setdefault(same, {}).setdefault(_path(key).rpartition("/")[0], []).append(key)
     found: dict[str, str] = {}
     for same, places in lists.items():
@@ -106,7 +106,7 @@ def copies(
         # As many in each list: of several variables with one name and one value, none is lost.
         for place in others:
             if len(places[place]) == len(places[kept]) and place != "" and kept != "":
-                found |= dict.fromkeys(places[place], f"is {same[0]} once more")
+                found |= dict.fromkeys(places[place], f"it is {same[0]} once more")
     return found
 
 

@@ -43,6 +43,7 @@ _KNOWN = {
     },
 }
 LATIN = "latin-1, as text in UTF-8"  # bytes that stand as text
+MOST_BYTES = 1024  # of an integer
 MOST_KEYS = 16  # in a tuple that is a key
 
 
@@ -174,9 +175,11 @@ class Machine:
     def long(self, size: int) -> None:
         """Push an integer whose length has `size` bytes."""
         length = self.cursor.number(size)
+        if length > MOST_BYTES:
+            raise self.fail(f"an integer of {length:,} bytes")
         if length > 8:
             self.cursor.take(length)
-            self.push(Odd("an integer of more than 64 bits"))
+            self.push(Odd(f"an integer of {length} bytes, for which NumPy has no dtype"))
         else:
             self.integer(length)
 
@@ -244,7 +247,7 @@ class Machine:
         function, arguments = self.pops(2)
         made = self.called(function.name, arguments) if isinstance(function, Function) else None
         if made is None:
-            raise self.fail("a call that arrays and dicts do not need")
+            raise self.fail("a call that numpy's arrays do not need")
         self.push(made)
 
     def called(self, name: str, arguments: object) -> Array | Dtype | Raw | dict[Key, Any] | None:
@@ -256,8 +259,8 @@ class Machine:
                 return Raw(self.cursor.position, 0, "latin-1")
             case ("defaultdict", (Function() | None,)) | (("OrderedDict" | "dict" | "defaultdict"), ()):
                 return {}
-            case "OrderedDict", ([*pairs],) if all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
-                return {self.key(key): value for key, value in pairs}
+            case "OrderedDict", (list() as pairs,) if all(type(p) in (list, tuple) and len(p) == 2 for p in pairs):
+                return {self.key(pair[0]): pair[1] for pair in pairs}
         return _called(name, arguments, self.text)
 
     def build(self) -> None:

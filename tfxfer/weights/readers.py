@@ -79,7 +79,7 @@ def _checkpoint(prefix: checkpoints.Prefix, kind: str) -> Found:
     new = {key: name for key, name in object_graph.variable_names(kept, where).items() if key not in left_out}
     sources = {name: key for key, name in new.items()} | {key: key for key in left_out}
     listed = {name: tensors[key] for key, name in new.items()}
-    left = {key: unreadable(f"{where}: {key} {why}", tensors[key].shape) for key, why in left_out.items()}
+    left = {key: unreadable(f"{where}: {key}: {why}", tensors[key].shape) for key, why in left_out.items()}
     return Found(f"{kind}, object-based", {**left, **listed}, sources, where)
 
 

@@ -122,7 +122,7 @@ def _gaps(entries: dict[str, Any], size: int) -> list[str]:
 def _tensor(data: np.ndarray, start: int, entry: dict[str, Any], where: str) -> Tensor:
     kind, shape = entry["dtype"], tuple(entry["shape"])
     if kind not in DTYPES:
-        return unreadable(f"{where} has the dtype {kind[:20]!r}, which is not read; known are {', '.join(DTYPES)}")
+        return unreadable(f"{where}: its dtype {kind[:20]!r} is unknown; known are {', '.join(DTYPES)}")
     dtype = np.dtype(DTYPES[kind])
     offset = start + entry["data_offsets"][0]
     return files.tensor(data, offset, dtype, shape, where)

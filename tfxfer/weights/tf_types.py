@@ -46,12 +46,14 @@ DTYPES = {
 }
 
 
-_STATES = {20: "a handle of a resource", 21: "the state of an object, as of an iterator over data"}
+_STATES = {20: "a handle of a resource", 21: "the state of an object (as of an iterator over data)"}
 
 
 def unread(enum: int) -> str:
-    """Say in words what a value is whose dtype is not in `DTYPES`."""
-    return _STATES.get(enum, f"of the dtype with number {enum} in TensorFlow") + ", which is not read"
+    """Say in words why a value is not read whose dtype is not in `DTYPES`."""
+    if enum in _STATES:
+        return f"it is {_STATES[enum]}, which is not a weight"
+    return f"its dtype has number {enum} in TensorFlow, which tfxfer does not read"
 
 
 def parse_shape(message: Bytes, where: str) -> tuple[int, ...]:

@@ -94,6 +94,7 @@ def verify(path: str, *, kept: Digests | None = None, take_digests: bool = False
         return verdict
     verdict.kind, verdict.tensors = weights.kind, len({*weights, *verdict.faults})
     verdict.bytes = sum(weights.tensor(name).nbytes for name in weights)
+    verdict.notes += [f"not read: {why}" for why in weights.skipped.values()]
     for name in weights:
         _look(weights, name, verdict, take_digests or (kept is not None and name in kept.by_name))
     _compare(weights, verdict, kept)
@@ -106,8 +107,7 @@ def _opened(verdict: Verdict) -> Weights | None:
     """Open the file; of a checkpoint whose index and data do not fit together, what does."""
     try:
         weights = open_weights(verdict.path)
-        prefix = Path(weights.checkpoint) if weights.checkpoint else None
-        if prefix is not None and checkpoints.is_v2(prefix):
+        if weights.checkpoint and checkpoints.is_v2(prefix := checkpoints.prefix(weights.checkpoint)):
             verdict.faults.update(bundle.faults(prefix))
         return weights
     except WeightsError as error:
@@ -115,12 +115,14 @@ def _opened(verdict: Verdict) -> Weights | None:
         if not files.exists(Path(verdict.path)) and not _is_checkpoint(verdict.path):
             raise  # there is nothing, or it is not clear what is meant
     try:
-        prefix = _prefix(Path(verdict.path))
+        prefix = _prefix(verdict.path)
         verdict.faults.update(bundle.faults(prefix))
         if verdict.faults:
             kind = "TensorFlow checkpoint V2"
             sound = bundle.read(prefix, without=verdict.faults)
-            return Weights(verdict.path, kind, sound, checkpoint=str(prefix))
+            skipped = {name: tensor.fault for name, tensor in sound.items() if tensor.fault}
+            sound = {name: tensor for name, tensor in sound.items() if not tensor.fault}
+            return Weights(verdict.path, kind, sound, checkpoint=str(prefix), skipped=skipped)
     except WeightsError:
         pass  # the first message says more
     verdict.faults = {"": message}
@@ -129,13 +131,15 @@ def _opened(verdict: Verdict) -> Weights | None:
 
 def _is_checkpoint(path: str) -> bool:
     try:
-        return bool(_prefix(Path(path)))
+        return bool(_prefix(path))
     except WeightsError:
         return False
 
 
-def _prefix(path: Path) -> Path:
-    return saved_model.find_prefix(path) if saved_model.is_at(path) else checkpoints.find_prefix(path)
+def _prefix(path: str) -> checkpoints.Prefix:
+    if checkpoints.is_saved_model(Path(path)):
+        return saved_model.find_prefix(Path(path))
+    return checkpoints.find_prefix(checkpoints.prefix(path))
 
 
 def _look(weights: Weights, name: str, verdict: Verdict, take_digest: bool) -> None:
@@ -154,10 +158,7 @@ def _look(weights: Weights, name: str, verdict: Verdict, take_digest: bool) -> N
         else:
             collections.deque(seen(), maxlen=0)
     except WeightsError as error:
-        if tensor.dtype.hasobject and not weights.checkpoint:
-            verdict.notes.append(f"not read: {error}")
-        else:
-            verdict.blame(name, str(error).removeprefix(f"{weights.path}: "))
+        verdict.blame(name, str(error).removeprefix(f"{weights.path}: "))
     if nan or inf:
         counts = [f"{count:,} {what}" for count, what in ((nan, "NaN"), (inf, "Inf")) if count]
         verdict.blame(name, f"{' and '.join(counts)} among {tensor.size:,} values")

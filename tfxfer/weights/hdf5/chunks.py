@@ -82,7 +82,7 @@ def _value(file: File, layout: Layout, place: str) -> np.ndarray:
         inside = tuple(slice(start, start + step) for start, step in zip(origin, layout.chunk, strict=True))
         target = result[inside]
         if target.size:
-            packed = file.bytes(address, size)
+            packed = file.values(address, size)
             target[...] = _unpacked(packed, mask, layout, place)[tuple(slice(0, length) for length in target.shape)]
     return result
 

@@ -111,7 +111,7 @@ class File:
         memory.checked(self.data)
         self._steps = MAX_STEPS
 
-    def bytes(self, address: int, size: int) -> memoryview:
+    def values(self, address: int, size: int) -> memoryview:
         """Read some bytes of values.
 
         Raises:
