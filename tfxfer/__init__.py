@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tfxfer import data, errors, export, graph, models, names, restore, run, weights
     from tfxfer.graph.train_step import Stage, train_step
     from tfxfer.graph.variables import select
+    from tfxfer.models.recognition import recognise
     from tfxfer.restore import plan
     from tfxfer.run.evaluation import evaluate
     from tfxfer.run.extraction import precompute
@@ -43,6 +44,7 @@ __all__ = [
     "open_weights",
     "plan",
     "precompute",
+    "recognise",
     "restore",
     "run",
     "select",
@@ -58,6 +60,7 @@ _HOME = {
     "open_weights": "tfxfer.weights",
     "plan": "tfxfer.restore",
     "precompute": "tfxfer.run.extraction",
+    "recognise": "tfxfer.models.recognition",
     "select": "tfxfer.graph.variables",
     "session": "tfxfer.run.session",
     "train_step": "tfxfer.graph.train_step",

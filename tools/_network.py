@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from absl import flags
 
-from tfxfer import contract as contracts
 from tfxfer import names
 from tfxfer.contract import Contract
 from tfxfer.errors import GraphError, RestoreError, WeightsError
@@ -54,11 +54,15 @@ def define_model(values: flags.FlagValues) -> None:
         flags.DEFINE_string(
             "source",
             None,
-            "Form in which --weights has the model, as vgg16_keras; recognised by names and shapes unless told.",
+            "Form in which --weights has the model, as vgg16_keras: its names, layout and input. Default: recognised by "
+            "names and shapes, before --rename and after.",
             flag_values=values,
         )
         _flags.DEFINE_rules(
-            "rename", [], "Rename what is in --weights, in the order given, in place of --source.", values
+            "rename",
+            [],
+            "Rename what is in --weights, in the order given, to the names of --model or of --source.",
+            values,
         )
         flags.DEFINE_integer(
             "image_size",
@@ -119,19 +123,28 @@ def opened(settings: Any, *, show: bool = True) -> tuple[Weights | None, Contrac
     form = MODELS[settings.model]
     sources = _sources(form, settings.model)
     if not settings.weights:
+        _refuse_unused(settings, ("source", "rename"), "it says what is in --weights, which is not given")
         return None, _sized(sources[0].contract, settings) if sources else None
-    weights = open_weights(settings.weights, rename=settings.rename or None)
-    beside = weights.checkpoint or settings.weights
-    if sources and contracts.sidecar(beside).exists():
-        return weights, _sized(Contract.load(beside), settings)
-    if not sources or settings.rename:
-        return weights, _sized(sources[0].contract, settings) if sources else None
-    from tfxfer.models.sources import named, recognise
+    if not sources:
+        _refuse_unused(settings, ("source",), f"files of {settings.model} have one form")
+        return open_weights(settings.weights, rename=settings.rename or None), None
+    from tfxfer.models.recognition import recognise
 
-    source = named(sources, settings.source) if settings.source else recognise(weights, sources)
+    try:
+        found = recognise(
+            settings.weights, model=settings.model, source=settings.source, rename=settings.rename or None
+        )
+    except WeightsError as error:
+        raise WeightsError(re.sub(r"(?<![\w-])(source|rename|model)=", r"--\1=", str(error))) from None
     if show:
-        print(source.compare(weights).report())
-    return source.apply(weights), _sized(source.contract, settings)
+        print(found.report())
+    return found.weights, _sized(found.contract, settings)
+
+
+def _refuse_unused(settings: Any, unused: Sequence[str], why: str) -> None:
+    for name in unused:
+        if getattr(settings, name):
+            raise _flags.UsageError(f"--{name} is not used: {why}; leave it out")
 
 
 def _sources(form: Form, model: str) -> list[Any]:
@@ -143,10 +156,6 @@ def _sources(form: Form, model: str) -> list[Any]:
 
 def _sized(contract: Contract, settings: Any) -> Contract:
     side = settings.image_size
-    if contract.model != settings.model:
-        raise WeightsError(
-            f"{settings.weights} is of {contract.model}, by the contract beside it, and not of --model={settings.model}"
-        )
     return dataclasses.replace(contract, size=(side, side)) if side else contract
 
 

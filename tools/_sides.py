@@ -124,15 +124,26 @@ def _weights(path: str, name: str, given: Contract | None, values: Any) -> tuple
     contract: Contract | None
     if contracts.sidecar(prefix).exists():
         contract = Contract.load(prefix)
-    elif not values.source and (values.rename or _is_ours(weights, name)):
-        wanted.weights = None
-        contract = given or _network.opened(wanted)[1]
+    elif not values.source and _is_ours(weights, name):
+        contract = _shown_by(wanted) or given or _network.opened(_without_weights(wanted))[1]
     else:
         opened, contract = _network.opened(wanted, show=False)
         weights = opened or weights
     contract = contract or given or _of_encoder(weights, values)
     # Only what sees pictures of one size can be compared: a file takes that of the other side, unless told.
     return weights, dataclasses.replace(contract, size=given.size) if given and not values.image_size else contract
+
+
+def _shown_by(wanted: Any) -> Contract | None:
+    """Return what a file under our names shows of its input; None where it shows nothing."""
+    try:
+        return _network.opened(wanted, show=False)[1]
+    except WeightsError:
+        return None
+
+
+def _without_weights(wanted: Any) -> Any:
+    return types.SimpleNamespace(**{**vars(wanted), "weights": None, "rename": [], "source": None})
 
 
 def _is_ours(weights: Weights, name: str) -> bool:

@@ -81,6 +81,7 @@ def main(argv: list[str]) -> int:
             *inspecting.totals(found, scopes=not values.tree, width=width),
             "",
             inspecting.summary(weights, found),
+            *inspecting.skipped(weights),
             *notes,
         ]
     )
@@ -97,7 +98,7 @@ def _rows(weights: Weights, chosen: Sequence[str], values: Any) -> list[inspecti
 
 
 def _one(weights: Weights, values: Any) -> None:
-    if values.tensor not in weights:
+    if values.tensor not in weights and values.tensor not in weights.skipped:
         raise WeightsError(f"{values.tensor} is not in {weights.path}{names.did_you_mean(values.tensor, weights)}")
     if values.out is None:
         _show.show(inspecting.array_text(weights, values.tensor).splitlines())
@@ -166,6 +167,7 @@ def _json(weights: Weights, found: Sequence[inspecting.Row], stats: bool) -> dic
         "tensors": [row.to_json(stats) for row in found],
         "parameters": every.parameters,
         "bytes": every.bytes,
+        "skipped": dict(weights.skipped),
         "scopes": [vars(one) for one in inspecting.by_scope(found)],
         "roles": [vars(one) for one in inspecting.by_role(found)],
         "recognised": [

@@ -96,7 +96,7 @@ def _perhaps(start: bytes) -> str:
 ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a length: TEM, RST0 to RST7, SOI
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15; the others are DHT, JPG and DAC
 APP1, SCAN, END = 0xE1, 0xDA, b"\xff\xd9"
-ORIENTATION, SHORT = 0x0112, 3
+ORIENTATION, SHORT, LONG = 0x0112, 3, 4
 
 
 def _jpeg(data: bytes) -> Encoded:
@@ -135,9 +135,13 @@ def _orientation(tiff: bytes) -> int:
         (at,) = struct.unpack_from(order + "I", tiff, 4)
         (count,) = struct.unpack_from(order + "H", tiff, at)
         for entry in range(count):
-            tag, dtype, _, value = struct.unpack_from(order + "HHIH", tiff, at + 2 + 12 * entry)
+            place = at + 2 + 12 * entry
+            tag, dtype = struct.unpack_from(order + "HH", tiff, place)
             if tag == ORIENTATION:
-                return value if dtype == SHORT and 1 <= value <= 8 else 1
+                # The standard says SHORT; some cameras and programs write LONG.
+                form = {SHORT: "H", LONG: "I"}.get(dtype)
+                (value,) = struct.unpack_from(order + form, tiff, place + 8) if form else (1,)
+                return value if 1 <= value <= 8 else 1
     except struct.error:
         pass
     return 1

@@ -10,7 +10,7 @@ import functools
 import tensorflow.compat.v1 as tf
 
 from tfxfer.data.decoding import TURNS, resized
-from tfxfer.data.headers import ALONE, APP1, GREYS, ORIENTATION, SCAN, SHORT
+from tfxfer.data.headers import ALONE, APP1, GREYS, LONG, ORIENTATION, SCAN, SHORT
 
 # So many are looked at, that no file takes a server for long: segments before a JPEG's pixels, blocks before a GIF's.
 MOST_SEGMENTS = 1000
@@ -220,7 +220,10 @@ def _orientation(raw: tf.Tensor, start: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
     tags = tf.concat([_number(raw, entries, 2, little), [ORIENTATION]], axis=0)
     place = tf.argmax(tf.cast(tf.equal(tags, ORIENTATION), tf.uint8))
     entry = start + at + 2 + 12 * place
-    dtype, value = _number(raw, entry + 2, 2, little), _number(raw, entry + 8, 2, little)
+    dtype = _number(raw, entry + 2, 2, little)
+    # A LONG takes all 12 bytes of the entry.
+    long = tf.equal(dtype, LONG) & (entry + 12 <= end)
+    value = tf.where(long, _number(raw, entry + 8, 4, little), _number(raw, entry + 8, 2, little))
     known = little | tf.equal(order, int.from_bytes(b"MM", "big"))
-    fine = known & (place < count) & tf.equal(dtype, SHORT) & (value >= 1) & (value <= 8)
+    fine = known & (place < count) & (tf.equal(dtype, SHORT) | long) & (value >= 1) & (value <= 8)
     return tf.where(fine, value, tf.ones_like(value))

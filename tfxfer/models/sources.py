@@ -35,7 +35,7 @@ class Source:
     """One form in which the weights of a model circulate.
 
     Attributes:
-      name: what `--source` calls it, as `vgg16_keras`.
+      name: what it is called, as `vgg16_keras`.
       words: which files these are.
       contract: what the weights expect of their input.
       variables: the shape of every variable of the model, by our names; None is a size that varies, as the number of
@@ -94,10 +94,29 @@ class Source:
         if not found:
             return Comparison(self, weights.path, found, (f"knows none of the {len(weights)} names",))
         faults = [*_name_faults(self, weights, found), *_shape_faults(self, weights, found)]
-        order = "" if faults else _order_of_channels(self, weights, found)
+        order = "" if faults else self.order_of_channels(weights)
         if order not in ("", self.contract.channels):
             faults.append(f"wants {self.contract.channels}, and the first kernel is for {order}")
         return Comparison(self, weights.path, found, tuple(faults), order == self.contract.channels)
+
+    def order_of_channels(self, weights: Weights) -> str:
+        """Return `RGB` or `BGR` where the first kernel of a file is the authors' in that order, else the empty string.
+
+        Raises:
+          WeightsError: the kernel cannot be read.
+        """
+        if not self.probe:
+            return ""
+        name, expected = self.probe
+        theirs = next((theirs for theirs in weights if self.ours(theirs) == name), None)
+        if theirs is None:
+            return ""
+        kernel, text = weights[theirs], self.layout_of(name)
+        kernel = layouts.layout(text).apply(kernel) if text else kernel
+        if kernel.ndim != 4 or kernel.shape[2] != len(expected):
+            return ""
+        orders = {"RGB": expected, "BGR": expected[::-1]}
+        return next((o for o, wanted in orders.items() if np.allclose(kernel[0, 0, :, 0], wanted, 0, TOLERANCE)), "")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,7 +215,7 @@ def check_last(model: str, last: str | None, endpoints: Sequence[str]) -> None:
 
 
 def named(sources: Sequence[Source], name: str) -> Source:
-    """Return the source of this name, for `--source`.
+    """Return the source of this name.
 
     Raises:
       SelectionError: there is none; all are listed.
@@ -255,17 +274,6 @@ def _fits(source: Source, ours: str, shape: tuple[int, ...]) -> bool:
     return len(shape) == len(wanted) and all(want in (None, size) for want, size in zip(wanted, shape, strict=True))
 
 
-def _order_of_channels(source: Source, weights: Weights, found: Mapping[str, str]) -> str:
-    """Return `RGB` or `BGR` where the first kernel is the authors' in that order, else the empty string."""
-    if not source.probe or source.probe[0] not in found:
-        return ""
-    name, expected = source.probe
-    kernel, text = weights[found[name]], source.layout_of(name)
-    values = (layouts.layout(text).apply(kernel) if text else kernel)[0, 0, :, 0]
-    orders = {"RGB": expected, "BGR": expected[::-1]}
-    return next((order for order, wanted in orders.items() if np.allclose(values, wanted, 0, TOLERANCE)), "")
-
-
 def _unknown(weights: Weights, compared: Sequence[Comparison]) -> str:
     near = sorted((c for c in compared if c.found), key=lambda comparison: -len(comparison.found))
     width = max((len(comparison.source.name) for comparison in near), default=0)
@@ -274,10 +282,10 @@ def _unknown(weights: Weights, compared: Sequence[Comparison]) -> str:
     if len(near) < len(compared):
         others = "the others know" if near else "all know"
         lines.append(f"  {others} none of its {len(weights)} names: {names.listed(weights, SHOWN)}")
-    lines.append("name its source if it is one all the same (--source), or rename: open_weights(path, rename=[...])")
+    lines.append("name its source if it is one all the same (source=), or rename what is in it (rename=)")
     return "\n".join(lines)
 
 
 def _ambiguous(weights: Weights, sources: Sequence[Source]) -> str:
     lines = [f"{weights.path} may come from {len(sources)} sources, and its names and shapes do not tell which:"]
-    return "\n".join([*lines, *(f"  {source}" for source in sources), "name its source (--source)"])
+    return "\n".join([*lines, *(f"  {source}" for source in sources), "name its source (source=)"])

@@ -67,6 +67,7 @@ _KERAS: Rules = tuple(
     for variable, name in ((r"(?:/kernel|_W|/uniform\d+)", "kernel"), ("(?:/bias|_b)", "bias"))
 )
 _TORCH = ((".*/kernel", "oihw_conv"),)
+_THEANO = ((".*/kernel", "theano_conv"),)
 
 
 def _in_torch(model: str) -> Rules:
@@ -87,6 +88,7 @@ def _sources(model: str) -> Iterator[Source]:
         ("caffe", "caffe-tensorflow's .npy, a dict of dicts", bgr, _CAFFE, ()),
         # https://github.com/rcmalli/keras-squeezenet and https://github.com/DeepCognition/keras-squeezenet, from Caffe.
         ("keras", "Keras, TensorFlow's kernels", bgr, _KERAS, ()),
+        ("keras_th", "Keras, Theano's kernels", bgr, _KERAS, _THEANO),
         # https://github.com/pytorch/vision, torchvision/models/squeezenet.py.
         ("torchvision", "torchvision", torch_contract, _in_torch(model), _TORCH),
     ):

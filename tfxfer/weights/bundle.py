@@ -21,7 +21,7 @@ from tfxfer.weights import files, identify, leveldb, memory, slices
 from tfxfer.weights.checkpoints import Prefix, find_prefix
 from tfxfer.weights.protobuf import BYTES, FIXED32, fields, number, signed, tag, text, varint
 from tfxfer.weights.tensors import Tensor, shape_fault, shown, unreadable
-from tfxfer.weights.tf_types import DTYPES, STRING, parse_shape, unread
+from tfxfer.weights.tf_types import DTYPES, STATES, STRING, parse_shape, unread
 
 __all__ = ["find_prefix", "read"]
 
@@ -107,7 +107,9 @@ def faults(prefix: Prefix) -> dict[str, str]:
     bundle = _open(prefix, str(Path(f"{prefix}.index")))
     found: dict[str, str] = {}
     for key, entry in bundle.entries.items():
-        fault = _fault(entry, bundle.shards) or _slices_fault(key, entry, bundle.entries) or _place_fault(bundle, entry)
+        fault = "" if entry.dtype in DTYPES or entry.dtype in STATES else unread(entry.dtype)
+        fault = fault or _fault(entry, bundle.shards) or _slices_fault(key, entry, bundle.entries)
+        fault = fault or _place_fault(bundle, entry)
         if fault:
             found.setdefault(_variable(key), fault)
     for one, other in _overlaps(bundle):

@@ -83,15 +83,15 @@ def _pickled(data: np.ndarray, member: zips.Member, start: int, where: str) -> d
         found = pickled.read(content, start, place)
     except WeightsError as error:
         return {"": unreadable(str(error))}
+    if not found:
+        return {"": unreadable(f"{place} holds pickled objects, and no arrays among them")}
     return {"" if name == npy.PLAIN else name: _with(tensor, check) for name, tensor in found.items()}
 
 
 def _with(tensor: Tensor, check: Callable[[], None]) -> Tensor:
-    return (
-        tensor
-        if tensor.fault
-        else dataclasses.replace(tensor, read=functools.partial(_checked, tensor, check), stream=None)
-    )
+    if tensor.fault:
+        return tensor
+    return dataclasses.replace(tensor, read=functools.partial(_checked, tensor, check), stream=None)
 
 
 def _checked(tensor: Tensor, check: Callable[[], None]) -> np.ndarray:

@@ -46,13 +46,13 @@ DTYPES = {
 }
 
 
-_STATES = {20: "a handle of a resource", 21: "the state of an object (as of an iterator over data)"}
+STATES = {20: "a handle of a resource", 21: "the state of an object (as of an iterator over data)"}
 
 
 def unread(enum: int) -> str:
     """Say in words why a value is not read whose dtype is not in `DTYPES`."""
-    if enum in _STATES:
-        return f"it is {_STATES[enum]}, which is not a weight"
+    if enum in STATES:
+        return f"it is {STATES[enum]}, which is not a weight"
     return f"its dtype has number {enum} in TensorFlow, which tfxfer does not read"
 
 

@@ -14,10 +14,10 @@ import numpy as np
 from tfxfer import names
 from tfxfer.contract import Contract
 from tfxfer.errors import WeightsError
-from tfxfer.weights import Weights, checkpoints, meta_graph, object_graph, streams
+from tfxfer.weights import Weights, checkpoints, meta_graph, streams
 from tfxfer.weights.roles import SLOT, role
 from tfxfer.weights.tensors import Tensor, shown
-from tfxfer.workbench.convert_weights import is_float
+from tfxfer.workbench.convert_weights import is_float, skipped_notes
 from tfxfer.workbench.graft_weights import common_contract
 
 _STEP = re.compile(r"(.*)-(\d+)")
@@ -61,7 +61,7 @@ def plan(files: Sequence[Weights], coefficients: Sequence[float] = ()) -> Averag
     kept, slots = [name for name in tensors if not is_float(last.dtype(name))], len(last) - len(tensors)
     taken = [f"not averaged but as in {last.path}: {names.listed(kept)}"] if kept else []
     left = [f"{slots} optimizer slots left out"] if slots else []
-    return Average(tensors, contract, [*taken, *left, *notes])
+    return Average(tensors, contract, [*taken, *left, *skipped_notes(last), *notes])
 
 
 def last_of(directory: Path, count: int) -> list[Path]:
@@ -95,9 +95,9 @@ def _shares(coefficients: Sequence[float], count: int) -> list[float]:
 
 
 def _forms(weights: Weights) -> dict[str, str]:
-    """Return shape and dtype of everything but slots and the description of a program's objects."""
+    """Return shape and dtype of everything but slots."""
     every, ordered = frozenset(weights), meta_graph.in_order(weights.checkpoint, weights)
-    kept = (n for n in ordered if n != object_graph.KEY and role(n, weights.shape(n), every) != SLOT)
+    kept = (n for n in ordered if role(n, weights.shape(n), every) != SLOT)
     return {name: f"{weights.dtype(name)} {weights.shape(name)}" for name in kept}
 
 

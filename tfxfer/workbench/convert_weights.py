@@ -14,7 +14,7 @@ from tfxfer import contract as contracts
 from tfxfer import names
 from tfxfer.contract import Contract
 from tfxfer.errors import SelectionError, WeightsError
-from tfxfer.weights import Weights, layouts, meta_graph, object_graph, streams
+from tfxfer.weights import Weights, layouts, meta_graph, streams
 from tfxfer.weights.roles import OF_TRAINING, role
 from tfxfer.weights.tensors import Tensor, shown
 
@@ -106,13 +106,16 @@ def plan(
     ]
     _refuse_overflow(rows, dtype)
     contract, notes = _contract(weights, kept, layout)
-    if object_graph.KEY in weights:
-        notes.append(f"{object_graph.KEY} is left out: it describes objects by keys that {weights.path} alone has")
-    return Conversion(weights, rows, contract, [*_dropped(weights, old, kept), *notes])
+    return Conversion(weights, rows, contract, [*_dropped(weights, old, kept), *skipped_notes(weights), *notes])
+
+
+def skipped_notes(weights: Weights) -> list[str]:
+    """Say what a file holds besides weights, which is left out of everything that is made from it."""
+    return [f"{name} is left out: {why.removeprefix(weights.path + ': ')}" for name, why in weights.skipped.items()]
 
 
 def _chosen(weights: Weights, select: Sequence[str], exclude: Sequence[str]) -> list[str]:
-    every = [name for name in meta_graph.in_order(weights.checkpoint, weights) if name != object_graph.KEY]
+    every = meta_graph.in_order(weights.checkpoint, weights)
     left = set(names.match(select, every, exclude))
     ordered = (name for pattern in select for name in every if names.compile_pattern(pattern).fullmatch(name))
     return [name for name in dict.fromkeys(ordered) if name in left]
@@ -207,9 +210,7 @@ def _contract(weights: Weights, kept: list[str], layout: layouts.Rules) -> tuple
     contract = Contract.load(prefix)
     every, there = frozenset(weights), frozenset(kept)
     missing = [
-        name
-        for name in weights
-        if name not in there and name != object_graph.KEY and role(name, weights.shape(name), every) not in OF_TRAINING
+        name for name in weights if name not in there and role(name, weights.shape(name), every) not in OF_TRAINING
     ]
     changes = [text for _, text in layout if any(change in str(text) for change in _AGAINST_CONTRACT)]
     if not missing and not changes:

@@ -10,9 +10,10 @@ from tfxfer import contract as contracts
 from tfxfer import names
 from tfxfer.contract import Contract
 from tfxfer.errors import SelectionError, WeightsError
-from tfxfer.weights import Weights, meta_graph, object_graph
+from tfxfer.weights import Weights, meta_graph
 from tfxfer.weights.roles import OF_TRAINING, role
 from tfxfer.weights.tensors import Tensor, shown
+from tfxfer.workbench.convert_weights import skipped_notes
 
 _MEMBER = re.compile(r"(.+)(?:[/.][^/.]+|_(?:[Ww]|[Bb]|weights?|kernel|bias|biases))", re.DOTALL)
 
@@ -67,6 +68,7 @@ def plan(base: Weights | None, takes: Takes, *, mix_layers: bool = False) -> Gra
     contract, notes = common_contract(files)
     left = {weights.path: len(weights) - len(_of_model(weights)) for weights in files}
     notes += [f"{count} slots and steps of {path} are left out" for path, count in left.items() if count]
+    notes += dict.fromkeys(note for weights in files for note in skipped_notes(weights))
     return Graft({name: weights.tensor(name) for name, weights in origins.items()}, origins, files, contract, notes)
 
 
@@ -80,9 +82,9 @@ def common_contract(files: Sequence[Weights]) -> tuple[Contract | None, list[str
 
 
 def _of_model(weights: Weights) -> list[str]:
-    """List what is not of training alone, nor the description of a program's objects."""
+    """List what is not of training alone."""
     every, ordered = frozenset(weights), meta_graph.in_order(weights.checkpoint, weights)
-    return [n for n in ordered if n != object_graph.KEY and role(n, weights.shape(n), every) not in OF_TRAINING]
+    return [n for n in ordered if role(n, weights.shape(n), every) not in OF_TRAINING]
 
 
 def _taken(takes: Takes) -> dict[str, Weights]:

@@ -234,6 +234,14 @@ def summary(weights: Weights, found: Sequence[Row]) -> str:
     )
 
 
+def skipped(weights: Weights) -> list[str]:
+    """Say what else the file holds and why it is not read; empty where there is nothing."""
+    if not weights.skipped:
+        return []
+    lines = [f"  {printable(name)}: {printable(why)}" for name, why in weights.skipped.items()]
+    return [f"not read, since {'they are not weights' if len(lines) > 1 else 'it is not a weight'}:", *lines]
+
+
 def array_text(weights: Weights, name: str) -> str:
     """Show one array as numpy prints it, its middle left out where it is large.
 

@@ -4,19 +4,21 @@ Every scope is a layer: `conv1/kernel` becomes the weight `conv1/kernel:0` of th
 scope a layer of its own. Keras goes by order: the layers stand as the arrays come, or, where those come by name alone,
 `conv10` behind `conv9`; in a layer come kernels, bias, gamma, beta, moving mean, moving variance.
 
-h5py writes the headers and leaves room, with each large array at a multiple of 64 bytes; the values are then put there
-piece by piece, without it. bfloat16 is a float of 16 bits that HDF5 describes, and h5py and Keras read as float32.
+h5py writes the headers into memory and leaves room, with each large array at a multiple of 64 bytes; headers and values
+are then written to the disk without it, since HDF5 fails in a way of its own, and crashes, where the disk is full while
+it closes a file. bfloat16 is a float of 16 bits that HDF5 describes, and h5py and Keras read as float32.
 
 Source: keras/src/legacy/saving/legacy_h5_format.py.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import ml_dtypes
 import numpy as np
@@ -47,6 +49,8 @@ _OTHER_NAMES = {
 _RESERVED = ("model_weights", "top_level_model_weights")
 _ATTRIBUTE = 64_000  # bytes; HDF5 keeps no more in a header
 _MOST_DIMENSIONS = 32
+_PAGE = 4096  # bytes
+_ZEROS = bytes(_PAGE)
 ALIGNED_FROM = 4096  # bytes; HDF5 becomes slow where it aligns every small thing
 
 
@@ -89,25 +93,79 @@ def write(paths: list[Path], tensors: Mapping[str, Tensor]) -> None:
       OSError: the disk is full.
       WeightsError: values are missing or fail their checksum.
     """
-    try:
-        places = _write_headers(paths[0], tensors)
-    except OSError as error:
-        # HDF5 tells of the disk in a sentence of its own.
-        number = re.search(r"errno = (\d+)", str(error))
-        raise (OSError(int(number[1]), os.strerror(int(number[1]))) if number else error) from None
-    with paths[0].open("r+b") as raw:
+    headers = _Sparse()
+    places = _write_headers(headers, tensors)
+    with paths[0].open("wb") as raw:
+        headers.copy_to(raw)
         for name, place in places.items():
             raw.seek(place)
             streams.put(raw, tensors[name])
 
 
-def _write_headers(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, int]:
+class _Sparse(io.RawIOBase):
+    """A file in memory that takes no room for what was never written, which reads as zeros."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pages: dict[int, bytearray] = {}
+        self._position = self._size = 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = base + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def truncate(self, size: int | None = None) -> int:
+        self._size = self._position if size is None else size
+        return self._size
+
+    def write(self, data: Any) -> int:
+        raw = memoryview(data).cast("B")
+        for page, start, done, count in self._parts(len(raw)):
+            self._pages.setdefault(page, bytearray(_PAGE))[start : start + count] = raw[done : done + count]
+        self._position += len(raw)
+        self._size = max(self._size, self._position)
+        return len(raw)
+
+    def readinto(self, buffer: Any) -> int:
+        raw = memoryview(buffer).cast("B")
+        wanted = max(0, min(len(raw), self._size - self._position))
+        for page, start, done, count in self._parts(wanted):
+            raw[done : done + count] = self._pages.get(page, _ZEROS)[start : start + count]
+        self._position += wanted
+        return wanted
+
+    def _parts(self, size: int) -> Iterator[tuple[int, int, int, int]]:
+        """Yield page, place in the page, bytes before it and in it, for the next bytes."""
+        done = 0
+        while done < size:
+            page, start = divmod(self._position + done, _PAGE)
+            count = min(size - done, _PAGE - start)
+            yield page, start, done, count
+            done += count
+
+    def copy_to(self, file: IO[bytes]) -> None:
+        """Write what is there to an empty file, which then has the same size.
+
+        Raises:
+          OSError: the disk is full.
+        """
+        for page, content in sorted(self._pages.items()):
+            file.seek(page * _PAGE)
+            file.write(content[: max(0, self._size - page * _PAGE)])
+        file.truncate(self._size)
+
+
+def _write_headers(headers: _Sparse, tensors: Mapping[str, Tensor]) -> dict[str, int]:
     """Write everything but the values; return where in the file those of each tensor belong, if it has any."""
     import h5py
 
     places = {}
     aligned = {"alignment_threshold": ALIGNED_FROM, "alignment_interval": ALIGNMENT}
-    with h5py.File(path, "w", libver="earliest", **aligned) as file:
+    with h5py.File(headers, "w", libver="earliest", **aligned) as file:
         # What Keras looks for: without a version it takes the file for one of Keras 1.
         file.attrs["keras_version"], file.attrs["backend"] = b"2.15.0", b"tensorflow"
         layers = layered(tensors)

@@ -1,0 +1,216 @@
+"""Which network a file of weights is of: its names, layout and input spec, found by one call.
+
+No TensorFlow is loaded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Callable, Sequence
+
+from tfxfer import contract as contracts
+from tfxfer import names
+from tfxfer.contract import Contract
+from tfxfer.errors import SelectionError, WeightsError
+from tfxfer.models import squeezenet_sources, vgg_sources
+from tfxfer.models.sources import Source, candidates, named
+from tfxfer.models.sources import recognise as source_of
+from tfxfer.weights import MAX_BYTES, Weights, open_weights
+
+SOURCES: tuple[Source, ...] = (*vgg_sources.SOURCES, *squeezenet_sources.SOURCES)
+MODELS = tuple(dict.fromkeys([*vgg_sources.FAMILY, *squeezenet_sources.VERSIONS]))
+# What the contract says of a file under our names whose first kernel is the authors', in one order of channels.
+UNKNOWN = "unknown names; the first kernel shows the order of the channels"
+
+Rename = names.Rules | Callable[[str], str]
+_SAME = ((r"(.*)", r"\1"),)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recognised:
+    """A file of weights of which it is known what it is.
+
+    Attributes:
+      weights: its arrays under the names and in the layout of our models, to be given to `plan`.
+      contract: what they expect of their input, to be given to the model: `vgg.vgg16(images, contract=...)`.
+      path: the file.
+    """
+
+    weights: Weights
+    contract: Contract
+    path: str
+
+    @property
+    def model(self) -> str:
+        """The network, as `vgg16`."""
+        return self.contract.model
+
+    @property
+    def source(self) -> str:
+        """Where the weights come from: the name of a `Source`, as `vgg16_keras`, or words where none is known."""
+        return self.contract.source
+
+    def report(self) -> str:
+        """Say what the file is, how pictures are prepared for it, and what of the network it holds."""
+        source = next((source for source in SOURCES if source.name == self.source), None)
+        words = str(source) if source else f"{self.source}: {self.contract}"
+        if self.model not in MODELS:
+            return f"{self.path} is {words}"
+        variables = _variables(self.model)
+        missing = [name for name in variables if name not in self.weights]
+        holds = f"it holds {len(variables) - len(missing)} of the {len(variables)} variables of {self.model}"
+        lacks = f"; not in it: {names.listed(missing)}" if missing else ""
+        return f"{self.path} is {words}\n  {holds}{lacks}"
+
+
+def recognise(
+    weights: str | os.PathLike[str] | Weights,
+    *,
+    model: str | None = None,
+    source: str | None = None,
+    rename: Rename | None = None,
+    max_bytes: int = MAX_BYTES,
+) -> Recognised:
+    """Find out what a file of weights is, and bring it to our names and our layout.
+
+        vgg16 = tx.recognise("vgg16_weights.npz")
+        ends = vgg.vgg16(images, last="pool5", contract=vgg16.contract)
+        convolutions = tx.plan(tx.select("conv.*"), vgg16.weights)
+
+    The contract beside the file decides, if there is one. Else its names and shapes do, first as the file has them and
+    then after `rename`; where they leave a doubt whether its first kernel is for RGB or BGR, a few values of it do.
+    Nothing is guessed: what remains in doubt is an error, which lists what the file could be.
+
+    Args:
+      weights: a path that `open_weights` takes, or what it returned without renaming.
+      model: the network, as `vgg16`. Default: whichever fits.
+      source: the form that the file has, as `vgg16_keras`, which is then not looked for: it gives the layout, the input
+        spec, and the names that `rename` does not change.
+      rename: as in `open_weights`: what the file calls its arrays becomes our names, or those of a known source.
+      max_bytes: as in `open_weights`.
+
+    Raises:
+      SelectionError: there is no such model or source, or a rule of `rename` matches nothing.
+      WeightsError: the file cannot be read, is of none of the known sources or may be of several, or is not what
+        `model` or `source` says.
+    """
+    file = weights if isinstance(weights, Weights) else open_weights(weights, max_bytes=max_bytes)
+    sources = _sources(model)
+    renamed = file if rename is None else file.renamed(rename)
+    beside = file.checkpoint or file.path
+    if contracts.sidecar(beside).exists():
+        return _by_contract(file, renamed, Contract.load(beside), model, source)
+    if source is not None:
+        return _by_source(file, renamed, named(sources, source))
+    if len(candidates(file, sources)) == 1 or (rename is None and not _own(file, model)):
+        return _named(file, renamed, source_of(file, sources))
+    if rename is not None and candidates(renamed, sources):
+        found = source_of(renamed, sources)
+        return Recognised(found.apply(renamed), found.contract, file.path)
+    if own := _own(renamed, model):
+        return _by_kernel(renamed, own)
+    return _named(file, renamed, source_of(renamed if rename is not None else file, sources))
+
+
+def _sources(model: str | None) -> list[Source]:
+    if model is not None and model not in MODELS:
+        raise SelectionError(
+            f"nothing is known of files of {model!r}{names.did_you_mean(model, MODELS)}; there are {', '.join(MODELS)}"
+        )
+    return [source for source in SOURCES if model in (None, source.contract.model)]
+
+
+def _by_contract(
+    file: Weights, renamed: Weights, contract: Contract, model: str | None, source: str | None
+) -> Recognised:
+    where = contracts.sidecar(file.checkpoint or file.path)
+    if model not in (None, contract.model):
+        raise WeightsError(f"{file.path} is of {contract.model}, as {where} says, and not of {model} (model=)")
+    if source not in (None, contract.source):
+        raise WeightsError(
+            f"{where} says that the source is {contract.source!r}, and not {source!r} (source=); leave source= out, or "
+            "move that file away if it is wrong"
+        )
+    return Recognised(renamed, contract, file.path)
+
+
+def _by_source(file: Weights, renamed: Weights, source: Source) -> Recognised:
+    weights = renamed.renamed(source.rename)
+    there = [name for name in weights if name in source.variables]
+    if not there:
+        raise WeightsError(
+            f"{file.path} holds none of the variables of {source.contract.model} under the names of {source.name}, nor "
+            f"under ours: {names.listed(weights, 4)}; bring them to ours, as conv1_1/kernel (rename=)"
+        )
+    weights = _laid_out(weights, {name: source.layout_of(name) for name in there})
+    if source.probe:
+        order = dataclasses.replace(_plain(source.contract), probe=source.probe).order_of_channels(weights)
+        if order not in ("", source.contract.channels):
+            raise WeightsError(
+                f"{file.path} is not {source.name}: that is for {source.contract.channels}, and the values of its first "
+                f"kernel are those for {order}; leave source= out, or name one that is for {order}"
+            )
+    return Recognised(weights, source.contract, file.path)
+
+
+def _named(file: Weights, renamed: Weights, source: Source) -> Recognised:
+    """Apply a source to the names that a file has, but for those that were renamed otherwise."""
+    if renamed is file:
+        return Recognised(source.apply(file), source.contract, file.path)
+    by_rules = {renamed.source(name): name for name in renamed}
+    old = {file.source(name): name for name in file}
+    new = {old[key]: name if name != old[key] else source.rename(name) for key, name in by_rules.items()}
+    layout = {new[name]: source.layout_of(ours) for name in file if (ours := source.ours(name))}
+    return Recognised(_laid_out(file.renamed(new.__getitem__), layout), source.contract, file.path)
+
+
+def _laid_out(weights: Weights, layout: dict[str, str]) -> Weights:
+    return weights.laid_out([(re.escape(name), text) for name, text in layout.items() if text])
+
+
+def _plain(contract: Contract) -> Source:
+    return Source(contract.source, contract.source, contract, _variables(contract.model), _SAME)
+
+
+def _own(weights: Weights, model: str | None) -> list[Source]:
+    """List what a file under our own names may be: for each model, one order of channels or the other."""
+    found: list[Source] = []
+    for name in MODELS if model is None else [model]:
+        for contract in dict.fromkeys(
+            dataclasses.replace(source.contract, source=UNKNOWN)
+            for source in SOURCES
+            if source.contract.model == name and source.probe
+        ):
+            found.append(dataclasses.replace(_plain(contract), probe=vgg_sources.PROBE))
+        found += [] if found and found[-1].contract.model == name else [_plain(_any_contract(name))]
+    return [comparison.source for comparison in candidates(weights, found)]
+
+
+def _any_contract(model: str) -> Contract:
+    known = next((source.contract for source in SOURCES if source.contract.model == model), None)
+    return known or vgg_sources.rgb(model, UNKNOWN)
+
+
+def _by_kernel(weights: Weights, own: Sequence[Source]) -> Recognised:
+    """Say what a file under our names is, by the values of its first kernel, or not at all."""
+    confirmed = [source for source in own if source.order_of_channels(weights) == source.contract.channels]
+    if len(confirmed) == 1:
+        return Recognised(weights, confirmed[0].contract, weights.path)
+    models = dict.fromkeys(source.contract.model for source in own)
+    known = [source for source in SOURCES if source.contract.model in models]
+    raise WeightsError(
+        "\n".join(
+            [
+                f"{weights.path} has our names of {' or '.join(models)}, which do not tell what the weights expect of "
+                "pictures: RGB or BGR, which mean, which scale. Name its source (source=):",
+                *(f"  {source}" for source in known),
+            ]
+        )
+    )
+
+
+def _variables(model: str) -> dict[str, tuple[int | None, ...]]:
+    family = vgg_sources if model in vgg_sources.FAMILY else squeezenet_sources
+    return family.variables(model)
