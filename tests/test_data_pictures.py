@@ -212,7 +212,7 @@ def exif(orientation: int, order: str = ">", dtype: int = 3) -> bytes:
     magic = {"<": b"II*\0", ">": b"MM\0*"}[order]
     entries = [
         struct.pack(order + "HHIHH", 0x0100, 3, 1, 80, 0),
-        struct.pack(order + "HHIHH", 0x0112, dtype, 1, orientation, 0),
+        struct.pack(order + "HHI" + ("I" if dtype == 4 else "HH"), 0x0112, dtype, 1, orientation, *[0] * (dtype != 4)),
     ]
     return b"Exif\0\0" + magic + struct.pack(order + "IH", 8, len(entries)) + b"".join(entries) + bytes(4)
 
@@ -235,8 +235,24 @@ def test_the_tag_is_read_in_either_byte_order(order, orientation):
     assert headers.read(data).orientation == orientation == Image.open(io.BytesIO(data)).getexif()[0x0112]
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_orientation_that_is_stored_as_a_long_is_read_too(order, orientation):
+    data = encoded(photo(), "JPEG", exif=exif(orientation, order, dtype=4))
+    assert headers.read(data).orientation == orientation == Image.open(io.BytesIO(data)).getexif()[0x0112]
+
+
 @pytest.mark.parametrize(
-    "block", [exif(0), exif(9), exif(6, dtype=2), b"Exif\0\0", exif(6)[:20], b"Exif\0\0QQ*\0" + bytes(40)]
+    "block",
+    [
+        exif(0),
+        exif(9),
+        exif(6, dtype=2),
+        exif(1 << 16 | 6, dtype=4),
+        b"Exif\0\0",
+        exif(6)[:20],
+        b"Exif\0\0QQ*\0" + bytes(40),
+    ],
 )
 def test_a_tag_that_makes_no_sense_is_as_good_as_none(block):
     assert headers.read(encoded(photo(), "JPEG", exif=block)).orientation == 1

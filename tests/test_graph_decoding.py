@@ -138,6 +138,19 @@ def test_a_block_that_ends_with_the_orientation_is_read():
     assert not turned(exif(6)[:37])
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_an_orientation_that_is_stored_as_a_long_is_read_as_from_files(orientation, order):
+    same(encoded(photo(61, 84), "JPEG", exif=exif(orientation, order, dtype=4)), (31, 47))
+    assert turned(exif(orientation, order, dtype=4)) == (orientation > 1)
+
+
+def test_a_long_takes_the_whole_entry():
+    assert turned(exif(6, dtype=4)[:40])
+    assert not turned(exif(6, dtype=4)[:39])
+    assert not turned(exif(1 << 16 | 6, dtype=4))
+
+
 @given(st.binary(max_size=60), st.sampled_from([b"II*\0", b"MM\0*", b"", b"II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0"]))
 def test_whatever_is_in_the_block_it_is_read_as_from_files(block, magic):
     same(encoded(photo(9, 12), "JPEG", exif=b"Exif\0\0" + magic + block), (9, 12))

@@ -227,6 +227,27 @@ def test_the_names_of_caffe_are_read(tmp_path):
     assert set(source.apply(file)) == set(squeezenet.variables("squeezenet1_1"))
 
 
+@pytest.mark.parametrize("model", ["squeezenet1_0", "squeezenet1_1"])
+def test_keras_files_with_the_kernels_of_theano_are_recognised(tmp_path, model):
+    import h5py
+
+    rng, expected = np.random.default_rng(0), {}
+    with h5py.File(tmp_path / "w.h5", "w") as file:
+        file.attrs["layer_names"] = [layer.encode() for layer in LAYERS]
+        for layer in LAYERS:
+            kernel, bias = (squeezenet.variables(model)[f"{layer}/{name}"] for name in ("kernel", "bias"))
+            values = rng.normal(size=[2 if size is None else size for size in kernel]).astype("f4")
+            expected[f"{layer}/kernel"] = values
+            group = file.create_group(layer)
+            group.attrs["weight_names"] = [f"{layer}/kernel:0".encode(), f"{layer}/bias:0".encode()]
+            # (out, in, h, w), turned by 180 degrees.
+            group[f"{layer}/kernel:0"] = values.transpose(3, 2, 0, 1)[:, :, ::-1, ::-1]
+            group[f"{layer}/bias:0"] = np.zeros(2 if bias == (None,) else bias, "f4")
+    found = tx.recognise(tmp_path / "w.h5")
+    assert (found.model, found.source, found.contract.channels) == (model, f"{model}_keras_th", "BGR")
+    assert all(np.array_equal(found.weights[name], value) for name, value in expected.items())
+
+
 # Real files.
 
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
+import h5py
 import numpy as np
 import pytest
+import safetensors.numpy
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tfxfer.errors import SelectionError, WeightsError
-from tfxfer.weights import Tensor, Weights, open_weights
+from tfxfer.weights import Tensor, Weights, open_weights, streams, writers
 
 
 @pytest.fixture
@@ -83,3 +89,99 @@ def test_sizes_of_scalars_and_of_empty_arrays():
 
     assert Tensor((), np.dtype("f8"), read).size == 1
     assert Tensor((0, 5), np.dtype("f8"), read).nbytes == 0
+
+
+WRITERS = {
+    "npz": lambda path, size: np.savez(path, a=np.ones(size, np.float32)),
+    "compressed.npz": lambda path, size: np.savez_compressed(path, a=np.random.default_rng(0).normal(size=size)),
+    "npy": lambda path, size: np.save(path, np.ones(size, np.float32)),
+    "pickled.npy": lambda path, size: np.save(path, np.array({"a": np.ones(size, np.float32)}, object)),
+    "safetensors": lambda path, size: safetensors.numpy.save_file({"a": np.ones(size, np.float32)}, path),
+    "h5": lambda path, size: _h5(path, size, {}),
+    "chunks.h5": lambda path, size: _h5(path, size, {"chunks": (min(size, 1000),), "compression": "gzip"}),
+}
+
+
+def _h5(path, size, options):
+    with h5py.File(path, "w") as file:
+        file.create_dataset("a", data=np.random.default_rng(0).normal(size=size), **options)
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize("how", ["cut", "written anew", "touched"])
+def test_a_file_that_changes_after_it_was_opened_is_refused_and_kills_nothing(tmp_path, kind, how):
+    path = tmp_path / f"a.{kind}"
+    WRITERS[kind](path, 300_000)
+    weights = open_weights(path)
+    [name] = weights
+    read = weights[name]
+    expected = read.copy()
+    if how == "cut":
+        os.truncate(path, 1000)
+    elif how == "written anew":
+        # In place, as numpy does it: h5py and others refuse to, or rename.
+        WRITERS[kind](tmp_path / f"b.{kind}", 3)
+        path.write_bytes((tmp_path / f"b.{kind}").read_bytes())
+    else:
+        os.utime(path, ns=(0, os.stat(path).st_mtime_ns + 1))
+    for look in (lambda: weights[name], lambda: list(streams.pieces(weights.tensor(name)))):
+        with pytest.raises(WeightsError, match=r"has changed since it was opened"):
+            look()
+    assert np.array_equal(read, expected)  # what was read before is in memory of its own
+
+
+def test_a_checkpoint_that_is_cut_after_it_was_opened_is_refused(tmp_path):
+    tensors = {"a": streams.held(np.ones(300_000, np.float32)), "b": streams.held(np.ones(3, np.float32))}
+    writers.write(tmp_path / "model.ckpt", tensors)
+    weights = open_weights(tmp_path / "model.ckpt")
+    os.truncate(tmp_path / "model.ckpt.data-00000-of-00001", 1000)
+    for name in weights:
+        with pytest.raises(WeightsError, match=r"data-00000-of-00001 has changed since it was opened"):
+            weights[name]
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_file_that_is_replaced_by_a_rename_is_read_as_it_was_opened(tmp_path, kind):
+    path, other = tmp_path / f"a.{kind}", tmp_path / f"b.{kind}"
+    WRITERS[kind](path, 3000)
+    WRITERS[kind](other, 3)
+    weights = open_weights(path)
+    [name] = weights
+    os.replace(other, path)
+    assert weights.shape(name) == weights[name].shape == (3000,)
+    assert open_weights(path)[name].shape == (3,)
+
+
+@pytest.mark.parametrize("suffix", ["npz", "npy", "safetensors", "ckpt"])
+def test_names_lose_the_number_of_an_output_and_a_slash_before_them_unless_that_makes_two_of_one(tmp_path, suffix):
+    table = {"/conv1/kernel": 1, "conv1/bias:0": 2, "a": 3, "a:0": 4, "/b": 5, "b:0": 6, "c:1": 7}
+    arrays = {name: np.float32([value]) for name, value in table.items()}
+    path = tmp_path / f"w.{suffix}"
+    if suffix == "npz":
+        np.savez(path, **arrays)
+    elif suffix == "npy":
+        np.save(path, np.array(arrays, object))
+    elif suffix == "safetensors":
+        safetensors.numpy.save_file(arrays, path)
+    else:
+        writers.write(path, {name: streams.held(array) for name, array in arrays.items()})
+    weights = open_weights(path)
+    found = {name: (float(weights[name][0]), weights.source(name)) for name in weights}
+    assert found == {
+        "conv1/kernel": (1, "/conv1/kernel"),
+        "conv1/bias": (2, "conv1/bias:0"),
+        "a": (3, "a"),
+        "a:0": (4, "a:0"),
+        "/b": (5, "/b"),
+        "b:0": (6, "b:0"),
+        "c:1": (7, "c:1"),
+    }
+
+
+@given(st.lists(st.text("ab:0/", min_size=1, max_size=5), min_size=1, max_size=6, unique=True))
+def test_no_array_is_lost_whatever_names_become(tmp_path_factory, texts):
+    path = tmp_path_factory.mktemp("names") / "w.npy"
+    np.save(path, np.array({text: np.float64(place) for place, text in enumerate(texts)}, object))
+    weights = open_weights(path)
+    assert sorted(float(weights[name]) for name in weights) == list(range(len(texts)))
+    assert {weights.source(name) for name in weights} == set(texts)

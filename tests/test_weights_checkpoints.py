@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tables
+import tensorflow.compat.v1 as tf
 
 from tfxfer.errors import WeightsError
-from tfxfer.weights import bundle, checkpoints
+from tfxfer.weights import bundle, checkpoints, open_weights
 
 TABLE = tables.table(tables.block([(b"", tables.field(1, 1))]))
 
@@ -170,3 +172,77 @@ def test_large_directories_are_searched_fast(tmp_path):
     with pytest.raises(WeightsError, match=r"it holds picture0\.jpg"):
         bundle.find_prefix(tmp_path)
     assert time.process_time() - start < 1
+
+
+def saved(directory: Path, *steps: int) -> np.ndarray:
+    """Save by TensorFlow to the paths DIRECTORY/model.ckpt-STEP, or without steps to DIRECTORY/ itself."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with tf.Graph().as_default(), tf.Session() as sess:
+        variable = tf.get_variable("fc/kernel", [3])
+        sess.run(tf.global_variables_initializer())
+        for path in [f"{directory}/model.ckpt-{step}" for step in steps] or [f"{directory}/"]:
+            tf.train.Saver().save(sess, path)
+        return sess.run(variable)
+
+
+def test_a_checkpoint_without_a_stem_is_opened_by_all_its_paths(tmp_path):
+    value = saved(tmp_path / "model")
+    other = saved(tmp_path / "other")
+    (tmp_path / "other" / "checkpoint").unlink()
+    for folder, expected in (("model", value), ("other", other)):
+        prefix = f"{tmp_path / folder}/"
+        for path in (prefix, prefix[:-1], prefix + ".index", prefix + ".meta", prefix + ".data-00000-of-00001"):
+            weights = open_weights(path)
+            assert weights["fc/kernel"].tolist() == expected.tolist()
+            assert weights.checkpoint == prefix
+    with tf.Graph().as_default(), tf.Session() as sess:
+        variable = tf.get_variable("fc/kernel", [3])
+        tf.train.Saver().restore(sess, open_weights(tmp_path / "other").checkpoint)
+        assert sess.run(variable).tolist() == other.tolist()
+
+
+def test_a_slash_at_the_end_means_the_checkpoint_without_a_stem_and_none_the_one_of_that_name(tmp_path):
+    inside = saved(tmp_path / "model")
+    with tf.Graph().as_default(), tf.Session() as sess:
+        tf.get_variable("beside", [])
+        sess.run(tf.global_variables_initializer())
+        tf.train.Saver().save(sess, str(tmp_path / "model"))
+    assert list(open_weights(tmp_path / "model")) == ["beside"]
+    assert open_weights(f"{tmp_path / 'model'}/")["fc/kernel"].tolist() == inside.tolist()
+
+
+@pytest.mark.parametrize(
+    "noted",
+    [
+        r"C:\\Users\\me\\model.ckpt-7",
+        r".\\model.ckpt-7",
+        r"\\\\server\\share\\model.ckpt-7",
+        "C:/Users/me/model.ckpt-7",
+    ],
+)
+def test_a_state_that_was_written_on_windows_names_the_checkpoint_beside_it(tmp_path, noted):
+    saved(tmp_path, 7, 6)
+    state(tmp_path, f'model_checkpoint_path: "{noted}"\n')
+    assert checkpoints.find_prefix(tmp_path) == tmp_path / "model.ckpt-7"
+
+
+def test_a_state_of_windows_may_point_into_a_folder_below(tmp_path):
+    saved(tmp_path / "save", 7)
+    state(tmp_path, 'model_checkpoint_path: "save\\\\model.ckpt-7"\n')
+    assert checkpoints.find_prefix(tmp_path) == tmp_path / "save" / "model.ckpt-7"
+
+
+def test_a_prefix_may_begin_with_a_hyphen(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    saved(tmp_path, 1)
+    for file in tmp_path.glob("model.ckpt-1.*"):
+        file.rename(tmp_path / file.name.replace("model.ckpt", "-m"))
+    assert list(open_weights("-m-1")) == ["fc/kernel"]
+
+
+def test_a_folder_of_exports_says_which_path_to_give(tmp_path):
+    for number in ("9", "10"):
+        (tmp_path / number).mkdir()
+        (tmp_path / number / "saved_model.pb").write_bytes(b"\x08\x01\x12\x00")
+    with pytest.raises(WeightsError, match=r"holds no checkpoint, but a SavedModel in 10, 9; give .*/10$"):
+        open_weights(tmp_path)

@@ -358,3 +358,44 @@ def test_broken_structures_of_groups_give_only_weights_errors(tmp_path, fuzz_cas
             del file.attrs["layer_names"]
         good = (tmp_path / "good.h5").read_bytes()
         assert fuzz.check_all(tmp_path / "a.h5", fuzz.broken(good, fuzz_cases, begin=len(good)))["refused"] > 50
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_group_with_two_names_is_read_under_both(tmp_path, version):
+    with h5py.File(tmp_path / "a.h5", "w", libver=version) as file:
+        file["a/b/x"] = np.arange(3)
+        file["c"], file["d/e"] = file["a"], file["a/b/x"]
+    weights = open_weights(tmp_path / "a.h5")
+    assert sorted(weights) == ["a/b/x", "c/b/x", "d/e"]
+    assert all(same(weights[name], np.arange(3)) for name in weights)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_group_that_holds_itself_is_refused(tmp_path, version):
+    with h5py.File(tmp_path / "a.h5", "w", libver=version) as file:
+        file["a/x"] = np.arange(3)
+        file["a/b/c"] = file["a"]
+    with pytest.raises(WeightsError, match="groups hold one another"):
+        open_weights(tmp_path / "a.h5")
+
+
+def test_groups_that_share_groups_over_and_over_end_soon(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["g0/x"] = np.arange(3)
+        for depth in range(1, 30):
+            file[f"g{depth}/a"] = file[f"g{depth}/b"] = file[f"g{depth - 1}"]
+    fuzz.check_bomb(tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_dtype_with_a_name_of_its_own_is_followed(tmp_path, version):
+    with h5py.File(tmp_path / "a.h5", "w", libver=version) as file:
+        file["kind"] = np.dtype(">f4")
+        file.create_dataset("x", data=np.arange(3), dtype=file["kind"])
+        file.create_dataset("chunked", data=np.arange(9), dtype=file["kind"], chunks=(4,), compression="gzip")
+        file["y"] = np.arange(3)
+    weights = open_weights(tmp_path / "a.h5")
+    assert same(weights["x"], np.arange(3, dtype="f4"))
+    assert same(weights["y"], np.arange(3))
+    if version != "latest":  # chunks of the newest kind are not read
+        assert same(weights["chunked"], np.arange(9, dtype="f4"))

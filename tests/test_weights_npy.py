@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import os
 import pickle
 import time
@@ -347,3 +348,89 @@ def test_broken_npy_files_give_only_weights_errors(tmp_path, fuzz_cases):
 def test_broken_real_pickles_give_only_weights_errors(tmp_path, real_data, fuzz_cases):
     good = real_data("weights/det1.npy").read_bytes()
     assert fuzz.check_all(tmp_path / "a.npy", fuzz.broken(good, fuzz_cases))["refused"] > 50
+
+
+def by_old_numpy(value: object) -> bytes:
+    """Pickle as `np.save` of Python 3 with NumPy up to 1.16 did: by protocol 2, which has no bytes."""
+    return pickle.dumps(np.array(value, object), protocol=2)
+
+
+def test_files_of_python_3_with_old_numpy_are_read(tmp_path):
+    w = RNG.normal(size=(3, 4)).astype("f4")
+    table = {"conv": {"weights": w, "biases": w[0].astype(">f8")}, "fc": [w.T, np.zeros((0, 3))], "n": np.float32(2)}
+    code = by_old_numpy(table)
+    assert b"_codecs\nencode" in code
+    (tmp_path / "a.npy").write_bytes(OBJECTS + code)
+    weights = open_weights(tmp_path / "a.npy")
+    assert {name: same(weights[name], expected) for name, expected in flat(table).items()} == dict.fromkeys(
+        ["conv/weights", "conv/biases", "fc/0", "fc/1", "n"], True
+    )
+
+
+def test_text_that_stands_for_too_few_bytes_is_found_when_it_is_read(tmp_path):
+    code = by_old_numpy({"w": np.array([1.0, 2.0])})
+    # The text of 1.0 and 2.0 has bytes beyond 127, which take two: as many of one byte are too many for the shape.
+    assert code.count("\xf0".encode()) == 1
+    (tmp_path / "a.npy").write_bytes(OBJECTS + code.replace("\xf0".encode(), b"ab"))
+    with pytest.raises(WeightsError, match="its text does not stand for the bytes of float64"):
+        open_weights(tmp_path / "a.npy")["w"]
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_ordered_dicts_and_dicts_with_defaults_are_dicts(tmp_path, protocol):
+    w = np.arange(3.0)
+    inner = collections.defaultdict(dict, {"b": {"w": w}})
+    value = collections.OrderedDict([("z", w), ("a", [w, inner]), ("l", collections.defaultdict(list, {"x": [w]}))])
+    (tmp_path / "a.npy").write_bytes(OBJECTS + pickle.dumps(np.array(value, object), protocol))
+    weights = open_weights(tmp_path / "a.npy")
+    assert list(weights) == ["z", "a/0", "a/1/b/w", "l/x/0"]
+    assert all(same(weights[name], w) for name in weights)
+
+
+def test_an_ordered_dict_of_python_2_is_read(tmp_path):
+    # There the pairs are an argument of the call.
+    code = b"\x80\x02ccollections\nOrderedDict\n](](U\x01aK\x01e](U\x01bK\x02ee\x85R."
+    assert pickle.loads(code) == {"a": 1, "b": 2}  # noqa: S301
+    assert {n: int(v) for n, v in open_weights(pickled_by_hand(tmp_path, code)).items()} == {"a": 1, "b": 2}
+
+
+def pickled_by_hand(tmp_path: Path, code: bytes) -> Path:
+    (tmp_path / "a.npy").write_bytes(OBJECTS + code)
+    return tmp_path / "a.npy"
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [(("conv", 0), "conv/0"), (0.5, "0.5"), (np.str_("a"), "a"), (None, "None"), (np.int64(3), "3"), (True, "True")],
+)
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_keys_that_are_no_text_become_names(tmp_path, key, name, protocol):
+    weights = open_weights(pickled_by_hand(tmp_path, pickle.dumps(np.array({key: np.ones(2)}, object), protocol)))
+    assert {name: value.tolist() for name, value in weights.items()} == {name: [1, 1]}
+
+
+def test_keys_that_give_one_name_lose_no_array(tmp_path):
+    with pytest.raises(WeightsError, match="two arrays would both be called 1"):
+        open_weights(pickled_by_hand(tmp_path, pickle.dumps({1: np.ones(2), "1": np.zeros(2)})))
+
+
+def test_what_is_not_an_array_does_not_hide_what_is(tmp_path):
+    value = {"w": np.ones(2), "n": 2**70, "when": np.array(["2020-01-01"], "M8[D]"), "log": np.zeros(1, [("a", "i4")])}
+    weights = open_weights(pickled_by_hand(tmp_path, pickle.dumps(value)))
+    assert list(weights) == ["w"]
+    assert list(weights.skipped) == ["n", "when", "log"]
+    assert "an integer of 9 bytes, for which NumPy has no dtype" in weights.skipped["n"]
+    with pytest.raises(WeightsError, match="no array of numbers"):
+        weights["when"]
+
+
+@pytest.mark.parametrize("call", ["os\nsystem", "builtins\neval", "_codecs\ndecode", "collections\nCounter"])
+def test_no_other_function_is_called(tmp_path, call):
+    with pytest.raises(WeightsError, match="is refused: its pickle would call"):
+        open_weights(pickled_by_hand(tmp_path, b"\x80\x02c" + call.encode() + b"\nX\x01\0\0\0x\x85R."))
+
+
+def test_broken_files_of_old_numpy_give_only_weights_errors(tmp_path, fuzz_cases):
+    value = collections.OrderedDict([(("a", 0), RNG.normal(size=(4, 5))), (np.str_("b"), [np.float32(1), {"c": 1}])])
+    good = OBJECTS + by_old_numpy(value)
+    assert fuzz.check_all(tmp_path / "a.npy", fuzz.broken(good, fuzz_cases))["read"]

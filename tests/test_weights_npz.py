@@ -349,3 +349,25 @@ def test_an_array_of_more_than_one_piece_is_checked_and_copied_whole(tmp_path, m
     (tmp_path / "a.npz").write_bytes(data)
     with pytest.raises(WeightsError, match="values"):
         open_weights(tmp_path / "a.npz")["values"]
+
+
+def test_a_list_of_arrays_is_read_as_tensorlayer_writes_it(tmp_path):
+    params = np.empty(2, object)
+    params[:] = [np.ones((3, 2), "f4"), np.zeros(2, "f4")]
+    np.savez(tmp_path / "a.npz", params=params)
+    weights = open_weights(tmp_path / "a.npz")
+    assert {name: weights.shape(name) for name in weights} == {"params/0": (3, 2), "params/1": (2,)}
+
+
+def test_a_changed_byte_of_a_pickled_member_is_found(tmp_path):
+    np.savez(tmp_path / "a.npz", params=np.array({"w": np.full(50, 7.5)}, object))
+    raw = (tmp_path / "a.npz").read_bytes()
+    (tmp_path / "a.npz").write_bytes(raw.replace(np.full(50, 7.5).tobytes(), np.full(50, 8.5).tobytes()))
+    with pytest.raises(WeightsError, match="fails its checksum"):
+        open_weights(tmp_path / "a.npz")["params/w"]
+
+
+def test_broken_archives_with_a_pickle_give_only_weights_errors(tmp_path, fuzz_cases):
+    np.savez_compressed(tmp_path / "b.npz", w=np.ones(9), net={"a": [np.arange(30.0)]}, log=np.zeros(2, [("a", "i4")]))
+    good = (tmp_path / "b.npz").read_bytes()
+    assert fuzz.check_all(tmp_path / "a.npz", fuzz.broken(good, fuzz_cases, len(good)))["read"]

@@ -144,3 +144,57 @@ def test_only_a_scalar_of_text_is_an_object_graph():
     assert not object_graph.is_in({object_graph.KEY: Tensor((2,), np.dtype(object), read)})
     assert not object_graph.is_in({object_graph.KEY: Tensor((), np.dtype("f4"), read)})
     assert not object_graph.is_in({})
+
+
+def test_what_tensorflow_notes_for_itself_is_skipped_with_its_reason(tmp_path):
+    iterator = iter(tf2.data.Dataset.range(4))
+    kernel = tf2.Variable([1.0, 2.0], name="fc/kernel")
+    prefix = tf2.train.Checkpoint(kernel=kernel, iterator=iterator).save(str(tmp_path / "ckpt"))
+    weights = open_weights(prefix)
+    assert list(weights) == ["fc/kernel"]
+    assert weights["fc/kernel"].tolist() == [1, 2]
+    assert sorted(weights.skipped) == [
+        "_CHECKPOINTABLE_OBJECT_GRAPH",
+        "iterator/.ATTRIBUTES/ITERATOR_STATE",
+        "save_counter/.ATTRIBUTES/VARIABLE_VALUE",
+    ]
+    for name, why in weights.skipped.items():
+        with pytest.raises(WeightsError) as caught:
+            weights[name]
+        assert str(caught.value) == why
+
+
+def test_texts_that_keras_notes_beside_its_layers_are_skipped(tmp_path):
+    key = "layer-0/kernel/.ATTRIBUTES/VARIABLE_VALUE"
+    values = {
+        key: tf2.constant([1.0]),
+        "layer-0/.ATTRIBUTES/OBJECT_CONFIG_JSON": tf2.constant(b"{}"),
+        object_graph.KEY: tf2.constant(node(b"fc/kernel", key.encode())),
+    }
+    prefix = str(tmp_path / "m")
+    tf2.raw_ops.SaveV2(prefix=prefix, tensor_names=[*values], shape_and_slices=[""] * 3, tensors=[*values.values()])
+    weights = open_weights(prefix)
+    assert list(weights) == ["fc/kernel"]
+    assert "TensorFlow's own record OBJECT_CONFIG_JSON" in weights.skipped["layer-0/.ATTRIBUTES/OBJECT_CONFIG_JSON"]
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_an_export_of_keras_lists_each_variable_once_by_the_name_that_keras_gives(tmp_path):
+    import keras
+
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="fc"), keras.layers.Dense(3, name="out")])
+    model.export(tmp_path / "model", verbose=False)
+    keys = tf2.train.load_checkpoint(str(tmp_path / "model" / "variables" / "variables")).get_variable_to_shape_map()
+    assert len(keys) == 2 * 4 + 1  # Keras writes them twice
+    weights = open_weights(tmp_path / "model")
+    assert sorted(weights) == sorted(variable.path for variable in model.variables)
+    for variable in model.variables:
+        np.testing.assert_array_equal(weights[variable.path], np.asarray(variable))
+    assert len(weights.skipped) == 4 + 1
+
+
+def test_two_variables_of_one_name_and_one_value_stay_two(tmp_path):
+    both = [tf2.Variable([0.0], name="bias"), tf2.Variable([0.0], name="bias")]
+    root = tf2.train.Checkpoint(net=both, a=tf2.Variable([0.0], name="bias"))
+    weights = open_weights(root.write(str(tmp_path / "m")))
+    assert sorted(weights) == ["a", "net/0", "net/1"]

@@ -163,3 +163,25 @@ def test_broken_safetensors_files_give_only_weights_errors(tmp_path, fuzz_cases)
     )
     good = (tmp_path / "good").read_bytes()
     assert fuzz.check_all(tmp_path / "a", fuzz.broken(good, fuzz_cases, begin=len(good)))["refused"] > 50
+
+
+@pytest.mark.parametrize("dtype", ["F8_E4M3FNUZ", "F8_E5M2FNUZ"])
+def test_floats_of_8_bits_of_every_kind_are_read(tmp_path, dtype):
+    weights = open_weights(write(tmp_path / "a", {"w": entry(dtype, [16], 0, 16)}, bytes(range(16))))
+    kind = np.dtype(getattr(ml_dtypes, f"float8_{dtype[3:].lower()}"))
+    assert weights.dtype("w") == kind
+    assert weights["w"].tobytes() == bytes(range(16))
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("F4", 4), ("F6_E2M3", 6), ("F99", 7)])
+def test_a_tensor_of_an_unknown_dtype_hides_no_other(tmp_path, dtype, size):
+    header = {"odd": entry(dtype, [8], 0, size), "w": entry("F32", [2], size, size + 8)}
+    weights = open_weights(write(tmp_path / "a", header, bytes(size + 8)))
+    assert list(weights) == ["w"]
+    assert f"its dtype '{dtype}' is unknown" in weights.skipped["odd"]
+
+
+def test_50_000_tensors_are_not_too_many(tmp_path):
+    header = {f"model.layers.{k}.weight": entry("U8", [1], k, k + 1) for k in range(50_000)}
+    weights = open_weights(write(tmp_path / "a", header, bytes(50_000)))
+    assert len(weights) == 50_000

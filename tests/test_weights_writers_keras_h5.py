@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import textwrap
+
 import h5py
 import keras
 import ml_dtypes
@@ -141,3 +145,29 @@ def test_keras_vgg16_loads_what_is_converted_from_our_names_and_answers_the_same
     other.load_weights(tmp_path / "vgg16.h5")
     images = RNG.uniform(0, 255, (1, 224, 224, 3))
     np.testing.assert_array_equal(other.predict(images, verbose=0), model.predict(images, verbose=0))
+
+
+def test_a_disk_that_is_full_is_told_of_and_nothing_is_left(tmp_path):
+    """Whatever byte the disk ends at, there is an error that says so, no crash, and no file."""
+    program = textwrap.dedent("""
+        import resource, signal, sys
+        import numpy as np
+        from tfxfer.errors import WeightsError
+        from tfxfer.weights import streams, writers
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # too large a file is then an error, as a full disk is
+        named = {f"l{k}/kernel": streams.held(np.ones((50, 50), "f4")) for k in range(8)}
+        for limit in range(0, 80_000, 1_500):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+            try:
+                writers.write(sys.argv[1], named)
+            except WeightsError as error:
+                assert "was not written: File too large" in str(error), error
+            else:
+                raise SystemExit(f"{limit} bytes were enough")
+    """)
+    run = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "a.h5"], capture_output=True, text=True, check=False
+    )
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+    assert list(tmp_path.iterdir()) == []

@@ -127,7 +127,7 @@ def _by_contract(
 ) -> Recognised:
     where = contracts.sidecar(file.checkpoint or file.path)
     if model not in (None, contract.model):
-        raise WeightsError(f"{file.path} is of {contract.model}, as {where} says, and not of {model} (model=)")
+        raise WeightsError(f"{file.path} is of {contract.model}, by the contract beside it, and not of model={model}")
     if source not in (None, contract.source):
         raise WeightsError(
             f"{where} says that the source is {contract.source!r}, and not {source!r} (source=); leave source= out, or "
@@ -149,8 +149,8 @@ def _by_source(file: Weights, renamed: Weights, source: Source) -> Recognised:
         order = dataclasses.replace(_plain(source.contract), probe=source.probe).order_of_channels(weights)
         if order not in ("", source.contract.channels):
             raise WeightsError(
-                f"{file.path} is not {source.name}: that is for {source.contract.channels}, and the values of its first "
-                f"kernel are those for {order}; leave source= out, or name one that is for {order}"
+                f"{file.path} is not {source.name}: that is for {source.contract.channels}, and the first "
+                f"kernel has the values for {order}; leave source= out, or name one that is for {order}"
             )
     return Recognised(weights, source.contract, file.path)
 

@@ -268,8 +268,10 @@ class Machine:
         target, state = self.pops(2)
         if not isinstance(state, tuple):
             raise self.fail("a state is missing")
-        if isinstance(target, Dtype) and len(state) >= 5 and state[2:5] == (None, None, None):
-            target.order = self.text(state[1])
+        if isinstance(target, Dtype) and len(state) >= 5:
+            # Fields, or the unit of dates, which comes ninth: no dtype of numbers.
+            plain = state[2:5] == (None, None, None) and len(state) < 9
+            target.order, target.text = self.text(state[1]), target.text if plain else ""
         elif isinstance(target, Array) and len(state) == 5:
             _, target.shape, target.dtype, target.fortran, target.content = state
         else:

@@ -111,7 +111,12 @@ def plan(
 
 def skipped_notes(weights: Weights) -> list[str]:
     """Say what a file holds besides weights, which is left out of everything that is made from it."""
-    return [f"{name} is left out: {why.removeprefix(weights.path + ': ')}" for name, why in weights.skipped.items()]
+    return [f"{name} of {weights.path} is left out: {reason(weights, name)}" for name in weights.skipped]
+
+
+def reason(weights: Weights, name: str) -> str:
+    """Return why an entry of a file is skipped, without the path and the name that stand before."""
+    return weights.skipped[name].removeprefix(f"{weights.path}: ").rpartition(f"{name}: ")[2]
 
 
 def _chosen(weights: Weights, select: Sequence[str], exclude: Sequence[str]) -> list[str]:

@@ -19,6 +19,7 @@ from tfxfer.errors import WeightsError
 from tfxfer.names import printable
 from tfxfer.weights import Weights
 from tfxfer.weights.roles import ROLES, role
+from tfxfer.workbench.convert_weights import reason
 from tfxfer.workbench.tables import number, table
 from tfxfer.workbench.values import FLOAT, Statistics, kind, statistics
 
@@ -238,7 +239,7 @@ def skipped(weights: Weights) -> list[str]:
     """Say what else the file holds and why it is not read; empty where there is nothing."""
     if not weights.skipped:
         return []
-    lines = [f"  {printable(name)}: {printable(why)}" for name, why in weights.skipped.items()]
+    lines = [f"  {printable(name)}: {printable(reason(weights, name))}" for name in weights.skipped]
     return [f"not read, since {'they are not weights' if len(lines) > 1 else 'it is not a weight'}:", *lines]
 
 
