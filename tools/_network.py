@@ -54,8 +54,8 @@ def define_model(values: flags.FlagValues) -> None:
         flags.DEFINE_string(
             "source",
             None,
-            "Form in which --weights has the model, as vgg16_keras: names, layout and input. Default: recognised by names "
-            "and shapes, before --rename and after.",
+            "Form in which --weights has the model, as vgg16_keras: names, layout and input. Default: recognised by "
+            "names and shapes, before --rename and after.",
             flag_values=values,
         )
         _flags.DEFINE_rules(
