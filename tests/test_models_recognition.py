@@ -30,7 +30,7 @@ def arrays(first=RGB, model: str = "vgg16") -> dict[str, np.ndarray]:
 
 def saved(path, rules, first=RGB, **more):
     """Save them under other names."""
-    named_ = {name: array for name, array in arrays(first).items()}
+    named_ = arrays(first)
     for old, new in rules:
         named_ = {name.replace(old, new): array for name, array in named_.items()}
     np.savez(path, **named_, **more)
@@ -53,7 +53,7 @@ def test_one_call_gives_names_and_the_order_of_channels(tmp_path, first, channel
 
 
 def test_a_layout_is_put_right(tmp_path):
-    table = {name: array for name, array in arrays().items()}
+    table = arrays()
     foreign = {}
     for name, array in table.items():
         block, layer = name[4], name[6]
@@ -130,9 +130,7 @@ def test_the_contract_beside_a_file_decides(tmp_path):
 
 def test_a_source_that_the_first_kernel_contradicts_is_refused(tmp_path):
     path = saved(tmp_path / "w.npz", LETTERS, RGB)
-    with pytest.raises(
-        WeightsError, match="is not vgg16_npz_bgr: that is for BGR, and the first kernel has the values"
-    ):
+    with pytest.raises(WeightsError, match="is not vgg16_npz_bgr: that is for BGR, and the first kernel has"):
         tx.recognise(path, source="vgg16_npz_bgr")
 
 
@@ -142,7 +140,7 @@ def test_what_is_of_no_known_network_lists_what_was_tried(tmp_path):
         tx.recognise(tmp_path / "w.npz")
     with pytest.raises(WeightsError, match="holds none of the variables of vgg16 under the names of vgg16_npz"):
         tx.recognise(tmp_path / "w.npz", source="vgg16_npz")
-    with pytest.raises(SelectionError, match=r"nothing is known of files of 'vgg61' \(did you mean vgg16\?\)"):
+    with pytest.raises(SelectionError, match="nothing is known of files of 'vgg61'.* there are vgg11, vgg13"):
         tx.recognise(tmp_path / "w.npz", model="vgg61")
     with pytest.raises(SelectionError, match="there is no source 'vgg16_nzp'"):
         tx.recognise(tmp_path / "w.npz", source="vgg16_nzp")

@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import subprocess
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -228,7 +229,9 @@ def command_of(path: Path) -> str:
 
 def converted(path: Path) -> dict[str, np.ndarray]:
     """Run the command that the refusal of a file names, and read what it writes."""
-    run = subprocess.run(["bash", "-c", command_of(path)], capture_output=True, text=True, check=False)
+    path_of_python = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    command = ["bash", "-c", command_of(path)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, env=path_of_python)
     assert run.returncode == 0, run.stderr
     return dict(open_weights(path.with_suffix(".npz")))
 

@@ -95,9 +95,10 @@ class Source:
             return Comparison(self, weights.path, found, (f"knows none of the {len(weights)} names",))
         faults = [*_name_faults(self, weights, found), *_shape_faults(self, weights, found)]
         order = "" if faults else self.order_of_channels(weights)
-        if order not in ("", self.contract.channels):
+        contradicted = order not in ("", self.contract.channels)
+        if contradicted:
             faults.append(f"wants {self.contract.channels}, and the first kernel is for {order}")
-        return Comparison(self, weights.path, found, tuple(faults), order == self.contract.channels)
+        return Comparison(self, weights.path, found, tuple(faults), order == self.contract.channels, contradicted)
 
     def order_of_channels(self, weights: Weights) -> str:
         """Return `RGB` or `BGR` where the first kernel of a file is the authors' in that order, else the empty string.
@@ -129,6 +130,7 @@ class Comparison:
       found: the names in the file that the source knows, by our names.
       faults: what speaks against the file being of this source; empty where nothing does.
       confirmed: whether the probe shows the order of the channels that the contract says.
+      contradicted: whether it shows the other order, and nothing else speaks against the source.
     """
 
     source: Source
@@ -136,6 +138,7 @@ class Comparison:
     found: Mapping[str, str]
     faults: tuple[str, ...]
     confirmed: bool = False
+    contradicted: bool = False
 
     @property
     def missing(self) -> list[str]:
@@ -197,9 +200,10 @@ def candidates(weights: Weights, sources: Sequence[Source]) -> list[Comparison]:
 
 
 def _best(compared: Sequence[Comparison]) -> list[Comparison]:
-    fitting = [comparison for comparison in compared if not comparison.faults]
+    # Where the order of channels alone speaks against a source, the file is not of another model that fits less either.
+    fitting = [comparison for comparison in compared if not comparison.faults or comparison.contradicted]
     fewest = min((len(comparison.missing) for comparison in fitting), default=0)
-    best = [comparison for comparison in fitting if len(comparison.missing) == fewest]
+    best = [comparison for comparison in fitting if len(comparison.missing) == fewest and not comparison.contradicted]
     return [comparison for comparison in best if comparison.confirmed] or best
 
 

@@ -168,5 +168,6 @@ SOURCES: tuple[Source, ...] = (
     *(_of_slim(f"vgg{end}", scope) for end, scope in (("11", "vgg_a"), ("16", "vgg_16"), ("19", "vgg_19"))),
     *(source for model in ("vgg11", "vgg13", "vgg16", "vgg19") for source in _of_torch(model)),
 )
-# For `open_weights("vgg16_weights.npz", rename=RENAMES)`.
+# For `open_weights("vgg16_weights.npz", rename=RENAMES)`: names alone. Files for BGR have the same ones, which
+# `recognise` tells from these.
 RENAMES = named(SOURCES, "vgg16_npz").rename
