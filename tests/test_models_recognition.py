@@ -140,7 +140,7 @@ def test_what_is_of_no_known_network_lists_what_was_tried(tmp_path):
         tx.recognise(tmp_path / "w.npz")
     with pytest.raises(WeightsError, match="holds none of the variables of vgg16 under the names of vgg16_npz"):
         tx.recognise(tmp_path / "w.npz", source="vgg16_npz")
-    with pytest.raises(SelectionError, match="nothing is known of files of 'vgg61'.* there are vgg11, vgg13"):
+    with pytest.raises(SelectionError, match=r"nothing is known of files of 'vgg61'.* there are vgg11, vgg13"):
         tx.recognise(tmp_path / "w.npz", model="vgg61")
     with pytest.raises(SelectionError, match="there is no source 'vgg16_nzp'"):
         tx.recognise(tmp_path / "w.npz", source="vgg16_nzp")

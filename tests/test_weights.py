@@ -185,3 +185,13 @@ def test_no_array_is_lost_whatever_names_become(tmp_path_factory, texts):
     weights = open_weights(path)
     assert sorted(float(weights[name]) for name in weights) == list(range(len(texts)))
     assert {weights.source(name) for name in weights} == set(texts)
+
+
+def test_averages_take_the_place_of_their_variables_as_the_refusal_says(tmp_path):
+    average = "fc/kernel/ExponentialMovingAverage"
+    np.savez(tmp_path / "w.npz", **{"fc/kernel": np.zeros(2), average: np.ones(2)})
+    rules, weights = [("/ExponentialMovingAverage$", "")], open_weights(tmp_path / "w.npz")
+    with pytest.raises(SelectionError, match=r"choose the ones that are wanted first, as by weights\.only\(chosen\)"):
+        weights.renamed(rules)
+    chosen = weights.only(name for name in weights if name.endswith("Average")).renamed(rules)
+    assert {name: chosen[name].tolist() for name in chosen} == {"fc/kernel": [1, 1]}

@@ -153,7 +153,11 @@ def renamer(rules: Rules | Callable[[str], str], names: Sequence[str]) -> dict[s
             f"{', '.join(o for n, o in zip(new, names, strict=True) if n == name)} -> {name}"
             for name in dict.fromkeys(n for n in new if new.count(n) > 1)
         ]
-        raise SelectionError("the rename rules make one name of several:\n  " + "\n  ".join(clashes))
+        raise SelectionError(
+            "the rename rules make one name of several:\n  "
+            + "\n  ".join(clashes)
+            + "\nchoose the ones that are wanted first, as by weights.only(chosen).renamed(rules)"
+        )
     return result
 
 
@@ -162,6 +166,12 @@ def _apply_rules(rules: Rules, names: Sequence[str]) -> Callable[[str], str]:
     for pattern, replacement in rules:
         compiled = compile_pattern(pattern)
         if not any(compiled.search(name) for name in table.values()):
+            if eaten := [old for old in names if compiled.search(old)]:
+                raise SelectionError(
+                    f"the rename rule {pattern!r} matches nothing any more: a rule before it has made {table[eaten[0]]} of "
+                    f"{eaten[0]}. Rules are applied one after the other, to any part of a name; end a pattern by $, or put "
+                    "this rule first"
+                )
             near = ", ".join(nearest(pattern, list(table.values())))
             raise SelectionError(f"the rename rule {pattern!r} matches none of the {len(names)} names; nearest: {near}")
         try:
