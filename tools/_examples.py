@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 from absl import flags
 
 from tfxfer import data
 from tfxfer.contract import Contract
+from tfxfer.data.folder import splits_of
+from tfxfer.data.mnist import has_files
 from tfxfer.errors import DataError
 from tfxfer.run.store import Store
 from tfxfer.tools import _flags
@@ -84,6 +88,62 @@ def define_augment(values: flags.FlagValues) -> None:
             1,
             flag_values=values,
         )
+
+
+LISTINGS = ("train.txt", "val.txt")  # as make_listing writes them
+
+
+def imply(settings: Any) -> None:
+    """Let --listing, or what lies in --data_dir, say what --dataset is where nobody does; print what was implied.
+
+    Raises:
+      DataError: --data_dir does not show of which kind its files are.
+      UsageError: --split is given, and the folder is divided already.
+    """
+    if not settings["dataset"].present and (settings.listing or settings.data_dir):
+        if settings.listing:
+            settings.dataset, why = "listing", f"--listing={settings.listing}"
+        else:
+            settings.dataset, why = _kind_of(settings)
+        print(f"--dataset={settings.dataset}, by {why}", flush=True)
+    if settings["split"].present and settings.dataset == "folder" and settings.data_dir:
+        divided = splits_of(settings.data_dir)
+        if {"train", "validation"} <= set(divided):
+            raise _flags.UsageError(
+                f"--split={settings.split}: {settings.data_dir} is divided already, into "
+                f"{' and '.join(divided.values())}; leave --split out"
+            )
+
+
+def _kind_of(settings: Any) -> tuple[str, str]:
+    """Return the data set that --data_dir holds, and how that shows; of a listing, set --listing too."""
+    folder = Path(settings.data_dir)
+    if folder.is_file():
+        raise DataError(f"--data_dir={folder} is a file; a file of lines `path label` is for --listing")
+    if not folder.is_dir():
+        raise DataError(f"--data_dir={folder} is not there; give the directory of the data set's files")
+    listings = [folder / name for name in LISTINGS if (folder / name).is_file()]
+    pictures = any(entry.is_dir() and not entry.name.startswith(".") for entry in os.scandir(folder))
+    kinds = {"mnist": has_files(folder), "listing": bool(listings), "folder": pictures}
+    likely = [kind for kind, there in kinds.items() if there]
+    if likely == ["listing"]:
+        settings.listing, *rest = map(str, listings)
+        settings.validation_listing = settings.validation_listing or (rest[0] if rest else None)
+        return "listing", " and ".join(map(str, listings))
+    if len(likely) != 1:
+        has = f"may be {' or '.join(likely)}" if likely else "has neither idx files, nor a listing, nor subfolders"
+        raise DataError(f"--data_dir={folder} {has}; name the kind by --dataset={'|'.join(likely or DATASETS[1:])}")
+    return likely[0], {"mnist": f"the idx files in {folder}", "folder": f"the subfolders of {folder}"}[likely[0]]
+
+
+PATHS = ("data_dir", "listing", "validation_listing")
+
+
+def find_from_anywhere(settings: Any) -> None:
+    """Make the paths of the examples absolute: a run that stores them finds its examples from any directory."""
+    for name in PATHS:
+        if settings[name].value:
+            settings[name].value = os.path.abspath(settings[name].value)
 
 
 def augmented(examples: data.Data, settings: Any) -> data.Data:

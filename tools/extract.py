@@ -72,7 +72,7 @@ def define_flags() -> flags.FlagValues:
 def main(argv: list[str]) -> int:
     """Run the tool; see the module's docstring."""
     settings = define_flags()
-    out = Path(*_flags.parse(settings, argv, __doc__, at_least=1, at_most=1))
+    out = Path(*_flags.parse(settings, argv, __doc__, at_least=1, at_most=1, imply=_examples.imply))
     _check_out(out, settings.overwrite)
     bfloat16 = _in_bfloat16(settings.precision)
     weights, contract = _network.opened(settings)

@@ -103,7 +103,7 @@ def main(argv: list[str]) -> int:
     end = argv.index("--") if "--" in argv else len(argv)
     own, options = argv[:end], argv[end + 1 :]
     settings = define_flags()
-    store = Path(*_flags.parse(settings, own, __doc__, at_least=1, at_most=1)).absolute()
+    store = Path(*_flags.parse(settings, own, __doc__, at_least=1, at_most=1, imply=_imply)).absolute()
     flag, what = NEEDS[settings.dataset]
     if not settings[flag].value:
         raise _flags.UsageError(f"--dataset={settings.dataset} needs --{flag}, {what}")
@@ -137,6 +137,13 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def _imply(settings: Any) -> None:
+    """Let --listing or --pattern say what --dataset is where nobody does."""
+    kinds = [name for name in ("listing", "pattern") if settings[name].value]
+    if len(kinds) == 1 and not settings["dataset"].present:
+        settings.dataset = kinds[0]
+
+
 def _check_beam() -> None:
     try:
         importlib.import_module("apache_beam")
@@ -148,7 +155,7 @@ def _check_beam() -> None:
 def opened(argv: tuple[str, ...]) -> Iterator[Any]:
     """Open the network that a command line asks for; done on the machine that starts the job and in every worker."""
     settings = define_flags()
-    _flags.parse(settings, list(argv), __doc__)
+    _flags.parse(settings, list(argv), __doc__, imply=_imply)
     weights, contract = _network.opened(settings, show=False)
 
     import tensorflow.compat.v1 as tf

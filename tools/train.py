@@ -62,10 +62,10 @@ def define_flags() -> flags.FlagValues:
 def main(argv: list[str]) -> int:
     """Run the tool; see the module's docstring."""
     settings = define_flags()
-    _flags.parse(settings, argv, __doc__, at_most=0)
+    _flags.parse(settings, argv, __doc__, at_most=0, imply=_examples.imply, uses=_store.USES)
     if not settings.logdir and not settings.dry_run:
         raise _flags.UsageError("--logdir is needed: the directory that the run is written to")
-    _store.check(settings)
+    _examples.find_from_anywhere(settings)
     own = _cluster.part(settings)
     if own is not None and own.task.serves:
         return _cluster.serve(own)
