@@ -275,7 +275,7 @@ def test_a_class_without_pictures_to_train_on_is_refused(tmp_path):
 def test_subfolders_that_look_like_splits_and_divide_nothing_are_refused(tmp_path, folders, problem):
     message = refused(split_fill(tmp_path, **folders))
     assert "which look like splits and not like classes, but " + problem in message
-    assert folder(tmp_path / [*folders][0]).class_names == ("cat", "dog")  # the cure that is named
+    assert folder(tmp_path / next(iter(folders))).class_names == ("cat", "dog")  # the cure that is named
 
 
 def test_splits_with_pictures_and_no_classes_are_refused(tmp_path):

@@ -389,11 +389,14 @@ def _shown(default: Any) -> str:
 # --- messages of the library ---
 
 # What the library calls otherwise than the tools do.
-FLAG_OF = {"variables": "restore", "size": "image_size", "root": "data_dir", "prefix": "address"}
+FLAG_OF = {"variables": "restore", "size": "image_size", "root": "data_dir"}
+OF_TRAINING = {"logdir"}  # what other tools speak of, too, as of a flag that somebody gave
 _RULES = re.compile(r"(?:`|open_weights\(path, )?\brename=(\[.*\])[`)]?")
 _QUOTED = re.compile(r"`([a-z_]+)(?:=([^`]*))?`")
-# With a value, or with an underscore, which no plain word has.
-_BARE = re.compile(r"(?<![\w`./\-=])(?:([a-z_]+)(?==[^\s=])|([a-z]+(?:_[a-z]+)+))(?![\w/(]|\.\w)")
+# With a value, in a list of settings, or with an underscore, which no plain word has.
+_BARE = re.compile(
+    r"(?<![\w`./\-=])(?:[a-z]\w*(?==[^\s=])|(?<=^  )[a-z]\w*(?=: was )|[a-z]+(?:_[a-z]+)+)(?![\w/(]|\.\w)", re.M
+)
 
 
 def in_flags(text: str, values: Mapping[str, Any] | flags.FlagValues | None = None) -> str:
@@ -412,9 +415,9 @@ def in_flags(text: str, values: Mapping[str, Any] | flags.FlagValues | None = No
         return text
 
     def quoted(match: re.Match[str]) -> str:
-        name = match[1] if match[1] in known else FLAG_OF.get(match[1], "")
+        name = match[1] if match[1] in known else FLAG_OF.get(match[1], match[1])
         value = "" if match[2] in (None, "True") else f"={match[2]}"
-        return f"--{name}{value}" if name in known else match[0]
+        return f"--{name}{value}" if name in known or name in OF_TRAINING else match[0]
 
     text = _RULES.sub(lambda match: _rules_in_flags(match, known), text)
     text = _QUOTED.sub(quoted, text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from absl import flags
@@ -254,13 +254,16 @@ def build(settings: Any, shape: tuple[int, ...], classes: int, contract: Contrac
     return Network(images, labels, logits, ends, *patterns)
 
 
-def plans(settings: Any, weights: Weights | None, restored: Sequence[str]) -> list[Any]:
+def plans(
+    settings: Any, weights: Weights | None, restored: Sequence[str], ends: Mapping[str, Any] | None = None
+) -> list[Any]:
     """Return the plan that --weights and --restore ask for, in a list, or no plan for --restore=none.
 
     Args:
       settings: the flags' values.
       weights: the file, if one was given.
       restored: patterns of what is restored unless --restore says otherwise.
+      ends: the network's endpoints, to say how far a file reaches that has not all of it.
 
     Raises:
       RestoreError: nothing can be restored without --weights, or they do not fit.
@@ -276,4 +279,27 @@ def plans(settings: Any, weights: Weights | None, restored: Sequence[str]) -> li
     except RestoreError as error:
         if "dry_run" in settings and settings.dry_run and error.plan:
             print(error.plan.report())
-        raise
+        reached = deepest(ends or {}, error.plan)
+        if not reached:
+            raise
+        raise RestoreError(
+            f"{error}\nor go no further than the file does, which has all that {reached} needs: --endpoint={reached}",
+            error.plan,
+        ) from None
+
+
+def deepest(ends: Mapping[str, Any], plan: Any) -> str:
+    """Return the last endpoint all of whose variables a plan restores, among those that need some; or nothing.
+
+    Args:
+      ends: endpoints in the order in which they follow each other.
+      plan: what `RestoreError.plan` holds.
+    """
+    from tfxfer.graph import traversal
+
+    if plan is None:
+        return ""
+    there = {pairing.variable for pairing in plan.pairings if pairing.status == "restored"}
+    needs = {name: {op.name for op in traversal.variables_read([tensor])} for name, tensor in ends.items()}
+    reached = [name for name, variables in needs.items() if variables and variables <= there]
+    return reached[-1] if reached and len(reached) < sum(map(bool, needs.values())) else ""

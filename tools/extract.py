@@ -88,8 +88,9 @@ def main(argv: list[str]) -> int:
     with tf.Graph().as_default(), contextlib.ExitStack() as stack:
         tf.set_random_seed(settings.seed)
         images = tf.placeholder(tf.uint8, [None, *examples.train.images.shape[1:]], name="images")
-        codes = _network.features(settings, images, contract, _network.classes_of(weights))
-        plans = _network.plans(settings, weights, [".*"])
+        ends = _network.endpoints(settings, images, contract, _network.classes_of(weights))
+        codes = ends[_network.endpoint_of(settings)]
+        plans = _network.plans(settings, weights, [".*"], ends)
         sess = stack.enter_context(tx.session(*plans, **_solver.session_options(settings)))
         if bfloat16:
             sess = stack.enter_context(_bfloat16_session(sess))

@@ -168,8 +168,9 @@ def opened(argv: tuple[str, ...]) -> Iterator[Any]:
     with tf.Graph().as_default():
         tf.set_random_seed(settings.seed)
         images = tf.placeholder(tf.uint8, [None, *contract.size, 3], name="images")
-        codes = _network.features(settings, images, contract, _network.classes_of(weights))
-        with tx.session(*_network.plans(settings, weights, [".*"]), **_solver.session_options(settings)) as sess:
+        ends = _network.endpoints(settings, images, contract, _network.classes_of(weights))
+        codes, plans = ends[_network.endpoint_of(settings)], _network.plans(settings, weights, [".*"], ends)
+        with tx.session(*plans, **_solver.session_options(settings)) as sess:
             yield pipeline.Network(sess, images, codes)
 
 

@@ -51,6 +51,7 @@ def main(argv: list[str]) -> int:
     if settings.dataset not in ("digits", "mnist"):
         raise DataError(f"--dataset={settings.dataset}: the autoencoder is trained on digits or mnist")
     examples = _examples.load(settings)
+    _report.show_misfits(_solver.fit_to_length(settings, len(examples.train)))
 
     import tensorflow.compat.v1 as tf
 
@@ -68,7 +69,7 @@ def main(argv: list[str]) -> int:
             ends["reconstruction"],
             loss=ends["loss"],
             train=tx.select(".*"),
-            **_solver.solver(settings),
+            **_solver.solver(settings, len(examples.train)),
         )
         kept = tf.train.Saver(tx.select(*settings.save), save_relative_paths=True)
         with tx.session(**_solver.session_options(settings)) as sess, _report.logging():

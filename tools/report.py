@@ -67,9 +67,16 @@ def command(run: Any) -> str | None:
 def _given(values: flags.FlagValues, run: Any) -> Iterator[str]:
     """Yield the flags that say what the settings say and the defaults do not, in the order of the settings."""
     for name, value in run.settings.items():
-        an_epoch = name in ("save_steps", "validation_steps") and value == run.every
-        if name in values and value != _plain(values[name].default) and not an_epoch:
+        if name in values and value not in (_plain(values[name].default), _of_length(name, run)):
             yield from _written(values[name], value)
+
+
+def _of_length(name: str, run: Any) -> Any:
+    """Return the default of a flag that the length of the run decides; None for others."""
+    from tfxfer.tools import _solver
+
+    summary_steps = _solver.summary_steps(int(run.every))
+    return {"save_steps": run.every, "validation_steps": run.every, "summary_steps": summary_steps}.get(name)
 
 
 def _plain(default: Any) -> Any:

@@ -161,13 +161,13 @@ def _require_run(folder: Path) -> None:
         return
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "is not there"
-        raise RunError(f"{folder} {what}; give a run directory, what --logdir was when it was trained")
+        raise RunError(f"{folder} {what}; give a run directory, what `logdir` was when it was trained")
     runs = sorted(file.parent.name for file in folder.glob("*/settings.json"))
     if runs:
         raise RunError(f"{folder} holds runs and is none itself; give one of them: {names.listed(runs)}")
     found = names.listed(sorted(entry.name for entry in folder.iterdir()), 5)
     holds = f"it has no settings.json, but {found}" if found else "it is empty"
-    raise RunError(f"{folder} is no run directory: {holds}; give what --logdir was when it was trained")
+    raise RunError(f"{folder} is no run directory: {holds}; give what `logdir` was when it was trained")
 
 
 def _settings(path: Path) -> Row:

@@ -249,7 +249,7 @@ def _check(
             raise DataError(
                 f"{tensor.name}: {len(keys)} examples were computed again and are not what {table.path} holds; "
                 "either an example's values depend on the others of its batch, so that they cannot be computed once, "
-                "or the store was made on another processor: then give another --store"
+                "or the store was made on another processor: then give another `store`"
             )
         apart = _apart(other[: len(keys)], same)
         if not apart <= TOLERANCE:

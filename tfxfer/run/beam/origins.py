@@ -114,7 +114,7 @@ def _parsed(root: str, line: bytes) -> Iterator[Any]:
     path = path if "://" in path else os.path.normpath(path)
     top = root.rstrip("/") + "/"
     if not path.startswith(top) or ".." in path.split("/"):
-        yield _bad(match["path"], f"is outside of {root}; name another --data_dir")
+        yield _bad(match["path"], f"is outside of {root}; name another `data_dir`")
     else:
         yield os.fsencode(path)
 
