@@ -136,7 +136,12 @@ def _kind_of(settings: Any) -> tuple[str, str]:
     return likely[0], {"mnist": f"the idx files in {folder}", "folder": f"the subfolders of {folder}"}[likely[0]]
 
 
-PATHS = ("data_dir", "listing", "validation_listing")
+PATHS = {
+    "data_dir": "Directory of the data set's files",
+    "listing": "File of lines `path label`, to train on",
+    "validation_listing": "File of lines `path label`, to validate and test on",
+}
+USED_OF = {"mnist": ("data_dir",), "folder": ("data_dir",), "listing": tuple(PATHS)}
 
 
 def find_from_anywhere(settings: Any) -> None:
@@ -144,6 +149,25 @@ def find_from_anywhere(settings: Any) -> None:
     for name in PATHS:
         if settings[name].value:
             settings[name].value = os.path.abspath(settings[name].value)
+
+
+def check_there(settings: Any, run: str) -> None:
+    """Refuse examples of a run that have moved.
+
+    Args:
+      settings: the run's.
+      run: its directory, for the message.
+
+    Raises:
+      DataError: files or folders are not there; the message names the flags that say where they are.
+    """
+    wanted = {name: getattr(settings, name, None) for name in USED_OF.get(settings.dataset, ())}
+    gone = {name: path for name, path in wanted.items() if path and not os.path.exists(path)}
+    if gone:
+        cure = " ".join(f"--{name}=..." for name in gone)
+        raise DataError(
+            f"{run} was trained on {' and '.join(gone.values())}, which is not there; say where it is now by {cure}"
+        )
 
 
 def augmented(examples: data.Data, settings: Any) -> data.Data:

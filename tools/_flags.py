@@ -193,7 +193,7 @@ def define_session(values: flags.FlagValues) -> None:
 
 def define_checkpoint(values: flags.FlagValues) -> None:
     """Define which of a run's checkpoints is taken."""
-    flag = flags.Flag(
+    flag: flags.Flag = flags.Flag(
         flags.ArgumentParser(),
         None,
         "checkpoint",

@@ -208,7 +208,9 @@ def endpoints(
     check_last(endpoint_of(settings), pooling or None, ["mean"])
     if pooling and ends[endpoint].shape.rank != 4:
         raise GraphError(f"{endpoint} {ends[endpoint].shape} has no positions to average over; leave :{pooling} out")
-    averaged = {endpoint_of(settings): tf.reduce_mean(ends[endpoint], axis=[1, 2], name="mean")} if pooling else {}
+    averaged = (
+        {endpoint_of(settings): tf.reduce_mean(ends[endpoint], axis=[1, 2], name=f"{endpoint}/mean")} if pooling else {}
+    )
     return {**ends, **averaged}
 
 

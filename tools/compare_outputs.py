@@ -21,7 +21,6 @@ import math
 import sys
 import types
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,6 +32,7 @@ from tfxfer.tools import _classifier, _flags, _network, _show, _sides, _solver, 
 from tfxfer.tools._sides import Side
 
 DIFFERENT = 3
+USES = tuple(_flags.Use(name, "images", unless=True) for name in ("random", "seed"))
 
 
 class Asker(NamedTuple):
@@ -92,7 +92,7 @@ def define_flags() -> flags.FlagValues:
 def main(argv: list[str]) -> int:
     """Run the tool; see the module's docstring."""
     values = define_flags()
-    paths = _flags.parse(values, argv, __doc__, at_least=2, at_most=2)
+    paths = _flags.parse(values, argv, __doc__, at_least=2, at_most=2, uses=USES)
     sides = _sides.sides(paths, values)
 
     from tfxfer.run.comparison import compare
@@ -186,7 +186,7 @@ def _shape(askers: Sequence[Asker], sides: Sequence[Side]) -> tuple[int, ...]:
 
 
 def _files(shape: tuple[int, ...], askers: Sequence[Asker], sides: Sequence[Side], values: Any) -> list[Any]:
-    from tfxfer.data import Pictures
+    from tfxfer.data.pictures import Files, Pictures
     from tfxfer.run import prediction
 
     if shape[-1] != 3:
@@ -196,24 +196,11 @@ def _files(shape: tuple[int, ...], askers: Sequence[Asker], sides: Sequence[Side
     for line in bad.items():
         print("set aside: {} {}".format(*line), file=sys.stderr)
     return [
-        _Files(pictures.paths)
+        Files(pictures.paths)
         if asker.takes_files
         else Pictures(pictures.paths, pictures.size, side.contract.resize if side.contract else resizes[0])
         for asker, side in zip(askers, sides, strict=True)
     ]
-
-
-class _Files:
-    """The bytes of files, as an array of them would give them; they are read when they are asked for."""
-
-    def __init__(self, paths: Sequence[str]) -> None:
-        self._paths = np.array(paths, object)
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
-        return np.array([Path(path).read_bytes() for path in self._paths[indices]], object)
 
 
 # --- what is printed ---

@@ -151,6 +151,7 @@ def _bfloat16_session(sess: Any) -> Iterator[Any]:
     with tf.Session(graph=sess.graph, config=config) as other:
         for variable in tf.global_variables():
             other.run(variable.initializer, {variable.initializer.inputs[1]: owned(sess.run(variable))})
+        other.plans = sess.plans
         yield other
 
 

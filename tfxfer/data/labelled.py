@@ -182,7 +182,7 @@ def _parts(
     if not _lacks_validation(there):
         return parts
     both, test = parts
-    halves = _divide(found.only(both), [digests[place] for place in both], split, proportions[:2], seed)
+    halves = _divide(found.only(both), [digests[int(place)] for place in both], split, proportions[:2], seed)
     return [both[halves[0]], both[halves[1]], test]
 
 
