@@ -10,7 +10,7 @@ from absl import flags
 
 from tfxfer import data
 from tfxfer.contract import Contract
-from tfxfer.data.folder import splits_of
+from tfxfer.data.folder import is_hidden, splits_of
 from tfxfer.data.mnist import has_files
 from tfxfer.errors import DataError
 from tfxfer.run.store import Store
@@ -123,7 +123,7 @@ def _kind_of(settings: Any) -> tuple[str, str]:
     if not folder.is_dir():
         raise DataError(f"--data_dir={folder} is not there; give the directory of the data set's files")
     listings = [folder / name for name in LISTINGS if (folder / name).is_file()]
-    pictures = any(entry.is_dir() and not entry.name.startswith(".") for entry in os.scandir(folder))
+    pictures = any(entry.is_dir() and not is_hidden(entry.name) for entry in folder.iterdir())
     kinds = {"mnist": has_files(folder), "listing": bool(listings), "folder": pictures}
     likely = [kind for kind, there in kinds.items() if there]
     if likely == ["listing"]:
