@@ -14,6 +14,7 @@ from test_predict import coloured, run
 
 from tfxfer.tools import (
     average_weights,
+    compare_outputs,
     evaluate,
     export_model,
     extract,
@@ -150,6 +151,25 @@ def test_a_frozen_graph_of_ours_says_what_it_is_and_the_cure_works(trained, caps
     assert f"`tfxfer predict PICTURE --run={path}`" in message  # followed above
     assert run(inspect_weights, trained / "served") == 0  # the SavedModel that was written with it
     assert run(inspect_weights, trained / "run") == 0
+
+
+def test_comparing_refuses_flags_of_what_is_not_compared(trained, capsys):
+    both = (trained / "run", trained / "served")
+    assert run(compare_outputs, *both, "--source=squeezenet_torch", "--image_size=3") == 2
+    assert "--source and --image_size: for files of weights, and none is given" in capsys.readouterr().err
+    assert run(compare_outputs, trained / "served", trained / "served", "--checkpoint=last") == 2
+    assert "--checkpoint: for run directories, and none is given" in capsys.readouterr().err
+    assert run(compare_outputs, *both, f"--images={trained / 'pictures'}", "--seed=3") == 2
+    assert "--seed: not used with --images; leave one of the two out" in capsys.readouterr().err
+
+
+def test_pictures_that_one_side_cannot_decode_are_shown_to_neither(trained, tmp_path, capsys):
+    shutil.copy(trained / "pictures/rose/0.png", tmp_path / "a.png")
+    Image.open(tmp_path / "a.png").save(tmp_path / "b.tiff")
+    assert run(compare_outputs, trained / "run", trained / "served", f"--images={tmp_path}", "--json") == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["pictures"] == 1
+    assert f"set aside: {tmp_path / 'b.tiff'} is a TIFF, which an export does not decode" in printed.err
 
 
 # --- where the examples are ---

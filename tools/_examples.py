@@ -210,7 +210,10 @@ def load(settings: Any, contract: Contract | None = None) -> data.Data:
 
 def _pictures(settings: Any, contract: Contract | None) -> data.Data:
     if contract is None:
-        raise DataError(f"--dataset={settings.dataset} has RGB pictures, which --model={settings.model} does not take")
+        raise DataError(
+            f"--dataset={settings.dataset} has RGB pictures, which --model={settings.model} does not take; take "
+            "a model that does, as --model=squeezenet1_1"
+        )
     if settings.store:
         Store(settings.store)  # Made, or refused, before all pictures are looked at.
     options = {

@@ -391,6 +391,7 @@ def _shown(default: Any) -> str:
 # What the library calls otherwise than the tools do.
 FLAG_OF = {"variables": "restore", "size": "image_size", "root": "data_dir"}
 OF_TRAINING = {"logdir"}  # what other tools speak of, too, as of a flag that somebody gave
+PHRASES = {"select fewer variables": ("restore", "restore fewer variables by --restore")}
 _RULES = re.compile(r"(?:`|open_weights\(path, )?\brename=(\[.*\])[`)]?")
 _QUOTED = re.compile(r"`([a-z_]+)(?:=([^`]*))?`")
 # With a value, in a list of settings, or with an underscore, which no plain word has.
@@ -419,6 +420,8 @@ def in_flags(text: str, values: Mapping[str, Any] | flags.FlagValues | None = No
         value = "" if match[2] in (None, "True") else f"={match[2]}"
         return f"--{name}{value}" if name in known or name in OF_TRAINING else match[0]
 
+    for phrase, (name, ours) in PHRASES.items():
+        text = text.replace(phrase, ours) if name in known else text
     text = _RULES.sub(lambda match: _rules_in_flags(match, known), text)
     text = _QUOTED.sub(quoted, text)
     return _BARE.sub(lambda match: f"--{match[0]}" if match[0] in known else match[0], text)
@@ -429,8 +432,8 @@ def _rules_in_flags(match: re.Match[str], known: Mapping[str, Any] | flags.FlagV
     if "rename" not in known:
         return match[0]
     try:
-        rules = [rule for rule in ast.literal_eval(match[1]) if rule is not ...]
-        texts = [f"{pattern}={replacement}" for pattern, replacement in rules]
+        rules = ast.literal_eval(match[1])
+        texts = [f"{pattern}={replacement}" for pattern, replacement in rules] if ... not in rules else []
     except (ValueError, SyntaxError, TypeError):
         texts = []
     return " ".join(f"--rename={shlex.quote(text)}" for text in texts) or "--rename='REGEX=REPLACEMENT'"

@@ -21,6 +21,7 @@ import math
 import sys
 import types
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -93,6 +94,7 @@ def main(argv: list[str]) -> int:
     """Run the tool; see the module's docstring."""
     values = define_flags()
     paths = _flags.parse(values, argv, __doc__, at_least=2, at_most=2, uses=USES)
+    _check_used(paths, values)
     sides = _sides.sides(paths, values)
 
     from tfxfer.run.comparison import compare
@@ -108,6 +110,21 @@ def main(argv: list[str]) -> int:
         what = f"{count:,} {'pictures' if values.images else 'random pictures'}"
         _show.show([*_table(rows, parted), _closing(rows, parted, what, values.rtol)])
     return DIFFERENT if parted else 0
+
+
+def _check_used(paths: Sequence[str], values: Any) -> None:
+    """Refuse flags of files of weights where there are none, and of runs where there are none.
+
+    Raises:
+      UsageError: flags would not be used.
+    """
+    runs = [path for path in paths if Path(path, "settings.json").is_file()]
+    files = [path for path in paths if path not in runs and not predict.is_export(path)]
+    given = [f"--{name}" for name in ("model", "source", "rename", "image_size") if values[name].present]
+    if given and not files:
+        raise _flags.UsageError(f"{' and '.join(given)}: for files of weights, and none is given; leave this out")
+    if values["checkpoint"].present and not runs:
+        raise _flags.UsageError("--checkpoint: for run directories, and none is given; leave it out")
 
 
 # --- asking them ---
@@ -193,6 +210,8 @@ def _files(shape: tuple[int, ...], askers: Sequence[Asker], sides: Sequence[Side
         raise DataError(f"{sides[0].path} takes images of {'x'.join(map(str, shape))}, and not RGB; leave --images out")
     resizes = [side.contract.resize for side in sides if side.contract] or ["crop"]
     pictures, bad = prediction.readable(predict.found(values.images), (shape[0], shape[1]), resizes[0])
+    if any(asker.takes_files for asker in askers):
+        pictures, bad = predict.without_pillow(pictures, bad)
     for line in bad.items():
         print("set aside: {} {}".format(*line), file=sys.stderr)
     return [

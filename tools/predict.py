@@ -133,7 +133,7 @@ def _by_export(values: Any, arguments: Sequence[str]) -> Predicted:
                 f"{values.run} does not take files of RGB pictures and give probabilities; give the run itself"
             )
         pictures, bad = prediction.readable(found(arguments), (height or 224, width or 224))
-        pictures, bad = _without(pictures, bad)
+        pictures, bad = without_pillow(pictures, bad)
         classes = sess.run(export.outputs["class_names"], {export.images: np.zeros((1, height, width, 3), np.uint8)})[0]
         top = prediction.predict(
             sess,
@@ -147,11 +147,15 @@ def _by_export(values: Any, arguments: Sequence[str]) -> Predicted:
     return pictures, bad, top, values.run, _names(values.class_names, len(own)) or own
 
 
-def _without(pictures: Pictures, bad: dict[str, str]) -> tuple[Pictures, dict[str, str]]:
-    """Set aside what Pillow decodes and TensorFlow's ops, which an export consists of, do not."""
+def without_pillow(pictures: Pictures, bad: dict[str, str]) -> tuple[Pictures, dict[str, str]]:
+    """Set aside what Pillow decodes and TensorFlow's ops, which an export consists of, do not.
+
+    Raises:
+      DataError: no picture is left.
+    """
     kinds = [pillow.kind_of(start_of(path)) for path in pictures.paths]
     more = {
-        path: f"is a {kind}, which an export does not decode; save it as PNG, or give the run itself"
+        path: f"is a {kind}, which an export does not decode; save it as PNG, or ask the run itself"
         for path, kind in zip(pictures.paths, kinds, strict=True)
         if kind
     }
