@@ -187,15 +187,116 @@ def test_no_pictures_are_refused(tmp_path):
 def test_pictures_without_subfolders_are_refused_with_the_tool_that_helps(tmp_path):
     picture(tmp_path / "cat.1.jpg")
     message = f"{tmp_path} has 1 pictures and no subfolders (if their names tell the class, as in cat.12.jpg, "
-    assert refused(tmp_path) == f"{message}`tfxfer make_listing --labels=name` makes a listing of them); {CURE}"
+    assert refused(tmp_path) == f"{message}`tfxfer make_listing` can make a listing of them by their names); {CURE}"
 
 
-def test_subfolders_that_look_like_splits_are_refused(tmp_path):
-    fill(tmp_path, Train=3, val=3)
+def split_fill(top: Path, **counts: int) -> Path:
+    """Write cats and dogs, so many of each, into subfolders of these names."""
+    for name, count in counts.items():
+        for kind in ("cat", "dog"):
+            for number in range(count):
+                picture(top / name / kind / f"{number:03}.png", f"{name} {kind} {number}")
+    return top
+
+
+def below(data, folder: Path) -> list[set[str]]:
+    """Return the subfolder of `folder` that each split's pictures lie in."""
+    return [{Path(path).relative_to(folder).parts[0] for path in paths} for paths in in_splits(data)]
+
+
+@pytest.mark.parametrize("names", [("train", "val", "test"), ("Training", "validation", "testing")])
+def test_subfolders_that_are_splits_divide_the_pictures_as_they_lie(tmp_path, names):
+    top = split_fill(tmp_path, **dict(zip(names, (5, 2, 1), strict=True)))
+    (top / "__MACOSX").mkdir()
+    data = folder(top, size=(7, 9))
+    assert data.class_names == ("cat", "dog")
+    assert below(data, top) == [{name} for name in names]
+    assert [np.bincount(split.labels).tolist() for split in (data.train, data.validation, data.test)] == [
+        [5, 5],
+        [2, 2],
+        [1, 1],
+    ]
+    assert data.notes == ()
+    labelled = zip(data.train.images.paths, data.train.labels, strict=True)
+    assert {Path(path).parts[-2] for path, label in labelled if label} == {"dog"}
+
+
+def test_without_a_test_split_the_validation_split_serves_as_test_and_a_note_says_so(tmp_path):
+    data = folder(split_fill(tmp_path, train=5, val=2))
+    assert below(data, tmp_path) == [{"train"}, {"val"}, {"val"}]
+    assert data.test is data.validation
+    assert data.notes == ("there is no test split: the validation split serves as test too",)
+
+
+def test_without_a_validation_split_a_part_of_train_is_held_out(tmp_path):
+    data = folder(split_fill(tmp_path, train=18, test=2), seed=1)
+    assert below(data, tmp_path) == [{"train"}, {"train"}, {"test"}]
+    assert [np.bincount(split.labels).tolist() for split in (data.train, data.validation)] == [[16, 16], [2, 2]]
+    assert not in_splits(data)[0] & in_splits(data)[1]
+    assert data.notes == ("there is no validation split: a part of train is held out for it",)
+    other = folder(tmp_path, split="digest")
+    assert in_splits(other)[2] == in_splits(data)[2]
+    assert len(other.train) + len(other.validation) == 36
+
+
+def test_a_test_without_subfolders_has_no_labels_and_is_left_out(tmp_path):
+    split_fill(tmp_path, train=5, val=2)
+    picture(tmp_path / "test" / "1.png")
+    data = folder(tmp_path)
+    assert data.test is data.validation
+    assert data.notes[0] == "test has no subfolder for each class, and so no labels: it is left out"
+
+
+def test_a_class_that_train_lacks_is_refused(tmp_path):
+    split_fill(tmp_path, train=3, val=3)
+    picture(tmp_path / "val" / "eel" / "1.png")
     assert refused(tmp_path) == (
-        f"{tmp_path} has the subfolders Train, val, which look like splits and not like classes; "
-        f"give one of them, as {tmp_path / 'Train'}, or move their subfolders together"
+        f"{tmp_path}: train lacks classes that other splits have (val: eel), and what is not trained cannot be "
+        "recognised; add their pictures, or take these subfolders out"
     )
+
+
+def test_a_class_without_pictures_to_train_on_is_refused(tmp_path):
+    split_fill(tmp_path, train=3, val=3)
+    for path in (tmp_path / "train" / "cat").iterdir():
+        path.unlink()
+    assert "train has no example of 1 of 2 classes: 0 (cat)" in refused(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("folders", "problem"),
+    [
+        ({"train": 10}, "there is neither val nor test"),
+        ({"val": 10, "test": 10}, "none of them is train"),
+        ({"train": 10, "val": 10, "validation": 10}, "val, validation are names of one split"),
+        ({"train": 10, "val": 10, "extra": 10}, "beside them is extra"),
+    ],
+)
+def test_subfolders_that_look_like_splits_and_divide_nothing_are_refused(tmp_path, folders, problem):
+    message = refused(split_fill(tmp_path, **folders))
+    assert "which look like splits and not like classes, but " + problem in message
+    assert folder(tmp_path / next(iter(folders))).class_names == ("cat", "dog")  # the cure that is named
+
+
+def test_splits_with_pictures_and_no_classes_are_refused(tmp_path):
+    fill(tmp_path, Train=3, val=3)
+    assert "but Train, val has no subfolder for each class" in refused(tmp_path)
+
+
+def test_a_class_may_be_called_test_beside_others(tmp_path):
+    assert folder(fill(tmp_path, cat=10, test=10, train=10)).class_names == ("cat", "test", "train")
+
+
+@pytest.mark.parametrize("name", ["__MACOSX", ".ipynb_checkpoints", "@eaDir", "$RECYCLE.BIN", "lost+found"])
+def test_what_a_system_left_is_not_a_class(pets, name):
+    (pets / name / "cat").mkdir(parents=True)
+    (pets / name / "cat" / "._000.png").write_bytes(b"x")
+    picture(pets / name / "cat" / "1.png")
+    (pets / "cat" / name).mkdir()
+    picture(pets / "cat" / name / "2.png")
+    data = folder(pets)
+    assert data.class_names == ("cat", "dog", "eel")
+    assert sum(map(len, in_splits(data))) == 60
 
 
 def test_one_class_is_refused(tmp_path):
@@ -269,7 +370,7 @@ def with_bad(pets: Path) -> Path:
     header = bytearray(huge.getvalue())
     header[16:24] = (20000).to_bytes(4, "big") * 2
     (pets / "eel" / "004.png").write_bytes(header)
-    picture(pets / "eel" / "005.webp", kind="WEBP")
+    (pets / "eel" / "005.heic").write_bytes(b"\0\0\0\x1cftypheic")
     (pets / "eel" / "005.png").unlink()
     return pets
 
@@ -280,7 +381,7 @@ REASONS = {
     "cat/002.png": "is no JPEG, PNG, BMP or GIF, but perhaps text",
     "cat/003.png": "is not there",
     "eel/004.png": "has 20,000 x 20,000 pixels, more than 100,000,000 or a side of 65,535",
-    "eel/005.webp": "is no JPEG, PNG, BMP or GIF, but perhaps WebP",
+    "eel/005.heic": "is no JPEG, PNG, BMP or GIF, but perhaps HEIC",
 }
 
 
@@ -372,7 +473,7 @@ def test_the_index_remembers_what_is_wrong_with_contents_and_looks_at_all_else_a
     decoded.clear()
     assert folder(with_bad, index=tmp_path / "index.json").set_aside == first.set_aside
     again = {Path(path).relative_to(with_bad).as_posix() for path in decoded}
-    assert again == {"dog/001.png", "cat/002.png", "cat/003.png", "eel/005.webp"}
+    assert again == {"dog/001.png", "cat/002.png", "cat/003.png", "eel/005.heic"}
 
 
 def test_the_index_is_written_though_the_job_is_refused(with_bad, tmp_path, decoded):

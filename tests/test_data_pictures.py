@@ -440,9 +440,9 @@ def test_a_network_that_comes_after_the_first_picture_has_the_threads_it_asks_fo
         (b"", "is empty"),
         (b"Not a picture,\r\n\tbut a text.", "is no JPEG, PNG, BMP or GIF, but perhaps text"),
         (b"<!DOCTYPE html>", "is no JPEG, PNG, BMP or GIF, but perhaps an HTML, XML or SVG page"),
-        (b"RIFF\x10\0\0\0WEBPVP8 ", "but perhaps WebP"),
+        (b"RIFF\x10\0\0\0WEBPVP8 ", "is damaged, cut short, or a WebP of a rare kind; save it anew"),
         (b"\0\0\0\x1cftypheic", "but perhaps HEIC"),
-        (b"II*\0\x08\0\0\0", "but perhaps TIFF"),
+        (b"II*\0\x08\0\0\0", "is damaged, cut short, or a TIFF of a rare kind; save it anew"),
         (b"PK\x03\x04", "but perhaps a zip archive"),
         (
             b"version https://git-lfs.github.com/spec/v1\n",

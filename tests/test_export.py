@@ -248,7 +248,7 @@ def test_what_is_there_is_refused_or_moved_aside(weights, tmp_path):
     assert first.moved == {}
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     for taken, other in (("out", "frozen_graph"), ("frozen_graph", "out")):
-        with pytest.raises(DataError, match=rf"{goals[taken].name} is there already; give another name, or let --over"):
+        with pytest.raises(DataError, match=rf"{goals[taken].name} is there already; give another name, or let `over"):
             export_model(build, weights, CONTRACT, **{**goals, other: tmp_path / "new"})
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     second = export_model(build, weights, CONTRACT, **goals, overwrite=True)

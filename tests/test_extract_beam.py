@@ -201,7 +201,7 @@ def test_a_worker_with_other_weights_or_another_store_is_refused(pictures, tmp_p
     )
     monkeypatch.undo()
     job = pipeline.Job(None, str(tmp_path / "s"), ".beam-of-another", (32, 32), "crop", 4, "float32")
-    with pytest.raises(DataError, match=r"is not that of the machine that started the job; give --store a directory"):
+    with pytest.raises(DataError, match=r"is not that of the machine that started the job; give `store` a directory"):
         pipeline._check_shared(job)
 
 

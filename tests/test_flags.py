@@ -267,3 +267,50 @@ def test_a_reader_who_leaves_early_is_no_error(tmp_path):
     process.stdout.close()
     _, complaint = process.communicate()
     assert (process.returncode, complaint) == (141, b"")
+
+
+# --- messages of the library in flags ---
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("take another `logdir`", "take another --logdir"),
+        ("or begin anew by `overwrite=True`", "or begin anew by `overwrite=True`"),  # this tool has no such flag
+        ("`dry_run=True` writes nothing", "--dry_run writes nothing"),
+        ("epochs=0: must be 1 or more", "--epochs=0: must be 1 or more"),
+        ("lower `intra_op_threads`", "lower --intra_op_threads"),
+        ("allow more by lr_multipliers", "allow more by --lr_multipliers"),
+        ("made with other settings:\n  epochs: was 3, now 2", "made with other settings:\n  --epochs: was 3, now 2"),
+        ("3 epochs of the dataset", "3 epochs of the dataset"),
+        ("runs/lr_multipliers/a.npz and lr_multipliers.npz", "runs/lr_multipliers/a.npz and lr_multipliers.npz"),
+        ("--epochs=3 is --epochs=3", "--epochs=3 is --epochs=3"),
+        (
+            'rename: open_weights(path, rename=[(r"^a\\.b$", "c/kernel"), (r"x y", "z")])',
+            "rename: --rename='^a\\.b$=c/kernel' --rename='x y=z'",
+        ),
+        ("rename: open_weights(path, rename=[...])", "rename: --rename='REGEX=REPLACEMENT'"),
+        ("rename by `rename=[('a', 'b')]`", "rename by --rename=a=b"),
+        ('rename: `rename=[(r"fc_(\\d)", r"fc\\1"), ...]`', "rename: --rename='REGEX=REPLACEMENT'"),
+        ("select fewer variables, or", "select fewer variables, or"),  # this tool restores nothing
+    ],
+)
+def test_parameters_of_the_library_become_flags(values, said, shown):
+    assert _flags.in_flags(said, values) == shown
+
+
+def test_a_message_names_the_flags_of_the_tool_that_was_started(values, capsys):
+    def main(argv: list[str]) -> int:
+        _flags.parse(values, argv, DOC)
+        raise RestoreError("epochs=3 is too many; take another `logdir`")
+
+    assert _flags.run(main, ["tool"]) == 1
+    assert capsys.readouterr().err == "RestoreError: --epochs=3 is too many; take another --logdir\n"
+
+
+def test_before_flags_are_parsed_messages_stay_as_they_are(capsys):
+    def main(argv: list[str]) -> int:
+        raise RestoreError("epochs=3 and `logdir`")
+
+    assert _flags.run(main, ["tool"]) == 1
+    assert capsys.readouterr().err == "RestoreError: epochs=3 and `logdir`\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -177,6 +178,28 @@ def test_the_library_never_prints():
         for path in LIBRARY
         for node in ast.walk(parse(path))
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "print"
+    ]
+    assert not faults, "\n".join(faults)
+
+
+def messages(module: ast.Module) -> Iterator[ast.Constant]:
+    """Yield the strings of a module that are no docstrings, the pieces of f-strings among them."""
+    owners = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    first = [node.body[0] for node in ast.walk(module) if isinstance(node, owners) and node.body]
+    docstrings = {id(line.value) for line in first if isinstance(line, ast.Expr)}
+    for node in ast.walk(module):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            yield node
+
+
+def test_messages_of_the_library_name_parameters_and_no_flags():
+    # The tools turn `logdir` into --logdir, in one place. What CSS calls --ink: and var(--ink) is not a flag.
+    css = re.compile(r"--[\w-]+:|var\(--[\w-]+\)")
+    faults = [
+        f"{at(path, node)}: {node.value!r}"
+        for path in LIBRARY
+        for node in messages(parse(path))
+        if re.search(r"--\w", css.sub("", node.value))
     ]
     assert not faults, "\n".join(faults)
 

@@ -126,7 +126,7 @@ def broken_copy(convolutions: Path, folder: Path, suffix: str, change) -> Path:
     (["--restore=("], r"'\(' is no regular expression"),
     (["--train=fc9/.*"], r"SelectionError: .*nearest: fc1/"),
     (["--restore=conv.*,fc1/.*"], r"cannot restore 2 of 6 variables.*\n  fc1/kernel +not in the file.*\n  fc1/bias"),
-    (["--rename=conv1/kernel=conv1/weights"], r"conv1/kernel +not in the file.*\n.*rename=\["),
+    (["--rename=conv1/kernel=conv1/weights"], r"conv1/kernel +not in the file.*\n.*--rename="),
     (["--rename=nothing=something"], r"the rename rule 'nothing' matches none"),
     (["--lr_multipliers=conv1/.*=0.1"], r"SelectionError: .*'conv1/\.\*'"),
     (["--dataset=mnist"], r"DataError: .*--data_dir"),

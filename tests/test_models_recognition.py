@@ -84,7 +84,7 @@ def test_what_nothing_shows_is_asked_for_and_never_guessed(tmp_path):
     with pytest.raises(WeightsError) as caught:
         tx.recognise(path, model="vgg16", rename=TENSORPACK)
     assert "do not tell what the weights expect of pictures" in str(caught.value)
-    assert "Name its source (source=):" in str(caught.value)
+    assert "Name its source (`source`):" in str(caught.value)
     for source in named(recognition.SOURCES, "vgg16_npz"), named(recognition.SOURCES, "vgg16_torchvision"):
         assert f"  {source}" in str(caught.value)
     found = tx.recognise(path, rename=TENSORPACK, source="vgg16_caffe")  # the cure that the message names
@@ -124,7 +124,7 @@ def test_the_contract_beside_a_file_decides(tmp_path):
     assert found.source == "mine"
     with pytest.raises(WeightsError, match="is of vgg16, by the contract beside it, and not of model=vgg19"):
         tx.recognise(path, model="vgg19")
-    with pytest.raises(WeightsError, match=r"says that the source is 'mine', and not 'vgg16_npz' \(source=\)"):
+    with pytest.raises(WeightsError, match=r"says that the source is 'mine', and not 'vgg16_npz'"):
         tx.recognise(path, source="vgg16_npz")
 
 

@@ -115,7 +115,7 @@ def test_where_the_order_of_the_channels_cannot_be_told_both_are_named(tmp_path)
         f"{tmp_path}/net.npz may come from 2 sources, and its names and shapes do not tell which:",
         "  letters (conv1_W): 8x8 by 'crop', RGB, minus (1, 2, 3)",
         "  letters_bgr (conv1_W): 8x8 by 'crop', BGR, minus (3, 2, 1)",
-        "name its source (source=)",
+        "name its source (`source`)",
     ]
 
 
@@ -129,7 +129,7 @@ def test_an_unknown_file_is_told_what_speaks_against_each_source(tmp_path):
         f"  letters      {fault}",
         f"  letters_bgr  {fault}",
         "  the others know none of its 6 names: conv1_W, conv1_b, fc2_W, fc2_b and 2 more",
-        "name its source if it is one all the same (source=), or rename what is in it (rename=)",
+        "name its source if it is one all the same (`source`), or rename what is in it (`rename`)",
     ]
 
 

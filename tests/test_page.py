@@ -191,18 +191,18 @@ def test_the_last_checkpoint_tells_the_history(tmp_path):
 
 
 def test_a_directory_without_a_run_is_refused_with_what_is_there(tmp_path):
-    with pytest.raises(RunError, match="missing is not there; give a run directory, what --logdir was"):
+    with pytest.raises(RunError, match="missing is not there; give a run directory, what `logdir` was"):
         page.read(tmp_path / "missing")
     with pytest.raises(RunError, match="is no run directory: it is empty"):
         page.read(tmp_path)
     (tmp_path / "file").touch()
     with pytest.raises(RunError, match="file is a file; give a run directory"):
         page.read(tmp_path / "file")
-    with pytest.raises(RunError, match=r"is no run directory: it has no settings.json, but file; give what --logdir"):
+    with pytest.raises(RunError, match=r"is no run directory: it has no settings.json, but file; give what `logdir`"):
         page.read(tmp_path)
     make(tmp_path / "one")
     make(tmp_path / "two")
-    with pytest.raises(RunError, match="holds runs and is none itself; give one of them: one, two"):
+    with pytest.raises(RunError, match="holds runs and is not one itself; give one or more of them: one, two; "):
         page.read(tmp_path)
 
 
@@ -565,3 +565,76 @@ def test_the_version_of_tensorflow_is_read_from_the_graph(tmp_path):
     assert "TensorFlow 2.21.0" in shown(run).text
     (run / "best/model.ckpt-120.meta").write_bytes(b"\xff\xff\xff")
     assert "TensorFlow 2.21.0" not in shown(run).text
+
+
+# --- what a page cannot know ---
+
+
+def own(folder: Path, **settings) -> Path:
+    """Make a run as a program of somebody's own makes it: its settings are those that `fit` stores by itself."""
+    run = make(folder)
+    kept = {name: made_runs.SETTINGS[name] for name in ("stages", "epochs", "batch_size", "seed", "training_examples")}
+    made_runs.write(run, "settings.json", {**kept, **settings})
+    return run
+
+
+def test_of_a_session_without_a_plan_it_is_not_known_what_was_restored(tmp_path):
+    run = own(tmp_path / "run")
+    made_runs.write(run, "plan.json", [])
+    text = shown(run).text
+    assert "Not known: the session that was trained in had no restore plan." in text
+    assert "othing was restored" not in text
+
+
+def test_what_has_no_digest_is_not_said_to_be_proved(tmp_path):
+    run = make(tmp_path / "run")
+    kept = json.loads((run / "frozen.json").read_text())
+    del kept["variables"]["conv1/kernel"]
+    made_runs.write(run, "frozen.json", kept)
+    text = shown(run).text
+    assert "conv1/kernel restored not trained" in text
+    assert "conv2/kernel restored frozen, proved" in text
+
+
+def test_without_stages_it_is_not_known_what_was_trained(tmp_path):
+    run = make(tmp_path / "run", stages=None)
+    text = shown(run).text
+    assert "What was trained is not known: the settings do not say." in text
+    assert "parameters are trained" not in text
+
+
+def test_a_stage_that_did_not_begin_is_not_said_to_have_trained(tmp_path):
+    stages = [*made_runs.SETTINGS["stages"], {"epoch": 6, "train": ["conv2/kernel"]}]
+    text = shown(make(tmp_path / "run", stages=stages, epochs=9)).text
+    assert "to be trained from epoch 7" in text
+    assert "trained from epoch 7" not in text.replace("to be trained", "")
+
+
+def test_a_comparison_before_the_last_step_is_no_proof_of_what_came_later(tmp_path):
+    run = make(tmp_path / "run")
+    kept = json.loads((run / "frozen.json").read_text())
+    kept["checks"][-1]["step"] = 80
+    made_runs.write(run, "frozen.json", kept)
+    assert "bit-identical to the start at step 80; not compared since" in shown(run).text
+
+
+def test_a_loss_of_somebodys_own_is_not_called_cross_entropy(tmp_path):
+    assert "mean cross-entropy" not in shown(own(tmp_path / "own")).text
+    assert "mean cross-entropy of an example, in nats" in shown(make(tmp_path / "run", loss="softmax")).text
+
+
+def test_a_rate_that_is_noted_once_an_epoch_is_not_known_in_between(tmp_path):
+    rows = [{**row, "learning_rate": 0.01} if row["split"] == "train" else row for row in made_runs.history()]
+    run = own(tmp_path / "run")
+    made_runs.write(run, "model.ckpt-240.state.json", made_runs.state(rows))
+    assert "The learning rate was 0.01 at the end of each epoch." in shown(run).text
+
+
+def test_the_test_says_of_which_checkpoint_it_is(tmp_path):
+    assert "of best/model.ckpt-120" in shown(make(tmp_path / "run")).text
+
+
+def test_the_cure_of_a_missing_test_is_one_that_works_for_such_a_run(tmp_path):
+    run = own(tmp_path / "run")
+    (run / "test.json").unlink()
+    assert "It was not tested: `tfxfer.run.record.record` of a test's result adds" in shown(run).text

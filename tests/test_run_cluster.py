@@ -101,7 +101,7 @@ def test_a_store_goes_with_one_process(tmp_path, capsys, monkeypatch):
 def test_who_does_not_answer_is_named_with_the_address_after_the_deadline():
     (address,) = free_addresses(1)
     began = time.monotonic()
-    with pytest.raises(RunError, match=rf"ps 0 at {address}: no answer for 0\.5 seconds; .*--cluster_timeout"):
+    with pytest.raises(RunError, match=rf"ps 0 at {address}: no answer for 0\.5 seconds; .*`cluster_timeout`"):
         wait_for({"ps 0": address}, 0.5)
     assert time.monotonic() - began < 5
 

@@ -328,7 +328,7 @@ def test_a_store_whose_rows_were_altered_consistently_is_refused(tmp_path):
         file.unlink()
     store.Table(about.parent, {}, np.float32).write(keys, np.nextafter(values, np.float32(np.inf)))
     message = (
-        rf"flatten:0: 4 examples were computed again and are not what {about.parent} holds; .*give another --store"
+        rf"flatten:0: 4 examples were computed again and are not what {about.parent} holds; .*give another `store`"
     )
     with pytest.raises(DataError, match=message):
         extracted(tmp_path, encoded)

@@ -359,7 +359,7 @@ def test_a_store_of_another_version_is_refused(tmp_path):
     small(tmp_path)
     (tmp_path / "store.json").write_text('{"version": 2}')
     message = (
-        f"the store {tmp_path} was written by another version (format 2, this one reads 1); give another --store, or"
+        f"the store {tmp_path} was written by another version (format 2, this one reads 1); give another `store`, or"
     )
     with pytest.raises(DataError, match=re.escape(message)):
         Store(tmp_path)
@@ -368,22 +368,22 @@ def test_a_store_of_another_version_is_refused(tmp_path):
 @pytest.mark.parametrize("data", [b"", b"[]", b"{}", b"3", b"\xff"])
 def test_a_damaged_marker_is_refused(tmp_path, data):
     (tmp_path / "store.json").write_bytes(data)
-    with pytest.raises(DataError, match=f"{tmp_path}/store.json is damaged; give another --store"):
+    with pytest.raises(DataError, match=f"{tmp_path}/store.json is damaged; give another `store`"):
         Store(tmp_path)
 
 
 def test_a_folder_of_other_files_is_refused_and_nothing_is_written_to_it(tmp_path):
     (tmp_path / "thesis.tex").write_text("x")
-    with pytest.raises(DataError, match=f"{tmp_path} holds files and no store; give another --store"):
+    with pytest.raises(DataError, match=f"{tmp_path} holds files and no store; give another `store`"):
         Store(tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(DataError, match=f"cannot make a store in {tmp_path}/file: File exists; give another --store"):
+    with pytest.raises(DataError, match=f"cannot make a store in {tmp_path}/file: File exists; give another `store`"):
         Store(tmp_path / "file")
-    with pytest.raises(DataError, match=r"cannot make a store in .*: Not a directory; give another --store"):
+    with pytest.raises(DataError, match=r"cannot make a store in .*: Not a directory; give another `store`"):
         Store(tmp_path / "file" / "below")
 
 

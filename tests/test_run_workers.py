@@ -236,7 +236,7 @@ def test_a_full_disk_is_said_before_anybody_is_started(tmp_path, started, monkey
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(workers.source, "save", full)
-    message = r"cannot write what workers are to read into .*: No space left on device; make room, give another --store"
+    message = r"cannot write what workers are to read into .*: No space left on device; make room, give another `store`"
     with pytest.raises(DataError, match=message):
         extracted(tmp_path, ends, [IMAGES], workers=2)
     assert started == []

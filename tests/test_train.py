@@ -122,9 +122,9 @@ def test_pretraining_takes_l2_and_no_class_weights(tmp_path, capsys):
 
 @pytest.mark.parametrize(("flags", "status", "error"), [
     (["--class_weights=heavy"], 2, "write balanced, or a number for each class, as in 1,2.5,1"),
-    (["--class_weights=1,2"], 1, "GraphError: class_weights has 2 numbers, and there are 10 classes"),
-    (["--class_weights=1,1,1,1,-1,1,1,1,1,1"], 1, "GraphError: class_weights: -1.0 of class 4"),
-    (["--class_weights=0,0,0,0,0,0,0,0,0,0"], 1, "GraphError: class_weights are all 0"),
+    (["--class_weights=1,2"], 1, "GraphError: --class_weights has 2 numbers, and there are 10 classes"),
+    (["--class_weights=1,1,1,1,-1,1,1,1,1,1"], 1, "GraphError: --class_weights: -1.0 of class 4"),
+    (["--class_weights=0,0,0,0,0,0,0,0,0,0"], 1, "GraphError: --class_weights are all 0"),
     (["--l2=-1"], 2, "l2"),
     (["--l2=nan"], 1, "GraphError: l2=nan"),
     (["--l2=1", "--train=.*/bias"], 1, "GraphError: l2=1.0 has nothing to act on"),

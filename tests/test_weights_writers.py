@@ -222,7 +222,7 @@ def test_what_a_format_cannot_hold_is_refused_before_anything_is_written(tmp_pat
 def test_many_faults_are_counted_and_the_cure_is_named(tmp_path):
     named = {f"w{i:02}": np.ones(1, ml_dtypes.bfloat16) for i in range(12)}
     with pytest.raises(
-        WeightsError, match=r"(?s)12 of 12 tensors.*w09.*and 2 more\n.*by --dtype, or take another format"
+        WeightsError, match=r"(?s)12 of 12 tensors.*w09.*and 2 more\n.*by `dtype`, or take another format"
     ):
         writers.write(tmp_path / "a.npz", held(named))
 
@@ -240,7 +240,7 @@ def test_what_exists_is_refused_and_survives(tmp_path, out):
     writers.write(tmp_path / out, held(values()), contract=CONTRACT)
     before = {name: (tmp_path / name).read_bytes() for name in names_in(tmp_path)}
     with pytest.raises(
-        WeightsError, match=rf"out\.\S* exists; take another name, or --overwrite, .* aside to {out}.old-1"
+        WeightsError, match=rf"out\.\S* exists; take another name, or `overwrite=True`, .* aside to {out}.old-1"
     ):
         writers.write(tmp_path / out, held(values()))
     assert {name: (tmp_path / name).read_bytes() for name in names_in(tmp_path)} == before

@@ -124,7 +124,7 @@ def test_averages_can_be_kept_under_the_names_of_their_variables(trained):
 
 def test_dropping_everything_is_refused(trained):
     with pytest.raises(
-        WeightsError, match=r"nothing is left of .*: all 1 tensors .* steps, as global_step; leave --drop_s"
+        WeightsError, match=r"nothing is left of .*: all 1 tensors .* steps, as global_step; leave `drop_s"
     ):
         plan(trained, select=["global_step"], drop_slots=True)
 

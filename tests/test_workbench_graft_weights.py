@@ -107,7 +107,8 @@ def test_a_layer_that_comes_in_part_leaves_holes(make, with_base):
 def test_a_layer_of_several_files_is_refused_unless_asked_for(make):
     base, takes = make("a", 1), [(".*/kernel", make("b", 2))]
     with pytest.raises(
-        WeightsError, match=r"(?s)3 holes:\n  conv1: conv1/kernel of .*b\.npz, conv1/bias of .*a\.npz\n.*--mix_layers"
+        WeightsError,
+        match=r"(?s)3 holes:\n  conv1: conv1/kernel of .*b\.npz, conv1/bias of .*a\.npz\n.*`mix_layers=True`",
     ):
         plan(base, takes)
     assert origins(plan(base, takes, mix_layers=True)) == dict(zip(LAYERS, "bababa", strict=True))

@@ -196,7 +196,9 @@ def test_a_file_that_is_there_is_not_written_over_but_moved_aside_if_told(tmp_pa
     out = tmp_path / "x.npy"
     out.write_text("mine")
     file = of({"a": np.zeros(2)})
-    with pytest.raises(WeightsError, match=r"x\.npy exists; take another name, or --overwrite, which moves it aside"):
+    with pytest.raises(
+        WeightsError, match=r"x\.npy exists; take another name, or `overwrite=True`, which moves it aside"
+    ):
         inspecting.save_array(file, "a", out)
     assert out.read_text() == "mine"
     said = inspecting.save_array(file, "a", out, overwrite=True)

@@ -145,7 +145,7 @@ def check_free(goals: Sequence[Path], *, overwrite: bool) -> None:
         raise DataError(f"{nameless[0]} is no name for what is written; give it a folder of its own")
     taken = [goal for goal in goals if os.path.lexists(goal) and not _is_empty(goal)]
     if taken and not overwrite:
-        raise DataError(f"{taken[0]} is there already; give another name, or let --overwrite move it aside")
+        raise DataError(f"{taken[0]} is there already; give another name, or let `overwrite=True` move it aside")
 
 
 def _is_empty(path: Path) -> bool:

@@ -80,7 +80,7 @@ def _matrix(features: Features, rows: np.ndarray) -> np.ndarray:
     width = math.prod(features.rows.shape[1:])
     if len(rows) * width * 4 > MOST_BYTES:
         raise DataError(
-            f"{features.name}: {len(rows):,} rows of {width:,} numbers are too many for memory; draw fewer (--most), "
+            f"{features.name}: {len(rows):,} rows of {width:,} numbers are too many for memory; draw fewer (`most`), "
             "or take an endpoint that is averaged over positions, as pool5:mean"
         )
     values = np.asarray(features.rows[rows], np.float32).reshape(len(rows), -1)

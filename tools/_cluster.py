@@ -19,6 +19,8 @@ from tfxfer.weights.digests import digest
 # Where files lie may differ from host to host, and how a host works too.
 OWN = (*_solver.IDLE, *_solver.SESSION, "logdir", "weights", "data_dir", "overwrite", "shown", "keep", "keep_best")
 
+OF_CLUSTERS = ("async_training", "cluster_timeout", "min_slice_size")
+
 
 def define(values: flags.FlagValues) -> None:
     """Define the flags that matter where TF_CONFIG names a cluster."""
@@ -72,6 +74,9 @@ def part(settings: Any) -> Part | None:
     from tfxfer.run.cluster import tasks
 
     task = tasks.read(os.environ.get("TF_CONFIG"))
+    given = [f"--{name}" for name in OF_CLUSTERS if settings[name].present]
+    if task is None and given:
+        raise _flags.UsageError(f"{' and '.join(given)}: TF_CONFIG names no cluster; set it, or leave this out")
     if task is None or settings.dry_run:
         return None
     if settings.store:

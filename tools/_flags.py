@@ -20,15 +20,18 @@ Flags are defined on a FlagValues of the tool's own, never on absl's global one:
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import math
 import os
+import re
+import shlex
 import shutil
 import sys
 import textwrap
 import weakref
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from absl import flags
 
@@ -190,13 +193,16 @@ def define_session(values: flags.FlagValues) -> None:
 
 def define_checkpoint(values: flags.FlagValues) -> None:
     """Define which of a run's checkpoints is taken."""
-    flags.DEFINE_enum(
+    flag: flags.Flag = flags.Flag(
+        flags.ArgumentParser(),
+        None,
         "checkpoint",
         "best",
-        ("best", "last"),
-        "A run's best checkpoint by validation, or its last.",
-        flag_values=values,
+        "best: a run's best checkpoint by validation; last: its last; or the prefix of a checkpoint, or another file "
+        "of weights of the same network, as average_weights writes them.",
     )
+    flag.form = "best|last|PREFIX"  # type: ignore[attr-defined]  # what --help shows
+    flags.DEFINE_flag(flag, values)
 
 
 def define_class_names(values: flags.FlagValues) -> None:
@@ -210,7 +216,84 @@ def define_class_names(values: flags.FlagValues) -> None:
     )
 
 
+# --- which flags are used ---
+
+
+class Use(NamedTuple):
+    """A flag that is used only where another flag has some value; elsewhere it is refused.
+
+    Attributes:
+      flag: the flag.
+      other: what it depends on.
+      values: of `other`: one of these is needed, or, where it is a list, in it; any that is not empty where there are
+        none here.
+      unless: the other way round: `other` must not have one of these values, or must be left out.
+      what: what `other` is, for the message.
+    """
+
+    flag: str
+    other: str
+    values: tuple[str, ...] = ()
+    unless: bool = False
+    what: str = ""
+
+    def fits(self, values: flags.FlagValues) -> bool:
+        """Say whether the flag is used under these values."""
+        value = values[self.other].value
+        items = value if isinstance(value, list) else [value]
+        return (any(item in self.values for item in items) if self.values else bool(value)) != self.unless
+
+    def cure(self, values: flags.FlagValues) -> str:
+        """Say what must be given, or left out, for the flag to be used."""
+        if self.unless and values[self.other].present:
+            shown = "" if isinstance(values[self.other].value, list) else f"={values[self.other].value}"
+            return f"not used with --{self.other}{shown}; leave one of the two out"
+        if self.unless:
+            return f"give another --{self.other} too"
+        possible = getattr(values[self.other].parser, "enum_values", self.values)
+        wanted = [f"--{self.other}={value}" for value in self.values if value in possible] or [f"--{self.other}"]
+        return f"give {' or '.join(wanted)} too{f', {self.what}' if self.what else ''}"
+
+
+OWN_CLASSIFIERS = ("fc8", "pool10")
+# Each row holds in every tool that has both flags; a tool hands rows of its own to `parse`.
+USES = (
+    Use("data_dir", "dataset", ("mnist", "folder", "listing")),
+    Use("listing", "dataset", ("listing",)),
+    Use("validation_listing", "dataset", ("listing",)),
+    Use("pattern", "dataset", ("pattern",)),
+    Use("split", "dataset", ("folder", "listing")),
+    Use("split", "validation_listing", unless=True),
+    Use("most_bad", "dataset", ("folder", "listing", "pattern")),
+    Use("source", "weights", what="the file whose form it is"),
+    Use("source", "model", ("autoencoder",), unless=True),
+    Use("rename", "weights", what="the file whose names are changed"),
+    Use("image_size", "model", ("autoencoder",), unless=True),
+    Use("hidden", "endpoint", OWN_CLASSIFIERS, unless=True),
+    Use("dropout", "hidden", what="the layers whose outputs are dropped"),
+    Use("decay_steps", "schedule", ("cosine", "exponential")),
+    Use("decay_rate", "schedule", ("exponential",)),
+    Use("shown", "summaries", ("images", "activations")),
+)
+
+
+def check_used(values: flags.FlagValues, rows: Iterable[Use] = USES) -> None:
+    """Refuse each flag that is given and would not be used.
+
+    Raises:
+      UsageError: it names all of them, by what each of them needs.
+    """
+    unused: dict[str, list[str]] = {}
+    for row in rows:
+        if row.flag in values and row.other in values and values[row.flag].present and not row.fits(values):
+            unused.setdefault(row.cure(values), []).append(f"--{row.flag}")
+    if unused:
+        raise UsageError("; ".join(f"{' and '.join(given)}: {cure}" for cure, given in unused.items()))
+
+
 # --- command line ---
+
+_parsed: flags.FlagValues | None = None
 
 
 def parse(
@@ -220,6 +303,8 @@ def parse(
     *,
     at_least: int = 0,
     at_most: int | None = None,
+    imply: Callable[[Any], None] | None = None,
+    uses: Sequence[Use] = (),
 ) -> list[str]:
     """Set the flags from a command line whose first word is the program.
 
@@ -229,12 +314,15 @@ def parse(
       doc: the tool's docstring, printed above the flags by `--help`.
       at_least: how many positional arguments there must be.
       at_most: how many there may be; None for any number.
+      imply: sets flags that follow from those that are given.
+      uses: rows of the tool's own, beside `USES`.
 
     Returns:
       The positional arguments.
 
     Raises:
-      UsageError: an unknown flag (with the nearest names), a value that does not fit, too few or too many arguments.
+      UsageError: an unknown flag (with the nearest names), a value that does not fit, too few or too many arguments, or
+        a flag that would not be used.
       SystemExit: with status 0, after `--help`.
     """
     before_dashes = argv[1 : argv.index("--")] if "--" in argv else argv[1:]
@@ -252,6 +340,11 @@ def parse(
         raise UsageError(f"{len(positional)} arguments are too few, {at_least} are needed; see --help")
     if at_most is not None and len(positional) > at_most:
         raise UsageError(f"unexpected argument: {names.listed(positional[at_most:])}; see --help")
+    global _parsed
+    _parsed = values
+    if imply is not None:
+        imply(values)
+    check_used(values, (*USES, *uses))
     return positional
 
 
@@ -293,6 +386,59 @@ def _shown(default: Any) -> str:
     return "none" if default is None or default == "" else str(default)
 
 
+# --- messages of the library ---
+
+# What the library calls otherwise than the tools do.
+FLAG_OF = {"variables": "restore", "size": "image_size", "root": "data_dir"}
+OF_TRAINING = {"logdir"}  # what other tools speak of, too, as of a flag that somebody gave
+PHRASES = {"select fewer variables": ("restore", "restore fewer variables by --restore")}
+_RULES = re.compile(r"(?:`|open_weights\(path, )?\brename=(\[.*\])[`)]?")
+_QUOTED = re.compile(r"`([a-z_]+)(?:=([^`]*))?`")
+# With a value, in a list of settings, or with an underscore, which no plain word has.
+_BARE = re.compile(
+    r"(?<![\w`./\-=])(?:[a-z]\w*(?==[^\s=])|(?<=^  )[a-z]\w*(?=: was )|[a-z]+(?:_[a-z]+)+)(?![\w/(]|\.\w)", re.M
+)
+
+
+def in_flags(text: str, values: Mapping[str, Any] | flags.FlagValues | None = None) -> str:
+    """Say a message of the library, which names parameters, in the flags of a tool.
+
+    `` `logdir` `` becomes `--logdir`, `` `overwrite=True` `` becomes `--overwrite`, `keep=0` becomes `--keep=0`,
+    `most_bad` becomes `--most_bad`, and rules for names are written as the command line takes them. What the tool has
+    no flag for stays as it is.
+
+    Args:
+      text: the message.
+      values: the tool's flags; those that were parsed last if they are not given.
+    """
+    known = _parsed if values is None else values
+    if known is None:
+        return text
+
+    def quoted(match: re.Match[str]) -> str:
+        name = match[1] if match[1] in known else FLAG_OF.get(match[1], match[1])
+        value = "" if match[2] in (None, "True") else f"={match[2]}"
+        return f"--{name}{value}" if name in known or name in OF_TRAINING else match[0]
+
+    for phrase, (name, ours) in PHRASES.items():
+        text = text.replace(phrase, ours) if name in known else text
+    text = _RULES.sub(lambda match: _rules_in_flags(match, known), text)
+    text = _QUOTED.sub(quoted, text)
+    return _BARE.sub(lambda match: f"--{match[0]}" if match[0] in known else match[0], text)
+
+
+def _rules_in_flags(match: re.Match[str], known: Mapping[str, Any] | flags.FlagValues) -> str:
+    """Write `rename=[(regex, replacement), ...]` as flags; a list that is only hinted at as the flag's form."""
+    if "rename" not in known:
+        return match[0]
+    try:
+        rules = ast.literal_eval(match[1])
+        texts = [f"{pattern}={replacement}" for pattern, replacement in rules] if ... not in rules else []
+    except (ValueError, SyntaxError, TypeError):
+        texts = []
+    return " ".join(f"--rename={shlex.quote(text)}" for text in texts) or "--rename='REGEX=REPLACEMENT'"
+
+
 # --- exit status ---
 
 
@@ -303,6 +449,8 @@ def run(main: Callable[[list[str]], int], argv: list[str] | None = None) -> int:
       main's own status; 1 for a refusal or a file that cannot be used, 2 for bad usage, 130 when interrupted, 141 when
       whoever read the output has gone (`| head`). Anything else is a defect of ours and keeps its traceback.
     """
+    global _parsed
+    _parsed = None
     quiet_tensorflow()
     try:
         status = main(sys.argv if argv is None else argv)
@@ -320,7 +468,7 @@ def run(main: Callable[[list[str]], int], argv: list[str] | None = None) -> int:
         _complain(error, f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror or error))
         return 1
     except TfxferError as error:
-        _complain(error, str(error))
+        _complain(error, in_flags(str(error)))
         return 1
     return status
 

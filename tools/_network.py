@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from absl import flags
 
 from tfxfer import names
 from tfxfer.contract import Contract
-from tfxfer.errors import GraphError, RestoreError, WeightsError
+from tfxfer.errors import GraphError, RestoreError
 from tfxfer.tools import _flags
 from tfxfer.weights import Weights, open_weights
 
@@ -123,28 +122,15 @@ def opened(settings: Any, *, show: bool = True) -> tuple[Weights | None, Contrac
     form = MODELS[settings.model]
     sources = _sources(form, settings.model)
     if not settings.weights:
-        _refuse_unused(settings, ("source", "rename"), "it says what is in --weights, which is not given")
         return None, _sized(sources[0].contract, settings) if sources else None
     if not sources:
-        _refuse_unused(settings, ("source",), f"files of {settings.model} have one form")
         return open_weights(settings.weights, rename=settings.rename or None), None
     from tfxfer.models.recognition import recognise
 
-    try:
-        found = recognise(
-            settings.weights, model=settings.model, source=settings.source, rename=settings.rename or None
-        )
-    except WeightsError as error:
-        raise WeightsError(re.sub(r"(?<![\w-])(source|rename|model)=", r"--\1=", str(error))) from None
+    found = recognise(settings.weights, model=settings.model, source=settings.source, rename=settings.rename or None)
     if show:
         print(found.report())
     return found.weights, _sized(found.contract, settings)
-
-
-def _refuse_unused(settings: Any, unused: Sequence[str], why: str) -> None:
-    for name in unused:
-        if getattr(settings, name):
-            raise _flags.UsageError(f"--{name} is not used: {why}; leave it out")
 
 
 def _sources(form: Form, model: str) -> list[Any]:
@@ -217,7 +203,9 @@ def endpoints(
     check_last(endpoint_of(settings), pooling or None, ["mean"])
     if pooling and ends[endpoint].shape.rank != 4:
         raise GraphError(f"{endpoint} {ends[endpoint].shape} has no positions to average over; leave :{pooling} out")
-    averaged = {endpoint_of(settings): tf.reduce_mean(ends[endpoint], axis=[1, 2], name="mean")} if pooling else {}
+    averaged = (
+        {endpoint_of(settings): tf.reduce_mean(ends[endpoint], axis=[1, 2], name=f"{endpoint}/mean")} if pooling else {}
+    )
     return {**ends, **averaged}
 
 
@@ -263,13 +251,16 @@ def build(settings: Any, shape: tuple[int, ...], classes: int, contract: Contrac
     return Network(images, labels, logits, ends, *patterns)
 
 
-def plans(settings: Any, weights: Weights | None, restored: Sequence[str]) -> list[Any]:
+def plans(
+    settings: Any, weights: Weights | None, restored: Sequence[str], ends: Mapping[str, Any] | None = None
+) -> list[Any]:
     """Return the plan that --weights and --restore ask for, in a list, or no plan for --restore=none.
 
     Args:
       settings: the flags' values.
       weights: the file, if one was given.
       restored: patterns of what is restored unless --restore says otherwise.
+      ends: the network's endpoints, to say how far a file reaches that has not all of it.
 
     Raises:
       RestoreError: nothing can be restored without --weights, or they do not fit.
@@ -285,4 +276,27 @@ def plans(settings: Any, weights: Weights | None, restored: Sequence[str]) -> li
     except RestoreError as error:
         if "dry_run" in settings and settings.dry_run and error.plan:
             print(error.plan.report())
-        raise
+        reached = deepest(ends or {}, error.plan)
+        if not reached:
+            raise
+        raise RestoreError(
+            f"{error}\nor go no further than the file does, which has all that {reached} needs: --endpoint={reached}",
+            error.plan,
+        ) from None
+
+
+def deepest(ends: Mapping[str, Any], plan: Any) -> str:
+    """Return the last endpoint all of whose variables a plan restores, among those that need some; or nothing.
+
+    Args:
+      ends: endpoints in the order in which they follow each other.
+      plan: what `RestoreError.plan` holds.
+    """
+    from tfxfer.graph import traversal
+
+    if plan is None:
+        return ""
+    there = {pairing.variable for pairing in plan.pairings if pairing.status == "restored"}
+    needs = {name: {op.name for op in traversal.variables_read([tensor])} for name, tensor in ends.items()}
+    reached = [name for name, variables in needs.items() if variables and variables <= there]
+    return reached[-1] if reached and len(reached) < sum(map(bool, needs.values())) else ""

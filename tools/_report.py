@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging as python_logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from rich.text import Text
 
 from tfxfer import names
 from tfxfer.errors import DataError
+from tfxfer.tools import _flags
 
 MOST_CLASSES = 20  # of more, no table has a row or column for each
 MOST_CONFUSED = 10  # pairs of classes
@@ -49,7 +50,23 @@ class _Stderr(python_logging.StreamHandler):
 def show_notes(examples: Any) -> None:
     """Print what whoever uses the examples should be told: what was set aside, say."""
     for note in examples.notes:
-        print(note)
+        print(_flags.in_flags(note))
+
+
+def show_misfits(notes: Iterable[str]) -> None:
+    """Print which flags do not fit the length of the run."""
+    for note in notes:
+        print(f"note: {note}", flush=True)
+
+
+def check_top_k(settings: Any, classes: int) -> None:
+    """Refuse a --top_k that was given and says nothing.
+
+    Raises:
+      DataError: there are no more classes than that.
+    """
+    if settings["top_k"].present and settings.top_k >= classes:
+        raise DataError(f"--top_k={settings.top_k}: there are {classes} classes, so that all are among them; lower it")
 
 
 @contextlib.contextmanager

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from absl import flags
 
 from tfxfer import names
+from tfxfer.data.batches import steps_per_epoch
 from tfxfer.errors import DataError
 from tfxfer.tools import _flags
 
 OPTIMIZERS = ("adam", "momentum", "rmsprop", "sgd")
 SCHEDULES = ("constant", "cosine", "exponential")
+SUMMARY_STEPS = 100
 
 
 def define(values: flags.FlagValues) -> None:
@@ -32,7 +37,13 @@ def define(values: flags.FlagValues) -> None:
             "0 over --decay_steps; by --decay_rate every --decay_steps.",
             flag_values=values,
         )
-        flags.DEFINE_integer("decay_steps", 1000, "Steps of --schedule.", 1, flag_values=values)
+        flags.DEFINE_integer(
+            "decay_steps",
+            None,
+            "Steps of --schedule (default: of cosine all steps of the run, of exponential an epoch's).",
+            1,
+            flag_values=values,
+        )
         flags.DEFINE_float("decay_rate", 0.9, "Factor of --schedule=exponential.", 0.0, 1.0, flag_values=values)
         flags.DEFINE_float(
             "clip_norm",
@@ -62,7 +73,13 @@ def define(values: flags.FlagValues) -> None:
         flags.DEFINE_integer(
             "validation_steps", None, "Steps between validations; one epoch unless told.", 1, flag_values=values
         )
-        flags.DEFINE_integer("summary_steps", 100, "Steps between summaries of a batch.", 1, flag_values=values)
+        flags.DEFINE_integer(
+            "summary_steps",
+            None,
+            f"Steps between summaries of a batch (default: {SUMMARY_STEPS}, or an epoch where that is shorter).",
+            1,
+            flag_values=values,
+        )
         flags.DEFINE_integer("keep", 5, "How many of the last checkpoints to keep.", 1, flag_values=values)
         flags.DEFINE_integer("keep_best", 1, "How many of the best checkpoints to keep.", 1, flag_values=values)
         flags.DEFINE_integer(
@@ -77,8 +94,60 @@ def define(values: flags.FlagValues) -> None:
         )
 
 
-def solver(settings: Any) -> dict[str, Any]:
-    """Return the keyword arguments of `tfxfer.train_step` that the flags set."""
+def fit_to_length(settings: Any, examples: int) -> list[str]:
+    """Set --summary_steps where nobody does, and return notes of what does not fit the length of the run.
+
+    Args:
+      settings: the flags' values.
+      examples: how many are trained on.
+    """
+    every = steps_per_epoch(examples, settings.batch_size)
+    if settings.summary_steps is None:
+        settings["summary_steps"].value = summary_steps(every)
+    return [*_misfits(settings, decay_steps(settings, examples), every * settings.epochs), *_grown(settings)]
+
+
+def decay_steps(settings: Any, examples: int) -> int:
+    """Return --decay_steps; by default a cosine ends with the run, and an exponential decay falls once an epoch."""
+    every = steps_per_epoch(examples, settings.batch_size)
+    return settings.decay_steps or (every if settings.schedule == "exponential" else every * settings.epochs)
+
+
+def summary_steps(every: int) -> int:
+    """Return the default of --summary_steps, of an epoch of so many steps."""
+    return min(SUMMARY_STEPS, every)
+
+
+def _misfits(settings: Any, decay: int, total: int) -> Iterator[str]:
+    if settings.schedule == "cosine" and decay < total:
+        yield f"--decay_steps={decay}: the learning rate is 0 from step {decay} on, and the run has {total} steps"
+    if settings["decay_steps"].present and settings.schedule == "exponential" and decay >= total:
+        yield f"--decay_steps={decay}: the learning rate never falls, as the run has {total} steps"
+    validations = total // settings.validation_steps if settings.validation_steps else settings.epochs
+    if settings.patience is not None and settings.patience >= validations:
+        yield f"--patience={settings.patience}: it never stops the run, which has {validations} validations"
+    if settings["summary_steps"].present and settings.summary_steps >= total:
+        yield f"--summary_steps={settings.summary_steps}: one batch is shown, as the run has {total} steps"
+    for epoch, pattern, factor in settings.unfreeze if "unfreeze" in settings else ():
+        if epoch >= settings.epochs:
+            yield f"--unfreeze={epoch}:{pattern}={factor:g}: it never begins, as the run has {settings.epochs} epochs"
+
+
+def _grown(settings: Any) -> Iterator[str]:
+    """Say that a cosine which ends with the run is another where the run has become longer."""
+    if settings.schedule != "cosine" or settings.decay_steps or settings.overwrite or not settings.logdir:
+        return
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        epochs = json.loads(Path(settings.logdir, "settings.json").read_bytes()).get("epochs")
+        if isinstance(epochs, int) and epochs < settings.epochs:
+            yield (
+                f"--epochs={settings.epochs}: the cosine ended with epoch {epochs} and now ends with epoch "
+                f"{settings.epochs}, so that the learning rate rises again"
+            )
+
+
+def solver(settings: Any, examples: int) -> dict[str, Any]:
+    """Return the keyword arguments of `tfxfer.train_step` that the flags set, for so many training examples."""
     import tensorflow.compat.v1 as tf
 
     optimizers = {
@@ -87,13 +156,11 @@ def solver(settings: Any) -> dict[str, Any]:
         "rmsprop": tf.train.RMSPropOptimizer,
         "sgd": tf.train.GradientDescentOptimizer,
     }
-    rate = settings.learning_rate
+    rate, decay = settings.learning_rate, decay_steps(settings, examples)
     schedules = {
         "constant": rate,
-        "cosine": lambda step: tf.train.cosine_decay(rate, step, settings.decay_steps),
-        "exponential": lambda step: tf.train.exponential_decay(
-            rate, step, settings.decay_steps, settings.decay_rate, staircase=True
-        ),
+        "cosine": lambda step: tf.train.cosine_decay(rate, step, decay),
+        "exponential": lambda step: tf.train.exponential_decay(rate, step, decay, settings.decay_rate, staircase=True),
     }
     return {
         "optimizer": optimizers[settings.optimizer],

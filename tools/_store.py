@@ -8,6 +8,9 @@ from absl import flags
 
 from tfxfer.tools import _flags
 
+# Where there is no store without --store.
+USES = tuple(_flags.Use(name, "store", what="the directory that is filled") for name in ("store_dtype", "workers"))
+
 
 def define(values: flags.FlagValues, unless: str) -> None:
     """Define the flags of the store.
@@ -43,14 +46,3 @@ def define(values: flags.FlagValues, unless: str) -> None:
 def options(settings: Any) -> dict[str, Any]:
     """Return the keyword arguments of `precompute` and `extract` that the flags set."""
     return {"dtype": settings.store_dtype, "workers": settings.workers}
-
-
-def check(settings: Any) -> None:
-    """Refuse flags of a store where there is none.
-
-    Raises:
-      UsageError: --store_dtype or --workers is given, and --store is not.
-    """
-    given = [f"--{name}" for name in ("store_dtype", "workers") if settings[name].present]
-    if given and not settings.store:
-        raise _flags.UsageError(f"{' and '.join(given)}: give --store too, the directory that is filled")

@@ -33,6 +33,7 @@ from tfxfer.tools import _classifier, _flags, _network, _show, _sides, _solver, 
 from tfxfer.tools._sides import Side
 
 DIFFERENT = 3
+USES = tuple(_flags.Use(name, "images", unless=True) for name in ("random", "seed"))
 
 
 class Asker(NamedTuple):
@@ -92,7 +93,8 @@ def define_flags() -> flags.FlagValues:
 def main(argv: list[str]) -> int:
     """Run the tool; see the module's docstring."""
     values = define_flags()
-    paths = _flags.parse(values, argv, __doc__, at_least=2, at_most=2)
+    paths = _flags.parse(values, argv, __doc__, at_least=2, at_most=2, uses=USES)
+    _check_used(paths, values)
     sides = _sides.sides(paths, values)
 
     from tfxfer.run.comparison import compare
@@ -108,6 +110,21 @@ def main(argv: list[str]) -> int:
         what = f"{count:,} {'pictures' if values.images else 'random pictures'}"
         _show.show([*_table(rows, parted), _closing(rows, parted, what, values.rtol)])
     return DIFFERENT if parted else 0
+
+
+def _check_used(paths: Sequence[str], values: Any) -> None:
+    """Refuse flags of files of weights where there are none, and of runs where there are none.
+
+    Raises:
+      UsageError: flags would not be used.
+    """
+    runs = [path for path in paths if Path(path, "settings.json").is_file()]
+    files = [path for path in paths if path not in runs and not predict.is_export(path)]
+    given = [f"--{name}" for name in ("model", "source", "rename", "image_size") if values[name].present]
+    if given and not files:
+        raise _flags.UsageError(f"{' and '.join(given)}: for files of weights, and none is given; leave this out")
+    if values["checkpoint"].present and not runs:
+        raise _flags.UsageError("--checkpoint: for run directories, and none is given; leave it out")
 
 
 # --- asking them ---
@@ -186,34 +203,23 @@ def _shape(askers: Sequence[Asker], sides: Sequence[Side]) -> tuple[int, ...]:
 
 
 def _files(shape: tuple[int, ...], askers: Sequence[Asker], sides: Sequence[Side], values: Any) -> list[Any]:
-    from tfxfer.data import Pictures
+    from tfxfer.data.pictures import Files, Pictures
     from tfxfer.run import prediction
 
     if shape[-1] != 3:
         raise DataError(f"{sides[0].path} takes images of {'x'.join(map(str, shape))}, and not RGB; leave --images out")
     resizes = [side.contract.resize for side in sides if side.contract] or ["crop"]
     pictures, bad = prediction.readable(predict.found(values.images), (shape[0], shape[1]), resizes[0])
+    if any(asker.takes_files for asker in askers):
+        pictures, bad = predict.without_pillow(pictures, bad)
     for line in bad.items():
         print("set aside: {} {}".format(*line), file=sys.stderr)
     return [
-        _Files(pictures.paths)
+        Files(pictures.paths)
         if asker.takes_files
         else Pictures(pictures.paths, pictures.size, side.contract.resize if side.contract else resizes[0])
         for asker, side in zip(askers, sides, strict=True)
     ]
-
-
-class _Files:
-    """The bytes of files, as an array of them would give them; they are read when they are asked for."""
-
-    def __init__(self, paths: Sequence[str]) -> None:
-        self._paths = np.array(paths, object)
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
-        return np.array([Path(path).read_bytes() for path in self._paths[indices]], object)
 
 
 # --- what is printed ---

@@ -17,7 +17,8 @@ from typing import Any
 
 from absl import flags
 
-from tfxfer.contract import Contract
+from tfxfer import names
+from tfxfer.contract import Contract, sidecar
 from tfxfer.errors import RunError
 from tfxfer.tools import _examples, _flags, _network, _report, _solver
 from tfxfer.weights import Weights, open_weights
@@ -30,7 +31,8 @@ def define_flags() -> flags.FlagValues:
     values = flags.FlagValues()
     _flags.define_checkpoint(values)
     flags.DEFINE_enum("split", "test", ("train", "validation", "test"), "Which examples.", flag_values=values)
-    flags.DEFINE_string("data_dir", None, "Directory of the data set's files, where it has moved.", flag_values=values)
+    for name, what in _examples.PATHS.items():
+        flags.DEFINE_string(name, None, f"{what}, where it is not where it was in training.", flag_values=values)
     _report.define_top_k(values)
     _report.define_picture(values)
     flags.DEFINE_bool("json", False, "Print one JSON object and nothing else.", flag_values=values)
@@ -49,10 +51,12 @@ def main(argv: list[str]) -> int:
     import tfxfer as tx
     from tfxfer.run import directory
 
-    settings = settings_of(directory.find_run(run), data_dir=values.data_dir)
+    settings = settings_of(directory.find_run(run), values)
+    _examples.check_there(settings, run)
     weights = checkpoint_of(run, values.checkpoint)
-    contract = Contract.load(weights.checkpoint or "")
+    contract = contract_of(run, weights)
     examples = _examples.load(settings, contract)
+    _report.check_top_k(values, len(examples.class_names))
     with tf.Graph().as_default():
         network = _network.build(settings, examples.train.images.shape[1:], len(examples.class_names), contract)
         trained = tx.select(*(settings.train or network.trained))
@@ -63,11 +67,12 @@ def main(argv: list[str]) -> int:
             result = tx.evaluate(sess, step, split, class_names=examples.class_names, top_k=values.top_k)
     if values.picture:
         _report.draw_curves(values.picture, run)
-    kept = _keep(run, result, split, weights.checkpoint or "") if values.split == "test" else ""
+    prefix = weights.checkpoint or weights.path
+    kept = _keep(run, result, split, prefix) if values.split == "test" else ""
     if values.json:
-        print(json.dumps({"run": run, "checkpoint": weights.checkpoint, "split": values.split, **result.to_json()}))
+        print(json.dumps({"run": run, "checkpoint": prefix, "split": values.split, **result.to_json()}))
         return 0
-    _report.show_evaluation(result, f"{values.split} of {run}, from {weights.checkpoint}")
+    _report.show_evaluation(result, f"{values.split} of {run}, from {prefix}")
     if kept:
         print(kept)
     print(f"{values.split} accuracy {result.accuracy:.4f}")
@@ -76,6 +81,8 @@ def main(argv: list[str]) -> int:
 
 def _keep(run: str, result: Any, split: Any, checkpoint: str) -> str:
     """Write the run's test.json; somebody else's run, which cannot be written to, can be evaluated all the same."""
+    if not Path(checkpoint).resolve().is_relative_to(Path(run).resolve()):
+        return f"not kept in {run}: {checkpoint} is not a checkpoint of the run"
     try:
         return _report.keep_test(run, result, split, checkpoint)
     except RunError as error:
@@ -83,12 +90,12 @@ def _keep(run: str, result: Any, split: Any, checkpoint: str) -> str:
         return ""
 
 
-def settings_of(run: Path, *, data_dir: str | None = None) -> types.SimpleNamespace:
+def settings_of(run: Path, moved: Any = None) -> types.SimpleNamespace:
     """Return the settings that a run was trained with, as attributes.
 
     Args:
       run: the run directory.
-      data_dir: where the examples are now, if they have moved.
+      moved: flags that say where the examples are now, those of `_examples.PATHS`.
 
     Raises:
       RunError: it was not made by `tfxfer train`.
@@ -97,20 +104,40 @@ def settings_of(run: Path, *, data_dir: str | None = None) -> types.SimpleNamesp
     missing = [name for name in ("model", "dataset", "endpoint", "hidden", "loss", "train") if name not in stored]
     if missing:
         raise RunError(f"{run} was not made by `tfxfer train`: its settings.json has no {', '.join(missing)}")
-    return types.SimpleNamespace(**{**stored, "data_dir": data_dir or stored["data_dir"], "store": None})
+    now = {name: moved[name].value for name in _examples.PATHS if moved is not None and moved[name].present}
+    uses = _examples.USED_OF.get(stored["dataset"], ())
+    unused = [f"--{name}" for name in now if name not in uses]
+    if unused:
+        raise RunError(f"{names.listed(unused)}: {run} was trained on {stored['dataset']}, without it; leave it out")
+    return types.SimpleNamespace(**{**stored, **now, "store": None})
 
 
 def checkpoint_of(run: str | Path, which: str) -> Weights:
-    """Open a run's `best` or `last` checkpoint.
+    """Open a run's `best` or `last` checkpoint, or the weights that lie at any path.
 
     Raises:
       RunError: it has none yet.
       WeightsError: it cannot be read.
     """
+    if which not in _AFTER:
+        return open_weights(which)
     folder = Path(run, "best") if which == "best" else Path(run)
     if not any(folder.glob("*.index")):
         raise RunError(f"{run} has no {which} checkpoint; training writes one after {_AFTER[which]}")
     return open_weights(folder)
+
+
+def contract_of(run: str | Path, weights: Weights) -> Contract:
+    """Return the contract beside weights; of those that have none beside them, the run's.
+
+    Raises:
+      RunError: the run has no checkpoint yet.
+      WeightsError: a contract cannot be read.
+    """
+    beside = weights.checkpoint or weights.path
+    if sidecar(beside).exists():
+        return Contract.load(beside)
+    return Contract.load(checkpoint_of(run, "best").checkpoint or "")
 
 
 if __name__ == "__main__":

@@ -24,12 +24,14 @@ from typing import Any
 
 from absl import flags
 
+from tfxfer.data import pillow
 from tfxfer.data.folder import walk
 from tfxfer.data.listing import read
 from tfxfer.errors import DataError
 from tfxfer.tools import _classifier, _examples, _flags, _network, _solver, predict
 
 COMPARED = 8  # pictures of a run's data
+USES = (_flags.Use("checkpoint", "weights", unless=True),)
 
 
 def define_flags() -> flags.FlagValues:
@@ -54,9 +56,11 @@ def define_flags() -> flags.FlagValues:
 def main(argv: list[str]) -> int:
     """Run the tool; see the module's docstring."""
     values = define_flags()
-    *run, out = _flags.parse(values, argv, __doc__, at_least=1, at_most=2)
+    *run, out = _flags.parse(values, argv, __doc__, at_least=1, at_most=2, uses=USES)
     if bool(run) == bool(values.weights) or (run and values["model"].present):
         raise _flags.UsageError("give RUN and OUT; or OUT, --model and --weights")
+    if run and values["image_size"].present:
+        raise _flags.UsageError("--image_size: a run has its size already; leave it out")
     model = _of_run(values, run[0]) if run else predict.of_weights(values)
     examples, pictures = _some(model.settings) if run else (None, [])
 
@@ -104,7 +108,9 @@ def _some(settings: Any) -> tuple[Any, list[str]]:
             paths = [line.path for line in read(named, Path(settings.data_dir or named.parent), [])]
     except DataError:
         return None, []
-    return None, [path for path in paths[:: max(1, len(paths) // COMPARED)] if Path(path).exists()][:COMPARED]
+    # An export is of TensorFlow's ops alone, and decodes nothing that Pillow does.
+    fit = [path for path in paths if Path(path).exists() and not pillow.kind_of(predict.start_of(path))]
+    return None, fit[:: max(1, len(fit) // COMPARED)][:COMPARED]
 
 
 if __name__ == "__main__":

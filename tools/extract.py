@@ -72,7 +72,7 @@ def define_flags() -> flags.FlagValues:
 def main(argv: list[str]) -> int:
     """Run the tool; see the module's docstring."""
     settings = define_flags()
-    out = Path(*_flags.parse(settings, argv, __doc__, at_least=1, at_most=1))
+    out = Path(*_flags.parse(settings, argv, __doc__, at_least=1, at_most=1, imply=_examples.imply))
     _check_out(out, settings.overwrite)
     bfloat16 = _in_bfloat16(settings.precision)
     weights, contract = _network.opened(settings)
@@ -88,8 +88,9 @@ def main(argv: list[str]) -> int:
     with tf.Graph().as_default(), contextlib.ExitStack() as stack:
         tf.set_random_seed(settings.seed)
         images = tf.placeholder(tf.uint8, [None, *examples.train.images.shape[1:]], name="images")
-        codes = _network.features(settings, images, contract, _network.classes_of(weights))
-        plans = _network.plans(settings, weights, [".*"])
+        ends = _network.endpoints(settings, images, contract, _network.classes_of(weights))
+        codes = ends[_network.endpoint_of(settings)]
+        plans = _network.plans(settings, weights, [".*"], ends)
         sess = stack.enter_context(tx.session(*plans, **_solver.session_options(settings)))
         if bfloat16:
             sess = stack.enter_context(_bfloat16_session(sess))
@@ -150,6 +151,7 @@ def _bfloat16_session(sess: Any) -> Iterator[Any]:
     with tf.Session(graph=sess.graph, config=config) as other:
         for variable in tf.global_variables():
             other.run(variable.initializer, {variable.initializer.inputs[1]: owned(sess.run(variable))})
+        other.plans = sess.plans
         yield other
 
 

@@ -103,7 +103,7 @@ def main(argv: list[str]) -> int:
     end = argv.index("--") if "--" in argv else len(argv)
     own, options = argv[:end], argv[end + 1 :]
     settings = define_flags()
-    store = Path(*_flags.parse(settings, own, __doc__, at_least=1, at_most=1)).absolute()
+    store = Path(*_flags.parse(settings, own, __doc__, at_least=1, at_most=1, imply=_imply)).absolute()
     flag, what = NEEDS[settings.dataset]
     if not settings[flag].value:
         raise _flags.UsageError(f"--dataset={settings.dataset} needs --{flag}, {what}")
@@ -137,6 +137,13 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def _imply(settings: Any) -> None:
+    """Let --listing or --pattern say what --dataset is where nobody does."""
+    kinds = [name for name in ("listing", "pattern") if settings[name].value]
+    if len(kinds) == 1 and not settings["dataset"].present:
+        settings.dataset = kinds[0]
+
+
 def _check_beam() -> None:
     try:
         importlib.import_module("apache_beam")
@@ -148,7 +155,7 @@ def _check_beam() -> None:
 def opened(argv: tuple[str, ...]) -> Iterator[Any]:
     """Open the network that a command line asks for; done on the machine that starts the job and in every worker."""
     settings = define_flags()
-    _flags.parse(settings, list(argv), __doc__)
+    _flags.parse(settings, list(argv), __doc__, imply=_imply)
     weights, contract = _network.opened(settings, show=False)
 
     import tensorflow.compat.v1 as tf
@@ -161,8 +168,9 @@ def opened(argv: tuple[str, ...]) -> Iterator[Any]:
     with tf.Graph().as_default():
         tf.set_random_seed(settings.seed)
         images = tf.placeholder(tf.uint8, [None, *contract.size, 3], name="images")
-        codes = _network.features(settings, images, contract, _network.classes_of(weights))
-        with tx.session(*_network.plans(settings, weights, [".*"]), **_solver.session_options(settings)) as sess:
+        ends = _network.endpoints(settings, images, contract, _network.classes_of(weights))
+        codes, plans = ends[_network.endpoint_of(settings)], _network.plans(settings, weights, [".*"], ends)
+        with tx.session(*plans, **_solver.session_options(settings)) as sess:
             yield pipeline.Network(sess, images, codes)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from absl import flags
 
 from tfxfer import files, names
-from tfxfer.data.folder import find, passed_over, walk
+from tfxfer.data.folder import find, passed_over, splits_of, walk
 from tfxfer.data.labelled import Labelled, check_classes, number
 from tfxfer.data.listing import CLASSES, format_line
 from tfxfer.data.pictures import shortened
@@ -52,6 +52,11 @@ def main(argv: list[str]) -> int:
     values = define_flags()
     directory, out = map(Path, _flags.parse(values, argv, __doc__, at_least=2, at_most=2))
     found = find(directory) if values.labels == "folder" else _named(directory)
+    if found.parts is not None:
+        raise DataError(
+            f"{directory} is divided already, into {' and '.join(splits_of(directory).values())}: "
+            f"`tfxfer train --dataset=folder --data_dir={directory}` takes it as it is; or list one of these by itself"
+        )
     check_classes(found, 2)
     class_of = np.array(found.class_names)[found.labels]
     train, validation = stratified(class_of, (1 - values.validation, values.validation), values.seed)

@@ -3,7 +3,8 @@
     tfxfer predict rose.jpg --run=runs/flowers
     tfxfer predict photographs --model=squeezenet1_0 --weights=squeezenet1_0.npz --class_names=synset_words.txt
 
-takes pictures and folders of them. A run knows its model, how pictures are prepared, and its classes; the names of
+takes pictures and folders of them. A run knows its model, how pictures are prepared, and its classes; --run may also be
+what `tfxfer export_model` wrote of one, its SavedModel or frozen graph. The names of
 ImageNet's 1000 are in a file, imagenet_class_index.json (`tfxfer fetch imagenet_class_index`) or synset_words.txt.
 Pictures that cannot be read are listed with the reason; the exit status is 1 only if none can be.
 """
@@ -17,16 +18,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from absl import flags
 
 from tfxfer.contract import CHANNELS, Contract
+from tfxfer.data import pillow
 from tfxfer.data.folder import walk
 from tfxfer.data.labels import class_names
-from tfxfer.data.pictures import Pictures, shortened
+from tfxfer.data.pictures import Files, Pictures, shortened
 from tfxfer.errors import DataError, GraphError
 from tfxfer.tools import _flags, _network, _solver
-from tfxfer.tools.evaluate import checkpoint_of, settings_of
+from tfxfer.tools.evaluate import checkpoint_of, contract_of, settings_of
 
+USES = (
+    _flags.Use("checkpoint", "run", what="the run that has it"),
+    _flags.Use("image_size", "run", unless=True),
+)
 DRAWN = 100  # of more pictures, --picture shows the first
 
 
@@ -59,11 +66,27 @@ def define_flags() -> flags.FlagValues:
 def main(argv: list[str]) -> int:
     """Run the tool; see the module's docstring."""
     values = define_flags()
-    arguments = _flags.parse(values, argv, __doc__, at_least=1)
+    arguments = _flags.parse(values, argv, __doc__, at_least=1, uses=USES)
     if bool(values.run) == bool(values.weights) or (values.run and values["model"].present):
         raise _flags.UsageError("give --run, or --model and --weights")
     if values.picture and not Path(values.picture).absolute().parent.is_dir():
         raise DataError(f"--picture={values.picture}: there is no such folder")
+    pictures, bad, top, model, class_names = (_by_export if is_export(values.run) else _by_model)(values, arguments)
+    results = _results(pictures, top, class_names)
+    if values.json:
+        print(json.dumps({"model": model, "predictions": results, "set_aside": bad}))
+    else:
+        _show(results, bad)
+    if values.picture:
+        _draw(values.picture, pictures, results)
+    return 0
+
+
+Predicted = tuple[Pictures, dict[str, str], Any, str, Sequence[str]]
+
+
+def _by_model(values: Any, arguments: Sequence[str]) -> Predicted:
+    """Return the pictures, why others cannot be read, what a run or weights say of them, the model, and the classes."""
     model = of_run(values) if values.run else of_weights(values)
     if CHANNELS[model.contract.channels] != 3:
         size = "x".join(map(str, model.contract.size))
@@ -82,14 +105,75 @@ def main(argv: list[str]) -> int:
             top = prediction.predict(
                 sess, images, probabilities, pictures, top=values.top, batch_size=values.batch_size
             )
-    results = _results(pictures, top, model.class_names)
-    if values.json:
-        print(json.dumps({"model": model.contract.model, "predictions": results, "set_aside": bad}))
-    else:
-        _show(results, bad)
-    if values.picture:
-        _draw(values.picture, pictures, results)
-    return 0
+    return pictures, bad, top, model.contract.model, model.class_names
+
+
+# --- exports ---
+
+
+def is_export(path: str | None) -> bool:
+    """Say whether a path is a SavedModel or a frozen graph, and not a run directory."""
+    return path is not None and (
+        Path(path, "saved_model.pb").is_file() or (Path(path).is_file() and path.endswith(".pb"))
+    )
+
+
+def _by_export(values: Any, arguments: Sequence[str]) -> Predicted:
+    """Return what `_by_model` does, of a model that was exported: it decodes and prepares the files itself."""
+    if values["checkpoint"].present:
+        raise _flags.UsageError(f"--checkpoint: {values.run} is an export, which has none to choose from; leave it out")
+
+    from tfxfer.run import prediction, served
+
+    threads = {name: n for name, n in _solver.session_options(values).items() if name.endswith("threads")}
+    with served.loaded(values.run, **threads) as (sess, export):
+        height, width, channels = export.images.shape.as_list()[1:]
+        if export.image_bytes is None or channels != 3 or "probabilities" not in export.outputs:
+            raise DataError(
+                f"{values.run} does not take files of RGB pictures and give probabilities; give the run itself"
+            )
+        pictures, bad = prediction.readable(found(arguments), (height or 224, width or 224))
+        pictures, bad = without_pillow(pictures, bad)
+        classes = sess.run(export.outputs["class_names"], {export.images: np.zeros((1, height, width, 3), np.uint8)})[0]
+        top = prediction.predict(
+            sess,
+            export.image_bytes,
+            export.outputs["probabilities"],
+            Files(pictures.paths),
+            top=values.top,
+            batch_size=values.batch_size,
+        )
+    own = [name.decode("utf-8", "replace") for name in classes]
+    return pictures, bad, top, values.run, _names(values.class_names, len(own)) or own
+
+
+def without_pillow(pictures: Pictures, bad: dict[str, str]) -> tuple[Pictures, dict[str, str]]:
+    """Set aside what Pillow decodes and TensorFlow's ops, which an export consists of, do not.
+
+    Raises:
+      DataError: no picture is left.
+    """
+    kinds = [pillow.kind_of(start_of(path)) for path in pictures.paths]
+    more = {
+        path: f"is a {kind}, which an export does not decode; save it as PNG, or ask the run itself"
+        for path, kind in zip(pictures.paths, kinds, strict=True)
+        if kind
+    }
+    kept = np.array([place for place, kind in enumerate(kinds) if not kind], np.int64)
+    if not len(kept):
+        raise DataError(
+            "\n  ".join(["none of the pictures can be read:", *shortened([" ".join(one) for one in more.items()])])
+        )
+    return pictures.subset(kept), {**bad, **more}
+
+
+def start_of(path: str) -> bytes:
+    """Return the first bytes of a file, by which its kind is told."""
+    with open(path, "rb") as file:
+        return file.read(16)
+
+
+# --- runs and weights ---
 
 
 def of_run(values: Any) -> Model:
@@ -102,7 +186,7 @@ def of_run(values: Any) -> Model:
 
     settings = settings_of(directory.find_run(values.run))
     weights = checkpoint_of(values.run, values.checkpoint)
-    contract = Contract.load(weights.checkpoint or "")
+    contract = contract_of(values.run, weights)
     classes = len(contract.class_names)
     return Model(settings, weights, contract, _names(values.class_names, classes) or contract.class_names)
 

@@ -16,6 +16,8 @@ from absl import flags
 from tfxfer.errors import DataError, RunError
 from tfxfer.tools import _examples, _flags, _report, _solver
 
+USES = (_flags.Use("patch", "mask", what="the share of the image that the squares are of"),)
+
 
 def define_flags() -> flags.FlagValues:
     """Define the flags of this tool."""
@@ -41,13 +43,15 @@ def define_flags() -> flags.FlagValues:
 def main(argv: list[str]) -> int:
     """Run the tool; see the module's docstring."""
     settings = define_flags()
-    [out] = _flags.parse(settings, argv, __doc__, at_least=1, at_most=1)
+    [out] = _flags.parse(settings, argv, __doc__, at_least=1, at_most=1, imply=_examples.imply, uses=USES)
+    _examples.find_from_anywhere(settings)
     settings.set_default("logdir", f"{out}.run")
     if Path(f"{out}.index").exists() and not settings.overwrite and not Path(settings.logdir, "settings.json").exists():
         raise RunError(f"{out} exists; take another name, or replace it by --overwrite")
     if settings.dataset not in ("digits", "mnist"):
         raise DataError(f"--dataset={settings.dataset}: the autoencoder is trained on digits or mnist")
     examples = _examples.load(settings)
+    _report.show_misfits(_solver.fit_to_length(settings, len(examples.train)))
 
     import tensorflow.compat.v1 as tf
 
@@ -65,7 +69,7 @@ def main(argv: list[str]) -> int:
             ends["reconstruction"],
             loss=ends["loss"],
             train=tx.select(".*"),
-            **_solver.solver(settings),
+            **_solver.solver(settings, len(examples.train)),
         )
         kept = tf.train.Saver(tx.select(*settings.save), save_relative_paths=True)
         with tx.session(**_solver.session_options(settings)) as sess, _report.logging():

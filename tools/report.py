@@ -4,7 +4,8 @@
 
 reads what the run's directory holds and writes runs/flowers/report.html, one file that refers to nothing outside
 itself: it can be sent by mail or put on any web server. Of a run that is still going on, or was never tested, the page
-shows what there is and says what is missing. The same run gives the same bytes. TensorFlow is not loaded.
+shows what there is and says what is missing. Several runs get a page each. The same run gives the same bytes.
+TensorFlow is not loaded.
 """
 
 from __future__ import annotations
@@ -31,15 +32,17 @@ def define_flags() -> flags.FlagValues:
 def main(argv: list[str]) -> int:
     """Run the tool; see the module's docstring."""
     values = define_flags()
-    [directory] = _flags.parse(values, argv, __doc__, at_least=1, at_most=1)
+    directories = _flags.parse(values, argv, __doc__, at_least=1)
+    if values.out and len(directories) > 1:
+        raise _flags.UsageError(f"--out={values.out} is one file, and {len(directories)} runs are given; leave it out")
 
     from tfxfer import page
 
-    run = page.read(directory)
-    path = page.write(run, values.out, command=command(run))
-    for line in page.missing(run):
-        print(f"  {line}")
-    print(f"{path}: {page.result_line(run)}")
+    for run in [page.read(directory) for directory in directories]:
+        path = page.write(run, values.out, command=command(run))
+        for line in page.missing(run):
+            print(f"  {line}")
+        print(f"{path}: {page.result_line(run)}")
     return 0
 
 
@@ -49,13 +52,13 @@ def command(run: Any) -> str | None:
     Args:
       run: what `page.read` returned.
     """
-    if {"model", "dataset", "restore"} <= run.settings.keys():
+    if run.tool == "train":
         from tfxfer.tools import train
 
         return _joined(
             ["tfxfer train", *_given(train.define_flags(), run), shlex.quote(f"--logdir=runs/{run.name}-again")]
         )
-    if {"latent", "mask", "save"} <= run.settings.keys():
+    if run.tool == "pretrain":
         from tfxfer.tools import pretrain
 
         return _joined(
@@ -67,9 +70,16 @@ def command(run: Any) -> str | None:
 def _given(values: flags.FlagValues, run: Any) -> Iterator[str]:
     """Yield the flags that say what the settings say and the defaults do not, in the order of the settings."""
     for name, value in run.settings.items():
-        an_epoch = name in ("save_steps", "validation_steps") and value == run.every
-        if name in values and value != _plain(values[name].default) and not an_epoch:
+        if name in values and value not in (_plain(values[name].default), _of_length(name, run)):
             yield from _written(values[name], value)
+
+
+def _of_length(name: str, run: Any) -> Any:
+    """Return the default of a flag that the length of the run decides; None for others."""
+    from tfxfer.tools import _solver
+
+    summary_steps = _solver.summary_steps(int(run.every))
+    return {"save_steps": run.every, "validation_steps": run.every, "summary_steps": summary_steps}.get(name)
 
 
 def _plain(default: Any) -> Any:

@@ -57,6 +57,10 @@ def main(argv: list[str]) -> int:
     if verb not in VERBS:
         nearest = names.did_you_mean(verb, VERBS)
         raise _flags.UsageError(f"{verb} is none of {', '.join(VERBS)}{nearest}; see --help")
+    unused = [name for name, verbs in USED_BY.items() if settings[name].present and verb not in verbs]
+    if unused:
+        each = "; ".join(f"--{name} is for {' and '.join(USED_BY[name])}" for name in unused)
+        raise _flags.UsageError(f"{each}, and not for {verb}; leave it out")
     run, fewest, most = VERBS[verb]
     if not fewest <= len(rest) <= most:
         raise _flags.UsageError(f"{verb} takes {WANTED[verb]}; see --help")
@@ -82,9 +86,17 @@ def _list(settings: Any, store: Path, rest: list[str]) -> int:
 def _what(about: dict[str, Any]) -> str:
     shape = "x".join(map(str, about.get("row_shape", [])))
     return (
-        f"{about.get('tensor')} {about['dtype']} {shape}, of images {about.get('images')}, "
+        f"{about.get('tensor')} {about['dtype']} {shape}{_computed(about)}, of images {about.get('images')}, "
         f"{about.get('batch_size')} at once, TensorFlow {about.get('tensorflow')}"
     )
+
+
+def _computed(about: dict[str, Any]) -> str:
+    """Say in which precision and with which weights rows were computed, as far as that was noted."""
+    if "precision" not in about:
+        return ""
+    weights = [names.printable(path) for path in about.get("weights", [])]
+    return f", computed in {about['precision']} with {names.listed(weights) if weights else 'weights of no file'}"
 
 
 def _size(count: int) -> str:
@@ -136,6 +148,14 @@ def _export(settings: Any, store: Path, rest: list[str]) -> int:
     return 0
 
 
+# Which of them use which flag.
+USED_BY = {
+    "address": ("compact", "gc", "export"),
+    "older_than_days": ("gc",),
+    "dry_run": ("gc",),
+    "full_mb": ("compact",),
+    "json": ("list",),
+}
 Verb = Callable[[Any, Path, list[str]], int]
 # What does it, and how many arguments it takes behind STORE.
 VERBS: dict[str, tuple[Verb, int, float]] = {

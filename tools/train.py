@@ -62,10 +62,10 @@ def define_flags() -> flags.FlagValues:
 def main(argv: list[str]) -> int:
     """Run the tool; see the module's docstring."""
     settings = define_flags()
-    _flags.parse(settings, argv, __doc__, at_most=0)
+    _flags.parse(settings, argv, __doc__, at_most=0, imply=_examples.imply, uses=_store.USES)
     if not settings.logdir and not settings.dry_run:
         raise _flags.UsageError("--logdir is needed: the directory that the run is written to")
-    _store.check(settings)
+    _examples.find_from_anywhere(settings)
     own = _cluster.part(settings)
     if own is not None and own.task.serves:
         return _cluster.serve(own)
@@ -73,6 +73,8 @@ def main(argv: list[str]) -> int:
     weights, contract = _network.opened(settings)
     examples = _examples.augmented(_examples.load(settings, contract), settings)
     _report.show_notes(examples)
+    _report.check_top_k(settings, len(examples.class_names))
+    _report.show_misfits(_solver.fit_to_length(settings, len(examples.train)))
     weights_of_classes = _solver.class_weights(settings, examples.train.labels, examples.class_names)
 
     import tensorflow.compat.v1 as tf
@@ -81,7 +83,7 @@ def main(argv: list[str]) -> int:
 
     with tf.Graph().as_default(), _cluster.placed(own):
         network = _network.build(settings, examples.train.images.shape[1:], len(examples.class_names), contract)
-        plans = _network.plans(settings, weights, network.restored)
+        plans = _network.plans(settings, weights, network.restored, network.ends)
         step = tx.train_step(
             network.images,
             network.labels,
@@ -91,7 +93,7 @@ def main(argv: list[str]) -> int:
             multipliers=settings.lr_multipliers,
             class_weights=weights_of_classes,
             replicas=own and own.replicas,
-            **_solver.solver(settings),
+            **_solver.solver(settings, len(examples.train)),
             **_board.step(settings, network.ends),
         )
         _report.show_plans(plans, step)

@@ -1,7 +1,8 @@
 """One picture: from the bytes of a file to pixels of the size asked for.
 
 TensorFlow decodes, in a graph and a session of its own that has no threads: the thread that asks for a picture computes
-it. It is loaded with the first picture. Messages begin with a verb, whose subject, the path, the caller puts before it.
+it. It is loaded with the first picture. WebP and TIFF are Pillow's; see `data.pillow`. Messages begin with a verb,
+whose subject, the path, the caller puts before it.
 """
 
 from __future__ import annotations
@@ -18,8 +19,7 @@ from typing import Any
 import numpy as np
 
 from tfxfer import calls
-from tfxfer.contract import MAX_SIDE
-from tfxfer.data import crops, headers
+from tfxfer.data import crops, headers, pillow
 from tfxfer.data.headers import Encoded
 from tfxfer.errors import DataError
 
@@ -61,7 +61,7 @@ def read_file(path: str, most_pixels: int = MOST_PIXELS) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise DataError("is no regular file")
         with open(path, "rb") as file:
-            headers.check_kind(file.peek(32)[:32])
+            check_kind(file.peek(32)[:32])
             if status.st_size > BYTES_A_PIXEL * most_pixels:
                 raise DataError(f"has {status.st_size:,} bytes, too many for {most_pixels:,} pixels")
             return file.read()
@@ -69,6 +69,19 @@ def read_file(path: str, most_pixels: int = MOST_PIXELS) -> bytes:
         raise DataError("is not there") from None
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror})") from None
+
+
+def check_kind(start: bytes) -> None:
+    """Refuse what is not a picture by its first bytes; 32 are enough.
+
+    Raises:
+      DataError: it is none of the kinds that can be decoded here; the message says what it may be instead.
+    """
+    other = pillow.kind_of(start)
+    if other:
+        pillow.check(other)
+    else:
+        headers.check_kind(start)
 
 
 def verify(data: bytes, most_pixels: int = MOST_PIXELS) -> None:
@@ -141,11 +154,10 @@ def _rounded(a: int, b: int) -> int:
 
 
 def _checked(data: bytes, most_pixels: int) -> Encoded:
+    if pillow.kind_of(data[:16]):
+        return pillow.read(data, most_pixels, _memory.hold)
     encoded = headers.read(data)
-    # Resizing takes memory by the width times the new height, so that no side may be longer than a JPEG's can be.
-    if encoded.height * encoded.width > most_pixels or max(encoded.height, encoded.width) > MAX_SIDE:
-        limit = f"{most_pixels:,} or a side of {MAX_SIDE:,}"
-        raise DataError(f"has {encoded.height:,} x {encoded.width:,} pixels, more than {limit}")
+    pillow.check_size(encoded.height, encoded.width, most_pixels)
     return encoded
 
 

@@ -18,6 +18,7 @@ from tfxfer.errors import DataError
 
 SPLITS = ("train", "validation", "test")
 METHODS = ("shuffle", "digest")
+NO_TEST = "there is no test split: the validation split serves as test too"
 
 
 class Labelled(NamedTuple):
@@ -29,6 +30,7 @@ class Labelled(NamedTuple):
       labels: int64 [n], numbers of classes.
       class_names: the name of each class, at the place of its number.
       parts: int64 [n], the place in `SPLITS` of the split that each belongs to; None if they are still to be divided.
+        Without a validation split, a part of train becomes that.
       notes: what was odd so far.
     """
 
@@ -80,7 +82,8 @@ def examples(
     """
     _check_arguments(seed, split, proportions, most_bad)
     Pictures(found.paths, size, resize)  # looks at its arguments
-    still = len(SPLITS) if found.parts is None else 1
+    there = None if found.parts is None else np.unique(found.parts)
+    still = len(SPLITS) if there is None else 2 if _lacks_validation(there) else 1
     check_classes(found, still)
     scanned = scan(found.paths, index=index)
     set_aside = {path: one.reason for path, one in zip(found.paths, scanned, strict=True) if one.reason}
@@ -88,10 +91,7 @@ def examples(
     kept = np.array([place for place, one in enumerate(scanned) if one.digest], np.int64)
     good, digests = found.only(kept), [scanned[place].digest for place in kept]
     check_classes(good, still, " that can be decoded")
-    if found.parts is None:
-        parts = _divide(good, digests, split, proportions, seed)
-    else:
-        parts = [np.flatnonzero(good.parts == part) for part in np.unique(found.parts)]
+    parts = _parts(good, there, digests, split, proportions, seed)
     whole = Split(Pictures(good.paths, size, resize, digests=digests), good.labels)
     splits = [whole.subset(part) for part in parts]
     notes = (*found.notes, *_set_aside_note(found, set_aside), *_class_notes(good, parts))
@@ -161,6 +161,29 @@ def _check_data(found: Labelled, data: Data) -> None:
 
 
 # --- splits ---
+
+
+def _lacks_validation(there: np.ndarray) -> bool:
+    return there.tolist() == [SPLITS.index("train"), SPLITS.index("test")]
+
+
+def _parts(
+    found: Labelled,
+    there: np.ndarray | None,
+    digests: Sequence[str],
+    split: str,
+    proportions: Sequence[float],
+    seed: int,
+) -> list[np.ndarray]:
+    """Return the places of each split: as they were found (`there` are the splits that were), or divided."""
+    if there is None:
+        return _divide(found, digests, split, proportions, seed)
+    parts = [np.flatnonzero(found.parts == part) for part in there]
+    if not _lacks_validation(there):
+        return parts
+    both, test = parts
+    halves = _divide(found.only(both), [digests[int(place)] for place in both], split, proportions[:2], seed)
+    return [both[halves[0]], both[halves[1]], test]
 
 
 def _divide(

@@ -68,6 +68,11 @@ def mnist(directory: str | os.PathLike[str], seed: int = 0, validation: int = 50
     return data
 
 
+def has_files(directory: str | os.PathLike[str]) -> bool:
+    """Say whether one of MNIST's four files lies in a directory, by its name."""
+    return any(_find(Path(directory), stem, rank) is not None for stem, rank in FILES)
+
+
 def _read_all(folder: Path) -> tuple[dict[str, np.ndarray], list[str]]:
     """Return what can be read, by stem, and what is wrong with the rest."""
     arrays: dict[str, np.ndarray] = {}

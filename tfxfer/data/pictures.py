@@ -6,6 +6,7 @@ import functools
 import os
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -179,6 +180,31 @@ class Pictures:
         names = ("paths", "size", "resize", "most_pixels")
         kept = {name: getattr(self, name) for name in names}
         return {**kept, "digests": self._digests, "crops": self._crops}
+
+
+class Files:
+    """The bytes of files, like an array of objects [n] that takes no memory: for models that decode pictures."""
+
+    dtype = np.dtype(object)
+
+    def __init__(self, paths: Sequence[str | os.PathLike[str]]) -> None:
+        """Take note of the files; none is opened."""
+        self.paths = tuple(os.fspath(path) for path in paths)
+
+    @property
+    def shape(self) -> tuple[int]:
+        """[n]."""
+        return (len(self.paths),)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, indices: Any, /) -> np.ndarray:
+        """Read some of the files (integers [m], or a slice); objects [m], each the bytes of one."""
+        data = [Path(self.paths[place]).read_bytes() for place in np.arange(len(self))[indices]]
+        out = np.empty(len(data), object)
+        out[:] = data
+        return out
 
 
 def ahead(load: Callable[[np.ndarray], T], indices: Iterable[np.ndarray], depth: int = 2) -> Generator[T, None, None]:

@@ -130,7 +130,7 @@ def _by_contract(
         raise WeightsError(f"{file.path} is of {contract.model}, by the contract beside it, and not of model={model}")
     if source not in (None, contract.source):
         raise WeightsError(
-            f"{where} says that the source is {contract.source!r}, and not {source!r} (source=); leave source= out, or "
+            f"{where} says that the source is {contract.source!r}, and not {source!r} ; leave `source` out, or "
             "move that file away if it is wrong"
         )
     return Recognised(renamed, contract, file.path)
@@ -142,7 +142,7 @@ def _by_source(file: Weights, renamed: Weights, source: Source) -> Recognised:
     if not there:
         raise WeightsError(
             f"{file.path} holds none of the variables of {source.contract.model} under the names of {source.name}, nor "
-            f"under ours: {names.listed(weights, 4)}; bring them to ours, as conv1_1/kernel (rename=)"
+            f"under ours: {names.listed(weights, 4)}; bring them to ours, as conv1_1/kernel (`rename`)"
         )
     weights = _laid_out(weights, {name: source.layout_of(name) for name in there})
     if source.probe:
@@ -150,7 +150,7 @@ def _by_source(file: Weights, renamed: Weights, source: Source) -> Recognised:
         if order not in ("", source.contract.channels):
             raise WeightsError(
                 f"{file.path} is not {source.name}: that is for {source.contract.channels}, and the first "
-                f"kernel has the values for {order}; leave source= out, or name one that is for {order}"
+                f"kernel has the values for {order}; leave `source` out, or name one that is for {order}"
             )
     return Recognised(weights, source.contract, file.path)
 
@@ -204,7 +204,7 @@ def _by_kernel(weights: Weights, own: Sequence[Source]) -> Recognised:
         "\n".join(
             [
                 f"{weights.path} has our names of {' or '.join(models)}, which do not tell what the weights expect of "
-                "pictures: RGB or BGR, which mean, which scale. Name its source (source=):",
+                "pictures: RGB or BGR, which mean, which scale. Name its source (`source`):",
                 *(f"  {source}" for source in known),
             ]
         )

@@ -286,10 +286,10 @@ def _unknown(weights: Weights, compared: Sequence[Comparison]) -> str:
     if len(near) < len(compared):
         others = "the others know" if near else "all know"
         lines.append(f"  {others} none of its {len(weights)} names: {names.listed(weights, SHOWN)}")
-    lines.append("name its source if it is one all the same (source=), or rename what is in it (rename=)")
+    lines.append("name its source if it is one all the same (`source`), or rename what is in it (`rename`)")
     return "\n".join(lines)
 
 
 def _ambiguous(weights: Weights, sources: Sequence[Source]) -> str:
     lines = [f"{weights.path} may come from {len(sources)} sources, and its names and shapes do not tell which:"]
-    return "\n".join([*lines, *(f"  {source}" for source in sources), "name its source (source=)"])
+    return "\n".join([*lines, *(f"  {source}" for source in sources), "name its source (`source`)"])

@@ -101,7 +101,10 @@ def _summary(run: Run, apart: float | None) -> Markup:
     if run.best:
         said.append("The dotted line is the best checkpoint by validation.")
     if len(_rates(run)) == 1:
-        said.append(f"The learning rate was {_rates(run).pop():g} throughout.")
+        # Noted at the end of each epoch. What it was in between is known of the tools' schedules, which never rise.
+        known = run.settings.get("schedule") == "constant" or (run.tool and len(run.rows("train")) > 1)
+        when = "throughout" if known else "at the end of each epoch"
+        said.append(f"The learning rate was {_rates(run).pop():g} {when}.")
     return tag("p", " ".join(said), class_="soft")
 
 

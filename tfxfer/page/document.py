@@ -115,7 +115,10 @@ def _repeat(command: str | None) -> Markup:
             "This run was made by a program of its own through the library, so that there is no command to repeat it."
         )
         return tag("section", tag("h2", "Do it again"), tag("p", text), id="repeat")
-    text = "From the directory it was started in; the same command on the same files ends with the same bits."
+    text = (
+        "From the directory it was started in; the same command on the same files and the same kind of machine, by one "
+        "process, ends with the same bits."
+    )
     return tag(
         "section",
         tag("h2", "Do it again"),

@@ -12,6 +12,8 @@ from tfxfer.page.markup import Markup, join, tag
 from tfxfer.page.origins import merged, parameters
 from tfxfer.page.reading import Run, Test, number
 
+# What a loss is, where the settings say which.
+LOSSES = dict.fromkeys(("softmax", "sigmoid"), "mean cross-entropy of an example, in nats")
 Z = 1.959964  # of the normal distribution, for 95 %
 
 
@@ -93,8 +95,13 @@ def missing(run: Run) -> list[str]:
         asked = run.settings.get("epochs", "an unknown number of")
         said.append(f"Training has come to epoch {done} of {asked}: it is going on, or was stopped.")
     if run.test is None and "test.json cannot" not in " ".join(run.faults):
-        said.append("It was not tested: `tfxfer evaluate` on the run adds the test's part of this page.")
+        said.append(f"It was not tested: {_cure(run)} adds the test's part of this page.")
     return said + run.faults
+
+
+def _cure(run: Run) -> str:
+    """Say what keeps the result of a test in the run's directory."""
+    return "`tfxfer evaluate` on the run" if run.tool == "train" else "`tfxfer.run.record.record` of a test's result"
 
 
 def _figure(label: str, value: str, *details: object, first: bool = False) -> Markup:
@@ -124,7 +131,8 @@ def _result(run: Run) -> Markup | None:
         aria_hidden="true",
     )
     said = f"{right:,} of {every:,} right; 95 % interval {low:.3f} to {high:.3f}"
-    return _figure("Test accuracy", f"{share:.4f}", bar, said, first=True)
+    of = f"of {run.test.checkpoint}" if run.test.checkpoint else ""
+    return _figure("Test accuracy", f"{share:.4f}", bar, said, of, first=True)
 
 
 def _best(run: Run) -> Markup | None:
@@ -153,7 +161,7 @@ def _tops(run: Run) -> Sequence[Markup]:
     ]
     loss = run.test.metrics.get("loss")
     return (
-        [*found, _figure("Test loss", f"{loss:.4f}", "mean cross-entropy of an example, in nats")]
+        [*found, _figure("Test loss", f"{loss:.4f}", LOSSES.get(str(run.settings.get("loss")), "mean of an example"))]
         if loss is not None
         else found
     )
@@ -162,7 +170,7 @@ def _tops(run: Run) -> Sequence[Markup]:
 def _trained(run: Run) -> Markup | None:
     rows, trained = merged(run.plans or []), run.trained()
     every = sum(map(parameters, rows))
-    if not every:
+    if not every or not run.knows_trained:
         return None
     ours = sum(parameters(row) for row in rows if row["variable"] in trained)
     return _figure("Trained", f"{ours / every:.1%}", f"{ours:,} of {every:,} parameters")
@@ -173,6 +181,8 @@ def _frozen(run: Run) -> Markup | None:
         return None
     if not run.frozen["checks"]:
         return _figure("Frozen variables", f"{len(run.frozen['variables']):,}", "not compared yet")
-    return _figure(
-        "Frozen variables", f"{run.frozen['checks'][-1]['unchanged']:,}", "\N{CHECK MARK} bit-identical to the start"
-    )
+    last = run.frozen["checks"][-1]
+    later = max((row["step"] for row in run.history), default=0) > last["step"]
+    when = f" at step {last['step']:,}; not compared since" if later else ""
+    said = f"\N{CHECK MARK} bit-identical to the start{when}"
+    return _figure("Frozen variables", f"{last['unchanged']:,}", said)

@@ -13,6 +13,11 @@ from tfxfer.page.tables import counted, row, table
 
 MOST_UNUSED, MOST_CHECKS = 30, 50
 MOST_AT_ONCE = 14  # rows without a box that scrolls
+NOTHING = "Nothing was restored: every variable began with new values."
+UNKNOWN = (
+    "Not known: the session that was trained in had no restore plan. What a program restored by other means, as by a "
+    "Saver of its own, is not noted."
+)
 WORDS = {
     "restored": "restored",
     "initialised": "new",
@@ -27,12 +32,8 @@ def plan_section(run: Run) -> Markup | None:
         return None
     rows = merged(run.plans)
     if not rows:
-        return tag(
-            "section",
-            tag("h2", "Where the variables came from"),
-            tag("p", "Nothing was restored: every variable began with new values."),
-            id="plan",
-        )
+        said = NOTHING if run.tool else UNKNOWN  # The tools restore by plans alone.
+        return tag("section", tag("h2", "Where the variables came from"), tag("p", said), id="plan")
     return tag(
         "section",
         tag("h2", "Where the variables came from"),
@@ -75,6 +76,8 @@ def _sentence(run: Run, rows: Sequence[Row]) -> Markup:
 
 
 def _parts(run: Run, rows: Sequence[Row]) -> Markup:
+    if not run.knows_trained:
+        return tag("p", "What was trained is not known: the settings do not say.", class_="small")
     trained = run.trained()
     ours = sum(parameters(one) for one in rows if one["variable"] in trained)
     every = sum(map(parameters, rows))
@@ -92,28 +95,34 @@ def _parts(run: Run, rows: Sequence[Row]) -> Markup:
 
 def _table(run: Run, rows: Sequence[Row]) -> Markup:
     columns = ("variable", "began", "in training", "shape", "parameters", "from")
-    trained, proved = run.trained(), bool(run.frozen and run.frozen["checks"])
-    body = [_row(one, trained, proved) for one in rows]
+    body = [_row(one, _fate(run, one["variable"])) for one in rows]
     tall = len(rows) > MOST_AT_ONCE
     return table(columns, body, label="Restore plan", numbers=["parameters"], tall=tall, look="wide")
 
 
-def _row(one: Row, trained: Mapping[str, int], proved: bool) -> Markup:
+def _row(one: Row, fate: Markup) -> Markup:
     look = {"missing": "missing-state"}.get(one["status"], one["status"])
     return tag(
         "tr",
         tag("th", tag("code", one["variable"]), scope="row", class_=f"edge {look}"),
         tag("td", tag("span", WORDS.get(one["status"], one["status"]), class_=f"state {look}")),
-        tag("td", _fate(one["variable"], trained, proved)),
+        tag("td", fate),
         tag("td", "x".join("?" if side < 0 else str(side) for side in one["shape"]) or "scalar"),
         tag("td", f"{parameters(one):,}", class_="number"),
         tag("td", tag("code", one.get("source", ""))),
     )
 
 
-def _fate(name: str, trained: Mapping[str, int], proved: bool) -> Markup:
+def _fate(run: Run, name: str) -> Markup:
+    """Say what became of a variable in training; proved is only what has a digest that was compared."""
+    trained = run.trained()
+    if not run.knows_trained:
+        return tag("span", "not known", class_="frozen")
     if name not in trained:
-        return tag("span", "frozen, proved" if proved else "frozen", class_="frozen")
+        proved = run.frozen is not None and run.frozen["checks"] and name in run.frozen["variables"]
+        return tag("span", "frozen, proved" if proved else "not trained", class_="frozen")
+    if trained[name] and trained[name] >= run.reached:
+        return tag("span", f"to be trained from epoch {trained[name] + 1}", class_="frozen")
     since = f" from epoch {trained[name] + 1}" if trained[name] else ""
     return tag("span", f"trained{since}", class_="trained")
 

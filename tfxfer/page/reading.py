@@ -107,6 +107,23 @@ class Run:
         done = [row["epoch"] for row in self.history if row["split"] == "train"]
         return self.stopped or (bool(done) and max(done) >= (number(self.settings.get("epochs")) or 0))
 
+    @property
+    def reached(self) -> int:
+        """The last epoch of which a row of the history is."""
+        return max((row["epoch"] for row in self.history), default=0)
+
+    @property
+    def knows_trained(self) -> bool:
+        """Whether the settings say what is trained."""
+        return isinstance(self.settings.get("stages"), list)
+
+    @property
+    def tool(self) -> str:
+        """The tool that made the run, `train` or `pretrain`; empty where a program of somebody's own did."""
+        if {"model", "dataset", "restore"} <= self.settings.keys():
+            return "train"
+        return "pretrain" if {"latent", "mask", "save"} <= self.settings.keys() else ""
+
     def rows(self, split: str) -> list[Row]:
         """Return the history of a split."""
         return [row for row in self.history if row["split"] == split]
@@ -161,13 +178,16 @@ def _require_run(folder: Path) -> None:
         return
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "is not there"
-        raise RunError(f"{folder} {what}; give a run directory, what --logdir was when it was trained")
+        raise RunError(f"{folder} {what}; give a run directory, what `logdir` was when it was trained")
     runs = sorted(file.parent.name for file in folder.glob("*/settings.json"))
     if runs:
-        raise RunError(f"{folder} holds runs and is none itself; give one of them: {names.listed(runs)}")
+        raise RunError(
+            f"{folder} holds runs and is not one itself; give one or more of them: {names.listed(runs)}; or compare "
+            f"them in TensorBoard: tfxfer board {folder}"
+        )
     found = names.listed(sorted(entry.name for entry in folder.iterdir()), 5)
     holds = f"it has no settings.json, but {found}" if found else "it is empty"
-    raise RunError(f"{folder} is no run directory: {holds}; give what --logdir was when it was trained")
+    raise RunError(f"{folder} is no run directory: {holds}; give what `logdir` was when it was trained")
 
 
 def _settings(path: Path) -> Row:

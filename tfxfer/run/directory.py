@@ -101,7 +101,7 @@ class RunDirectory:
                 rows = "\n".join(f"  {key}: was {_show(had.get(key))}, now {_show(wanted.get(key))}" for key in changed)
                 raise RunError(
                     f"{self.path} was made with other settings:\n{rows}\n"
-                    "start with the same ones to go on, take another --logdir, or move it aside by --overwrite"
+                    "start with the same ones to go on, take another `logdir`, or move it aside by `overwrite=True`"
                 )
         files.write_json(path, wanted)
 
@@ -177,7 +177,7 @@ def find_run(path: str | os.PathLike[str]) -> Path:
     """
     if not Path(path, "settings.json").exists():
         raise RunError(
-            f"{path} is no run directory: it has no settings.json; give what --logdir was when it was trained"
+            f"{path} is no run directory: it has no settings.json; give what `logdir` was when it was trained"
         )
     return Path(path)
 
@@ -217,7 +217,7 @@ def _lock(path: Path) -> int:
     except BlockingIOError:
         holder = os.read(handle, 20).decode() or "unknown"
         os.close(handle)
-        raise RunError(f"{path} is in use by process {holder}; wait for it or take another --logdir") from None
+        raise RunError(f"{path} is in use by process {holder}; wait for it or take another `logdir`") from None
     os.ftruncate(handle, 0)
     os.write(handle, str(os.getpid()).encode())
     return handle
@@ -228,7 +228,7 @@ def _refuse_foreign(path: Path) -> None:
     if found:
         raise RunError(
             f"{path} holds files and no run ({', '.join(found[:5])}); "
-            "take another --logdir, or move it aside by --overwrite"
+            "take another `logdir`, or move it aside by `overwrite=True`"
         )
 
 
@@ -236,7 +236,7 @@ def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
     except ValueError as error:
-        raise RunError(f"{path} is no JSON: {error}; restore it or move the run aside by --overwrite") from None
+        raise RunError(f"{path} is no JSON: {error}; restore it or move the run aside by `overwrite=True`") from None
 
 
 def _steps(folder: Path) -> set[int]:

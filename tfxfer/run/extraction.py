@@ -6,6 +6,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -153,11 +154,19 @@ def open_tables(
     """
     conditions = {"images": example, "batch_size": batch_size, "dtype": dtype, "tensorflow": tf.__version__}
     found = address.addresses(sess, tensors, images, conditions)
-    folder = Store(store)
+    folder, about = Store(store), {**conditions, **_to_be_read(sess)}
     return [
-        folder.table(where, {"tensor": tensor.name, **conditions}, _kept(tensor, dtype))
+        folder.table(where, {"tensor": tensor.name, **about}, _kept(tensor, dtype))
         for where, tensor in zip(found, tensors, strict=True)
     ]
+
+
+def _to_be_read(sess: tf.Session) -> dict[str, Any]:
+    """Return what tells people one table from another, and is in its address in another form."""
+    rewrites = getattr(sess, "_config", tf.ConfigProto()).graph_options.rewrite_options
+    low = rewrites.auto_mixed_precision_onednn_bfloat16 == type(rewrites).ON
+    weights = [os.path.abspath(plan.weights.path) for plan in getattr(sess, "plans", ())]
+    return {"precision": "bfloat16" if low else "float32", "weights": weights}
 
 
 def batch_size_for(size: Sequence[int]) -> int:
@@ -249,7 +258,7 @@ def _check(
             raise DataError(
                 f"{tensor.name}: {len(keys)} examples were computed again and are not what {table.path} holds; "
                 "either an example's values depend on the others of its batch, so that they cannot be computed once, "
-                "or the store was made on another processor: then give another --store"
+                "or the store was made on another processor: then give another `store`"
             )
         apart = _apart(other[: len(keys)], same)
         if not apart <= TOLERANCE:

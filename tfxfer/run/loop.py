@@ -137,7 +137,7 @@ class Training:
         if stored is None:
             raise RunError(
                 f"{self.directory.path} has lost its frozen.json, so that nothing proves that frozen variables "
-                "did not move; put it back, or begin anew by --overwrite"
+                "did not move; put it back, or begin anew by `overwrite=True`"
             )
         if self.data.train.features is not None:
             # Features were computed from what the session held so far; the checkpoint's frozen variables must be those.
@@ -148,7 +148,7 @@ class Training:
         except (tf.errors.OpError, ValueError) as error:
             raise RunError(
                 f"cannot go on from {prefix}: {message(error)}; delete its files to go on from the one before, "
-                "or begin anew by --overwrite"
+                "or begin anew by `overwrite=True`"
             ) from None
         self.state, self.before = state, stored["variables"]
         where = "finished" if self.finished else f"go on from step {self.done} of {self.total}"
@@ -300,7 +300,7 @@ class Training:
             raise self._diverged(f"a trained variable is not finite after step {self.done}")
 
     def _diverged(self, what: str) -> DivergedError:
-        return DivergedError(f"{what}; {self.directory.last_good()}; lower --learning_rate or set --clip_norm")
+        return DivergedError(f"{what}; {self.directory.last_good()}; lower `learning_rate` or set `clip_norm`")
 
     def _check_frozen(self, when: str) -> None:
         unchanged = frozen.check(self.sess, self._frozen(), self.before, when)

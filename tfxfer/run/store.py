@@ -56,18 +56,18 @@ class Store:
             foreign = any(entry.name[0] != "." for entry in self.path.iterdir())
             if not marker.exists():
                 if foreign:
-                    raise DataError(f"{path} holds files and no store; give another --store")
+                    raise DataError(f"{path} holds files and no store; give another `store`")
                 files.write_json(marker, {"version": VERSION})
         except OSError as error:
-            raise DataError(f"cannot make a store in {path}: {error.strerror}; give another --store") from None
+            raise DataError(f"cannot make a store in {path}: {error.strerror}; give another `store`") from None
         try:
             version = json.loads(marker.read_bytes())["version"]
         except (OSError, ValueError, TypeError, KeyError):
-            raise DataError(f"{marker} is damaged; give another --store") from None
+            raise DataError(f"{marker} is damaged; give another `store`") from None
         if version != VERSION:
             raise DataError(
                 f"the store {path} was written by another version (format {version}, this one reads {VERSION}); "
-                "give another --store, or delete it to compute its rows again"
+                "give another `store`, or delete it to compute its rows again"
             )
 
     def table(self, address: str, about: Mapping[str, Any], dtype: np.dtype) -> Table:

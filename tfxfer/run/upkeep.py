@@ -109,7 +109,7 @@ def chosen(store: Path, prefix: str | None) -> Held:
     found = [held for held in tables(store) if held.path.name.startswith(prefix or "")]
     if len(found) != 1:
         held = [f"{one.path.name[:12]} ({one.about.get('tensor', '?')})" for one in found or tables(store)]
-        what = f"beginning with {prefix}" if prefix else "told by --address"
+        what = f"beginning with {prefix}" if prefix else "told by `address`"
         raise DataError(f"{store}: {len(found)} tables {what}, and one is wanted; it holds {names.listed(held)}")
     return found[0]
 

@@ -144,7 +144,7 @@ def _write_job(
     except OSError as error:
         raise DataError(
             f"cannot write what workers are to read into {folder.parent}: {error.strerror}; make room, give another "
-            "--store, or leave workers out"
+            "`store`, or leave workers out"
         ) from None
 
 

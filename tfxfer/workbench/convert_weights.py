@@ -132,7 +132,7 @@ def _without_training(weights: Weights, chosen: list[str]) -> list[str]:
     if not kept:
         raise WeightsError(
             f"nothing is left of {weights.path}: all {len(chosen)} tensors that were chosen are slots of optimizers or "
-            f"steps, as {chosen[0]}; leave --drop_slots out to keep them"
+            f"steps, as {chosen[0]}; leave `drop_slots` out to keep them"
         )
     return kept
 
@@ -182,7 +182,7 @@ def _refuse_overflow(rows: list[Row], dtype: str | None) -> None:
     if faults:
         raise WeightsError(
             f"{dtype} ends at {_most(DTYPES[dtype or '']):.5g}; beyond it are values of:\n  {shown(faults)}\n"
-            "take another --dtype, or leave these out"
+            "take another `dtype`, or leave these out"
         )
 
 

@@ -158,7 +158,7 @@ def _refuse_mixtures(origins: Mapping[str, Weights]) -> None:
         for layer, parts in layers.items()
         if len(parts) > 1
     ]
-    _refuse(faults, "let a pattern take the whole layer, or allow this by --mix_layers")
+    _refuse(faults, "let a pattern take the whole layer, or allow this by `mix_layers=True`")
 
 
 def _refuse(faults: list[str], cure: str) -> None:

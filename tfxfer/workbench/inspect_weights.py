@@ -265,10 +265,10 @@ def save_array(weights: Weights, name: str, out: Path, *, overwrite: bool = Fals
     """
     if weights.dtype(name).hasobject:
         raise WeightsError(
-            f"{name} holds strings, which a .npy file keeps as a pickle only; leave --out out to print it"
+            f"{name} holds strings, which a .npy file keeps as a pickle only; leave `out` out to print it"
         )
     if os.path.lexists(out) and not overwrite:
-        raise WeightsError(f"{out} exists; take another name, or --overwrite, which moves it aside")
+        raise WeightsError(f"{out} exists; take another name, or `overwrite=True`, which moves it aside")
     array, wider = weights[name], ""
     if array.dtype.isbuiltin != 1:
         wide = np.float32 if kind(array.dtype) == FLOAT else np.int8 if array.dtype.name.startswith("int") else np.uint8

@@ -176,7 +176,7 @@ def read_digests(path: str) -> Digests:
     table = read_json(Path(path))
     found = table.get("tensors", table.get("variables")) if isinstance(table, dict) else None
     if not isinstance(found, dict) or table.get("method") != METHOD:
-        raise WeightsError(f"{path} holds no digests: give what --write_digests wrote, or a run's frozen.json")
+        raise WeightsError(f"{path} holds no digests: give what `write_digests` wrote, or a run's frozen.json")
     return Digests(path, {str(name): str(value) for name, value in found.items()}, "tensors" in table)
 
 
@@ -202,7 +202,7 @@ def refuse_existing(path: str, overwrite: bool) -> None:
       WeightsError: the file exists, and it is not to be moved aside.
     """
     if os.path.lexists(path) and not overwrite:
-        raise WeightsError(f"{path} exists; take another name, or --overwrite, which moves it aside")
+        raise WeightsError(f"{path} exists; take another name, or `overwrite=True`, which moves it aside")
 
 
 def _compare(weights: Weights, verdict: Verdict, kept: Digests | None) -> None:

@@ -19,9 +19,9 @@ from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 
-from tfxfer.data import decoding, headers
+from tfxfer.data import decoding
 from tfxfer.data.decoding import BYTES_A_PIXEL, MOST_PIXELS
-from tfxfer.data.folder import SUFFIXES
+from tfxfer.data.folder import SUFFIXES, is_hidden
 from tfxfer.data.listing import LINE
 from tfxfer.errors import DataError
 
@@ -97,7 +97,7 @@ def _pattern(origin: Origin) -> str:
 def _chosen(origin: Origin, found: Any) -> Iterator[bytes]:
     """Yield a path that was matched; of a folder, only what is taken for a picture by its name."""
     below = found.path.removeprefix(origin.where).replace(os.sep, "/").split("/")
-    hidden = any(part.startswith(".") for part in below)
+    hidden = any(map(is_hidden, below))
     if origin.kind != "folder" or (not hidden and os.path.splitext(found.path)[1].lower() in SUFFIXES):
         yield os.fsencode(found.path)
 
@@ -114,7 +114,7 @@ def _parsed(root: str, line: bytes) -> Iterator[Any]:
     path = path if "://" in path else os.path.normpath(path)
     top = root.rstrip("/") + "/"
     if not path.startswith(top) or ".." in path.split("/"):
-        yield _bad(match["path"], f"is outside of {root}; name another --data_dir")
+        yield _bad(match["path"], f"is outside of {root}; name another `data_dir`")
     else:
         yield os.fsencode(path)
 
@@ -140,7 +140,7 @@ def read(path: str) -> bytes:
             data = file.read(most + 1)
     except FileNotFoundError:
         raise DataError("is not there") from None
-    headers.check_kind(data[:32])
+    decoding.check_kind(data[:32])
     if len(data) > most:
         raise DataError(f"has more than {most:,} bytes, too many for {MOST_PIXELS:,} pixels")
     return data

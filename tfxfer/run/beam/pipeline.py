@@ -167,7 +167,7 @@ def _check_shared(job: Job) -> None:
     if not Path(job.store, job.token).exists():
         raise DataError(
             f"the store {job.store} that {socket.gethostname()} sees is not that of the machine that started the job; "
-            "give --store a directory that all workers share, by the same name"
+            "give `store` a directory that all workers share, by the same name"
         )
 
 

@@ -175,7 +175,7 @@ def silence(silent: Mapping[str, str], seconds: float) -> str:
     who = ", ".join(f"{name} at {address}" for name, address in silent.items())
     return (
         f"{who}: no answer for {seconds:g} seconds; start it, correct its address in every TF_CONFIG, "
-        "or wait longer by --cluster_timeout"
+        "or wait longer by `cluster_timeout`"
     )
 
 

@@ -107,7 +107,7 @@ def check(
         lines = [f"{ascii(name) if _name_fault(name) else name}: {fault}" for name, fault in faults.items()]
         raise WeightsError(
             f"a {kind.words} cannot hold {len(faults)} of {len(tensors)} tensors:\n  {shown(lines)}\n"
-            "leave them out, rename them, convert them by --dtype, or take another format"
+            "leave them out, rename them, convert them by `dtype`, or take another format"
         )
     if path.is_dir():
         raise WeightsError(f"{path} is a folder; give the name of a file in it, as {path / 'model.ckpt'}")
@@ -115,7 +115,7 @@ def check(
     there = _there(path, kind)
     if there and not overwrite:
         raise WeightsError(
-            f"{there[0]} exists; take another name, or --overwrite, which moves what is there aside to "
+            f"{there[0]} exists; take another name, or `overwrite=True`, which moves what is there aside to "
             f"{_aside(path, there)[there[0]].name}"
         )
 
