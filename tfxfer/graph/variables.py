@@ -50,7 +50,8 @@ def model_variables(graph: tf.Graph | None = None, *, outputs: Iterable[tf.Tenso
             "filled: an op that assigns the initial value or one that reads the variable is missing; import the "
             "MetaGraph (tf.train.import_meta_graph) and not its GraphDef alone"
         )
-    return [known.get(op.name) or wrapped[op.name] for op in belonging]
+    every = {**known, **wrapped}
+    return [every[op.name] for op in belonging]
 
 
 def every_variable(graph: tf.Graph) -> list[tf.Variable]:
@@ -70,7 +71,10 @@ def aliases(variables: Iterable[tf.Variable]) -> dict[str, list[str]]:
     for variable in variables:
         members.setdefault(traversal.memory_of(variable.op), {})[variable.op.name] = None
     return {
-        name: [other for other in group if other != name] for group in members.values() if len(group) > 1 for name in group
+        name: [other for other in group if other != name]
+        for group in members.values()
+        if len(group) > 1
+        for name in group
     }
 
 
@@ -133,7 +137,9 @@ def _recorded(graph: tf.Graph) -> dict[str, tf.Variable]:
 
 def is_variable(item: object) -> bool:
     """Say whether something is a variable of a graph, and not an eager one or one that stands for several."""
-    return isinstance(item, tf.Variable) and isinstance(getattr(item, "op", None), tf.Operation)
+    # Reference and resource variables have no public class in common.
+    op = getattr(item, "op", None)
+    return isinstance(op, tf.Operation) and op.type in traversal.VARIABLES and hasattr(item, "initializer")
 
 
 def _belonging(graph: tf.Graph) -> set[tf.Operation]:
