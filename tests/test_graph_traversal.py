@@ -1,5 +1,8 @@
 """Walks over the ops of graphs of plain TensorFlow."""
 
+import gc
+import weakref
+
 import pytest
 import tensorflow.compat.v1 as tf
 
@@ -67,3 +70,15 @@ def test_without_a_shared_name_references_are_apart_and_resources_are_one_as_a_s
         assert not sess.run(tf.is_variable_initialized(references[1]))
     assert [traversal.memory_of(v.op) for v in references] == [("", "a"), ("", "b")]
     assert [traversal.memory_of(handle.op) for handle in handles] == [("", "")] * 2
+
+
+def test_what_is_remembered_of_a_graph_does_not_keep_it_alive():
+    with tf.Graph().as_default() as graph:
+        tf.placeholder(tf.float32, [3]) * variable("a")
+        assert [op.name for op in traversal.forward_variables(graph)] == ["a"]
+        tf.placeholder(tf.float32, [3]) * variable("b")
+        assert [op.name for op in traversal.forward_variables(graph)] == ["a", "b"]
+    gone = weakref.ref(graph)
+    del graph
+    gc.collect()
+    assert gone() is None

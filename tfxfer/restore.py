@@ -8,7 +8,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeAlias, overload
+from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -82,12 +82,6 @@ class Plan:
     by: str
     left_out: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
-
-    @overload
-    def restore(self, sess: tf.Session, /) -> None: ...
-
-    @overload
-    def restore(self, scaffold: tf.train.Scaffold, sess: tf.Session, /) -> None: ...
 
     def restore(self, *scaffold_and_session: Any) -> None:
         """Restore the chosen variables in a session of your own, whatever the format of the weights.

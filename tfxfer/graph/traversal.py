@@ -143,7 +143,8 @@ def called_in(node: Any) -> list[str]:
 
 # --- what belongs to a network ---
 
-_FORWARD: weakref.WeakKeyDictionary[tf.Graph, tuple[int, list[tf.Operation]]] = weakref.WeakKeyDictionary()
+# Names, since an op would keep its graph alive.
+_FORWARD: weakref.WeakKeyDictionary[tf.Graph, tuple[int, list[str]]] = weakref.WeakKeyDictionary()
 
 
 def forward_variables(graph: tf.Graph) -> list[tf.Operation]:
@@ -160,8 +161,8 @@ def forward_variables(graph: tf.Graph) -> list[tf.Operation]:
     ops = graph.get_operations()
     known = _FORWARD.get(graph)
     if known is None or known[0] != len(ops):
-        known = _FORWARD[graph] = len(ops), _forward_variables(graph, ops)
-    return known[1]
+        known = _FORWARD[graph] = len(ops), [op.name for op in _forward_variables(graph, ops)]
+    return [graph.get_operation_by_name(name) for name in known[1]]
 
 
 def steers_optimizer(variable: tf.Operation) -> bool:
