@@ -353,3 +353,98 @@ def test_what_is_no_model_cannot_be_loaded(tmp_path):
     for path in (tmp_path, tmp_path / "x.pb", tmp_path / "absent"):
         with pytest.raises(WeightsError, match="cannot be loaded"), loaded(path):
             pass
+
+
+# --- networks that tfxfer did not make ---
+
+
+def plain(images: tf.Tensor, resource: bool, fused: bool) -> dict[str, tf.Tensor]:
+    """A dense network with a batch normalisation of raw variables."""
+    with tf.variable_scope("plain", use_resource=resource):
+        x = tf.cast(images, tf.float32)[:, ::8, ::8] * 0.01
+        mean, variance = (
+            tf.get_variable(name, [3], trainable=False, initializer=start)
+            for name, start in (("mean", tf.zeros_initializer()), ("variance", tf.ones_initializer()))
+        )
+        gamma, beta = tf.get_variable("gamma", [3]), tf.get_variable("beta", [3])
+        if fused:
+            x = tf.nn.fused_batch_norm(x, gamma, beta, mean, variance, is_training=False)[0]
+        else:
+            x = tf.nn.batch_normalization(x, mean, variance, beta, gamma, 1e-3)
+        logits = tf.matmul(tf.reshape(x, [-1, 36]), tf.get_variable("kernel", [36, 3]))
+    return {"logits": logits, "prob": tf.nn.softmax(logits, name="prob")}
+
+
+def plain_weights(path: Path, *without: str) -> tx.weights.Weights:
+    generator = np.random.default_rng(3)
+    arrays = {f"plain/{name}": generator.normal(0, 1, 3).astype("f4") for name in ("mean", "gamma", "beta")}
+    arrays |= {"plain/variance": np.full(3, 9, "f4"), "plain/kernel": generator.normal(0, 0.3, (36, 3)).astype("f4")}
+    np.savez(path, **{name: array for name, array in arrays.items() if name not in without})
+    return tx.open_weights(path)
+
+
+def plain_answer(arrays: tx.weights.Weights, images: np.ndarray) -> np.ndarray:
+    """The probabilities as numpy computes them."""
+    w = {name.removeprefix("plain/"): np.float64(arrays[name]) for name in arrays}
+    x = images[:, ::8, ::8] * 0.01
+    x = (x - w["mean"]) / np.sqrt(w["variance"] + 1e-3) * w["gamma"] + w["beta"]
+    logits = x.reshape(-1, 36) @ w["kernel"]
+    exponentials = np.exp(logits - logits.max(1, keepdims=True))
+    return exponentials / exponentials.sum(1, keepdims=True)
+
+
+@pytest.mark.parametrize("resource", [True, False])
+@pytest.mark.parametrize("fused", [True, False])
+def test_statistics_that_we_did_not_make_are_exported(tmp_path, resource, fused):
+    weights = plain_weights(tmp_path / "w.npz")
+    export_model(lambda images: plain(images, resource, fused), weights, CONTRACT, tmp_path / "out")
+    with loaded(tmp_path / "out") as (sess, served):
+        got = ask(sess, served, pixels())["probabilities"]
+    np.testing.assert_allclose(got, plain_answer(weights, pixels()), atol=1e-5)
+
+
+def test_what_the_weights_do_not_hold_of_what_is_read_is_refused_by_name(tmp_path):
+    weights = plain_weights(tmp_path / "w.npz", "plain/mean")
+    with pytest.raises(RestoreError, match=r"plain/mean +not in the file"):
+        export_model(lambda images: plain(images, True, False), weights, CONTRACT, tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["w.npz"]
+
+
+@pytest.mark.parametrize("resource", [True, False])
+def test_an_imported_meta_graph_is_exported_without_its_slots_and_other_layers(tmp_path, resource):
+    with tf.Graph().as_default():
+        images = tf.placeholder(tf.uint8, [None, *SIZE, 3], "X")
+        logits = plain(images, resource, False)["logits"]
+        other = tf.get_variable("other", [3], use_resource=resource)
+        tf.train.AdamOptimizer().minimize(tf.reduce_mean(tf.square(logits * other)))
+        tf.train.Saver().export_meta_graph(str(tmp_path / "m.meta"))
+
+    def imported(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        tf.train.import_meta_graph(str(tmp_path / "m.meta"), input_map={"X:0": images})
+        return {"prob": tf.get_default_graph().get_tensor_by_name("prob:0")}
+
+    weights = plain_weights(tmp_path / "w.npz")
+    exported = export_model(imported, weights, CONTRACT, tmp_path / "out", frozen_graph=tmp_path / "frozen.pb")
+    assert exported.apart < 1e-6
+    assert sorted(tx.open_weights(tmp_path / "out")) == sorted(weights)
+    for path in (tmp_path / "out", tmp_path / "frozen.pb"):
+        with loaded(path) as (sess, served):
+            got = ask(sess, served, pixels())["probabilities"]
+        np.testing.assert_allclose(got, plain_answer(weights, pixels()), atol=1e-5)
+    answer = tf2.saved_model.load(str(tmp_path / "out")).signatures["serving_default"](images=tf2.constant(pixels()))
+    np.testing.assert_allclose(answer["probabilities"], plain_answer(weights, pixels()), atol=1e-5)
+
+
+def test_an_array_that_was_not_written_as_the_weights_have_it_is_refused_by_name(tmp_path, monkeypatch):
+    save = tf.train.Saver.save
+
+    def wrong(self: tf.train.Saver, sess: tf.Session, *args: object, **options: object) -> object:
+        (beta,) = (v for v in sess.graph.get_collection("variables") if v.op.name == "plain/beta")
+        sess.run(beta.initializer, {beta.initializer.inputs[1]: np.full(3, 1e-9, "f4")})
+        return save(self, sess, *args, **options)
+
+    monkeypatch.setattr(tf.train.Saver, "save", wrong)
+    with pytest.raises(GraphError, match=r"the export of .*w\.npz does not hold its arrays: plain/beta; nothing was"):
+        export_model(
+            lambda images: plain(images, True, False), plain_weights(tmp_path / "w.npz"), CONTRACT, tmp_path / "out"
+        )

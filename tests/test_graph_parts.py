@@ -162,8 +162,10 @@ def test_a_checkpoint_goes_from_any_number_of_parts_to_any_other(tmp_path, saved
 
 def test_a_plan_can_save_its_variables_as_wholes(tmp_path):
     np.savez(tmp_path / "weights.npz", **drawn())
-    network = Network(2)
-    plan = network.plan(tmp_path / "weights.npz", "fc1/.*")
+    source, network = Network(3), Network(2)
+    with source.graph.as_default(), tx.session(source.plan(tmp_path / "weights.npz")) as sess:
+        source.step.saver.save(sess, str(tmp_path / "model.ckpt"))
+    plan = network.plan(tmp_path / "model.ckpt", "fc1/.*")
     with network.graph.as_default(), tx.session(plan) as sess:
         plan.saver.save(sess, str(tmp_path / "part.ckpt"))
     same(dict(tx.open_weights(tmp_path / "part.ckpt")), {name: drawn()[name] for name in ("fc1/bias", "fc1/kernel")})

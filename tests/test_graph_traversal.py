@@ -1,5 +1,8 @@
 """Walks over the ops of graphs of plain TensorFlow."""
 
+import gc
+import weakref
+
 import pytest
 import tensorflow.compat.v1 as tf
 
@@ -51,6 +54,31 @@ def test_a_reference_leads_to_its_variable_through_a_loop():
 def test_two_variables_of_one_shared_name_have_one_memory():
     first = tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=[3], shared_name="w", name="one/w")
     second = tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=[3], shared_name="w", name="two/w")
-    alone = tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=[3], name="three/w")
-    memories = [traversal.memory_of(tensor.op) for tensor in (first, second, alone)]
-    assert memories == [("", "w"), ("", "w"), ("", "three/w")]
+    memories = [traversal.memory_of(tensor.op) for tensor in (first, second)]
+    assert memories == [("", "w"), ("", "w")]
+
+
+def test_without_a_shared_name_references_are_apart_and_resources_are_one_as_a_session_shows():
+    references = [variable(name, resource=False) for name in ("a", "b")]
+    handles = [tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=[], name=name) for name in ("c", "d")]
+    write = tf.raw_ops.AssignVariableOp(resource=handles[0], value=7.0)
+    read = tf.raw_ops.ReadVariableOp(resource=handles[1], dtype=tf.float32)
+    with tf.Session() as sess:
+        sess.run(write)
+        assert sess.run(read) == 7
+        sess.run(references[0].initializer)
+        assert not sess.run(tf.is_variable_initialized(references[1]))
+    assert [traversal.memory_of(v.op) for v in references] == [("", "a"), ("", "b")]
+    assert [traversal.memory_of(handle.op) for handle in handles] == [("", "")] * 2
+
+
+def test_what_is_remembered_of_a_graph_does_not_keep_it_alive():
+    with tf.Graph().as_default() as graph:
+        tf.placeholder(tf.float32, [3]) * variable("a")
+        assert [op.name for op in traversal.forward_variables(graph)] == ["a"]
+        tf.placeholder(tf.float32, [3]) * variable("b")
+        assert [op.name for op in traversal.forward_variables(graph)] == ["a", "b"]
+    gone = weakref.ref(graph)
+    del graph
+    gc.collect()
+    assert gone() is None

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
 import tfxfer as tx
-from tfxfer.errors import SelectionError
+from tfxfer.errors import GraphError, SelectionError
 from tfxfer.graph import layers
-from tfxfer.graph.variables import global_step, glorot_uniform, model_variable, model_variables, seed_for
+from tfxfer.graph.variables import aliases, global_step, glorot_uniform, model_variable, model_variables, seed_for
 from tfxfer.models import autoencoder, heads
 
 CLASSIFIER = [
@@ -290,3 +291,180 @@ def test_kernels_start_uniform_within_the_limits_of_glorot(shape, fans):
     assert np.abs(kernel).max() > 0.99 * limit
     assert abs(kernel.mean()) < 0.05 * limit
     assert kernel.var() == pytest.approx(limit**2 / 3, rel=0.1)
+
+
+# What a network reads, whatever made it.
+
+
+def normed(x, resource=True, fused=False, collections=None):
+    """A batch normalisation of raw variables, as TensorFlow 1 code wrote it."""
+    with tf.variable_scope("bn", use_resource=resource):
+        shape = [x.shape[-1]]
+        gamma = tf.get_variable("gamma", shape, initializer=tf.ones_initializer())
+        beta = tf.get_variable("beta", shape, initializer=tf.zeros_initializer())
+        mean, variance = (
+            tf.get_variable(name, shape, initializer=start, trainable=False, collections=collections)
+            for name, start in (("mean", tf.zeros_initializer()), ("variance", tf.ones_initializer()))
+        )
+    batch = tf.nn.moments(x, list(range(x.shape.rank - 1)))
+    for moving, now in zip((mean, variance), batch, strict=True):
+        tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, tf.assign_sub(moving, 0.1 * (moving - now)))
+    if fused:
+        return tf.nn.fused_batch_norm(x, gamma, beta, mean, variance, is_training=False)[0]
+    return tf.nn.batch_normalization(x, mean, variance, beta, gamma, 1e-3)
+
+
+BN = ["bn/gamma", "bn/beta", "bn/mean", "bn/variance"]
+
+
+@pytest.mark.parametrize("resource", [True, False])
+@pytest.mark.parametrize("optimizer", [tf.train.AdamOptimizer, tf.train.MomentumOptimizer, tf.train.RMSPropOptimizer])
+def test_statistics_of_plain_tensorflow_belong_and_all_that_training_keeps_does_not(resource, optimizer):
+    images, labels = tf.placeholder(tf.float32, [None, 3]), tf.placeholder(tf.int64, [None])
+    logits = normed(images, resource)
+    loss = tf.losses.sparse_softmax_cross_entropy(labels, logits)
+    step = tf.train.get_or_create_global_step()
+    with tf.variable_scope("", use_resource=resource):
+        rate = tf.get_variable("rate", [], trainable=False) * tf.train.exponential_decay(1.0, step, 10, 0.5)
+    trained = {"momentum": 0.9} if optimizer is tf.train.MomentumOptimizer else {}
+    with tf.control_dependencies([optimizer(rate, **trained).minimize(loss, global_step=step)]):
+        tf.train.ExponentialMovingAverage(0.9, step, zero_debias=True).apply(tf.trainable_variables())
+    tf.get_variable("rounds", [], tf.int32, tf.zeros_initializer(), use_resource=resource).assign_add(1)
+    assert "rounds" in op_names(tf.trainable_variables())
+    accuracy, _ = tf.metrics.accuracy(labels, tf.argmax(logits, 1))
+    tf.summary.scalar("accuracy", accuracy)
+    tf.summary.scalar("rate", rate)
+    tf.train.Saver()
+    assert len(tf.global_variables()) + len(tf.local_variables()) > 12
+    assert op_names(tx.select(".*")) == BN
+
+
+@pytest.mark.parametrize("collection", [tf.GraphKeys.LOCAL_VARIABLES, "mine", None])
+@pytest.mark.parametrize("resource", [True, False])
+def test_what_is_read_belongs_whatever_collection_lists_it_or_none_and_is_initialised(collection, resource):
+    x = tf.placeholder(tf.float32, [None, 3])
+    y = normed(x, resource, collections=[collection] if collection else [])
+    assert op_names(tx.select(".*")) == BN
+    with tx.session() as sess:
+        np.testing.assert_allclose(sess.run(y, {x: [[1, 2, 3]]}), [[1, 2, 3]], rtol=1e-3)
+
+
+def conditional(x, w):
+    return tf.cond(tf.reduce_sum(x) > 0, lambda: x * w, lambda: x)
+
+
+def looped(x, w):
+    return tf.while_loop(lambda i, y: i < 2, lambda i, y: (i + 1, y * w), [0, x])[1]
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        conditional,
+        looped,
+        lambda x, w: tf.function(lambda x: x * w)(x),
+        lambda x, w: tf.gather(w, tf.cast(x, tf.int32)),
+        lambda x, w: x * tf.nn.l2_normalize(w),
+    ],
+)
+@pytest.mark.parametrize("resource", [True, False])
+@pytest.mark.parametrize("v2", [True, False])
+def test_what_is_read_in_branches_loops_and_functions_belongs(read, resource, v2):
+    (tf.enable_control_flow_v2 if v2 else tf.disable_control_flow_v2)()
+    try:
+        w = tf.get_variable("w", [3], trainable=False, use_resource=resource)
+        tf.get_variable("unread", [3], trainable=False, use_resource=resource)
+        read(tf.placeholder(tf.float32, [None, 3]), w)
+        assert op_names(tx.select(".*")) == ["w"]
+    finally:
+        tf.enable_control_flow_v2()
+
+
+@pytest.mark.parametrize("v2", [True, False])
+def test_slots_of_an_optimizer_within_a_branch_do_not_belong(v2):
+    (tf.enable_control_flow_v2 if v2 else tf.disable_control_flow_v2)()
+    try:
+        x = tf.placeholder(tf.float32, [None, 3])
+        w = tf.get_variable("w", [3])
+        loss = tf.reduce_mean(x * w)
+        optimizer, (gradient,) = tf.train.AdamOptimizer(), tf.gradients(loss, [w])
+        total = tf.get_variable("total", [3], trainable=False)
+        total.assign_add(gradient)
+        apply = lambda: tf.group(optimizer.apply_gradients([(total, w)])) and tf.constant(True)  # noqa: E731
+        tf.cond(tf.placeholder(tf.bool, []), apply, lambda: tf.constant(False))
+        assert len(tf.global_variables()) > 4
+        assert op_names(tx.select(".*")) == ["w"]
+    finally:
+        tf.enable_control_flow_v2()
+
+
+def test_an_average_that_a_network_computes_with_belongs():
+    w = tf.get_variable("w", [3])
+    average = tf.train.ExponentialMovingAverage(0.9)
+    average.apply([w])
+    assert op_names(tx.select(".*")) == ["w"]
+    tf.placeholder(tf.float32, [None, 3]) * average.average(w)
+    assert op_names(tx.select(".*")) == ["w", "w/ExponentialMovingAverage"]
+
+
+def test_outputs_choose_among_what_they_read():
+    x = tf.placeholder(tf.float32, [None, 3])
+    y = normed(x)
+    z = y * tf.get_variable("head", [3])
+    assert op_names(tx.select(".*", outputs=[y])) == BN
+    assert op_names(tx.select(".*", outputs=[z])) == [*BN, "head"]
+
+
+@pytest.mark.parametrize("resource", [True, False])
+def test_variables_of_an_imported_graph_without_collections_are_wrapped_and_can_be_restored(resource):
+    with tf.Graph().as_default() as source:
+        normed(tf.placeholder(tf.float32, [None, 3], "x"), resource)
+        tf.train.AdamOptimizer().minimize(tf.reduce_sum(source.get_tensor_by_name("batchnorm/add_1:0"), name="sum"))
+    tf.import_graph_def(source.as_graph_def(), name="")
+    arrays = {name: np.full(3, number + 2, np.float32) for number, name in enumerate(BN)}
+    graph = tf.get_default_graph()
+    count = len(graph.get_operations())
+    chosen = tx.select(".*", outputs=[graph.get_tensor_by_name("sum:0")])
+    assert op_names(chosen) == BN
+    assert [v.op.name for v in tx.select(".*")] == BN
+    with tf.Session() as sess:
+        for variable in chosen:
+            sess.run(variable.initializer, {variable.initializer.inputs[1]: arrays[variable.op.name]})
+        assert {v.op.name: sess.run(v).tolist() for v in chosen} == {n: a.tolist() for n, a in arrays.items()}
+    assert len(graph.get_operations()) == count
+
+
+def test_what_nothing_can_be_restored_to_is_refused_by_name():
+    handle = tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=[3], shared_name="lost", name="lost")
+    tf.placeholder(tf.float32, [3]) * tf.raw_ops.ReadVariableOp(resource=handle, dtype=tf.float32)
+    with pytest.raises(GraphError, match=r"the network reads lost, which no collection of the graph lists and which"):
+        tx.select(".*")
+
+
+def test_without_a_graph_the_message_says_so():
+    # What the default graph is, and whether there is one, each thread has for itself.
+    with ThreadPoolExecutor(1) as pool:
+        error = pool.submit(tx.select, ".*").exception()
+    assert isinstance(error, SelectionError)
+    assert "TensorFlow executes eagerly here and builds no graph: build the network, and choose" in str(error)
+
+
+def test_what_is_not_a_pattern_is_refused():
+    with pytest.raises(SelectionError, match=r"select wants regular expressions.* and got: list"):
+        tx.select(["conv.*"])
+
+
+def test_variables_of_one_memory_are_told_by_name():
+    with tf.Graph().as_default() as source:
+        tf.get_variable("w", [2], use_resource=True)
+        tf.get_variable("v", [2], use_resource=True)
+        meta = tf.train.export_meta_graph(graph=source)
+    for scope in ("one", "two"):
+        tf.train.import_meta_graph(meta, import_scope=scope)
+    some("alone")
+    assert aliases(tf.global_variables()) == {
+        "one/w": ["two/w"],
+        "two/w": ["one/w"],
+        "one/v": ["two/v"],
+        "two/v": ["one/v"],
+    }

@@ -11,8 +11,9 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import tfxfer as tx
-from tfxfer.errors import RestoreError
+from tfxfer.errors import RestoreError, SelectionError
 from tfxfer.graph import layers
+from tfxfer.tools import convert_weights
 from tfxfer.weights import Tensor, Weights
 
 
@@ -225,16 +226,9 @@ def test_a_renamed_checkpoint_is_restored_by_a_saver_of_the_names_in_the_file(tm
     assert again.get_variable_to_shape_map() == {"net/Variable": [3, 3, 3, 2], "net/Variable_1": [2]}
 
 
-def test_the_saver_of_other_weights_saves_the_variables_under_their_own_names(tmp_path):
+def test_there_is_not_a_saver_where_none_can_restore_the_weights():
     small_model()
-    old = {"W": ARRAYS["fc1/kernel"], "b": ARRAYS["fc1/bias"]}
-    plan = tx.plan(tx.select("fc1/.*"), by_hand(old)[0].renamed([("^W$", "fc1/kernel"), ("^b$", "fc1/bias")]))
-    with tx.session(plan) as sess:
-        plan.saver.save(sess, str(tmp_path / "out"), write_meta_graph=False)
-    saved = tx.open_weights(tmp_path / "out")
-    assert {name: saved[name].tobytes() for name in saved} == {
-        name: ARRAYS[name].tobytes() for name in ("fc1/kernel", "fc1/bias")
-    }
+    assert tx.plan(tx.select("fc1/.*"), by_hand(ARRAYS)[0]).saver is None
 
 
 def test_names_may_be_swapped_between_file_and_graph(tmp_path):
@@ -446,3 +440,267 @@ def test_odd_bits_arrive_as_they_are(tmp_path):
     ]
     with tx.session(*plans) as sess:
         assert all(value.tobytes() == odd.tobytes() for value in fetch(sess).values())
+
+
+# What a network reads and no plan restores.
+
+
+def normed_network():
+    """Make conv and a batch normalisation of raw variables; return images and features."""
+    x = tf.placeholder(tf.float32, [None, 3], "images")
+    with tf.variable_scope("bn"):
+        mean = tf.get_variable("mean", [3], initializer=tf.zeros_initializer(), trainable=False)
+        variance = tf.get_variable("variance", [3], initializer=tf.ones_initializer(), trainable=False)
+        gamma = tf.get_variable("gamma", [3], initializer=tf.ones_initializer())
+    y = tf.nn.batch_normalization(x, mean, variance, None, gamma, 1e-3)
+    return x, tf.matmul(y, tf.get_variable("fc/kernel", [3, 2]), name="logits")
+
+
+NORMED = {
+    "bn/mean": np.float32([1, 2, 3]),
+    "bn/variance": np.float32([4, 5, 6]),
+    "bn/gamma": np.float32([7, 8, 9]),
+    "fc/kernel": values(3, 2),
+}
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "by hand"])
+def test_a_network_answers_as_its_file_says_statistics_and_all(tmp_path, kind):
+    x, logits = normed_network()
+    weights = tx.open_weights(checkpoint(tmp_path / "m", NORMED)) if kind == "checkpoint" else by_hand(NORMED)[0]
+    images = values(5, 3, seed=4)
+    with tx.session(tx.plan(tx.select(".*"), weights)) as sess:
+        got = sess.run(logits, {x: images})
+    normal = (images - NORMED["bn/mean"]) / np.sqrt(NORMED["bn/variance"] + 1e-3) * NORMED["bn/gamma"]
+    np.testing.assert_allclose(got, normal @ NORMED["fc/kernel"], rtol=1e-4, atol=1e-5)
+
+
+def test_what_nobody_trains_and_the_file_holds_must_be_restored_or_excluded_by_name():
+    normed_network()
+    plan = tx.plan("bn/gamma", by_hand(NORMED)[0])
+    assert plan.left_out == ("bn/mean", "bn/variance")
+    assert re.search(r"^  fc/kernel +\(3, 2\) +float32 +initialised +in the file, not chosen$", plan.report(), re.M)
+    assert "2 variables that nobody trains are in the file and not chosen: bn/mean, bn/variance\n" in plan.report()
+    message = r"no plan restores them.*\n  runs/ae/weights: bn/mean, bn/variance\n.*plan\(\.\.\., exclude=\[\.\.\.\]\)"
+    with pytest.raises(RestoreError, match=message) as caught, tx.session(plan):
+        pass
+    assert caught.value.plan is plan
+    with tf.Session() as sess, pytest.raises(RestoreError, match=message):
+        plan.restore(sess)
+    knowing = tx.plan("bn/gamma", by_hand(NORMED)[0], exclude="bn/(mean|variance)")
+    assert knowing.excluded == ("bn/mean", "bn/variance")
+    assert knowing.report().count("initialised  excluded") == 2
+    assert [row.get("note") for row in knowing.to_json()["variables"]] == [
+        *("excluded", "excluded", None, "in the file, not chosen"),
+    ]
+    with tx.session(knowing) as sess:
+        assert fetch(sess)["bn/mean"].tolist() == [0, 0, 0]
+        assert fetch(sess)["bn/gamma"].tolist() == [7, 8, 9]
+
+
+def test_plans_that_together_restore_all_pass_without_an_exclusion():
+    normed_network()
+    weights = by_hand(NORMED)[0]
+    with tx.session(tx.plan("bn/gamma", weights), tx.plan(["bn/mean", "bn/variance"], weights)) as sess:
+        assert fetch(sess)["bn/variance"].tolist() == [4, 5, 6]
+
+
+def test_what_the_file_does_not_hold_is_named():
+    normed_network()
+    plan = tx.plan("bn/gamma", by_hand({"bn/gamma": NORMED["bn/gamma"]})[0])
+    assert "2 variables that nobody trains are not in the file: bn/mean, bn/variance\n" in plan.report()
+    notes = {row["variable"]: row.get("note") for row in plan.to_json()["variables"]}
+    assert notes == {
+        "bn/mean": "not in the file",
+        "bn/variance": "not in the file",
+        "bn/gamma": None,
+        "fc/kernel": None,
+    }
+    with tx.session(plan):
+        pass
+
+
+def test_an_exclusion_also_takes_from_what_is_chosen_and_must_match():
+    normed_network()
+    plan = tx.plan(".*", by_hand(NORMED)[0], exclude=["fc/.*"])
+    assert names_of(plan.variables) == ["bn/mean", "bn/variance", "bn/gamma"]
+    with pytest.raises(SelectionError, match="nearest: fc/kernel"):
+        tx.plan(".*", by_hand(NORMED)[0], exclude="fc6/kernel")
+    with pytest.raises(RestoreError, match="leaves no variable to be restored from runs/ae/weights"):
+        tx.plan("fc/.*", by_hand(NORMED)[0], exclude="fc/.*")
+
+
+def test_outputs_say_which_variables_a_plan_tells_of():
+    x, _ = normed_network()
+    plan = tx.plan(tx.select("w", among=[tf.get_variable("w", [])]), by_hand({"w": values()})[0], outputs=[x * 2])
+    assert [pairing.variable for pairing in plan.pairings] == ["w"]
+
+
+# One initial value, one memory.
+
+
+@pytest.mark.parametrize("use_resource", [True, False])
+def test_variables_of_one_initial_value_each_get_their_own_array(use_resource):
+    initial = tf.zeros([2])
+    variables = [tf.Variable(initial, name=name, use_resource=use_resource) for name in "abc"]
+    arrays = {name: values(2, seed=seed) for seed, name in enumerate("abc")}
+    with tx.session(tx.plan(variables, by_hand(arrays)[0])) as sess:
+        got = fetch(sess)
+    assert {name: array.tolist() for name, array in got.items()} == {n: a.tolist() for n, a in arrays.items()}
+
+
+def twins(tmp_path, by=None):
+    """Import one MetaGraph of resource variables twice, and return a plan for each copy from a file of its own."""
+    with tf.Graph().as_default() as source:
+        w = tf.get_variable("w", [2], use_resource=True, initializer=tf.zeros_initializer())
+        tf.multiply(tf.placeholder(tf.float32, [2], "x"), w, name="y")
+        tf.train.Saver().export_meta_graph(str(tmp_path / "m.meta"))
+    del source
+    for scope in ("one", "two"):
+        by(tmp_path / "m", scope) if by else tf.train.import_meta_graph(str(tmp_path / "m.meta"), import_scope=scope)
+    return [
+        tx.plan(f"{scope}/w", by_hand({f"{scope}/w": np.full(2, number, np.float32)}, path=scope)[0])
+        for number, scope in enumerate(("one", "two"), 1)
+    ]
+
+
+def test_two_variables_of_one_memory_are_refused_by_name(tmp_path):
+    plans = twins(tmp_path)
+    message = r"(?s)one/w and two/w would be restored from different arrays.*tfxfer.import_meta_graph\(path, scope\)"
+    with pytest.raises(RestoreError, match=message), tx.session(*plans):
+        pass
+    with pytest.raises(RestoreError, match="one/w would be restored and two/w initialised"), tx.session(plans[0]):
+        pass
+    with tf.Session() as sess, pytest.raises(RestoreError, match="two/w would be restored and one/w initialised"):
+        plans[1].restore(sess)
+    arrays = {"one/w": np.float32([1, 1]), "two/w": np.float32([1, 2])}
+    with pytest.raises(RestoreError, match="would be restored from different arrays"):
+        tx.plan(".*", by_hand(arrays)[0])
+    with tx.session(tx.plan(".*", by_hand({**arrays, "two/w": arrays["one/w"]})[0])) as sess:
+        assert {name: array.tolist() for name, array in fetch(sess).items()} == {"one/w": [1, 1], "two/w": [1, 1]}
+
+
+def test_copies_that_are_imported_as_the_message_says_are_apart(tmp_path):
+    plans = twins(tmp_path, by=tx.import_meta_graph)
+    with tx.session(*plans) as sess:
+        assert {name: array.tolist() for name, array in fetch(sess).items()} == {"one/w": [1, 1], "two/w": [2, 2]}
+
+
+def test_only_some_parts_of_a_split_variable_are_refused():
+    with tf.variable_scope("fc", partitioner=tf.fixed_size_partitioner(2)):
+        tf.get_variable("kernel", [4, 2])
+    with pytest.raises(RestoreError, match=r"only some parts .* fc/kernel \(fc/kernel/part_1 of it\); choose all"):
+        tx.plan(tx.select(".*")[1:], by_hand({"fc/kernel": values(4, 2)})[0])
+
+
+# A session of one's own.
+
+
+@pytest.mark.parametrize("finalized", [True, False])
+@pytest.mark.parametrize("kind", ["checkpoint", "by hand"])
+def test_a_plan_restores_in_a_session_of_ones_own_and_adds_no_op(tmp_path, graph, kind, finalized):
+    small_model()
+    weights = tx.open_weights(checkpoint(tmp_path / "m", ARRAYS)) if kind == "checkpoint" else by_hand(ARRAYS)[0]
+    plan = tx.plan("(conv1|fc1)/.*", weights)
+    start = tf.global_variables_initializer()
+    count = len(graph.get_operations())
+    if finalized:
+        graph.finalize()
+    with tf.Session() as sess:
+        sess.run(start)
+        before = fetch(sess)
+        plan.restore(sess)
+        after = fetch(sess)
+    for name in SHAPES:
+        assert np.array_equal(after[name], before[name] if "logits" in name else ARRAYS[name])
+    assert len(graph.get_operations()) == count
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "by hand"])
+def test_a_plan_is_the_init_fn_of_a_monitored_session(tmp_path, kind):
+    small_model()
+    weights = tx.open_weights(checkpoint(tmp_path / "m", ARRAYS)) if kind == "checkpoint" else by_hand(ARRAYS)[0]
+    scaffold = tf.train.Scaffold(init_fn=tx.plan("conv1/.*", weights).restore)
+    with tf.train.MonitoredTrainingSession(scaffold=scaffold) as sess:
+        got = fetch(sess)
+    assert np.array_equal(got["conv1/kernel"], ARRAYS["conv1/kernel"])
+    assert not np.array_equal(got["fc1/kernel"], ARRAYS["fc1/kernel"])
+
+
+def test_what_is_not_a_session_or_is_of_another_graph_is_refused():
+    small_model()
+    plan = tx.plan(".*", by_hand(ARRAYS)[0])
+    with pytest.raises(RestoreError, match=r"restore wants a tf\.Session.* and got: str"):
+        plan.restore("model.ckpt")
+    with pytest.raises(RestoreError, match="got: nothing"):
+        plan.restore()
+    with tf.Session(graph=tf.Graph()) as sess, pytest.raises(RestoreError, match="is for another graph"):
+        plan.restore(sess)
+
+
+# What is taken for variables and weights.
+
+
+def test_patterns_and_paths_are_taken_as_well(tmp_path):
+    small_model()
+    prefix = checkpoint(tmp_path / "m", ARRAYS)
+    wanted = tx.plan(tx.select("conv1/.*", "fc1/.*"), tx.open_weights(prefix)).to_json()
+    assert tx.plan(["conv1/.*", "fc1/.*"], prefix).to_json() == wanted
+    assert tx.plan("(conv1|fc1)/.*", tmp_path / "m").to_json() == wanted
+    (kernel,) = tx.select("fc1/kernel")
+    assert names_of(tx.plan(kernel, prefix).variables) == ["fc1/kernel"]
+
+
+def test_what_else_is_given_is_refused_with_what_is_wanted():
+    small_model()
+    for variables in (3, None, [tx.select("conv1/kernel")], tf.zeros([2]), ["conv1/.*", tx.select("fc1/bias")[0]], {}):
+        with pytest.raises(RestoreError, match=r"variables must be tf\.Variables of a graph, as select\('conv"):
+            tx.plan(variables, by_hand(ARRAYS)[0])
+    for weights in (ARRAYS, None, 3):
+        with pytest.raises(RestoreError, match=r"weights must be what open_weights returned, or a path, and not"):
+            tx.plan("conv1/.*", weights)
+    with pytest.raises(RestoreError, match=r"wanted plans, as tfxfer\.plan returns them, and got str"), tx.session("x"):
+        pass
+
+
+# Advice that cures.
+
+
+@pytest.mark.parametrize(("old", "new"), [("", "model/"), ("tower_0/net/", ""), ("old/a+b/", "net/")])
+def test_one_rule_is_proposed_for_one_scope_and_cures(tmp_path, old, new):
+    ends = [f"block{b}/conv{c}/{name}" for b in range(4) for c in range(4) for name in ("kernel", "bias")]
+    np.savez(tmp_path / "w.npz", **{old + end: values(2, seed=seed) for seed, end in enumerate(ends)})
+    for end in ends:
+        tf.get_variable(new + end, [2])
+    with pytest.raises(RestoreError) as caught:
+        tx.plan(".*", tmp_path / "w.npz")
+    rules = ast.literal_eval(re.findall(r"rename=(\[.*\])\)$", str(caught.value))[0])
+    assert len(rules) == 1
+    weights = tx.open_weights(tmp_path / "w.npz", rename=rules)
+    with tx.session(tx.plan(".*", weights)) as sess:
+        got = fetch(sess)
+    assert all(np.array_equal(got[new + end], values(2, seed=seed)) for seed, end in enumerate(ends))
+
+
+def test_a_scope_and_single_names_are_cured_together(tmp_path):
+    arrays = {"a/kernel": values(2), "a/bias": values(3), "head/kernel_": values(4)}
+    np.savez(tmp_path / "w.npz", **arrays)
+    for name, size in (("m/a/kernel", 2), ("m/a/bias", 3), ("m/head/kernel", 4)):
+        tf.get_variable(name, [size])
+    with pytest.raises(RestoreError) as caught:
+        tx.plan(".*", tmp_path / "w.npz")
+    rules = ast.literal_eval(re.findall(r"rename=(\[.*\])\)$", str(caught.value))[0])
+    assert len(tx.plan(".*", tx.open_weights(tmp_path / "w.npz", rename=rules)).variables) == 3
+
+
+def test_the_conversion_that_the_message_proposes_works(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.savez("w64.npz", **{name: array.astype(np.float64) for name, array in ARRAYS.items()})
+    small_model()
+    with pytest.raises(RestoreError) as caught:
+        tx.plan(".*", "w64.npz")
+    command = re.findall(r"tfxfer (convert_weights .*), and take (.*)$", str(caught.value))[0]
+    assert convert_weights.main(["", *command[0].split()[1:]]) == 0
+    with tx.session(tx.plan(".*", command[1])) as sess:
+        got = fetch(sess)
+    assert all(np.array_equal(got[name], array) for name, array in ARRAYS.items())

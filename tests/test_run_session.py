@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import tensorflow.compat.v1 as tf
 
 import tfxfer as tx
 from tfxfer.calls import compiled
-from tfxfer.errors import WeightsError
+from tfxfer.errors import GraphError, NotOpenError, WeightsError
 from tfxfer.graph import layers
 from tfxfer.run.session import message
 from tfxfer.weights import Tensor, Weights
@@ -373,3 +374,25 @@ def test_the_main_job_runs_under_disable_v2_behavior(tmp_path):
     out = run_script(tmp_path, after="tf.disable_v2_behavior()")
     assert re.search(r"^  conv2/kernel +\(5, 5, 16, 32\) +float32 +restored +conv2/kernel \(by Saver\)$", out, re.M)
     assert "accuracy above 0.8: True" in out
+
+
+# A session that is not open.
+
+
+def test_a_session_without_with_says_what_to_write():
+    y = layers.dense(tf.ones([1, 2]), 3, "fc")
+    sess = tx.session()
+    for use in (lambda: sess.run(y), lambda: sess.graph, lambda: sess.close()):
+        with pytest.raises(NotOpenError, match=r"is not open.*; write `with tx\.session\(\.\.\.\) as sess:`"):
+            use()
+    assert not hasattr(sess, "run")
+    with sess as opened:
+        assert opened.run(y).shape == (1, 3)
+
+
+def test_a_session_wants_a_graph():
+    # What the default graph is, and whether there is one, each thread has for itself.
+    with ThreadPoolExecutor(1) as pool:
+        error = pool.submit(tx.session().__enter__).exception()
+    assert isinstance(error, GraphError)
+    assert "TensorFlow executes eagerly here, and a session runs a graph; build the network" in str(error)

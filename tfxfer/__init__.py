@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tfxfer import data, errors, export, graph, models, names, restore, run, weights
+    from tfxfer.graph.importing import import_meta_graph
     from tfxfer.graph.train_step import Stage, train_step
     from tfxfer.graph.variables import select
     from tfxfer.models.recognition import recognise
@@ -39,6 +40,7 @@ __all__ = [
     "export",
     "fit",
     "graph",
+    "import_meta_graph",
     "models",
     "names",
     "open_weights",
@@ -57,6 +59,7 @@ _HOME = {
     "Stage": "tfxfer.graph.train_step",
     "evaluate": "tfxfer.run.evaluation",
     "fit": "tfxfer.run.training",
+    "import_meta_graph": "tfxfer.graph.importing",
     "open_weights": "tfxfer.weights",
     "plan": "tfxfer.restore",
     "precompute": "tfxfer.run.extraction",

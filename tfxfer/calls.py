@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import itertools
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -45,3 +46,11 @@ def compiled(
     _alive.add(call)
     kinds = [feed.dtype.as_numpy_dtype for feed in feeds]
     return lambda *arrays: call(*(np.asarray(a, kind) for a, kind in zip(arrays, kinds, strict=True)))
+
+
+def message(error: Exception) -> str:
+    """Return the one line of an error's message that says what happened, without TensorFlow's account of the op."""
+    lines = [line.strip() for line in (getattr(error, "message", None) or str(error)).splitlines() if line.strip()]
+    # "Graph execution error:", where the op was made, what happened, "[[{{node save/RestoreV2}}]]", and more.
+    happened = [line for line, following in itertools.pairwise(lines) if following.startswith("[[{{node")]
+    return (happened or lines or [type(error).__name__])[0]

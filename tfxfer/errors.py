@@ -6,6 +6,7 @@
         SelectionError      a pattern that is no regex or that matches no variable
         WeightsError        a file that cannot be read as weights: wrong kind, cut short, corrupt, hostile
         RestoreError        variables and weights that do not fit together; `.plan` holds the whole comparison
+        NotOpenError        a session that is used without `with`
         DataError           examples, labels or splits that cannot be used
         RunError            a run directory that is in use, foreign, or made with other settings
           FrozenError       a variable that nobody trains has changed
@@ -48,6 +49,10 @@ class RestoreError(TfxferError):
     def __init__(self, message: str, plan: Plan | None = None) -> None:
         super().__init__(message)
         self.plan = plan
+
+
+class NotOpenError(TfxferError, AttributeError):
+    """A session that is used before `with` has opened it."""
 
 
 class DataError(TfxferError):

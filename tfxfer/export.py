@@ -28,12 +28,15 @@ from tfxfer import files
 from tfxfer.contract import CHANNELS, Contract
 from tfxfer.errors import DataError, GraphError
 from tfxfer.graph import decoding
-from tfxfer.graph.variables import select
+from tfxfer.graph.parts import is_part, name_of, taken, wholes
+from tfxfer.graph.traversal import variables_read
+from tfxfer.graph.variables import every_variable, model_variables, select
 from tfxfer.restore import plan
 from tfxfer.run import parity
 from tfxfer.run.served import ENDPOINTS, GRAPH, IMAGE_BYTES, IMAGES, Served
-from tfxfer.run.session import message, session
+from tfxfer.run.session import configuration, message, session
 from tfxfer.weights import Weights
+from tfxfer.weights.memory import owned
 
 Build = Callable[[tf.Tensor], Mapping[str, tf.Tensor]]
 
@@ -86,7 +89,9 @@ def export_model(
 
     Args:
       build: makes the model, of the images uint8 [n, height, width, channels]; its last endpoint is the probabilities.
-      weights: all its variables.
+        It is called twice, in a graph of its own each time: the export is compared with a second network, into which
+        the arrays are assigned one by one.
+      weights: every variable that the endpoints read, moving statistics among them.
       contract: what these expect of their input.
       out: the directory to write.
       class_names: one for each class; those of the contract unless told, or else numbers.
@@ -101,19 +106,20 @@ def export_model(
     Raises:
       DataError: something is there already, or the class names cannot be used.
       GraphError: the export does not answer as the weights do, or the model cannot be exported; nothing is written.
-      RestoreError: the weights do not fit the model.
+      RestoreError: the weights do not fit the model, or do not hold all that its endpoints read.
       OSError: it cannot be written.
     """
     goals = [Path(path) for path in (out, frozen_graph) if path is not None]
     check_free(goals, overwrite=overwrite)
     with tf.Graph().as_default(), contextlib.ExitStack() as stack:
         served, labels = _build(build, contract, class_names, top_k)
-        restored = plan(select(".*"), weights)
-        saver = tf.train.Saver(tf.global_variables())
+        outputs = [*served.outputs.values(), *served.endpoints.values()]
+        restored = plan(select(".*", outputs=outputs), weights, outputs=outputs)
+        saver = _saver(outputs)
         graph = _saved_model(saver, served)
         sess = stack.enter_context(session(restored, **session_options))
         parts = stack.enter_context(_parts(goals))
-        cases = parity.cases(sess, served, contract, examples, pictures)
+        cases = _cases(build, weights, contract, examples, pictures)
         try:
             saver.save(sess, os.fspath(_folders(parts[0]) / VARIABLES), write_meta_graph=False, write_state=False)
             if frozen_graph is not None:
@@ -121,6 +127,7 @@ def export_model(
         except tf.errors.OpError as error:
             raise OSError(f"cannot write {goals[0]}: {message(error)}") from None
         _write(parts[0], graph, labels, contract)
+        parity.check_values(parts[0] / VARIABLES, restored)
         apart = max(parity.check(part, cases, labels, weights.path) for part in parts)
         nbytes = _sync(parts[0])
         moved = _place(parts, goals)
@@ -143,9 +150,9 @@ def check_free(goals: Sequence[Path], *, overwrite: bool) -> None:
     nameless = [goal for goal in goals if goal.name in ("", "..")]
     if nameless:
         raise DataError(f"{nameless[0]} is no name for what is written; give it a folder of its own")
-    taken = [goal for goal in goals if os.path.lexists(goal) and not _is_empty(goal)]
-    if taken and not overwrite:
-        raise DataError(f"{taken[0]} is there already; give another name, or let `overwrite=True` move it aside")
+    occupied = [goal for goal in goals if os.path.lexists(goal) and not _is_empty(goal)]
+    if occupied and not overwrite:
+        raise DataError(f"{occupied[0]} is there already; give another name, or let `overwrite=True` move it aside")
 
 
 def _is_empty(path: Path) -> bool:
@@ -196,6 +203,35 @@ def _outputs(probabilities: tf.Tensor, labels: Sequence[bytes], top_k: int) -> d
         "top_k_names": tf.gather(names, best.indices),
     }
     return {name: tf.identity(tensor, name) for name, tensor in outputs.items()}
+
+
+def _saver(outputs: Sequence[tf.Tensor]) -> tf.train.Saver:
+    """Return a Saver of all that the outputs read; slots and what else a MetaGraph brings along are not exported."""
+    graph = tf.get_default_graph()
+    read = set(variables_read(outputs))
+    saved = [variable for variable in every_variable(graph) if variable.op in read]
+    listed = {variable.op for variable in tf.global_variables()}
+    for variable in saved:
+        if variable.op not in listed:  # whoever loads a SavedModel looks there for its variables
+            tf.add_to_collection(tf.GraphKeys.GLOBAL_VARIABLES, variable)
+    return tf.train.Saver({name: split if is_part(split[0]) else split[0] for name, split in wholes(saved).items()})
+
+
+def _cases(
+    build: Build, weights: Weights, contract: Contract, examples: np.ndarray | None, pictures: Sequence[str]
+) -> list[parity.Case]:
+    """Ask a second network, whose variables are assigned from the weights without a plan or a Saver."""
+    with tf.Graph().as_default() as graph:
+        images = tf.placeholder(tf.uint8, [None, *contract.size, CHANNELS[contract.channels]], IMAGES)
+        probabilities = list(build(images).values())[-1]
+        with tf.Session(graph=graph, config=configuration()) as sess:
+            initializers = [variable.initializer for variable in every_variable(graph)]
+            sess.run(initializers + graph.get_collection(tf.GraphKeys.TABLE_INITIALIZERS))
+            for variable in model_variables(graph, outputs=[probabilities]):
+                array = taken(variable, weights[name_of(variable)])
+                sess.run(variable.initializer, {variable.initializer.inputs[1]: owned(array)})
+            served = Served(images, None, {"probabilities": probabilities}, {})
+            return parity.cases(sess, served, contract, examples, pictures)
 
 
 # --- writing ---

@@ -5,16 +5,32 @@ Nothing here runs an op or adds one. Ops stand in the order in which a walk met 
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import tensorflow.compat.v1 as tf
 from tensorflow.python.framework import op_def_registry
 
 VARIABLES = {"VarHandleOp", "VariableV2", "Variable"}
+ASSIGNING = {"Assign", "AssignVariableOp"}
 PLACEHOLDERS = {"Placeholder", "PlaceholderV2", "PlaceholderWithDefault"}
 _WAYS_BACK = {"NextIteration", "RefNextIteration"}
+# What hands a value on as it is.
+_PASSING = {
+    *("Identity", "RefIdentity", "IdentityN", "ReadVariableOp", "Switch", "RefSwitch", "Merge", "RefMerge"),
+    *("Enter", "RefEnter", "Exit", "RefExit", "NextIteration", "RefNextIteration", "RefSelect", "LoopCond"),
+}
+_READERS = {"ReadVariableOp", "ResourceGather", "ResourceGatherNd"}
+# What asks about a tensor, and has nothing of its values.
+_QUESTIONS = {
+    *("Shape", "ShapeN", "Size", "Rank", "OnesLike", "ZerosLike", "VariableShape"),
+    *("VarIsInitializedOp", "IsVariableInitialized"),
+}
+# What looks at a value for the user's eyes or files alone: whoever is read by nobody else is not read by a network.
+_LOOKERS = {*_QUESTIONS, "SaveV2", "Save", "SaveSlices", "Assert", "Print", "PrintV2"}
+_RANDOM = ("Random", "Stateless", "TruncatedNormal", "ParameterizedTruncatedNormal", "Multinomial")
 
 
 def needed(fetches: Iterable[tf.Operation]) -> list[tf.Operation]:
@@ -105,10 +121,11 @@ def variables_of(tensors: Iterable[tf.Tensor]) -> set[tf.Operation]:
 def memory_of(variable: tf.Operation) -> tuple[str, str]:
     """Return what names the memory of a variable op in a session: container and shared name.
 
-    Two ops of one graph with the same are one variable under two names, as after importing one MetaGraph twice.
+    Two ops of one graph with the same are one variable under two names, as after importing one MetaGraph twice. Without
+    a shared name a reference variable goes by its op's name; all resource variables without one are a single variable.
     """
-    container = variable.get_attr("container").decode()
-    return container, variable.get_attr("shared_name").decode() or variable.name
+    container, shared = (variable.get_attr(key).decode() for key in ("container", "shared_name"))
+    return container, shared if variable.type == "VarHandleOp" else shared or variable.name
 
 
 def called(op: tf.Operation) -> list[str]:
@@ -122,3 +139,213 @@ def called(op: tf.Operation) -> list[str]:
 def called_in(node: Any) -> list[str]:
     """Return the names of the functions that a NodeDef calls."""
     return [one.name for value in node.attr.values() for one in (value.func, *value.list.func) if one.name]
+
+
+# --- what belongs to a network ---
+
+# Names, since an op would keep its graph alive.
+_FORWARD: weakref.WeakKeyDictionary[tf.Graph, tuple[int, list[str]]] = weakref.WeakKeyDictionary()
+
+
+def forward_variables(graph: tf.Graph) -> list[tf.Operation]:
+    """Return the variable ops whose values enter what a graph computes of its data or of its trained variables.
+
+    An output is an op whose value nothing takes. What is assigned to a variable, applied to one by an optimizer, saved
+    or only shown in a summary of numbers that depend on no data does not count: so optimizer slots, learning rates,
+    metrics and averages of variables that nobody computes with are left out, and moving statistics are not.
+
+    Returns:
+      Ops of the types `VARIABLES`, in the order in which they were made. Collections do not matter but for
+      TRAINABLE_VARIABLES, whose variables count as trained.
+    """
+    ops = graph.get_operations()
+    known = _FORWARD.get(graph)
+    if known is None or known[0] != len(ops):
+        known = _FORWARD[graph] = len(ops), [op.name for op in _forward_variables(graph, ops)]
+    return [graph.get_operation_by_name(name) for name in known[1]]
+
+
+def steers_optimizer(variable: tf.Operation) -> bool:
+    """Say whether the value of a variable enters an optimizer's op as something else than what that op trains."""
+    reached, queue = {variable}, deque([variable])
+    while queue:
+        for tensor in queue.popleft().outputs:
+            for op in tensor.consumers():
+                if "Apply" in op.type and _takes_beside(op, tensor):
+                    return True
+                if op not in reached and not _writes(op):
+                    reached.add(op)
+                    queue.append(op)
+    return False
+
+
+def initializer_of(variable: tf.Operation) -> tf.Operation | None:
+    """Return the op that assigns the initial value to a variable op: of the name that TensorFlow gives it, or else the
+    first that assigns something that was not read from a file."""
+    assigning = [op for op in _takers(variable) if op.type in ASSIGNING]
+    named = [op for op in assigning if op.name == f"{variable.name}/Assign"]
+    first = [op for op in assigning if not any(before.type.startswith("Restore") for before in behind(op.inputs[1:]))]
+    return next(iter([*named, *first]), None)
+
+
+def read_of(variable: tf.Operation) -> tf.Tensor | None:
+    """Return a tensor that is the value of a variable op; None where no op reads it."""
+    if variable.type != "VarHandleOp":
+        return variable.outputs[0]
+    return next((op.outputs[0] for op in _takers(variable) if op.type == "ReadVariableOp"), None)
+
+
+def _takers(variable: tf.Operation) -> list[tf.Operation]:
+    return [op for op in variable.outputs[0].consumers() if op.inputs[0].op is variable]
+
+
+def _takes_beside(op: tf.Operation, tensor: tf.Tensor) -> bool:
+    return any(other.ref() == tensor.ref() for other in list(op.inputs)[1:])
+
+
+def _forward_variables(graph: tf.Graph, ops: Sequence[tf.Operation]) -> list[tf.Operation]:
+    functions = _Functions(graph)
+    taken = {op: _values_taken(op, functions) for op in ops}
+    after: dict[tf.Operation, list[tf.Operation]] = {op: [] for op in ops}
+    for op, tensors in taken.items():
+        for tensor in tensors:
+            after[tensor.op].append(op)
+    trained = {variable.op for variable in graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES)}
+    outputs = [op for op in _outputs(ops) if not _is_variable(op, taken)]
+    meant = _reached({op for op in ops if op in trained or _gives_data(op)}, after)
+    outputs = [op for op in outputs if op in meant] or outputs
+    before = {op: [tensor.op for tensor in tensors] for op, tensors in taken.items()}
+    return sorted((op for op in _reached(outputs, before) if op.type in VARIABLES), key=lambda op: op._id)
+
+
+def _values_taken(op: tf.Operation, functions: _Functions) -> list[tf.Tensor]:
+    """Return the inputs whose values enter an op's own; of one that writes a variable, the variable alone."""
+    if op.type in _QUESTIONS:
+        return []
+    called_by = functions.called(op)
+    if called_by:
+        return [tensor for number, tensor in enumerate(op.inputs) if functions.read(op, called_by, number, tensor)]
+    if op.type in _PASSING or op.type in _READERS:
+        return list(op.inputs)
+    if _writes(op):
+        return [op.inputs[0]]
+    handles = [tensor for tensor in op.inputs if tensor.dtype == tf.resource]
+    return [] if handles and variables_of(handles) else list(op.inputs)
+
+
+def _outputs(ops: Sequence[tf.Operation]) -> list[tf.Operation]:
+    """Return the ops that write nothing and whose first output nothing takes but what only looks."""
+    used = {tensor.ref() for op in ops if not _looks(op) for tensor in op.inputs}
+    return [op for op in ops if op.outputs and not _looks(op) and op.outputs[0].ref() not in used and not _writes(op)]
+
+
+def _looks(op: tf.Operation) -> bool:
+    return op.type in _LOOKERS or op.type.endswith(("Summary", "SummaryV2"))
+
+
+def _writes(op: tf.Operation) -> bool:
+    """Say whether an op writes a reference variable; queues and tables are references too."""
+    definition = op_def_registry.get(op.type)
+    if op.type in _PASSING or definition is None or not any(arg.is_ref for arg in definition.input_arg):
+        return False
+    return bool(variables_of(op.inputs[:1]))
+
+
+def _is_variable(op: tf.Operation, taken: Mapping[tf.Operation, Sequence[tf.Tensor]]) -> bool:
+    """Say whether an op gives a variable as it is, by way of reads, branches and copies, of no other value."""
+    seen, stack = set(), [op]
+    while stack:
+        op = stack.pop()
+        if op.type in VARIABLES or op in seen:
+            continue
+        seen.add(op)
+        if op.type not in _PASSING or not taken[op]:
+            return False
+        # What decides where a value goes is not the value.
+        stack += [tensor.op for tensor in (taken[op][:1] if "Switch" in op.type else taken[op])]
+    return True
+
+
+def _gives_data(op: tf.Operation) -> bool:
+    if op.type == "PlaceholderWithDefault" or op.type.startswith(_RANDOM):
+        return True
+    return bool(op.outputs) and not len(op.inputs) and op.type not in VARIABLES and op.type != "Const"
+
+
+def _reached(
+    sources: Iterable[tf.Operation], edges: Mapping[tf.Operation, Sequence[tf.Operation]]
+) -> set[tf.Operation]:
+    reached = set(sources)
+    queue = deque(reached)
+    while queue:
+        for op in edges[queue.popleft()]:
+            if op not in reached:
+                reached.add(op)
+                queue.append(op)
+    return reached
+
+
+class _Functions:
+    """What the functions of a graph do with the variables that they are given."""
+
+    def __init__(self, graph: tf.Graph) -> None:
+        self._graph = graph
+        self._library: dict[str, Any] | None = None
+        self._known: dict[tuple[str, int], bool] = {}
+
+    def called(self, op: tf.Operation) -> list[str]:
+        """Return the names of the functions that an op calls; the op of an old function has its name as type."""
+        return called(op) if op_def_registry.get(op.type) else [op.type]
+
+    def read(self, op: tf.Operation, names: Sequence[str], number: int, tensor: tf.Tensor) -> bool:
+        """Say whether the value of an input enters what an op returns that calls these functions."""
+        if tensor.dtype != tf.resource or not variables_of([tensor]):
+            return True
+        return any(self._reads(name, number, len(op.inputs)) for name in names)
+
+    def _reads(self, name: str, number: int, count: int) -> bool:
+        function = self._function(name)
+        if function is None:
+            return True
+        # A branch does not get the input that decides between branches.
+        position = number - (count - len(function.signature.input_arg))
+        if position < 0:
+            return True
+        key = name, position
+        if key not in self._known:
+            self._known[key] = False  # A function that calls itself adds nothing to itself.
+            self._known[key] = self._body_reads(function, function.signature.input_arg[position].name)
+        return self._known[key]
+
+    def _function(self, name: str) -> Any:
+        if self._library is None:
+            self._library = {f.signature.name: f for f in self._graph.as_graph_def().library.function}
+        return self._library.get(name)
+
+    def _body_reads(self, function: Any, handle: str) -> bool:
+        handles, values = {handle}, set[str]()
+        before = 0
+        while before != len(handles) + len(values):
+            before = len(handles) + len(values)
+            for node in function.node_def:
+                inputs = [text.partition(":")[0] for text in node.input if not text.startswith("^")]
+                if any(text in handles for text in inputs):
+                    self._spread_handle(node, inputs, handles, values)
+                elif any(text in values for text in inputs) and not _writes_in_function(node):
+                    values.add(node.name)
+        return any(text.partition(":")[0] in values for text in function.ret.values())
+
+    def _spread_handle(self, node: Any, inputs: Sequence[str], handles: set[str], values: set[str]) -> None:
+        names = called_in(node)
+        places = [place for place, text in enumerate(inputs) if text in handles]
+        if node.op in _READERS or any(self._reads(name, place, len(inputs)) for name in names for place in places):
+            values.add(node.name)
+        elif node.op in _PASSING:
+            handles.add(node.name)
+
+
+def _writes_in_function(node: Any) -> bool:
+    definition = op_def_registry.get(node.op)
+    if definition is None or called_in(node) or node.op in _READERS or node.op in _PASSING:
+        return False
+    return definition.is_stateful and any(arg.type == tf.resource.as_datatype_enum for arg in definition.input_arg)

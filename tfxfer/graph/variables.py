@@ -8,47 +8,172 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import tensorflow.compat.v1 as tf
+from tensorflow.core.framework import variable_pb2
+from tensorflow.python.framework import ops
 
 from tfxfer import names
+from tfxfer.errors import GraphError, SelectionError
+from tfxfer.graph import traversal
 from tfxfer.graph.parts import wholes
 
 Initializer = Callable[..., tf.Tensor]
 
 
-def model_variables(graph: tf.Graph | None = None) -> list[tf.Variable]:
-    """Return the variables that belong to a model, in the order in which they were made.
+def model_variables(graph: tf.Graph | None = None, *, outputs: Iterable[tf.Tensor] = ()) -> list[tf.Variable]:
+    """Return the variables that belong to a network, in the order in which they were made.
 
-    These are the ones that layers record in `GraphKeys.MODEL_VARIABLES` and those that are trainable, so that a graph
-    made of raw `tf.get_variable` works too. Optimizer slots and `global_step` are neither.
+    These are what the network reads, moving statistics among them, whatever made them and whatever collection lists
+    them or not; and what is trainable or recorded in `GraphKeys.MODEL_VARIABLES`. Optimizer slots, learning rates,
+    metrics, averages that nobody computes with, `global_step` and other counters of steps are not.
+
+    Args:
+      graph: default: the default graph.
+      outputs: tensors; with them, exactly what their values come from. Default: whatever the graph computes of its
+        data or of its trained variables (see `traversal.forward_variables`).
+
+    Raises:
+      GraphError: the network reads a variable that is in no collection and has no initializer, so that nothing can be
+        restored to it; all such are named.
     """
     graph = graph or tf.get_default_graph()
-    keys = (tf.GraphKeys.MODEL_VARIABLES, tf.GraphKeys.TRAINABLE_VARIABLES)
-    wanted = {id(variable) for key in keys for variable in graph.get_collection(key)}
-    # A graph of the user's own may have made it without trainable=False.
-    wanted -= {id(variable) for variable in _global_steps(graph)}
-    return [variable for variable in graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES) if id(variable) in wanted]
+    known = _recorded(graph)
+    # A MetaGraph that was imported into a scope has a global_step there.
+    steps = {variable.op for variable in _global_steps(graph)}
+    steps |= {variable.op for name, variable in known.items() if name.endswith("/global_step")}
+    ops = set(traversal.variables_read(outputs)) if outputs else _belonging(graph)
+    belonging = sorted(ops - steps, key=lambda op: op._id)
+    wrapped = {op.name: _wrapped(op) for op in belonging if op.name not in known}
+    lost = [name for name, variable in wrapped.items() if variable is None]
+    if lost:
+        raise GraphError(
+            f"the network reads {names.listed(lost)}, which no collection of the graph lists and which cannot be "
+            "filled: an op that assigns the initial value or one that reads the variable is missing; import the "
+            "MetaGraph (tf.train.import_meta_graph) and not its GraphDef alone"
+        )
+    every = {**known, **wrapped}
+    return [every[op.name] for op in belonging]
+
+
+def every_variable(graph: tf.Graph) -> list[tf.Variable]:
+    """Return what must have a value before a graph runs: its global and local variables, and what a network reads."""
+    keys = (tf.GraphKeys.GLOBAL_VARIABLES, tf.GraphKeys.LOCAL_VARIABLES)
+    listed = [variable for key in keys for variable in graph.get_collection(key)]
+    return list({variable.op.name: variable for variable in [*model_variables(graph), *listed]}.values())
+
+
+def aliases(variables: Iterable[tf.Variable]) -> dict[str, list[str]]:
+    """Return the op names of the variables that share their memory with others among them, each with the others.
+
+    Two variables are one in a session if they have one `shared_name`, as after importing a MetaGraph twice: whatever
+    is written to one is written to the other. `import_meta_graph` keeps them apart.
+    """
+    members: dict[tuple[str, str], dict[str, None]] = {}
+    for variable in variables:
+        members.setdefault(traversal.memory_of(variable.op), {})[variable.op.name] = None
+    return {
+        name: [other for other in group if other != name]
+        for group in members.values()
+        if len(group) > 1
+        for name in group
+    }
 
 
 def select(
-    *patterns: str, exclude: str | Iterable[str] = (), among: Sequence[tf.Variable] | None = None
+    *patterns: str,
+    exclude: str | Iterable[str] = (),
+    among: Sequence[tf.Variable] | None = None,
+    outputs: Iterable[tf.Tensor] = (),
 ) -> list[tf.Variable]:
     """Choose variables of the default graph by name.
 
     Args:
       *patterns: regular expressions that must match a whole op name: `conv.*`, `.*/kernel`.
       exclude: one or more regular expressions whose matches are left out again.
-      among: what there is to choose from; `model_variables()` unless told.
+      among: what there is to choose from; default: `model_variables(outputs=outputs)`, all that belongs to the network.
+      outputs: tensors; choose only among the variables that their values come from.
 
     Returns:
       The variables, in the order in which they were made; of one that is split, every part (see `graph.parts`).
 
     Raises:
-      SelectionError: a pattern matches nothing (the nearest names are given) or is no regular expression.
+      SelectionError: a pattern matches nothing (the nearest names are given) or is not a regular expression.
+      GraphError: the network reads a variable that nothing can be restored to; see `model_variables`.
     """
-    variables = model_variables() if among is None else among
-    table = wholes(variables)
     excluded = [exclude] if isinstance(exclude, str) else list(exclude)
+    _check_patterns([*patterns, *excluded])
+    variables = model_variables(outputs=outputs) if among is None else among
+    if patterns and not variables:
+        raise SelectionError(
+            f"{names.listed(patterns)} matches nothing: there are no variables to choose from{_why_none()}"
+        )
+    table = wholes(variables)
     return [variable for name in names.match(patterns, list(table), excluded) for variable in table[name]]
+
+
+def _check_patterns(patterns: Sequence[object]) -> None:
+    wrong = [pattern for pattern in patterns if not isinstance(pattern, str)]
+    if wrong:
+        kinds = names.listed(dict.fromkeys(type(pattern).__name__ for pattern in wrong))
+        raise SelectionError(
+            f"select wants regular expressions, as in select('conv.*', 'fc1/kernel'), and got: {kinds}; "
+            "a list of them is given as select(*patterns), variables that were chosen already as among=variables"
+        )
+
+
+def _why_none() -> str:
+    if tf.executing_eagerly():
+        return (
+            "; TensorFlow executes eagerly here and builds no graph: build the network, and choose from it, "
+            "within `with tf.Graph().as_default():`"
+        )
+    return "; build the network first, in the graph that is the default one here"
+
+
+def _recorded(graph: tf.Graph) -> dict[str, tf.Variable]:
+    """Return the variables that any collection of a graph lists, by op name."""
+    items = (item for key in graph.get_all_collection_keys() for item in graph.get_collection(key))
+    return {item.op.name: item for item in items if is_variable(item)}
+
+
+def is_variable(item: object) -> bool:
+    """Say whether something is a variable of a graph, and not an eager one or one that stands for several."""
+    # Reference and resource variables have no public class in common.
+    op = getattr(item, "op", None)
+    return isinstance(op, tf.Operation) and op.type in traversal.VARIABLES and hasattr(item, "initializer")
+
+
+def _belonging(graph: tf.Graph) -> set[tf.Operation]:
+    read = set(traversal.forward_variables(graph))
+    keys = (tf.GraphKeys.MODEL_VARIABLES, tf.GraphKeys.TRAINABLE_VARIABLES)
+    recorded = {variable.op for key in keys for variable in graph.get_collection(key)}
+    model = {variable.op for variable in graph.get_collection(tf.GraphKeys.MODEL_VARIABLES)}
+    metrics = {variable.op for variable in graph.get_collection(tf.GraphKeys.METRIC_VARIABLES)}
+    # TensorFlow takes a variable for trainable unless it is told otherwise: counters and learning rates are not.
+    aside = {op for op in recorded - read - model if _counts(op) or traversal.steers_optimizer(op)}
+    return (read - metrics) | (recorded - aside)
+
+
+def _counts(op: tf.Operation) -> bool:
+    dtype = tf.as_dtype(op.get_attr("dtype"))
+    return dtype.is_integer and tf.TensorShape(op.get_attr("shape")).rank == 0
+
+
+def _wrapped(op: tf.Operation) -> tf.Variable | None:
+    """Return a variable op that no collection lists as a `tf.Variable`; None where it cannot be filled or read."""
+    initializer = traversal.initializer_of(op)
+    read = traversal.read_of(op)
+    if initializer is None or read is None:
+        return None
+    definition = variable_pb2.VariableDef(
+        variable_name=op.outputs[0].name,
+        initializer_name=initializer.name,
+        initial_value_name=initializer.inputs[1].name,
+        snapshot_name=read.name,
+        is_resource=op.type == "VarHandleOp",
+    )
+    # What TensorFlow makes the variables of an imported MetaGraph by; there is no public name for it.
+    with op.graph.as_default():
+        return ops.get_from_proto_function(tf.GraphKeys.GLOBAL_VARIABLES)(definition)
 
 
 def model_variable(name: str, shape: Sequence[int], initializer: Initializer, *, trainable: bool = True) -> tf.Variable:

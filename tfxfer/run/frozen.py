@@ -9,6 +9,7 @@ import tensorflow.compat.v1 as tf
 from tfxfer.errors import FrozenError
 from tfxfer.graph.parts import fetch, wholes
 from tfxfer.graph.train_step import Step
+from tfxfer.graph.variables import model_variables
 from tfxfer.weights.digests import METHOD, digest
 
 __all__ = ["METHOD", "check", "digest", "digests", "frozen_variables"]
@@ -17,12 +18,13 @@ __all__ = ["METHOD", "check", "digest", "digests", "frozen_variables"]
 def frozen_variables(step: Step, epoch: int) -> list[tf.Variable]:
     """Return the variables that no stage up to that of `epoch` (counted from 0) writes.
 
-    These are all of the graph but the trained ones, the moving statistics that follow them, optimizer slots and
-    global_step.
+    These are all global variables of the graph, and what a network reads besides, but the trained ones, the moving
+    statistics that follow them, optimizer slots and global_step.
     """
     written = {variable.op.name for variable in (*step.stage(epoch).written, *step.slots, step.global_step)}
-    every = step.images.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)
-    return [variable for variable in every if variable.op.name not in written]
+    graph = step.images.graph
+    every = {v.op.name: v for v in (*graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES), *model_variables(graph))}
+    return [variable for name, variable in every.items() if name not in written]
 
 
 def digests(sess: tf.Session, variables: Iterable[tf.Variable]) -> dict[str, str]:

@@ -6,17 +6,21 @@ import contextlib
 import os
 import struct
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from tfxfer import names
 from tfxfer.contract import CHANNELS, Contract
 from tfxfer.data.batches import chunks
 from tfxfer.data.decoding import decode, read_file
 from tfxfer.errors import DataError, GraphError
 from tfxfer.graph.decoding import LUMA
+from tfxfer.restore import Plan
 from tfxfer.run.served import Served, ask, loaded
+from tfxfer.weights import open_weights
 
 TOLERANCE = 1e-5
 RANDOM, BATCH_SIZE = 4, 8
@@ -88,6 +92,26 @@ def check(path: str | os.PathLike[str], asked: Sequence[Case], labels: Sequence[
             f"{TOLERANCE:.0e}; nothing was written"
         )
     return apart
+
+
+def check_values(prefix: Path, plan: Plan) -> int:
+    """Compare what an export's checkpoint holds with the weights of a plan, bit by bit; return how many arrays.
+
+    Args:
+      prefix: of the checkpoint, which is read without TensorFlow.
+      plan: what was exported.
+
+    Raises:
+      GraphError: some differ; all are named.
+    """
+    written = open_weights(prefix)
+    chosen = [pairing.variable for pairing in plan.chosen()]
+    wrong = [name for name in chosen if name not in written or written[name].tobytes() != plan.weights[name].tobytes()]
+    if wrong:
+        raise GraphError(
+            f"the export of {plan.weights.path} does not hold its arrays: {names.listed(wrong)}; nothing was written"
+        )
+    return len(chosen)
 
 
 def _read(path: str) -> bytes:

@@ -1,0 +1,64 @@
+"""MetaGraphs brought into a graph, each copy with a memory of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import tensorflow.compat.v1 as tf
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+from tfxfer.errors import GraphError, WeightsError
+from tfxfer.graph.traversal import VARIABLES
+
+
+def import_meta_graph(
+    path: str | os.PathLike[str], scope: str, *, input_map: Mapping[str, tf.Tensor] | None = None
+) -> tf.train.Saver | None:
+    """Import a MetaGraph into a scope of the default graph, apart from every other copy of it.
+
+    `tf.train.import_meta_graph` keeps what the file says of shared memory, so that of a MetaGraph that is imported
+    twice, as teacher and student, both copies have the same variables. Here the scope goes into the shared names.
+
+        for scope in ("teacher", "student"):
+            tx.import_meta_graph("model.ckpt.meta", scope, input_map={"x:0": images})
+        plans = [tx.plan(f"{scope}/.*", tx.open_weights("model.ckpt", rename=[("^", f"{scope}/")])) for scope in ...]
+
+    Args:
+      path: the file, `model.ckpt.meta`, or its prefix, `model.ckpt`.
+      scope: of names, in which nothing is yet.
+      input_map: tensors to take in the place of the file's, by their names there, as `tf.train.import_meta_graph` has
+        it.
+
+    Returns:
+      What `tf.train.import_meta_graph` returns: a Saver, if the file describes one.
+
+    Raises:
+      WeightsError: the file is missing, or is not a MetaGraph.
+      GraphError: the scope is empty, or something is in it already.
+    """
+    scope = scope.strip("/")
+    graph = tf.get_default_graph()
+    if not scope:
+        raise GraphError("import_meta_graph wants a scope, which tells one copy from another")
+    if any(op.name.startswith(f"{scope}/") for op in graph.get_operations()):
+        raise GraphError(f"the scope {scope} is in the graph already; import into another")
+    meta = _read(path)
+    library = [node for function in meta.graph_def.library.function for node in function.node_def]
+    for node in (*meta.graph_def.node, *library):
+        shared = node.attr["shared_name"].s.decode() if "shared_name" in node.attr else ""
+        if shared or node.op in VARIABLES:
+            node.attr["shared_name"].s = f"{scope}/{shared or node.name}".encode()
+    return tf.train.import_meta_graph(meta, import_scope=scope, input_map=dict(input_map) if input_map else None)
+
+
+def _read(path: str | os.PathLike[str]) -> tf.MetaGraphDef:
+    name = os.fspath(path)
+    file = Path(name if name.endswith(".meta") else f"{name}.meta")
+    try:
+        return tf.MetaGraphDef.FromString(file.read_bytes())
+    except OSError as error:
+        raise WeightsError(f"{file} cannot be read: {error.strerror}") from None
+    except DecodeError:
+        raise WeightsError(f"{file} is not a MetaGraph, as tf.train.Saver writes it beside a checkpoint") from None
