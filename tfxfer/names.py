@@ -168,7 +168,7 @@ def _apply_rules(rules: Rules, names: Sequence[str]) -> Callable[[str], str]:
         if not any(compiled.search(name) for name in table.values()):
             if eaten := [old for old in names if compiled.search(old)]:
                 raise SelectionError(
-                    f"the rename rule {pattern!r} matches nothing any more: a rule before it has made {table[eaten[0]]} "
+                    f"the rename rule {pattern!r} matches nothing any more: an earlier rule made {table[eaten[0]]} "
                     f"of {eaten[0]}. Rules are applied one after the other, to any part of a name; end a pattern by $, "
                     "or put this rule first"
                 )
