@@ -168,9 +168,9 @@ def _apply_rules(rules: Rules, names: Sequence[str]) -> Callable[[str], str]:
         if not any(compiled.search(name) for name in table.values()):
             if eaten := [old for old in names if compiled.search(old)]:
                 raise SelectionError(
-                    f"the rename rule {pattern!r} matches nothing any more: a rule before it has made "
-                    f"{table[eaten[0]]} of {eaten[0]}. Rules are applied one after the other, to any part of a name; "
-                    "end a pattern by $, or put this rule first"
+                    f"the rename rule {pattern!r} matches nothing any more: an earlier rule made {table[eaten[0]]} "
+                    f"of {eaten[0]}. Rules are applied one after the other, to any part of a name; end a pattern by $, "
+                    "or put this rule first"
                 )
             near = ", ".join(nearest(pattern, list(table.values())))
             raise SelectionError(f"the rename rule {pattern!r} matches none of the {len(names)} names; nearest: {near}")
