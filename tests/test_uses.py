@@ -31,7 +31,7 @@ ROWS = {
     for row in (*USES, *getattr(tool, "USES", ()), *(_store.USES if name == "train" else ()))
     if can_be_unused(row, tool.define_flags())
 }
-VALUES = dict.fromkeys(("dropout", "decay_rate", "most_bad", "mask"), "0.5")
+VALUES = dict.fromkeys(("decay_rate", "most_bad", "mask"), "0.5")
 VALUES |= {"rename": "a=b", "select": ".*", "exclude": ".*", "hidden": "1,2", "checkpoint": "last"}
 
 
@@ -279,3 +279,10 @@ def test_pretraining_follows_its_length_too(tmp_path):
     [state] = [json.loads(path.read_text()) for path in (tmp_path / "out.run").glob("model.ckpt-4.state.json")]
     rates = [row["learning_rate"] for row in state["history"] if row["split"] == "train"]
     assert rates[-1] < 0.2e-3 < 0.4e-3 < rates[0] < 1e-3
+
+
+def test_dropout_without_a_layer_to_drop_from_is_noted(capsys):
+    assert run(train, "--restore=none", "--hidden=none", "--dropout=0.5", "--dry_run") == 0
+    assert "note: --dropout=0.5: not used, as --hidden=none leaves no layer to drop from\n" in capsys.readouterr().out
+    assert run(train, "--restore=none", "--dropout=0.5", "--dry_run") == 0
+    assert "note:" not in capsys.readouterr().out

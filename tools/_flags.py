@@ -270,7 +270,6 @@ USES = (
     Use("rename", "weights", what="the file whose names are changed"),
     Use("image_size", "model", ("autoencoder",), unless=True),
     Use("hidden", "endpoint", OWN_CLASSIFIERS, unless=True),
-    Use("dropout", "hidden", what="the layers whose outputs are dropped"),
     Use("decay_steps", "schedule", ("cosine", "exponential")),
     Use("decay_rate", "schedule", ("exponential",)),
     Use("shown", "summaries", ("images", "activations")),

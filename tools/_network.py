@@ -106,6 +106,13 @@ def define_head(values: flags.FlagValues) -> None:
         )
 
 
+def notes(settings: Any) -> list[str]:
+    """Say what a head of these flags does not use."""
+    own = endpoint_of(settings) == MODELS[settings.model].own
+    unused = settings.dropout and not settings.hidden and not own
+    return [f"--dropout={settings.dropout:g}: not used, as --hidden=none leaves no layer to drop from"] * bool(unused)
+
+
 def opened(settings: Any, *, show: bool = True) -> tuple[Weights | None, Contract | None]:
     """Open --weights under our names and say what they expect of their input.
 

@@ -74,7 +74,7 @@ def main(argv: list[str]) -> int:
     examples = _examples.augmented(_examples.load(settings, contract), settings)
     _report.show_notes(examples)
     _report.check_top_k(settings, len(examples.class_names))
-    _report.show_misfits(_solver.fit_to_length(settings, len(examples.train)))
+    _report.show_misfits([*_network.notes(settings), *_solver.fit_to_length(settings, len(examples.train))])
     weights_of_classes = _solver.class_weights(settings, examples.train.labels, examples.class_names)
 
     import tensorflow.compat.v1 as tf
