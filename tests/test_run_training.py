@@ -160,7 +160,7 @@ def test_epochs_may_grow_and_the_end_is_that_of_one_long_run(tmp_path):
 def test_any_other_changed_setting_is_refused_and_all_of_them_are_listed(tmp_path):
     Small().fit(two_classes(), tmp_path / "run", settings={"weights": "a"})
     with pytest.raises(
-        RunError, match=r'(?s)other settings:.*weights: was "a", now "b".*batch_size: was 8, now 9.*--overwrite'
+        RunError, match=r'(?s)other settings:.*weights: was "a", now "b".*batch_size: was 8, now 9.*`overwrite=True`'
     ):
         Small().fit(two_classes(), tmp_path / "run", settings={"weights": "b"}, batch_size=9)
     with pytest.raises(RunError, match="epochs: was 2, now 1"):
