@@ -164,7 +164,13 @@ class RunDirectory:
             raise RunError(f"{path} is damaged: it is not a JSON object; {_CURE}")
         return stored
 
-    def settle(self, settings: Mapping[str, Any], growing: Iterable[str] = (), free: Iterable[str] = ()) -> list[str]:
+    def settle(
+        self,
+        settings: Mapping[str, Any],
+        growing: Iterable[str] = (),
+        free: Iterable[str] = (),
+        network: Iterable[str] = (),
+    ) -> list[str]:
         """Store the settings of a new run, or check that a run that goes on was made with the same.
 
         A setting that is None on one side, or that an older version did not store, cannot be compared and passes.
@@ -173,6 +179,7 @@ class RunDirectory:
           settings: name to any value that JSON can hold.
           growing: the settings, numbers all, that may become larger.
           free: the settings that may change, since no bit of what is trained depends on them.
+          network: how the variables of the last checkpoint differ from the graph's, a line each.
 
         Returns:
           A line for each setting that has changed, or could not be compared.
@@ -182,7 +189,10 @@ class RunDirectory:
         """
         wanted = json.loads(json.dumps(settings))
         had = self.settings() if self.begun else {}
-        notes = _compare(self.path, had, wanted, set(growing), set(free)) if had else []
+        changed, notes = _compare(had, wanted, set(growing), set(free)) if had else ([], [])
+        # Every change of the step changes the digest of its graph too: told where nothing else tells it in words.
+        plain = [row for name, row in changed if name not in GRAPH]
+        _refuse_changed(self.path, plain or ([] if network else [row for _, row in changed]), list(network))
         known = {name: value for name, value in wanted.items() if value is not None or name not in had}
         with self._writing():
             # What has no use any more stays: it was asked for when the run began.
@@ -267,7 +277,7 @@ class RunDirectory:
         return Path(f"{self.prefix(step, best=best)}.index").exists()
 
     def recover_best(self, step: int) -> bool:
-        """Say whether there is a best checkpoint of a step; a lost one is taken from the last ones where it is there."""
+        """Say whether there is a best checkpoint of a step; a lost one is taken from the last ones where it is."""
         if not self.has(step, best=True) and self.has(step):
             with self._writing():
                 copy(Path(self.prefix(step)), Path(self.prefix(step, best=True)))
@@ -441,9 +451,9 @@ _CURE = "put it back, or begin anew by `overwrite=True`, which moves the run asi
 
 
 def _compare(
-    path: Path, had: Mapping[str, Any], wanted: Mapping[str, Any], growing: set[str], free: set[str]
-) -> list[str]:
-    """Return a line for each setting that may have changed, or cannot be compared; refuse the others that have."""
+    had: Mapping[str, Any], wanted: Mapping[str, Any], growing: set[str], free: set[str]
+) -> tuple[list[tuple[str, str]], list[str]]:
+    """Return name and line of each setting that has changed, and a line for each that may have, or cannot be known."""
     changed, notes = [], []
     for name in {**had, **wanted}:
         before, now = had.get(name), wanted.get(name)
@@ -456,15 +466,21 @@ def _compare(
             notes.append(f"{name}: cannot be compared with what the run began with")
         else:
             changed.append((name, row))
-    # Every change of the step changes the digest of its graph too, which says nothing where another says it in words.
-    plain = [row for name, row in changed if name not in GRAPH] or [row for _, row in changed]
-    if plain:
-        rows = "\n".join(f"  {row}" for row in plain)
+    return changed, notes
+
+
+def _refuse_changed(path: Path, settings: list[str], network: list[str]) -> None:
+    parts = []
+    if settings:
+        parts.append("\n  ".join([f"{path} was made with other settings:", *settings]))
+    if network:
+        head = f"{path} was made with another network than the graph, by the variables of its last checkpoint:"
+        parts.append("\n  ".join([head, *network]))
+    if parts:
         raise RunError(
-            f"{path} was made with other settings:\n{rows}\n"
-            "start with the same ones to go on, take another `logdir`, or move it aside by `overwrite=True`"
+            "\n".join(parts) + "\nstart with the same to go on, take another `logdir`, or move it aside by "
+            "`overwrite=True`"
         )
-    return notes
 
 
 def _comparable(name: str, before: Any, now: Any, recorded: bool) -> bool:
@@ -502,7 +518,7 @@ def _bytes_of_checkpoints(path: Path) -> int:
 
 
 def _size(count: int) -> str:
-    return f"{count / 1e6:,.1f} MB"
+    return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.1f} kB"
 
 
 def _show(value: Any) -> str:

@@ -142,7 +142,7 @@ class Training:
     def _go_on(self, prefix: str, state: dict[str, Any]) -> None:
         before = self.directory.frozen()
         self._require_sums(prefix, state)
-        local = resume.require_same_variables(prefix, self.step, self.directory.path)
+        local = resume.compare(prefix, self.step, self.directory.path).local
         if self.data.train.features is not None:
             # Features were computed from what the session held so far; the checkpoint's frozen variables must be those.
             start = frozen.frozen_variables(self.step, epoch=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -18,52 +19,49 @@ from tfxfer.weights.tensors import Tensor
 Described = tuple[tuple[int | None, ...] | None, str]
 
 
-def require_same_variables(prefix: str, step: Step, run: Path) -> bool:
-    """Compare names, shapes and dtypes of a checkpoint with the variables of the step's graph.
+class Comparison(NamedTuple):
+    """How the variables of a checkpoint and those of a graph differ.
+
+    Attributes:
+      rows: a line for each that differs.
+      local: whether the checkpoint holds the local variables of the step too; older ones do not.
+    """
+
+    rows: tuple[str, ...] = ()
+    local: bool = True
+
+
+def compare(prefix: str, step: Step, run: Path) -> Comparison:
+    """Compare names, shapes and dtypes of a checkpoint with the variables of the step's graph; nothing is restored.
 
     Args:
       prefix: of the checkpoint.
       step: what `train_step` returned.
       run: the run directory.
 
-    Returns:
-      Whether the checkpoint holds the local variables of the step too; older ones do not.
-
     Raises:
-      RunError: the checkpoint cannot be read, or they differ; all that is wrong is listed. Nothing was restored.
+      RunError: the checkpoint cannot be read.
     """
     try:
         holds = bundle.read(Path(prefix))
     except WeightsError as error:
-        raise cannot_go_on(prefix, run, str(error)) from None
+        raise cannot_go_on(prefix, run, " ".join(line.strip() for line in str(error).splitlines())) from None
     every = wholes([*step.moving.variables, *step.frozen.variables])
     needed = {name: (_sides(shape_of(parts[0])), parts[0].dtype.base_dtype.name) for name, parts in every.items()}
     local = {variable.op.name for variable in step.images.graph.get_collection(tf.GraphKeys.LOCAL_VARIABLES)}
     absent = {name for name in needed if name in local and name not in holds}
+    other = {name: _differs(holds[name], needed[name]) for name in needed if name in holds}
+    lacking = [name for name in needed if name not in holds and name not in absent]
     rows = [
-        *(
-            f"{name}: {_differs(holds[name], needed[name])}"
-            for name in needed
-            if name in holds and _differs(holds[name], needed[name])
-        ),
-        *(
-            f"{name} {_text(needed[name])}: is not in the checkpoint"
-            for name in needed
-            if name not in {*holds, *absent}
-        ),
-        *(f"{name} {_text(_of(tensor))}: is not in the graph" for name, tensor in holds.items() if name not in needed),
+        *(f"{name}: {how}" for name, how in other.items() if how),
+        *(f"{name}, {_text(needed[name])}, is not in the checkpoint" for name in lacking),
+        *(f"{name}, {_text(_of(holds[name]))}, is not in the graph" for name in holds if name not in needed),
     ]
-    if rows:
-        listed = "\n  ".join(rows)
-        raise RunError(
-            f"{run} was made with another network; between the graph and {prefix} differ:\n  {listed}\n"
-            "build the graph as it was to go on, take another `logdir`, or move the run aside by `overwrite=True`"
-        )
-    return not absent
+    return Comparison(tuple(rows), not absent)
 
 
 def restore(sess: tf.Session, step: Step, prefix: str, *, local: bool) -> None:
-    """Restore all variables of a checkpoint that `require_same_variables` has passed.
+    """Restore all variables of a checkpoint in which `compare` found no difference.
 
     Args:
       sess: the session.
@@ -86,13 +84,12 @@ def cannot_go_on(prefix: str, run: Path, why: str) -> RunError:
     What does not change lies in one file under the names of all checkpoints: where that is damaged, none is whole.
     """
     match = re.search(r"-(\d+)$", prefix)
-    shared = re.search(r"\.data-00001-of-00002\b", why)
-    what = (
-        "all checkpoints of the run share that file: put it back from a copy, or begin anew by `overwrite=True`"
-        if shared
-        else cure(run, int(match[1]) if match else 0)
-    )
-    return RunError(f"cannot go on from {prefix}: {why}; {what}")
+    frozen = Path(f"{prefix}.data-00001-of-00002")
+    blamed = re.search(r"\.data-00001-of-00002\b|\bshard 1\b", why)  # by us, or by TensorFlow
+    if blamed and frozen.exists() and frozen.stat().st_nlink > 1:
+        what = f"all checkpoints of the run share {frozen.name}; put it back from a copy, or begin anew by"
+        return RunError(f"cannot go on from {prefix}: {why}; {what} `overwrite=True`")
+    return RunError(f"cannot go on from {prefix}: {why}; {cure(run, int(match[1]) if match else 0)}")
 
 
 def _sides(shape: tf.TensorShape) -> tuple[int | None, ...] | None:

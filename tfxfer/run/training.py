@@ -16,7 +16,7 @@ from tfxfer.data.batches import steps_per_epoch
 from tfxfer.data.splits import Data
 from tfxfer.errors import RunError
 from tfxfer.graph.train_step import Step
-from tfxfer.run import evaluation
+from tfxfer.run import evaluation, resume
 from tfxfer.run.checkpoints import room
 from tfxfer.run.directory import opened
 from tfxfer.run.loop import Fitted, Training, log
@@ -102,7 +102,9 @@ def fit(
     wanted = {**of_run(sess, step, data), **(settings or {}), **asked}
     with opened(logdir, overwrite=overwrite) as directory:
         directory.require_room(room(step, asked, every))
-        notes = directory.settle(wanted, growing=["epochs"], free=[*FREE, *may_change])
+        latest = directory.latest()
+        network = resume.compare(latest[0], step, directory.path).rows if latest else ()
+        notes = directory.settle(wanted, growing=["epochs"], free=[*FREE, *may_change], network=network)
         with _logging_to(directory.path / "train.log"):
             for note in notes:
                 log.info("the run goes on with another setting: %s", note)
@@ -114,10 +116,10 @@ def _tell_of_state(held: Mapping[str, str]) -> None:
     if held:
         shown = names.listed(f"{name} ({kind})" for name, kind in held.items())
         log.warning(
-            "%d ops of a step keep a state that is in no variable and so in no checkpoint: %s. A run that is stopped "
-            "and goes on will not end with the same bits as one that is not; tfxfer.graph.layers.dropout and "
-            "tf.random.stateless_* keep none",
-            *(len(held), shown),
+            "a step runs ops whose state is in no variable and so in no checkpoint: %s. A run that is stopped and goes "
+            "on will not end with the same bits as one that is not; tfxfer.graph.layers.dropout and "
+            "tf.random.stateless_* keep no state",
+            shown,
         )
 
 
@@ -146,12 +148,16 @@ def _logging_to(path: Path) -> Iterator[None]:
         raise RunError(f"cannot write {path}: {error.strerror or error}; make room, and start again") from None
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     level = log.level
-    log.addHandler(handler)
+    # Where nobody listens, Python shows warnings on standard error; a file that listens is not to end that.
+    handlers = [handler] if log.hasHandlers() or logging.lastResort is None else [handler, logging.lastResort]
+    for each in handlers:
+        log.addHandler(each)
     log.setLevel(logging.INFO)
     try:
         yield
     finally:
-        log.removeHandler(handler)
+        for each in handlers:
+            log.removeHandler(each)
         log.setLevel(level)
         with contextlib.suppress(OSError):
             handler.close()
