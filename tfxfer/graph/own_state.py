@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow.compat.v1 as tf
 from tensorflow.python.framework import op_def_registry
 
-from tfxfer.graph.traversal import VARIABLES, called, called_in, needed
+from tfxfer.graph.traversal import VARIABLES, called, called_in, needed, variables_of
 
 # TensorFlow calls them stateful, and nothing of them outlives a step or changes with it: variables are in checkpoints,
 # tables are filled once, control flow and functions are what is in them.
@@ -27,6 +27,7 @@ _HARMLESS = {
     *("RestoreV2", "RestoreSlice", "NoOp"),
 }
 _FILLED = {"LookupTableInsert", "LookupTableInsertV2", "LookupTableRemoveV2"}  # of tables, in the step itself
+_OF_GENERATOR = ("Rng", "StatefulUniform", "StatefulStandardNormal", "StatefulTruncatedNormal", "StatefulRandom")
 _READING = {"ReadVariableOp", "VarIsInitializedOp", "VariableShape", "ResourceGather", "ResourceGatherNd"}
 
 
@@ -34,6 +35,31 @@ def variables_of_step(fetches: Iterable[tf.Operation], among: Iterable[tf.Variab
     """Return those of some variables that are read or written for the fetches."""
     run = {op.name for op in needed(fetches) if op.type in VARIABLES}
     return [variable for variable in among if variable.op.name in run]
+
+
+def generators(fetches: Iterable[tf.Operation], among: Iterable[tf.Variable]) -> list[tf.Variable]:
+    """Return those of some variables that are the state of a `tf.random.Generator` that draws for the fetches."""
+    fetched = list(fetches)
+    if not fetched:
+        return []
+    library = _library(fetched[0].graph)
+    drawing = {tensor for op in needed(fetched) if _draws(op, library) for tensor in _handles(op)}
+    return [variable for variable in among if variable.op.name in drawing]
+
+
+def _draws(op: tf.Operation, library: dict[str, Any]) -> bool:
+    return any(
+        kind.startswith(_OF_GENERATOR)
+        for kind in [op.type, *(node.op for node in _nodes_within([op.type, *called(op)], library, set()))]
+    )
+
+
+def _handles(op: tf.Operation) -> list[str]:
+    return [variable.name for variable in variables_of(op.inputs)]
+
+
+def _library(graph: tf.Graph) -> dict[str, Any]:
+    return {f.signature.name: f for f in graph.as_graph_def().library.function}
 
 
 def holders(fetches: Iterable[tf.Operation], saved: Iterable[tf.Variable]) -> dict[str, str]:
@@ -47,13 +73,14 @@ def holders(fetches: Iterable[tf.Operation], saved: Iterable[tf.Variable]) -> di
     """
     fetched = list(fetches)
     kept = {variable.op.name for variable in saved}
-    library = {f.signature.name: f for f in fetched[0].graph.as_graph_def().library.function}
+    library = _library(fetched[0].graph)
     held: dict[str, str] = {}
     run = needed(fetched)
     for op in run:
         lost = op.type in VARIABLES and op.name not in kept and _is_written(op, set(run))
         types = {op.type} if lost or _holds(op.type, op.node_def.attr) else set()
-        types |= set(_within([op.type, *called(op)], library, set()))
+        within = _nodes_within([op.type, *called(op)], library, set())
+        types |= {node.op for node in within if _holds(node.op, node.attr)}
         if types:
             held[op.name] = ", ".join(sorted(types))
     return held
@@ -71,15 +98,14 @@ def _writes(op: tf.Operation, handle: tf.Tensor) -> bool:
     return any(arg.is_ref for arg in op.op_def.input_arg)
 
 
-def _within(functions: Iterable[str], library: dict[str, Any], seen: set[str]) -> Iterator[str]:
-    """Yield the types of such ops in the bodies of functions."""
+def _nodes_within(functions: Iterable[str], library: dict[str, Any], seen: set[str]) -> Iterator[Any]:
+    """Yield the nodes in the bodies of functions, and of those that these call."""
     for name in functions:
         if name in library and name not in seen:
             seen.add(name)
             for node in library[name].node_def:
-                if _holds(node.op, node.attr):
-                    yield node.op
-                yield from _within([node.op, *called_in(node)], library, seen)
+                yield node
+                yield from _nodes_within([node.op, *called_in(node)], library, seen)
 
 
 def _holds(kind: str, attributes: Any) -> bool:

@@ -91,6 +91,7 @@ class Step:
       summaries: what TensorBoard is shown, in the order of `tfxfer.graph.shown.SHOWN`.
       activations: endpoints whose activations it is shown, by name.
       settings: what was asked for, as JSON has it, that the graph does not tell: a run goes on only under the same.
+      generators: the state of each `tf.random.Generator` that draws in a step, as far as it is a global variable.
       moving: what any stage writes, the slots and global_step among it, and the local variables that a step reads.
       frozen: all other global variables.
     """
@@ -113,6 +114,7 @@ class Step:
     summaries: tuple[str, ...] = ()
     activations: Mapping[str, tf.Tensor] = dataclasses.field(default_factory=dict)
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    generators: tuple[tf.Variable, ...] = ()
     moving: Saved = _NOTHING
     frozen: Saved = _NOTHING
 
@@ -190,7 +192,8 @@ def train_step(
     ops = _build_stages(built.objective, plan, groups, clip_norm, l2, steps, summary, replicas)
     slots = tuple(variable for group in groups for variable in group.solver.variables())
     run = [*(stage.apply for stage in ops), *(metric.op for metric in built.metrics.values())]
-    moving, frozen = _saved([*ops[-1].written, *slots, steps], run if replicas is None else ())
+    generators = own_state.generators(run, tf.global_variables())
+    moving, frozen = _saved([*ops[-1].written, *slots, steps, *generators], run if replicas is None else ())
     return Step(
         *(images, labels, outputs, built.probabilities, built.mean, built.metrics, rate, steps, ops),
         slots=slots,
@@ -202,6 +205,7 @@ def train_step(
         summaries=chosen,
         activations=dict(activations or {}),
         settings=_settings(groups, learning_rate, clip_norm, loss, replicas),
+        generators=tuple(generators),
         moving=moving,
         frozen=frozen,
     )

@@ -17,10 +17,11 @@ __all__ = ["METHOD", "check", "digest", "digests", "frozen_variables"]
 def frozen_variables(step: Step, epoch: int) -> list[tf.Variable]:
     """Return the variables that no stage up to that of `epoch` (counted from 0) writes.
 
-    These are all of the graph but the trained ones, the moving statistics that follow them, optimizer slots and
-    global_step.
+    These are all of the graph but the trained ones, the moving statistics that follow them, optimizer slots,
+    global_step and the states of generators.
     """
-    written = {variable.op.name for variable in (*step.stage(epoch).written, *step.slots, step.global_step)}
+    counted = (*step.slots, step.global_step, *step.generators)
+    written = {variable.op.name for variable in (*step.stage(epoch).written, *counted)}
     every = step.images.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)
     return [variable for variable in every if variable.op.name not in written]
 
