@@ -86,7 +86,8 @@ def test_what_computes_a_leaf_does_not_enter_and_what_is_made_of_it_does():
         with tf.Graph().as_default() as graph:
             step = tf.placeholder(tf.float32, [])
             leaf = tf.identity(rate(step))
-            return Structure(graph).digest([leaf * factor], leaves=[leaf])
+            made = leaf * factor
+            return Structure(graph).digest([made], leaves=[leaf])
 
     one = built(lambda step: step * 2, 3.0)
     assert one == built(lambda step: tf.exp(step), 3.0)

@@ -24,18 +24,12 @@ def test_without_a_terminal_a_line_comes_again_and_again_also_while_nothing_adva
     assert len(lines) >= 2
     wanted = r"\d\d:\d\d:\d\d train: epoch 3/20  step 120 of 800  loss 0\.1234  512 examples/s"
     assert all(re.fullmatch(wanted, line) for line in lines)
-    assert threading.active_count() == len(threading.enumerate())
 
 
-def test_work_that_says_nothing_of_itself_is_counted(capsys, monkeypatch):
-    monkeypatch.setattr(progress, "LINE", 0.001)
-    seen = threading.Event()
+def test_work_that_says_nothing_of_itself_is_counted():
     with progress.bar(9, 4, "extract") as bar:
         bar.advance(2)
-        told = bar.told
-        monkeypatch.setattr(bar, "told", lambda: seen.set() or told())
-        assert told() == "6 of 9"
-    assert not any("Traceback" in line for line in capsys.readouterr().err.splitlines())
+        assert bar.told() == "6 of 9"
 
 
 def test_work_that_ends_within_half_a_minute_writes_nothing(capsys):
