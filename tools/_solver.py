@@ -234,11 +234,14 @@ FITTED = (
 def fitting(settings: Any) -> dict[str, Any]:
     """Return the keyword arguments of `tfxfer.fit` that the flags set; the other flags are stored as its settings."""
     stored = {name: settings[name].value for name in settings if name not in (*FITTED, *OF_STEP, *IDLE, *SESSION)}
-    return {**{name: settings[name].value for name in FITTED}, "settings": stored}
+    paths = [name for name in PATHS if name in stored]
+    return {**{name: settings[name].value for name in FITTED}, "settings": stored, "may_change": paths}
 
 
 # What `fit` stores of the step itself: of `balanced` the numbers that it came to.
 OF_STEP = ("l2", "class_weights")
+# What `fit` compares by what lies there: values of weights, contents of pictures.
+PATHS = ("weights", "data_dir", "listing")
 # What changes neither bits nor meaning of a run.
 IDLE = (
     *("dry_run", "store", "workers", "picture", "top_k", "summaries", "activations", "shown"),

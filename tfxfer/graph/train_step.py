@@ -7,11 +7,12 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 
 from tfxfer import names
 from tfxfer.errors import GraphError, SelectionError
-from tfxfer.graph import losses, shown
+from tfxfer.graph import losses, own_state, shown
 from tfxfer.graph import summaries as summary_ops
 from tfxfer.graph.layers import DROPOUTS, batch_norms
 from tfxfer.graph.parts import name_of
@@ -59,6 +60,16 @@ class StageOps:
     summary: tf.Tensor
 
 
+class Saved(NamedTuple):
+    """Variables that are saved together, and what saves and restores them; None where there are none."""
+
+    variables: tuple[tf.Variable, ...] = ()
+    saver: tf.train.Saver | None = None
+
+
+_NOTHING = Saved()
+
+
 @dataclasses.dataclass(frozen=True)
 class Step:
     """Everything that training and evaluation run.
@@ -79,6 +90,10 @@ class Step:
       l2, class_weights: as given to `train_step`.
       summaries: what TensorBoard is shown, in the order of `tfxfer.graph.shown.SHOWN`.
       activations: endpoints whose activations it is shown, by name.
+      settings: what was asked for, as JSON has it, that the graph does not tell: a run goes on only under the same.
+      generators: the state of each `tf.random.Generator` that draws in a step, as far as it is a global variable.
+      moving: what any stage writes, the slots and global_step among it, and the local variables that a step reads.
+      frozen: all other global variables.
     """
 
     images: tf.Tensor
@@ -98,6 +113,10 @@ class Step:
     class_weights: tuple[float, ...] | None = None
     summaries: tuple[str, ...] = ()
     activations: Mapping[str, tf.Tensor] = dataclasses.field(default_factory=dict)
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    generators: tuple[tf.Variable, ...] = ()
+    moving: Saved = _NOTHING
+    frozen: Saved = _NOTHING
 
     @property
     def trained(self) -> tuple[tf.Variable, ...]:
@@ -171,9 +190,13 @@ def train_step(
         groups = _groups(plan, multipliers or {}, optimizer, rate)
     summary = functools.partial(_summary, built.metrics, rate, groups, "norms" in chosen)
     ops = _build_stages(built.objective, plan, groups, clip_norm, l2, steps, summary, replicas)
+    slots = tuple(variable for group in groups for variable in group.solver.variables())
+    run = [*(stage.apply for stage in ops), *(metric.op for metric in built.metrics.values())]
+    generators = own_state.generators(run, tf.global_variables())
+    moving, frozen = _saved([*ops[-1].written, *slots, steps, *generators], run if replicas is None else ())
     return Step(
         *(images, labels, outputs, built.probabilities, built.mean, built.metrics, rate, steps, ops),
-        slots=tuple(variable for group in groups for variable in group.solver.variables()),
+        slots=slots,
         finite=_finite(ops[-1].variables),
         saver=_saver(),
         image_summary=summary_ops.images(images),
@@ -181,7 +204,44 @@ def train_step(
         class_weights=None if class_weights is None else tuple(map(float, class_weights)),
         summaries=chosen,
         activations=dict(activations or {}),
+        settings=_settings(groups, learning_rate, clip_norm, loss, replicas),
+        generators=tuple(generators),
+        moving=moving,
+        frozen=frozen,
     )
+
+
+def _settings(
+    groups: Sequence[_Group],
+    learning_rate: LearningRate,
+    clip_norm: float | None,
+    loss: str | tf.Tensor,
+    replicas: Replicas | None,
+) -> dict[str, Any]:
+    """Return what was asked for; a schedule and a loss of the caller's own are told by the graph."""
+    factors = {name: group.factor for group in groups for name in group.members if group.factor != 1}
+    return {
+        "optimizer": _described(groups[0].solver),
+        **({} if callable(learning_rate) or tf.is_tensor(learning_rate) else {"learning_rate": float(learning_rate)}),
+        **({"loss": loss} if isinstance(loss, str) else {}),
+        "multipliers": dict(sorted(factors.items())) or None,
+        "clip_norm": None if clip_norm is None else float(clip_norm),
+        "processes": None if replicas is None else replicas.number,
+    }
+
+
+def _described(solver: tf.train.Optimizer) -> dict[str, Any]:
+    """Return an optimizer's class and the numbers that it holds; a wrapped optimizer is one of them."""
+    described: dict[str, Any] = {"class": type(solver).__name__}
+    of_all = {*vars(tf.train.Optimizer(use_locking=False, name="any"))}  # how it is called, and its slots
+    for name, value in sorted(vars(solver).items()):
+        if name in of_all or name.startswith("_self_"):
+            continue
+        if isinstance(value, tf.train.Optimizer):
+            described[name.lstrip("_")] = _described(value)
+        elif isinstance(value, bool | int | float | np.number):
+            described[name.lstrip("_")] = value.item() if isinstance(value, np.number) else value
+    return described
 
 
 def _stages(train: Sequence[tf.Variable] | None, stages: Sequence[Stage] | None) -> list[Stage]:
@@ -329,6 +389,28 @@ def _finite(variables: Sequence[tf.Variable]) -> tf.Tensor:
         return tf.reduce_all([tf.reduce_all(tf.math.is_finite(variable)) for variable in variables], name="finite")
 
 
-def _saver() -> tf.train.Saver:
+def _saver(variables: Sequence[tf.Variable] | None = None) -> tf.train.Saver:
     # What is kept and what is deleted is the run directory's to say: 0 tells the Saver to delete nothing.
-    return tf.train.Saver(tf.global_variables(), max_to_keep=0, save_relative_paths=True)
+    return tf.train.Saver(
+        tf.global_variables() if variables is None else variables, max_to_keep=0, save_relative_paths=True
+    )
+
+
+def _saved(moving: Sequence[tf.Variable], run: Sequence[tf.Operation]) -> tuple[Saved, Saved]:
+    """Tell what a step writes from what stays as it is, so that each can be saved by itself.
+
+    Args:
+      moving: what a step writes.
+      run: the ops of a step, whose local variables move too.
+    """
+    names_of_moving = {variable.op.name for variable in moving}
+    everything = tf.global_variables()
+    recorded = {variable.op.name for variable in everything}
+    apart = [variable for variable in moving if variable.op.name not in recorded]
+    local = [v for v in own_state.variables_of_step(run, tf.local_variables()) if v.op.name not in recorded]
+    parts = (
+        [*(v for v in everything if v.op.name in names_of_moving), *apart, *local],
+        [v for v in everything if v.op.name not in names_of_moving],
+    )
+    first, second = (Saved(tuple(part), _saver(part) if part else None) for part in parts)
+    return first, second

@@ -19,9 +19,10 @@ def frozen_variables(step: Step, epoch: int) -> list[tf.Variable]:
     """Return the variables that no stage up to that of `epoch` (counted from 0) writes.
 
     These are all global variables of the graph, and what a network reads besides, but the trained ones, the moving
-    statistics that follow them, optimizer slots and global_step.
+    statistics that follow them, optimizer slots, global_step and the states of generators.
     """
-    written = {variable.op.name for variable in (*step.stage(epoch).written, *step.slots, step.global_step)}
+    counted = (*step.slots, step.global_step, *step.generators)
+    written = {variable.op.name for variable in (*step.stage(epoch).written, *counted)}
     graph = step.images.graph
     every = {v.op.name: v for v in (*graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES), *model_variables(graph))}
     return [variable for name, variable in every.items() if name not in written]

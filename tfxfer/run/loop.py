@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from tfxfer import names
 from tfxfer.calls import compiled
 from tfxfer.data.batches import batches, steps_per_epoch
 from tfxfer.data.splits import Data
@@ -20,8 +21,9 @@ from tfxfer.errors import DivergedError, RunError
 from tfxfer.graph.parts import wholes
 from tfxfer.graph.preprocessing import contracts
 from tfxfer.graph.train_step import Step
-from tfxfer.run import evaluation, frozen, progress, signals
+from tfxfer.run import evaluation, frozen, progress, resume, signals
 from tfxfer.run.board import board
+from tfxfer.run.checkpoints import Checkpoints
 from tfxfer.run.directory import RunDirectory
 from tfxfer.run.feeding import Feed
 from tfxfer.run.session import message
@@ -43,6 +45,8 @@ class Fitted:
         the rate at its end.
       stopped_early: whether validation had stopped getting better.
       frozen: how many variables no stage trained, and are proved to be bit-identical to the start.
+      exact_resume: whether a run that was stopped and goes on ends with these bits: no op of a step keeps a state that
+        no checkpoint holds, as `tf.nn.dropout` does.
     """
 
     steps: int
@@ -52,6 +56,7 @@ class Fitted:
     history: tuple[Mapping[str, Any], ...]
     stopped_early: bool
     frozen: int
+    exact_resume: bool = True
 
 
 class Training:
@@ -80,11 +85,12 @@ class Training:
           shown: as `tfxfer.fit` takes it.
         """
         self.sess, self.step, self.data, self.directory, self.asked = sess, step, data, directory, asked
-        self.shown = shown
+        self.shown, self.checkpoints = shown, Checkpoints(sess, step)
         self.every = steps_per_epoch(len(data.train), asked["batch_size"])
         self.total = self.every * asked["epochs"]
         self.state: dict[str, Any] = {"step": 0, "history": [], "best": [], "waited": 0, "stopped": False, "saved": []}
         self.state["sums"] = self._no_sums()
+        self.started, self.examples = time.monotonic(), 0
 
     def run(self) -> Fitted:
         """Train to the end; see `tfxfer.fit` for what can be raised."""
@@ -97,7 +103,7 @@ class Training:
             with (
                 signals.noted() as received,
                 contextlib.closing(self._board()) as self.board,
-                progress.bar(self.total, self.done, "train") as self.bar,
+                progress.bar(self.total, self.done, "train", self._told) as self.bar,
             ):
                 self._loop(received)
             self._check_frozen("by the end of the run")
@@ -111,6 +117,7 @@ class Training:
             tuple(self.state["history"]),
             self.state["stopped"],
             len(wholes(self._frozen())),
+            not self.directory.settings().get("stateful_ops"),
         )
 
     @property
@@ -130,30 +137,48 @@ class Training:
         self.directory.write("plan.json", [plan.to_json() for plan in self._plans()])
         self.directory.write("frozen.json", {"method": frozen.METHOD, "variables": self.before, "checks": []})
         size = f"{self.total} steps of {self.asked['batch_size']} examples, {self.every} an epoch"
-        log.info("begin in %s: %s", self.directory.path, size)
+        log.info("begin in %s: %s; %s", self.directory.path, size, self.directory.room)
 
     def _go_on(self, prefix: str, state: dict[str, Any]) -> None:
-        stored = self.directory.read("frozen.json")
-        if stored is None:
-            raise RunError(
-                f"{self.directory.path} has lost its frozen.json, so that nothing proves that frozen variables "
-                "did not move; put it back, or begin anew by `overwrite=True`"
-            )
+        before = self.directory.frozen()
+        self._require_sums(prefix, state)
+        local = resume.compare(prefix, self.step, self.directory.path).local
         if self.data.train.features is not None:
             # Features were computed from what the session held so far; the checkpoint's frozen variables must be those.
             start = frozen.frozen_variables(self.step, epoch=0)
-            frozen.check(self.sess, start, stored["variables"], "since the run began, before features were computed")
+            frozen.check(self.sess, start, before, "since the run began, before features were computed")
         try:
-            self.step.saver.restore(self.sess, prefix)
+            resume.restore(self.sess, self.step, prefix, local=local)
         except (tf.errors.OpError, ValueError) as error:
-            raise RunError(
-                f"cannot go on from {prefix}: {message(error)}; delete its files to go on from the one before, "
-                "or begin anew by `overwrite=True`"
-            ) from None
-        self.state, self.before = state, stored["variables"]
+            raise resume.cannot_go_on(prefix, self.directory.path, message(error)) from None
+        self.state, self.before = state, before
+        patience = self.asked["patience"]  # which may be another now
+        self.state["stopped"] = patience is not None and self.state["waited"] >= patience
         where = "finished" if self.finished else f"go on from step {self.done} of {self.total}"
         log.warning("%s: restored %s, which goes before any other weights; %s", self.directory.path, prefix, where)
+        log.info("%s", self.directory.room)
         self._check_frozen("where the run goes on")
+        self.checkpoints.go_on_from(prefix)
+        self._require_best()
+
+    def _require_sums(self, prefix: str, state: Mapping[str, Any]) -> None:
+        if set(state["sums"]) != set(self._no_sums()):
+            what = f"its state has sums of {names.listed(state['sums'])}, not of {names.listed(self._no_sums())}"
+            raise resume.cannot_go_on(prefix, self.directory.path, what)
+
+    def _require_best(self) -> None:
+        """Find the best checkpoints again that the state names; those that are lost count no more."""
+        lost = [row["step"] for row in self.state["best"] if not self.directory.recover_best(row["step"])]
+        if not lost:
+            return
+        self.state["best"] = [row for row in self.state["best"] if row["step"] not in lost]
+        which = names.listed(f"best/model.ckpt-{step}" for step in lost)
+        if self.finished and not self.state["best"]:
+            raise RunError(
+                f"{self.directory.path} has lost {which}, and the run has ended, so that there is no best checkpoint; "
+                "put it back, raise `epochs`, or begin anew by `overwrite=True`"
+            )
+        log.warning("%s is lost; the best checkpoint is that of the other validations", which)
 
     def _plans(self) -> tuple[Any, ...]:
         """The plans of the session, if it was made by `tfxfer.session`."""
@@ -191,7 +216,8 @@ class Training:
             self._save()
         if number:
             name = signal.Signals(number).name
-            log.warning("%s: saved at step %d; the same command goes on from there", name, self.done)
+            prefix = self.directory.prefix(self.done)
+            log.warning("%s: saved at step %d as %s; the same command goes on from there", name, self.done, prefix)
             signals.end(number, self.done)
 
     def _one(self, call: Callable[..., Any], feed: Feed, batch: list[np.ndarray]) -> None:
@@ -252,7 +278,7 @@ class Training:
         self.state["stopped"] = self.asked["patience"] is not None and self.state["waited"] >= self.asked["patience"]
         if any(one["step"] == self.done for one in self.state["best"]):
             self._require_finite()
-            self.directory.save(self.sess, self.step.saver, self.done, best=True, sidecars=self._contract())
+            self.directory.save(self.checkpoints, self.done, best=True, sidecars=self._contract())
         self.board.pause(self.examples)
 
     def _measured(self) -> tuple[Mapping[str, float], evaluation.Evaluation | None]:
@@ -281,7 +307,7 @@ class Training:
             raise RunError(
                 f"cannot write events in {self.directory.path}: {message(error)}; {self.directory.last_good()}"
             ) from None
-        self.directory.save(self.sess, self.step.saver, self.done, sidecars={"state": self.state, **self._contract()})
+        self.directory.save(self.checkpoints, self.done, sidecars={"state": self.state, **self._contract()})
         self.directory.keep(self.state["saved"], [one["step"] for one in self.state["best"]])
         self.board.pause(self.examples)
 
@@ -316,9 +342,21 @@ class Training:
     def _note(self, split: str, means: Mapping[str, float], **more: float) -> None:
         epoch = -(-self.done // self.every)
         self.state["history"].append({"step": self.done, "epoch": epoch, "split": split, **means, **more})
-        rate = f"  {self.examples / (time.monotonic() - self.started):.0f} examples/s" if split == "train" else ""
+        rate = f"  {self._rate():.0f} examples/s" if split == "train" else ""
         shown = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
         log.info("epoch %d/%d  step %d  %-10s  %s%s", epoch, self.asked["epochs"], self.done, split, shown, rate)
+
+    def _rate(self) -> float:
+        """Examples a second since this start began to train."""
+        return self.examples / max(time.monotonic() - self.started, 1e-9)
+
+    def _told(self) -> str:
+        """Say how far the training is."""
+        epoch = min(self.done // self.every + 1, self.asked["epochs"])
+        seen = self.state["sums"]["examples"]
+        loss = f"  loss {self.state['sums']['loss'] / seen:.4f}" if seen else ""
+        done = f"epoch {epoch}/{self.asked['epochs']}  step {self.done} of {self.total}"
+        return f"{done}{loss}  {self._rate():.0f} examples/s"
 
 
 def _rank(validation: Mapping[str, float]) -> tuple[float, float, int]:

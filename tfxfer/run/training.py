@@ -11,14 +11,16 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
+from tfxfer import names
 from tfxfer.data.batches import steps_per_epoch
 from tfxfer.data.splits import Data
 from tfxfer.errors import RunError
-from tfxfer.graph.parts import wholes
 from tfxfer.graph.train_step import Step
-from tfxfer.run import evaluation
+from tfxfer.run import evaluation, resume
+from tfxfer.run.checkpoints import room
 from tfxfer.run.directory import opened
 from tfxfer.run.loop import Fitted, Training, log
+from tfxfer.run.settings import FREE, of_run
 
 
 def fit(
@@ -37,6 +39,7 @@ def fit(
     keep_best: int = 1,
     patience: int | None = None,
     settings: Mapping[str, Any] | None = None,
+    may_change: Sequence[str] = (),
     overwrite: bool = False,
     shown: Sequence[int] = (0, 1, 2, 3),
     loop: Callable[..., Training] = Training,
@@ -45,7 +48,13 @@ def fit(
 
     The order of the examples, what dropout drops and every state that matters are functions of the seed and the number
     of steps made, or lie in the checkpoint: a run that was stopped or killed, and started again, ends with the same
-    bits as one that was not. SIGINT, SIGTERM and SIGHUP (unless it is ignored, as under nohup) save first.
+    bits as one that was not. Where ops of the step keep a state of their own (`tf.nn.dropout` does), that cannot be:
+    they are named at the start, and `Fitted.exact_resume` is False. SIGINT, SIGTERM and SIGHUP (unless it is ignored,
+    as under nohup) save first.
+
+    A run goes on only with the same step (graph, optimizer, learning rate, loss, what is trained in which stages), the
+    same examples and the same restored weights. The numbers that change no bit of a step may change: `save_steps`,
+    `validation_steps`, `summary_steps`, `keep`, `keep_best`, `patience`.
 
     Args:
       sess: a session on the step's graph; what the run directory holds goes before what it restored.
@@ -55,17 +64,20 @@ def fit(
       logdir: the run directory; see `tfxfer.run.directory`.
       batch_size: examples a step; the last batch of an epoch may be short.
       seed: of the order of examples, 0 to 2**32 - 1.
-      save_steps: steps between checkpoints; an epoch unless told. A kill loses the steps since the last one.
-      validation_steps, summary_steps: steps between validations, an epoch unless told, and between batches shown.
+      save_steps: steps between checkpoints (default: an epoch). A kill loses the steps since the last one.
+      validation_steps, summary_steps: steps between validations (default: an epoch), and between batches shown.
       keep, keep_best: how many of the last and of the best checkpoints to keep.
       patience: stop after this many validations in a row that were not better than the best.
       settings: what else made this run (flags, say): stored, and compared when it goes on.
-      overwrite: move what is in `logdir` aside and begin anew.
+      may_change: names among `settings` that are noted where they change, and not refused: paths, say, since what lies
+        there is compared.
+      overwrite: move a run that is in `logdir` aside and begin anew; nothing else is moved.
       shown: places in the validation split of the images that TensorBoard shows, feature maps of the first.
       loop: what goes through the steps; `tfxfer.run.cluster.training` has another.
 
     Raises:
-      RunError: the directory is in use or was made with other settings, or a checkpoint cannot be written.
+      RunError: the directory is in use, holds no run but other files, or was made with other settings or another
+        graph; a file of the run is damaged; or there is no room for its checkpoints. The session is as it was then.
       DataError: the examples do not fit the model.
       DivergedError: the loss or a trained variable is no longer finite; the last checkpoint stays.
       FrozenError: a variable that no stage trains has changed.
@@ -87,9 +99,28 @@ def fit(
     }
     _check(asked, every)
     _check_shown(shown, len(data.validation))
-    with opened(logdir, overwrite=overwrite) as directory, _logging_to(directory.path / "train.log"):
-        directory.settle({**_signature(step, data), **(settings or {}), **asked}, growing=["epochs"])
-        return loop(sess, step, data, directory, asked, shown).run()
+    wanted = {**of_run(sess, step, data), **(settings or {}), **asked}
+    with opened(logdir, overwrite=overwrite) as directory:
+        directory.require_room(room(step, asked, every))
+        latest = directory.latest()
+        network = resume.compare(latest[0], step, directory.path).rows if latest else ()
+        notes = directory.settle(wanted, growing=["epochs"], free=[*FREE, *may_change], network=network)
+        with _logging_to(directory.path / "train.log"):
+            for note in notes:
+                log.info("the run goes on with another setting: %s", note)
+            _tell_of_state(wanted["stateful_ops"])
+            return loop(sess, step, data, directory, asked, shown).run()
+
+
+def _tell_of_state(held: Mapping[str, str]) -> None:
+    if held:
+        shown = names.listed(f"{name} ({kind})" for name, kind in held.items())
+        log.warning(
+            "a step runs ops whose state is in no variable and so in no checkpoint: %s. A run that is stopped and goes "
+            "on will not end with the same bits as one that is not; tfxfer.graph.layers.dropout and "
+            "tf.random.stateless_* keep no state",
+            shown,
+        )
 
 
 def _check(asked: Mapping[str, Any], every: int) -> None:
@@ -109,28 +140,31 @@ def _check_shown(shown: Sequence[int], examples: int) -> None:
         raise RunError(f"shown={list(shown)}: give places in the validation split, from 0 to {examples - 1}")
 
 
-def _signature(step: Step, data: Data) -> dict[str, Any]:
-    """Return what else must be the same for a run to go on: what is trained, in which stages, on what, by what loss."""
-    stages = [{"epoch": stage.epoch, "train": list(wholes(stage.variables))} for stage in step.stages]
-    return {
-        "stages": stages,
-        "l2": step.l2 or None,
-        "class_weights": step.class_weights,
-        "training_examples": len(data.train),
-        "validation_examples": len(data.validation),
-    }
-
-
 @contextlib.contextmanager
 def _logging_to(path: Path) -> Iterator[None]:
-    handler = logging.FileHandler(path)
+    try:
+        handler = _Log(path)
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error.strerror or error}; make room, and start again") from None
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     level = log.level
-    log.addHandler(handler)
+    # Where nobody listens, Python shows warnings on standard error; a file that listens is not to end that.
+    handlers = [handler] if log.hasHandlers() or logging.lastResort is None else [handler, logging.lastResort]
+    for each in handlers:
+        log.addHandler(each)
     log.setLevel(logging.INFO)
     try:
         yield
     finally:
-        log.removeHandler(handler)
+        for each in handlers:
+            log.removeHandler(each)
         log.setLevel(level)
-        handler.close()
+        with contextlib.suppress(OSError):
+            handler.close()
+
+
+class _Log(logging.FileHandler):
+    """A log that a full disk does not stop, nor fill the terminal with tracebacks: checkpoints say that it is full."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Leave out what cannot be written."""

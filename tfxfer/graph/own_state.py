@@ -1,0 +1,122 @@
+"""Ops whose outputs depend on how often they were run: generators, iterators, queues, Python functions.
+
+What they hold lies in no variable, and so in no checkpoint: a training that has them cannot go on to the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import tensorflow.compat.v1 as tf
+from tensorflow.python.framework import op_def_registry
+
+from tfxfer.graph.traversal import VARIABLES, called, called_in, needed, variables_of
+
+# TensorFlow calls them stateful, and nothing of them outlives a step or changes with it: variables are in checkpoints,
+# tables are filled once, control flow and functions are what is in them.
+_HARMLESS = {
+    *("VarHandleOp", "Variable", "VariableV2", "TemporaryVariable", "Placeholder", "_Arg", "_Retval", "_Send", "_Recv"),
+    *("If", "While", "Case", "StatefulPartitionedCall", "RemoteCall", "Assert", "Print", "PrintV2"),
+    *("CheckNumerics", "CheckNumericsV2", "DeepCopy", "GuaranteeConst", "Empty", "Stack", "StackV2"),
+    *("TensorArray", "TensorArrayV2", "TensorArrayV3", "TensorArrayGrad", "TensorArrayGradV2"),
+    *("HashTable", "HashTableV2", "AnonymousHashTable", "MutableHashTable", "MutableHashTableV2"),
+    *("MutableHashTableOfTensors", "MutableHashTableOfTensorsV2", "MutableDenseHashTable", "MutableDenseHashTableV2"),
+    *("SummaryWriter", "StatelessRandomGetAlg", "DeviceIndex", "GraphDefVersion", "IsTensorFloat32Enabled"),
+    *("MutexV2", "ConsumeMutexLock", "SleepOp", "WriteFile", "LoadAndRemapMatrix", "Save", "SaveV2", "Restore"),
+    *("RestoreV2", "RestoreSlice", "NoOp"),
+}
+_FILLED = {"LookupTableInsert", "LookupTableInsertV2", "LookupTableRemoveV2"}  # of tables, in the step itself
+_OF_GENERATOR = ("Rng", "StatefulUniform", "StatefulStandardNormal", "StatefulTruncatedNormal", "StatefulRandom")
+_READING = {"ReadVariableOp", "VarIsInitializedOp", "VariableShape", "ResourceGather", "ResourceGatherNd"}
+
+
+def variables_of_step(fetches: Iterable[tf.Operation], among: Iterable[tf.Variable]) -> list[tf.Variable]:
+    """Return those of some variables that are read or written for the fetches."""
+    run = {op.name for op in needed(fetches) if op.type in VARIABLES}
+    return [variable for variable in among if variable.op.name in run]
+
+
+def generators(fetches: Iterable[tf.Operation], among: Iterable[tf.Variable]) -> list[tf.Variable]:
+    """Return those of some variables that are the state of a `tf.random.Generator` that draws for the fetches."""
+    fetched = list(fetches)
+    if not fetched:
+        return []
+    library = _library(fetched[0].graph)
+    drawing = {tensor for op in needed(fetched) if _draws(op, library) for tensor in _handles(op)}
+    return [variable for variable in among if variable.op.name in drawing]
+
+
+def _draws(op: tf.Operation, library: dict[str, Any]) -> bool:
+    return any(
+        kind.startswith(_OF_GENERATOR)
+        for kind in [op.type, *(node.op for node in _nodes_within([op.type, *called(op)], library, set()))]
+    )
+
+
+def _handles(op: tf.Operation) -> list[str]:
+    return [variable.name for variable in variables_of(op.inputs)]
+
+
+def _library(graph: tf.Graph) -> dict[str, Any]:
+    return {f.signature.name: f for f in graph.as_graph_def().library.function}
+
+
+def holders(fetches: Iterable[tf.Operation], saved: Iterable[tf.Variable]) -> dict[str, str]:
+    """Return the types of the ops that keep a state of their own, by name, of all that is run for the fetches.
+
+    Those in bodies of functions, branches and loops count, under the name of the op that calls these.
+
+    Args:
+      fetches: what a step of training runs; one op or more.
+      saved: the variables whose values are kept. Any other that is written counts as such an op.
+    """
+    fetched = list(fetches)
+    kept = {variable.op.name for variable in saved}
+    library = _library(fetched[0].graph)
+    held: dict[str, str] = {}
+    run = needed(fetched)
+    for op in run:
+        lost = op.type in VARIABLES and op.name not in kept and _is_written(op, set(run))
+        types = {op.type} if lost or _holds(op.type, op.node_def.attr) else set()
+        within = _nodes_within([op.type, *called(op)], library, set())
+        types |= {node.op for node in within if _holds(node.op, node.attr)}
+        if types:
+            held[op.name] = ", ".join(sorted(types))
+    return held
+
+
+def _is_written(variable: tf.Operation, run: set[tf.Operation]) -> bool:
+    """Say whether an op that is run takes a variable's handle or reference and does more than read it."""
+    (handle,) = variable.outputs
+    return any(op in run and _writes(op, handle) for op in handle.consumers())
+
+
+def _writes(op: tf.Operation, handle: tf.Tensor) -> bool:
+    if handle.dtype == tf.resource:
+        return op.type not in _READING
+    return any(arg.is_ref for arg in op.op_def.input_arg)
+
+
+def _nodes_within(functions: Iterable[str], library: dict[str, Any], seen: set[str]) -> Iterator[Any]:
+    """Yield the nodes in the bodies of functions, and of those that these call."""
+    for name in functions:
+        if name in library and name not in seen:
+            seen.add(name)
+            for node in library[name].node_def:
+                yield node
+                yield from _nodes_within([node.op, *called_in(node)], library, seen)
+
+
+def _holds(kind: str, attributes: Any) -> bool:
+    definition = op_def_registry.get(kind)
+    if definition is None or kind in _HARMLESS:
+        return False
+    if "seed" in attributes and not kind.endswith("Dataset"):
+        # FractionalMaxPool draws too, though TensorFlow does not call it stateful.
+        return definition.is_stateful or (kind.startswith("Fractional") and not attributes["deterministic"].b)
+    # What takes a handle changes what the handle is of, which is looked at where it is made.
+    takes_handle = any(arg.type == tf.resource.as_datatype_enum or arg.is_ref for arg in definition.input_arg)
+    return kind in _FILLED or (
+        definition.is_stateful and not takes_handle and not kind.endswith(("Dataset", "DatasetV2"))
+    )
