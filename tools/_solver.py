@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,9 +10,9 @@ from absl import flags
 
 from tfxfer import names
 from tfxfer.errors import DataError
+from tfxfer.graph.optimizers import OPTIMIZERS
 from tfxfer.tools import _flags
 
-OPTIMIZERS = ("adam", "momentum", "rmsprop", "sgd")
 SCHEDULES = ("constant", "cosine", "exponential")
 
 
@@ -21,7 +20,7 @@ def define(values: flags.FlagValues) -> None:
     """Define the flags that say how it is trained."""
     with _flags.group(values, "training"):
         flags.DEFINE_enum(
-            "optimizer", "adam", OPTIMIZERS, "How variables follow gradients (momentum: 0.9).", flag_values=values
+            "optimizer", "adam", sorted(OPTIMIZERS), "How variables follow gradients (momentum: 0.9).", flag_values=values
         )
         flags.DEFINE_float("learning_rate", 1e-3, "Size of a step.", 0.0, flag_values=values)
         flags.DEFINE_enum(
@@ -81,12 +80,6 @@ def solver(settings: Any) -> dict[str, Any]:
     """Return the keyword arguments of `tfxfer.train_step` that the flags set."""
     import tensorflow.compat.v1 as tf
 
-    optimizers = {
-        "adam": tf.train.AdamOptimizer,
-        "momentum": functools.partial(tf.train.MomentumOptimizer, momentum=0.9),
-        "rmsprop": tf.train.RMSPropOptimizer,
-        "sgd": tf.train.GradientDescentOptimizer,
-    }
     rate = settings.learning_rate
     schedules = {
         "constant": rate,
@@ -96,7 +89,7 @@ def solver(settings: Any) -> dict[str, Any]:
         ),
     }
     return {
-        "optimizer": optimizers[settings.optimizer],
+        "optimizer": settings.optimizer,
         "learning_rate": schedules[settings.schedule],
         "clip_norm": settings.clip_norm,
         "l2": settings.l2 or 0.0,
