@@ -20,7 +20,11 @@ def define(values: flags.FlagValues) -> None:
     """Define the flags that say how it is trained."""
     with _flags.group(values, "training"):
         flags.DEFINE_enum(
-            "optimizer", "adam", sorted(OPTIMIZERS), "How variables follow gradients (momentum: 0.9).", flag_values=values
+            "optimizer",
+            "adam",
+            sorted(OPTIMIZERS),
+            "How variables follow gradients (momentum: 0.9).",
+            flag_values=values,
         )
         flags.DEFINE_float("learning_rate", 1e-3, "Size of a step.", 0.0, flag_values=values)
         flags.DEFINE_enum(

@@ -141,7 +141,9 @@ def check(
         rows = [f"{op.name} ({_kind(op)}): give it in {' and '.join(where)}" for op, where in needed.items()]
         op = next(iter(needed))
         example = f"{next(iter(needed[op]))}={{{op.name!r}: {_example(op)}}}"
-        raise GraphError("\n  ".join(["nobody feeds these placeholders, which the step needs:", *rows, f"as {example}"]))
+        raise GraphError(
+            "\n  ".join(["nobody feeds these placeholders, which the step needs:", *rows, f"as {example}"])
+        )
     unset = [op.name for op, parameters in lacking.items() if op not in known and "train_feeds" in parameters]
     if unset:
         log.warning("train_feeds does not set %s: trained with the default", names.listed(unset))

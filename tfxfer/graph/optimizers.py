@@ -21,7 +21,9 @@ OPTIMIZERS: dict[str, tuple[str, dict[str, float]]] = {
     "rmsprop": ("RMSPropOptimizer", {}),
     "sgd": ("GradientDescentOptimizer", {}),
 }
-_HOW = "as optimizer=tf.train.AdamOptimizer, or with options functools.partial(tf.train.MomentumOptimizer, momentum=0.9)"
+_HOW = (
+    "as optimizer=tf.train.AdamOptimizer, or with options functools.partial(tf.train.MomentumOptimizer, momentum=0.9)"
+)
 
 
 def maker(optimizer: Any) -> Callable[..., Any]:
@@ -41,10 +43,12 @@ def maker(optimizer: Any) -> Callable[..., Any]:
         name, options = OPTIMIZERS[optimizer.lower()]
         return functools.partial(getattr(tf.train, name), **options)
     if isinstance(optimizer, tf.train.Optimizer):
-        kind = type(optimizer).__name__
+        own = type(optimizer).__name__
+        named = f"tf.train.{own}" if hasattr(tf.train, own) else own
         raise GraphError(
-            f"optimizer is a {kind} that is made already, with a learning rate of its own; give the class and let "
-            f"train_step make it: optimizer=tf.train.{kind}, learning_rate=1e-3 (options: {_HOW})"
+            f"optimizer is made already, a {named} with a learning rate of its own; let train_step make it: "
+            f"optimizer={named}, learning_rate=1e-3; options go into a function, as "
+            "functools.partial(tf.train.MomentumOptimizer, momentum=0.9)"
         )
     kind = optimizer.func if isinstance(optimizer, functools.partial) else optimizer
     if not callable(kind) or (inspect.isclass(kind) and not issubclass(kind, tf.train.Optimizer)):
@@ -52,7 +56,9 @@ def maker(optimizer: Any) -> Callable[..., Any]:
     try:
         inspect.signature(optimizer).bind(learning_rate=1.0)
     except TypeError as error:
-        raise GraphError(f"optimizer={_named(kind)} cannot be called with learning_rate alone: {error}; {_HOW}") from None
+        raise GraphError(
+            f"optimizer={_named(kind)} cannot be called with learning_rate alone: {error}; {_HOW}"
+        ) from None
     return optimizer
 
 
@@ -94,6 +100,8 @@ def check_numbers(learning_rate: Any, clip_norm: float | None, factors: dict[str
         problems.append(f"learning_rate={learning_rate}: give a number from 0 on, as 1e-3")
     if clip_norm is not None and not 0 < clip_norm < math.inf:
         problems.append(f"clip_norm={clip_norm}: give a number above 0, or None for no clipping")
-    problems += [f"{name}={factor}: give a number from 0 on" for name, factor in factors.items() if not 0 <= factor < math.inf]
+    problems += [
+        f"{name}={factor}: give a number from 0 on" for name, factor in factors.items() if not 0 <= factor < math.inf
+    ]
     if problems:
         raise GraphError("; ".join(problems))

@@ -13,9 +13,11 @@ import tensorflow.compat.v1 as tf
 
 from tfxfer import names
 from tfxfer.errors import GraphError, SelectionError
-from tfxfer.graph import feeds, losses, optimizers, shown, traversal
+from tfxfer.graph import feeds as constants
+from tfxfer.graph import losses, optimizers, shown, traversal
 from tfxfer.graph import summaries as summary_ops
 from tfxfer.graph import updates as update_ops
+from tfxfer.graph.feeds import Feeds
 from tfxfer.graph.layers import DROPOUTS, BatchNorm, batch_norms
 from tfxfer.graph.parts import name_of
 from tfxfer.graph.replicas import Replicas, update
@@ -65,7 +67,7 @@ class StageOps:
     variables: tuple[tf.Variable, ...]
     written: tuple[tf.Variable, ...]
     apply: tf.Operation
-    feeds: feeds.Feeds
+    feeds: Feeds
     summary: tf.Tensor
     scalars: tf.Tensor
     own_summaries: tuple[tf.Tensor, ...] = ()
@@ -107,7 +109,7 @@ class Step:
     finite: tf.Tensor
     saver: tf.train.Saver
     image_summary: tf.Tensor | None
-    eval_feeds: feeds.Feeds = dataclasses.field(default_factory=dict)
+    eval_feeds: Feeds = dataclasses.field(default_factory=dict)
     l2: float = 0.0
     class_weights: tuple[float, ...] | None = None
     summaries: tuple[str, ...] = ()
@@ -199,8 +201,8 @@ def train_step(
     _check_memory(every)
     make = optimizers.maker(optimizer)
     examples = {"images": images, "labels": labels}
-    in_training = feeds.resolve(train_feeds, "train_feeds", examples)
-    in_evaluation = feeds.resolve(eval_feeds, "eval_feeds", examples)
+    in_training = constants.resolve(train_feeds, "train_feeds", examples)
+    in_evaluation = constants.resolve(eval_feeds, "eval_feeds", examples)
     built = losses.build(loss, labels, outputs, class_weights)
     steps = global_step()
     with tf.name_scope("SOLVER/"):
@@ -280,7 +282,9 @@ def _check_memory(trained: Sequence[tf.Variable]) -> None:
         ]
         raise GraphError(
             "\n  ".join(["variables that are one in memory, by their shared_name, cannot be trained apart:", *rows])
-            + "\nimport the MetaGraph of one of them with clear_devices and another shared_name, or build it from code"
+            + "\nempty the shared_name of one before it is imported:\n"
+            "  for node in meta_graph.graph_def.node:\n"
+            '    if "shared_name" in node.attr: node.attr["shared_name"].s = b""'
         )
 
 
@@ -291,7 +295,7 @@ def _check_fed(step: Step, examples: Sequence[tf.Tensor]) -> None:
     outputs = [] if step.probabilities is None else [step.probabilities.op]
     training = [op for stage in step.stages for op in (stage.apply, stage.scalars.op)]
     norms = [tf.get_default_graph().get_tensor_by_name(norm.switch) for norm in batch_norms()]
-    feeds.check(
+    constants.check(
         {"train_feeds": [*training, *fetches], "eval_feeds": [*fetches, *outputs, *shown_ops]},
         {"train_feeds": last.feeds, "eval_feeds": step.eval_feeds},
         examples,
@@ -306,19 +310,19 @@ def _stages(train: Selection | None, stages: Sequence[Stage] | None) -> list[Sta
     epochs = [stage.epoch for stage in result]
     if not result or epochs[0] != 0 or epochs != sorted(set(epochs)):
         raise GraphError(f"stages must begin at epoch 0 and at later and later epochs, not at {epochs}")
-    result = [dataclasses.replace(stage, selection=_selected(stage.selection)) for stage in result]
-    chosen = [variable.op.name for stage in result for variable in stage.selection]
-    if not all(stage.selection for stage in result):
+    selections = [_selected(stage.selection) for stage in result]
+    chosen = [variable.op.name for selection in selections for variable in selection]
+    if not all(selections):
         raise SelectionError("a stage trains no variable; select at least one")
     twice = sorted({name for name in chosen if chosen.count(name) > 1})
     if twice:
         raise SelectionError(f"{names.listed(twice)}: chosen twice; name each variable once, in its first stage")
-    return result
+    return [dataclasses.replace(stage, selection=own) for stage, own in zip(result, selections, strict=True)]
 
 
 def _selected(selection: Selection) -> list[tf.Variable]:
     """Return variables for a selection of variables and regular expressions."""
-    every = [selection] if isinstance(selection, str) or _is_variable(selection) else list(selection)
+    every: list[Any] = [selection] if isinstance(selection, str) or _is_variable(selection) else list(selection)
     patterns = [pattern for pattern in every if isinstance(pattern, str)]
     variables = [variable for variable in every if not isinstance(variable, str)]
     graph = tf.get_default_graph()
@@ -416,7 +420,7 @@ class _Builder:
     updates: update_ops.Updates
     clip_norm: float | None
     l2: float
-    feeds: feeds.Feeds
+    feeds: Feeds
     summary: Callable[[int, Sequence[tuple[Any, tf.Variable]]], tf.Tensor]
     replicas: Replicas | None
 
@@ -439,9 +443,7 @@ class _Builder:
             own, left_out = summary_ops.own(scalars, [*self.examples, *fed])
             variables = tuple(v for v in tf.global_variables() if v.op.name in written)
             summary = summary_ops.merged([scalars, *own]) if own else scalars
-            ops.append(
-                StageOps(stage.epoch, tuple(trained), variables, apply, fed, summary, scalars, tuple(own))
-            )
+            ops.append(StageOps(stage.epoch, tuple(trained), variables, apply, fed, summary, scalars, tuple(own)))
         self.updates.note(running)
         if left_out:
             log.warning("summaries of the graph are left out: %s", names.listed(left_out))
@@ -449,7 +451,9 @@ class _Builder:
 
     def _updates(self, trained: Sequence[tf.Variable], norms: Sequence[BatchNorm]) -> list[tf.Operation]:
         graph = tf.get_default_graph()
-        own = [] if self.updates.explicit else [graph.get_operation_by_name(op) for norm in norms for op in norm.updates]
+        own = (
+            [] if self.updates.explicit else [graph.get_operation_by_name(op) for norm in norms for op in norm.updates]
+        )
         return [*own, *self.updates.of(trained)]
 
     def _written(self, trained: Sequence[tf.Variable], updates: Sequence[tf.Operation]) -> set[str]:
@@ -476,7 +480,7 @@ class _Builder:
             return alone(pairs, self.steps)
         return self.replicas.apply(alone, pairs, self.steps)
 
-    def _feeds(self, norms: Sequence[BatchNorm]) -> feeds.Feeds:
+    def _feeds(self, norms: Sequence[BatchNorm]) -> Feeds:
         graph = tf.get_default_graph()
         switches = [*tf.get_collection(DROPOUTS), *(graph.get_tensor_by_name(norm.switch) for norm in norms)]
         return {**{switch: np.asarray(True) for switch in switches}, **self.feeds}

@@ -50,10 +50,14 @@ class Updates:
         graph = tf.get_default_graph()
         self.explicit = updates is not None
         own = {name for norm in batch_norms() for name in norm.updates}
-        every = [_op(update, graph) for update in (graph.get_collection(tf.GraphKeys.UPDATE_OPS) if updates is None else updates)]
+        every = [
+            _op(update, graph)
+            for update in (graph.get_collection(tf.GraphKeys.UPDATE_OPS) if updates is None else updates)
+        ]
         self.ops = list(dict.fromkeys(op for op in every if self.explicit or op.name not in own))
         self._forward = traversal.needed(fetches)
         self.writes = {op: _variables_written(op) for op in self.ops}
+        self._by_batch: set[tf.Operation] = set()
         self._owners = {} if self.explicit else {op: self._owner(op) for op in self.ops}
 
     def of(self, trained: Iterable[tf.Variable]) -> list[tf.Operation]:
@@ -61,20 +65,21 @@ class Updates:
         chosen = {variable.op for variable in trained}
         if self.explicit:
             return list(self.ops)
-        running = [op for op in self.ops if self._owners[op] is None or self._owners[op] & chosen]
+        owners = self._owners
+        running = [op for op in self.ops if (owner := owners[op]) is None or owner & chosen]
         # Towers that share a layer have an update each, for the same statistics.
-        touched = {variable for op in running if self._owners[op] for variable in self.writes[op]}
+        touched = {variable for op in running if owners[op] for variable in self.writes[op]}
         return [op for op in self.ops if op in running or self.writes[op] & touched]
 
     def note(self, running: Iterable[tf.Operation]) -> None:
-        """Say which updates no stage runs, and what they would have written."""
-        idle = [op for op in self.ops if op not in set(running)]
-        if idle:
-            variables = sorted({variable.name for op in idle for variable in self.writes[op]})
-            log.info(
-                "%d update ops are not run, since their layers are frozen; %s stay as they are; updates=[...] runs others",
-                len(idle),
-                names.listed(variables or [op.name for op in idle]),
+        """Warn of frozen normalisations that use the batch all the same, and whose updates no stage runs."""
+        idle = [op for op in self.ops if op not in set(running) and op in self._by_batch]
+        variables = sorted({variable.name for op in idle for variable in self.writes[op]})
+        if variables:
+            log.warning(
+                "%s: their layers are frozen, so that these stay as they are, but the network normalises by the batch, "
+                "in evaluation too; build it with is_training=False where it is frozen, or give updates=[...]",
+                names.listed(variables),
             )
 
     def _owner(self, update: tf.Operation) -> set[tf.Operation] | None:
@@ -89,6 +94,8 @@ class Updates:
         # Where the update and the network part: what the update takes from ops of the network.
         shared = {t.op for op in inner for t in op.inputs if t.op in forward and t.op.type not in VARIABLES}
         starts = [op for op in shared if not _is_read(op)]
+        if starts and not any(_is_branch(op) for op in starts):
+            self._by_batch.add(update)
         reads = [op for op in self._forward if _direct(op) & written]
         after = self._nearest([*starts, *reads], written, _consumers(self._forward))
         sizes = {_size(variable) for variable in written}
@@ -156,6 +163,13 @@ def _consumers(ops: Sequence[tf.Operation]) -> Callable[[tf.Operation], list[tf.
         for tensor in op.inputs:
             after.setdefault(tensor.op, []).append(op)
     return lambda op: after.get(op, [])
+
+
+def _is_branch(op: tf.Operation) -> bool:
+    """Say whether an op passes on what a branch gives, which a switch decides."""
+    while op.type in _PASSING and op.inputs:
+        op = op.inputs[0].op
+    return op.type.removeprefix("Stateless") in ("If", "Case", "Merge")
 
 
 def _is_read(op: tf.Operation) -> bool:
@@ -265,4 +279,3 @@ def _copy(op: tf.Operation, copies: dict[tf.Operation, tf.Operation], waiting: S
 
 def _is_handle(tensor: tf.Tensor) -> bool:
     return tensor.dtype == tf.resource or tensor.dtype != tensor.dtype.base_dtype
-

@@ -47,7 +47,9 @@ def addresses(
     """
     functions = _Functions(images.graph)
     variables: dict[tf.Operation, str] = {}
-    constants = {tensor.op: _hash("fed", value.dtype.str, value.shape, frozen.digest(value)) for tensor, value in feeds.items()}
+    constants = {
+        tensor.op: _hash("fed", value.dtype.str, value.shape, frozen.digest(value)) for tensor, value in feeds.items()
+    }
 
     def combine(op: tf.Operation, inputs: list[str]) -> str:
         if op is images.op:
@@ -64,8 +66,11 @@ def addresses(
         return _hash(functions.digest(op.type), _attributes(op.node_def.attr, functions), taken)
 
     asked = json.dumps({**conditions, "rewrites": _rewrites(sess)}, sort_keys=True)
-    found = [_fold(tensor.op, lambda op: [] if op is images.op or op in constants else [t.op for t in op.inputs], combine)
-             for tensor in tensors]  # fmt: skip
+
+    def inputs(op: tf.Operation) -> list[tf.Operation]:
+        return [] if op is images.op or op in constants else [tensor.op for tensor in op.inputs]
+
+    found = [_fold(tensor.op, inputs, combine) for tensor in tensors]
     return [_hash(digest, tensor.value_index, asked) for digest, tensor in zip(found, tensors, strict=True)]
 
 

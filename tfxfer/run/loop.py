@@ -232,7 +232,9 @@ class Training:
             sums = self.state["sums"]
             means = {name: sums[name] / sums["examples"] for name in self.step.metrics}
             self.state["sums"] = self._no_sums()
-            self._note("train", means, learning_rate=float(self.sess.run(self.step.learning_rate, dict(self.stage.feeds))))
+            self._note(
+                "train", means, learning_rate=float(self.sess.run(self.step.learning_rate, dict(self.stage.feeds)))
+            )
             self.board.epoch(self.stage, means, self.done, self.examples)
         if self.done % self.asked["validation_steps"] == 0:
             self._validate()
