@@ -96,7 +96,7 @@ def _losses(
         return tf.nn.sigmoid_cross_entropy_with_logits(labels=wanted, logits=outputs[:, 0], name="loss")
     if is_one_hot(labels):
         rows = tf.stop_gradient(tf.cast(labels, outputs.dtype))
-        return tf.nn.softmax_cross_entropy_with_logits(labels=rows, logits=outputs, name="loss")
+        return tf.nn.softmax_cross_entropy_with_logits_v2(labels=rows, logits=outputs, name="loss")
     return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=numbers, logits=outputs, name="loss")
 
 

@@ -97,32 +97,61 @@ class Updates:
         if starts and not any(_is_branch(op) for op in starts):
             self._by_batch.add(update)
         reads = [op for op in self._forward if _direct(op) & written]
-        after = self._nearest([*starts, *reads], written, _consumers(self._forward))
         sizes = {_size(variable) for variable in written}
+        after = self._after([*starts, *reads], written, sizes)
         own = {variable for variable in after if _size(variable) in sizes}
-        return own or after | self._nearest(starts, written, lambda op: [t.op for t in op.inputs])
+        return own or after | _before(starts, written)
 
-    def _nearest(
-        self,
-        starts: Iterable[tf.Operation],
-        written: set[tf.Operation],
-        following: Callable[[tf.Operation], Iterable[tf.Operation]],
-    ) -> set[tf.Operation]:
-        """Return the variables that the first ops on each way from the starts take."""
+    def _after(self, starts: Iterable[tf.Operation], written: set[tf.Operation], sizes: set[int]) -> set[tf.Operation]:
+        """Return the variables that the first ops on each way downstream take.
+
+        Behind a first variable a way goes on through what has as many elements, as gamma / sqrt(variance), and through
+        ops that take another variable of that size. Of the former, inputs are looked at as well.
+        """
         found: set[tf.Operation] = set()
-        seen = set(starts)
-        queue = deque(seen)
+        following = _consumers(self._forward)
+        queue = deque((op, False) for op in starts)
+        seen = set(queue)
         while queue:
-            op = queue.popleft()
+            op, passed = queue.popleft()
             variables = _direct(op) - written
             found |= variables
-            if any(_size(variable) != 1 for variable in variables):
-                continue
-            for other in following(op):
-                if other not in seen:
-                    seen.add(other)
-                    queue.append(other)
+            passed = passed or any(_size(variable) != 1 for variable in variables)
+            near = [other for other in following(op) if not passed or _is_small(other, sizes)]
+            near += [
+                other
+                for other in following(op)
+                if passed and any(_size(variable) in sizes for variable in _direct(other) - written)
+            ]
+            near += [tensor.op for tensor in op.inputs if _is_small(tensor.op, sizes) and not _is_read(tensor.op)]
+            fresh = [(other, passed) for other in dict.fromkeys(near) if (other, passed) not in seen]
+            seen.update(fresh)
+            queue.extend(fresh)
         return found
+
+
+def _before(starts: Iterable[tf.Operation], written: set[tf.Operation]) -> set[tf.Operation]:
+    """Return the variables that the first ops on each way upstream take; a bias is passed, up to its kernel."""
+    found: set[tf.Operation] = set()
+    queue = deque(starts)
+    seen = set(queue)
+    while queue:
+        op = queue.popleft()
+        variables = _direct(op) - written
+        found |= variables
+        if any(tf.TensorShape(variable.get_attr("shape")).rank != 1 for variable in variables):
+            continue
+        fresh = {tensor.op for tensor in op.inputs} - seen
+        seen |= fresh
+        queue.extend(fresh)
+    return found
+
+
+def _is_small(op: tf.Operation, sizes: set[int]) -> bool:
+    """Say whether all that an op gives has as many elements as a statistic, and so no batch."""
+    return bool(op.outputs) and all(
+        tensor.shape.is_fully_defined() and tensor.shape.num_elements() in sizes for tensor in op.outputs
+    )
 
 
 def check_network(fetches: Sequence[tf.Operation], fed: Sequence[tf.Tensor]) -> None:

@@ -166,8 +166,8 @@ def evaluate(
     split = as_split(split, "split")
     if step.labels is None or step.probabilities is None or split.labels is None:
         raise DataError(
-            "evaluation needs labels: a split that has them, or a pair (images, labels); to see a loss without them, "
-            "fit writes that of the validation split"
+            "evaluation needs labels; to see a loss without them, fit writes that of the validation split; arrays are "
+            "given as a pair (images, labels)"
         )
     check_split(step, split, "the split")
     classes = int(step.probabilities.shape[1])
@@ -227,8 +227,8 @@ def _label_problems(step: Step, split: Split) -> list[str]:
         wrong = np.flatnonzero(~((labels >= 0).all(axis=1) & np.isclose(labels.sum(axis=1), 1)))
         return [f"{len(wrong)} of its rows of labels do not add up to 1, the first at {wrong[0]}"] if len(wrong) else []
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        kind = "class numbers, integers [n]" + (f", or one-hot rows [n, {classes}]" if is_one_hot(step.labels) else "")
-        cure = "; labels.argmax(axis=1) gives class numbers" if labels.ndim == 2 else ""
+        kind = f"one-hot rows [n, {classes}] or int64 [n]" if is_one_hot(step.labels) else f"{step.labels.dtype.name} [n]"
+        cure = " (labels.argmax(axis=1))" if labels.ndim == 2 and labels.shape[1] == classes else ""
         return [f"its labels are {labels.dtype} {labels.shape}, the model takes {kind}{cure}"]
     outside = labels_outside(labels, classes)
     return [f"the model has {classes} classes, and {outside}"] if outside else []
