@@ -227,7 +227,9 @@ def _label_problems(step: Step, split: Split) -> list[str]:
         wrong = np.flatnonzero(~((labels >= 0).all(axis=1) & np.isclose(labels.sum(axis=1), 1)))
         return [f"{len(wrong)} of its rows of labels do not add up to 1, the first at {wrong[0]}"] if len(wrong) else []
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        kind = f"one-hot rows [n, {classes}] or int64 [n]" if is_one_hot(step.labels) else f"{step.labels.dtype.name} [n]"
+        kind = (
+            f"one-hot rows [n, {classes}] or int64 [n]" if is_one_hot(step.labels) else f"{step.labels.dtype.name} [n]"
+        )
         cure = " (labels.argmax(axis=1))" if labels.ndim == 2 and labels.shape[1] == classes else ""
         return [f"its labels are {labels.dtype} {labels.shape}, the model takes {kind}{cure}"]
     outside = labels_outside(labels, classes)
