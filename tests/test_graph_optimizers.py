@@ -64,7 +64,7 @@ def test_what_does_not_make_an_optimizer_of_tf_train_is_refused_by_name():
     }.items():
         with tf.Graph().as_default(), pytest.raises(GraphError, match=told):
             linear(optimizer=optimizer)
-    with tf.Graph().as_default(), pytest.raises(GraphError, match="optimizer gives a .*Sgd"):
+    with tf.Graph().as_default(), pytest.raises(GraphError, match=r"optimizer gives a .*Sgd"):
         linear(optimizer=lambda learning_rate: Sgd(learning_rate))
 
 

@@ -11,6 +11,7 @@ from tensorflow.python.summary.summary_iterator import summary_iterator
 
 import tfxfer as tx
 from tfxfer.data import Data, Split
+from tfxfer.data.splits import stratified
 from tfxfer.errors import DataError
 from tfxfer.graph.shown import SHOWN
 from tfxfer.run.record import record
@@ -138,7 +139,7 @@ def test_fit_refuses_what_is_not_a_data_set_and_the_cure_cures(tmp_path):
                 with pytest.raises(DataError, match=r"tfxfer\.data\.Data\(train=\(x, y\), validation="):
                     tx.fit(sess, step, wrong, epochs=1, logdir=tmp_path / "run")
             assert not (tmp_path / "run").exists()
-            parts = tx.data.stratified(LABELS, (8, 1, 1), seed=0)
+            parts = stratified(LABELS, (8, 1, 1), seed=0)
             train, validation, test = ((images[part], LABELS[part]) for part in parts)
             data = tx.data.Data(train=train, validation=validation, test=test, class_names=("a", "b"))
             tx.fit(sess, step, data, epochs=1, logdir=tmp_path / "run")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 
 from tfxfer import names
@@ -69,21 +70,27 @@ def own(summary: tf.Tensor, fed: Iterable[tf.Tensor]) -> tuple[list[tf.Tensor], 
       Those in the graph's SUMMARIES that can be run, and for each other its name and why it cannot.
     """
     graph, fed = summary.graph, list(fed)
-    tags = {tf.get_static_value(tensor.op.inputs[0]).tobytes(): "tfxfer" for tensor in summary.op.inputs}
+    tags = {_tag(tensor): "tfxfer" for tensor in summary.op.inputs}
     runnable, left_out = [], []
     for tensor in dict.fromkeys(graph.get_collection(tf.GraphKeys.SUMMARIES)):
         if not isinstance(tensor, tf.Tensor) or tensor.dtype != tf.string:
             continue
         lacking = [op.name for op in traversal.placeholders([tensor.op], fed) if op.type != "PlaceholderWithDefault"]
-        tag = tf.get_static_value(tensor.op.inputs[0]) if tensor.op.inputs else None
+        tag = _tag(tensor)
         if lacking:
             left_out.append(f"{tensor.op.name} (needs {names.listed(lacking)})")
-        elif tag is not None and tag.tobytes() in tags:
-            left_out.append(f"{tensor.op.name} (its tag is that of {tags[tag.tobytes()]})")
+        elif tag is not None and tag in tags:
+            left_out.append(f"{tensor.op.name} (its tag is that of {tags[tag]})")
         else:
             runnable.append(tensor)
-            tags |= {} if tag is None else {tag.tobytes(): tensor.op.name}
+            tags[tag] = tensor.op.name
     return runnable, left_out
+
+
+def _tag(summary: tf.Tensor) -> bytes | None:
+    """Return the tag of a summary op that has one, and has it as a constant."""
+    value = tf.get_static_value(summary.op.inputs[0]) if summary.op.inputs else None
+    return value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
 
 
 def merged(summaries: Iterable[tf.Tensor]) -> tf.Tensor:

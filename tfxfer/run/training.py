@@ -75,7 +75,7 @@ def fit(
         raise DataError(
             f"data is a {type(data).__name__}; fit needs examples to train on and others to validate on: "
             "tfxfer.data.Data(train=(x, y), validation=(x_val, y_val), test=(x_test, y_test), class_names=(...)), "
-            "of arrays that tfxfer.data.stratified(y, (8, 1, 1), seed=0) divides"
+            "of arrays that tfxfer.data.splits.stratified(y, (8, 1, 1), seed=0) divides"
         )
     for name in ("train", "validation"):
         evaluation.check_split(step, getattr(data, name), name)
