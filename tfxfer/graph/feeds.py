@@ -138,7 +138,11 @@ def check(
             lacking.setdefault(op, []).append(parameter)
     needed = {op: parameters for op, parameters in lacking.items() if op.type != "PlaceholderWithDefault"}
     if needed:
-        rows = [f"{op.name} ({_kind(op)}): give it in {' and '.join(where)}" for op, where in needed.items()]
+        rows = [
+            f"{op.name} ({_kind(op)}): give it in {' and '.join(where)}"
+            + (", or leave the update ops that need it out by updates=[...]" if where == ["train_feeds"] else "")
+            for op, where in needed.items()
+        ]
         op = next(iter(needed))
         example = f"{next(iter(needed[op]))}={{{op.name!r}: {_example(op)}}}"
         raise GraphError(

@@ -464,9 +464,7 @@ class _Builder:
         """
         fetches = [tensor.op for tensor in self.built.metrics.values()]
         update_ops.check_network(fetches, self.examples)
-        late = traversal.written(traversal.needed([*updates, *fetches]))
-        aside = {variable for op, variables in late.items() for variable in variables}
-        return {*(variable.op.name for variable in trained), *(variable.name for variable in aside)}
+        return {variable.op.name for variable in trained} | self.updates.written(trained, updates)
 
     def _apply(
         self, gradients: Sequence[Any], trained: Sequence[tf.Variable], updates: Sequence[tf.Operation], name: str

@@ -58,7 +58,7 @@ class Updates:
         self._forward = traversal.needed(fetches)
         self.writes = {op: _variables_written(op) for op in self.ops}
         self._by_batch: set[tf.Operation] = set()
-        self._owners = {} if self.explicit else {op: self._owner(op) for op in self.ops}
+        self._owners = {} if self.explicit else {op: self._owner(op, self.writes[op]) for op in self.ops}
 
     def of(self, trained: Iterable[tf.Variable]) -> list[tf.Operation]:
         """Return the updates of a stage that trains these variables."""
@@ -71,6 +71,23 @@ class Updates:
         touched = {variable for op in running if owners[op] for variable in self.writes[op]}
         return [op for op in self.ops if op in running or self.writes[op] & touched]
 
+    def written(self, trained: Iterable[tf.Variable], running: Iterable[tf.Operation]) -> set[str]:
+        """Return the names of what a stage writes beside the trained variables.
+
+        Args:
+          trained: all that the stage trains.
+          running: the update ops that run with it. What the network itself writes, in branches that may be taken,
+            counts where it belongs to a trained layer; elsewhere it is frozen, and must not move.
+        """
+        chosen = {variable.op for variable in trained}
+        network = [
+            variables
+            for op, variables in traversal.written(self._forward).items()
+            if (owner := self._owner(op, variables)) is None or owner & chosen
+        ]
+        every = [*(_variables_written(op) for op in running), *network]
+        return {variable.name for variables in every for variable in variables}
+
     def note(self, running: Iterable[tf.Operation]) -> None:
         """Warn of frozen normalisations that use the batch all the same, and whose updates no stage runs."""
         idle = [op for op in self.ops if op not in set(running) and op in self._by_batch]
@@ -82,10 +99,9 @@ class Updates:
                 names.listed(variables),
             )
 
-    def _owner(self, update: tf.Operation) -> set[tf.Operation] | None:
+    def _owner(self, update: tf.Operation, written: set[tf.Operation]) -> set[tf.Operation] | None:
         """Return the variable ops one of which must be trained; None where the update belongs to no layer."""
         before = traversal.needed([update])
-        written = self.writes[update]
         examples = [op for op in before if op.type in traversal.PLACEHOLDERS and op.outputs[0].shape.rank != 0]
         if not examples:
             return {op for op in before if op.type in VARIABLES} - written or None
