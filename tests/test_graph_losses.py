@@ -47,7 +47,7 @@ def values(sess):
 def change(sess, step, stage=0, labels=LABELS):
     """Return how one step changes each variable: at a rate of 1, minus the gradient."""
     before = values(sess)
-    feeds = {step.images: IMAGES, step.labels: labels} | dict.fromkeys(step.stages[stage].switches, True)
+    feeds = {step.images: IMAGES, step.labels: labels} | dict(step.stages[stage].feeds)
     sess.run(step.stages[stage].apply, feeds)
     after = values(sess)
     return before, {name: after[name].astype(np.float64) - before[name] for name in before}

@@ -62,7 +62,7 @@ def load(sess, name, value):
 
 
 def feeds(step, stage=0, images=IMAGES, labels=LABELS):
-    return {step.images: images, step.labels: labels} | dict.fromkeys(step.stages[stage].switches, True)
+    return {step.images: images, step.labels: labels} | dict(step.stages[stage].feeds)
 
 
 def train(sess, step, steps=1, stage=0):
@@ -383,7 +383,7 @@ def test_a_batch_norm_is_switched_on_in_those_stages_alone_that_train_its_gamma_
         ]
     )
     dropout = "HEAD/dropout1/switch"
-    assert [sorted(switch.op.name for switch in stage.switches) for stage in step.stages] == [
+    assert [sorted(switch.op.name for switch in stage.feeds) for stage in step.stages] == [
         [dropout],
         [dropout, "norm2/switch"],
         [dropout, "norm1/switch", "norm2/switch"],
@@ -420,7 +420,7 @@ def test_where_gamma_is_trained_the_loss_is_that_of_the_batchs_statistics_and_th
 
 def test_dropout_is_switched_on_in_every_stage():
     step = staged(dropout=0.5)
-    assert [[switch.op.name for switch in stage.switches] for stage in step.stages] == [["HEAD/dropout1/switch"]] * 3
+    assert [[switch.op.name for switch in stage.feeds] for stage in step.stages] == [["HEAD/dropout1/switch"]] * 3
 
 
 # Losses and metrics.

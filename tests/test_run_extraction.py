@@ -123,10 +123,10 @@ def test_small_images_go_through_the_network_in_larger_batches(tmp_path, size, b
 
 
 def test_the_network_sees_batches_of_one_size_and_one_of_another_as_a_check(tmp_path, monkeypatch):
-    sizes, compiled = [], extraction.compiled
+    sizes, run_with = [], extraction.run_with
 
     def noting(*arguments):
-        call = compiled(*arguments)
+        call = run_with(*arguments)
         return lambda batch: [sizes.append(len(batch)), call(batch)][1]
 
     def sizes_of(count):
@@ -134,7 +134,7 @@ def test_the_network_sees_batches_of_one_size_and_one_of_another_as_a_check(tmp_
         extracted(tmp_path, encoded, [IMAGES[:count]], batch_size=16)
         return list(sizes)
 
-    monkeypatch.setattr(extraction, "compiled", noting)
+    monkeypatch.setattr(extraction, "run_with", noting)
     assert sizes_of(40) == [16, 16, 16, 4]  # some are computed again in the last batch, where there is room
     assert sizes_of(40) == [16, 4]
     assert sizes_of(48) == [16, 4]

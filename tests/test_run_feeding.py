@@ -151,7 +151,7 @@ def test_a_step_fed_at_the_frontier_needs_no_image_and_runs_no_frozen_op(trained
     stage = step.stages[0]
     with tx.session() as sess:
         (features,) = sess.run(found.tensors, {images: IMAGES})
-        others = {labels: LABELS, **dict.fromkeys(stage.switches, True)}
+        others = {labels: LABELS, **stage.feeds}
         for fetches in (stage.apply, list(step.metrics.values()), step.summary, step.probabilities):
             fed = ran(sess, fetches, {found.tensors[0]: features, **others})
             unfed = ran(sess, fetches, {images: IMAGES, **others})
@@ -170,11 +170,9 @@ def test_a_step_gives_the_same_whether_it_is_fed_with_images_or_with_features(pa
         with tx.session() as sess:
             values = sess.run(tensor, {step.images: IMAGES})
             features = {tensor.name: values} if fed else None
-            feed = Feed(step, Split(IMAGES, LABELS, features), stage)
-            call = sess.make_callable(
-                [step.loss, list(step.metrics.values()), stage.apply], [*feed.tensors, *stage.switches]
-            )
-            losses = [call(*feed.arrays(np.arange(k, k + 8)), *(True for _ in stage.switches))[:2] for k in range(12)]
+            feed = Feed(step, Split(IMAGES, LABELS, features), stage, training=True)
+            call = sess.make_callable([step.loss, list(step.metrics.values()), stage.apply], feed.tensors)
+            losses = [call(*feed.arrays(np.arange(k, k + 8)))[:2] for k in range(12)]
             results.append([losses, sess.run(tf.get_collection("variables"))])
     for unfed, same in zip(tf.nest.flatten(results[0]), tf.nest.flatten(results[1]), strict=True):
         assert unfed.tobytes() == same.tobytes()

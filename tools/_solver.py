@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,9 +14,9 @@ from absl import flags
 from tfxfer import names
 from tfxfer.data.batches import steps_per_epoch
 from tfxfer.errors import DataError
+from tfxfer.graph.optimizers import OPTIMIZERS
 from tfxfer.tools import _flags
 
-OPTIMIZERS = ("adam", "momentum", "rmsprop", "sgd")
 SCHEDULES = ("constant", "cosine", "exponential")
 SUMMARY_STEPS = 100
 
@@ -26,7 +25,11 @@ def define(values: flags.FlagValues) -> None:
     """Define the flags that say how it is trained."""
     with _flags.group(values, "training"):
         flags.DEFINE_enum(
-            "optimizer", "adam", OPTIMIZERS, "How variables follow gradients (momentum: 0.9).", flag_values=values
+            "optimizer",
+            "adam",
+            sorted(OPTIMIZERS),
+            "How variables follow gradients (momentum: 0.9).",
+            flag_values=values,
         )
         flags.DEFINE_float("learning_rate", 1e-3, "Size of a step.", 0.0, flag_values=values)
         flags.DEFINE_enum(
@@ -150,12 +153,6 @@ def solver(settings: Any, examples: int) -> dict[str, Any]:
     """Return the keyword arguments of `tfxfer.train_step` that the flags set, for so many training examples."""
     import tensorflow.compat.v1 as tf
 
-    optimizers = {
-        "adam": tf.train.AdamOptimizer,
-        "momentum": functools.partial(tf.train.MomentumOptimizer, momentum=0.9),
-        "rmsprop": tf.train.RMSPropOptimizer,
-        "sgd": tf.train.GradientDescentOptimizer,
-    }
     rate, decay = settings.learning_rate, decay_steps(settings, examples)
     schedules = {
         "constant": rate,
@@ -163,7 +160,7 @@ def solver(settings: Any, examples: int) -> dict[str, Any]:
         "exponential": lambda step: tf.train.exponential_decay(rate, step, decay, settings.decay_rate, staircase=True),
     }
     return {
-        "optimizer": optimizers[settings.optimizer],
+        "optimizer": settings.optimizer,
         "learning_rate": schedules[settings.schedule],
         "clip_norm": settings.clip_norm,
         "l2": settings.l2 or 0.0,

@@ -37,7 +37,7 @@ class Split:
 
     Attributes:
       images: uint8 [n, height, width, channels]; an array, or anything that an array of integers indexes.
-      labels: int64 [n], numbers of classes; None where the examples have no labels.
+      labels: int64 [n], numbers of classes, or one-hot rows [n, classes]; None where the examples have no labels.
       features: tensors computed from the images once, by the tensors' names, each [n, ...]; None where there are none.
     """
 
@@ -66,12 +66,33 @@ def _subset(rows: Images, indices: np.ndarray) -> Images:
     return subset(indices)
 
 
+def as_split(examples: Any, name: str) -> Split:
+    """Return examples as a split: one as it is, or a pair (images, labels) of arrays, or images alone.
+
+    Raises:
+      DataError: they are something else, as a whole data set.
+    """
+    if isinstance(examples, Split):
+        return examples
+    if isinstance(examples, Data):
+        raise DataError(f"{name} is a whole data set; give one split of it, as data.test")
+    pair = examples if isinstance(examples, (tuple, list)) else (examples, None)
+    if len(pair) != 2 or not hasattr(pair[0], "shape"):
+        raise DataError(f"{name} is a {type(examples).__name__}; give a Split, or a pair of arrays (images, labels)")
+    return Split(pair[0], None if pair[1] is None else np.asarray(pair[1]))
+
+
+def class_numbers(labels: np.ndarray) -> np.ndarray:
+    """Return the number of each example's class, int64 [n], for labels that are these or one-hot rows [n, classes]."""
+    return (labels.argmax(axis=1) if labels.ndim == 2 else labels).astype(np.int64)
+
+
 @dataclass(frozen=True, eq=False)
 class Data:
     """A data set.
 
     Attributes:
-      train, validation, test: its splits.
+      train, validation, test: its splits; pairs (images, labels) of arrays become splits.
       class_names: the name of each class, at the place of its number.
       notes: what whoever uses it should be told, as that pictures were left out; each may have several lines.
       set_aside: why each file that is left out cannot be used, by its path.
@@ -83,6 +104,10 @@ class Data:
     class_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
     set_aside: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("train", "validation", "test"):
+            object.__setattr__(self, name, as_split(getattr(self, name), name))
 
     def few(self, examples: int, seed: int) -> Data:
         """Keep only some training examples, each class at its share and with one at least.
@@ -99,6 +124,7 @@ class Data:
         labels = self.train.labels
         if labels is None:
             raise DataError("train has no labels, so no stratified subset of it can be drawn")
+        labels = class_numbers(labels)
         classes = len(np.unique(labels))
         if not max(classes, 1) <= examples <= len(labels):
             raise DataError(

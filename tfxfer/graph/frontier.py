@@ -21,7 +21,7 @@ import tensorflow.compat.v1 as tf
 from tensorflow.python.framework import op_def_registry
 
 from tfxfer.errors import GraphError
-from tfxfer.graph import traversal
+from tfxfer.graph import feeds, traversal
 from tfxfer.graph.train_step import StageOps, Step
 from tfxfer.graph.traversal import VARIABLES, called, called_in, spread, variables_of
 
@@ -74,20 +74,29 @@ def frontier(step: Step, stage: StageOps) -> Frontier:
       GraphError: images are fed in batches of one size only, or an op that is run in each step has a control
         dependency on the frozen part; each is named.
     """
-    changing = [tensor.op for tensor in (step.labels, *stage.switches) if tensor is not None]
-    fetches = [stage.apply, *(tensor.op for tensor in (*step.metrics.values(), stage.summary))]
+    # A placeholder that training feeds otherwise than evaluation changes; one that both feed alike does not.
+    differing = feeds.differing(stage.feeds, step.eval_feeds)
+    changing = [tensor.op for tensor in (step.labels, *differing) if tensor is not None]
+    constant = [tensor.op for tensor in feeds.constant(stage.feeds, step.eval_feeds)]
+    fetches = [stage.apply, *(tensor.op for tensor in (*step.metrics.values(), stage.scalars))]
     if step.probabilities is not None:
         fetches.append(step.probabilities.op)
-    return find(step.images, fetches, changing)
+    return find(step.images, fetches, changing, constant)
 
 
-def find(images: tf.Tensor, fetches: Sequence[tf.Operation], changing: Iterable[tf.Operation] = ()) -> Frontier:
+def find(
+    images: tf.Tensor,
+    fetches: Sequence[tf.Operation],
+    changing: Iterable[tf.Operation] = (),
+    constant: Iterable[tf.Operation] = (),
+) -> Frontier:
     """Find where the frozen part ends in any graph.
 
     Args:
       images: the placeholder that is fed with images.
       fetches: the ops that are to be run.
-      changing: placeholders with a default that are fed otherwise from step to step; one that has none always counts.
+      changing: placeholders that are fed otherwise from step to step; one without a default counts as if it were.
+      constant: placeholders that are always fed the same value.
 
     Raises:
       GraphError: see `frontier`.
@@ -95,9 +104,9 @@ def find(images: tf.Tensor, fetches: Sequence[tf.Operation], changing: Iterable[
     if not _has_batch(images):
         raise GraphError(f"{images.name} has the shape {images.shape}; its first dimension must be None, for any batch")
     needed = traversal.needed(fetches)
-    live = spread(_sources(needed, images.op) | set(changing), needed, through_control=True)
+    live = spread(_sources(needed, images.op) - set(constant) | set(changing), needed, through_control=True)
     depending = spread({images.op}, needed)
-    inner = _inner(needed)
+    inner = traversal.inner(needed)
     frozen = depending - live
     frozen -= spread(_mixed(needed, frozen - inner), needed)
     while True:
@@ -192,20 +201,6 @@ def _not_stored(
         elif op in taken:
             near.add(op)
     return moved
-
-
-def _inner(needed: Sequence[tf.Operation]) -> set[tf.Operation]:
-    """Return the ops within the loops and branches of TensorFlow 1, where no tensor can be fetched or fed."""
-    depths: dict[tf.Operation, int] = {}
-    for op in needed:
-        kind = op.type.removeprefix("Ref")
-        before = [tensor.op for tensor in op.inputs]
-        kinds = {other.type.removeprefix("Ref") for other in before}
-        depth = max((depths.get(other, 0) for other in (*before, *op.control_inputs)), default=0)
-        opens = kind == "Enter" or (kind == "Switch" and "LoopCond" not in kinds)
-        closes = kind == "Exit" or (kind == "Merge" and not kinds & {"Enter", "NextIteration"})
-        depths[op] = depth + opens - closes
-    return {op for op, depth in depths.items() if depth > 0}
 
 
 def _storable(tensor: tf.Tensor, inner: Collection[tf.Operation]) -> bool:

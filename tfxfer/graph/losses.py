@@ -33,43 +33,82 @@ def build(
     """Build losses, accuracy and probabilities; see `train_step` for the arguments.
 
     Raises:
-      GraphError: an unknown loss, one that does not go with `outputs` or is not [batch], or class weights that do not
-        go with the classes.
+      GraphError: an unknown loss, one that does not go with `outputs` or is not [batch], labels that are neither class
+        numbers nor one-hot, or class weights that do not go with the classes.
     """
     with tf.name_scope("LOSS/"):
-        metrics = {"loss": _losses(loss, labels, outputs)}
+        numbers = _class_numbers(labels, outputs)
+        metrics = {"loss": _losses(loss, labels, numbers, outputs)}
         probabilities = None if labels is None else class_probabilities(outputs)
         if labels is not None:
-            right = tf.equal(tf.argmax(probabilities, axis=1), labels)
+            right = tf.equal(tf.argmax(probabilities, axis=1), numbers)
+            # Of what is not a number none is the largest, whatever argmax says.
+            right &= tf.reduce_all(tf.equal(probabilities, probabilities), axis=1)
             metrics["accuracy"] = tf.cast(right, tf.float32, name="accuracy")
         mean = objective = tf.reduce_mean(metrics["loss"], name="mean_loss")
         if class_weights is not None:
             _check_weights(class_weights, probabilities)
             weights = tf.constant(class_weights, tf.float32, name="class_weights")
             # Divided by the number of examples, as Keras does, and not by the sum of their weights.
-            objective = tf.reduce_mean(metrics["loss"] * tf.gather(weights, labels), name="weighted_loss")
+            objective = tf.reduce_mean(metrics["loss"] * tf.gather(weights, numbers), name="weighted_loss")
     return Losses(metrics, probabilities, mean, objective)
 
 
-def _losses(loss: str | tf.Tensor, labels: tf.Tensor | None, outputs: tf.Tensor) -> tf.Tensor:
+def _class_numbers(labels: tf.Tensor | None, outputs: tf.Tensor) -> tf.Tensor | None:
+    """Return the number of each example's class, int64 [batch]; None without labels.
+
+    Raises:
+      GraphError: labels are neither integers [batch] nor one-hot [batch, classes].
+    """
+    if labels is None:
+        return None
+    if labels.dtype.is_integer and labels.shape.rank == 1:
+        return tf.cast(labels, tf.int64)
+    classes = outputs.shape[-1] if outputs.shape.rank == 2 else None
+    if is_one_hot(labels) and classes is not None and classes > 1 and labels.shape[1] == classes:
+        return tf.argmax(labels, axis=1)
+    raise GraphError(
+        f"labels are {labels.dtype.name} {labels.shape}, and outputs {outputs.shape}; labels are a placeholder of "
+        "class numbers, tf.placeholder(tf.int64, [None]), or of one-hot rows with a column for each class, "
+        "tf.placeholder(tf.float32, [None, classes])"
+    )
+
+
+def is_one_hot(labels: tf.Tensor) -> bool:
+    """Say whether labels are one-hot rows [batch, classes], and not class numbers [batch]."""
+    return labels.shape.rank == 2 and (labels.dtype.is_floating or labels.dtype.is_integer)
+
+
+def _losses(
+    loss: str | tf.Tensor, labels: tf.Tensor | None, numbers: tf.Tensor | None, outputs: tf.Tensor
+) -> tf.Tensor:
     if not isinstance(loss, str):
-        if loss.shape.rank != 1:
-            raise GraphError(
-                f"loss is a tensor [batch], one number an example, not of shape {loss.shape}; "
-                "train_step takes the mean itself"
-            )
-        return tf.identity(loss, name="loss")
+        return _own_loss(loss)
     if loss not in ("softmax", "sigmoid"):
         raise GraphError(f"loss is 'softmax', 'sigmoid' or a tensor [batch], not {loss!r}")
-    if labels is None:
+    if labels is None or numbers is None:
         raise GraphError(f"loss={loss!r} needs labels; without them, loss is a tensor [batch]")
     if outputs.shape.rank != 2 or (outputs.shape[1] == 1) != (loss == "sigmoid"):
         shape = "[batch, classes], of two classes or more" if loss == "softmax" else "[batch, 1]"
         raise GraphError(f"loss={loss!r} takes outputs {shape}, not {outputs.shape}")
-    if loss == "softmax":
-        return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=outputs, name="loss")
-    wanted = tf.cast(labels, tf.float32)
-    return tf.nn.sigmoid_cross_entropy_with_logits(labels=wanted, logits=outputs[:, 0], name="loss")
+    if loss == "sigmoid":
+        wanted = tf.cast(numbers, outputs.dtype)
+        return tf.nn.sigmoid_cross_entropy_with_logits(labels=wanted, logits=outputs[:, 0], name="loss")
+    if is_one_hot(labels):
+        rows = tf.stop_gradient(tf.cast(labels, outputs.dtype))
+        return tf.nn.softmax_cross_entropy_with_logits_v2(labels=rows, logits=outputs, name="loss")
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=numbers, logits=outputs, name="loss")
+
+
+def _own_loss(loss: Any) -> tf.Tensor:
+    if not isinstance(loss, tf.Tensor) or not loss.dtype.is_floating:
+        raise GraphError(f"loss is 'softmax', 'sigmoid' or a float32 tensor [batch], not {loss!r}")
+    if loss.shape.rank != 1:
+        raise GraphError(
+            f"loss is a tensor [batch], one number an example, not of shape {loss.shape}; train_step takes the mean "
+            "itself: leave tf.reduce_mean out, and give what tf.nn.sparse_softmax_cross_entropy_with_logits gives, say"
+        )
+    return tf.identity(loss, name="loss")
 
 
 def class_probabilities(logits: tf.Tensor) -> tf.Tensor:

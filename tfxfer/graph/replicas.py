@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -33,10 +34,21 @@ def update(
         if mine:
             # The scope goes in as a name: within tf.name_scope, beta1_power would be called SOLVER/beta1_power.
             scope = name if len(groups) == 1 else f"{name}_group{number}"
-            applies.append(group.solver.apply_gradients(mine, name=f"SOLVER/{scope}"))
+            with tf.variable_scope(tf.get_variable_scope(), custom_getter=_free, auxiliary_name_scope=False):
+                applies.append(group.solver.apply_gradients(mine, name=f"SOLVER/{scope}"))
     with tf.name_scope("SOLVER/"), tf.control_dependencies([*applies, *also]):
         step = steps.assign_add(1, read_value=False, name="step")
     return getattr(step, "op", step)
+
+
+def _free(getter: Callable[..., Any], name: str, **options: Any) -> Any:
+    """Get a slot under a name that no op has: an imported graph may hold the slots of another optimizer."""
+    slot = name.rstrip("/")  # A slot is made in a variable scope of its name, with an empty name.
+    taken = {op.name for op in tf.get_default_graph().get_operations() if op.name.startswith(slot)}
+    if slot not in taken:
+        return getter(name, **options)
+    numbered = (f"{slot}_{number}" for number in itertools.count(1))
+    return getter(next(free for free in numbered if free not in taken), **options)
 
 
 class _Joint(tf.train.Optimizer):

@@ -33,11 +33,12 @@ _LOOKERS = {*_QUESTIONS, "SaveV2", "Save", "SaveSlices", "Assert", "Print", "Pri
 _RANDOM = ("Random", "Stateless", "TruncatedNormal", "ParameterizedTruncatedNormal", "Multinomial")
 
 
-def needed(fetches: Iterable[tf.Operation]) -> list[tf.Operation]:
+def needed(fetches: Iterable[tf.Operation], fed: Iterable[tf.Tensor] = ()) -> list[tf.Operation]:
     """Return the ops that are run for the fetches, each after what it waits for; a loop's way back does not count.
 
-    Control dependencies are followed as inputs are.
+    Control dependencies are followed as inputs are. What merely computes a tensor that is `fed` is not run.
     """
+    given = {tensor.ref() for tensor in fed}
     done: dict[tf.Operation, None] = {}
     seen: set[tf.Operation] = set()
     stack = [(op, False) for op in fetches]
@@ -48,7 +49,7 @@ def needed(fetches: Iterable[tf.Operation]) -> list[tf.Operation]:
             done[op] = None
         elif op not in seen:
             seen.add(op)
-            before = [*(tensor.op for tensor in op.inputs), *op.control_inputs]
+            before = [*(tensor.op for tensor in op.inputs if tensor.ref() not in given), *op.control_inputs]
             ways_back += [other for other in before if other.type in _WAYS_BACK]
             stack += [(op, True), *((other, False) for other in before if other.type not in _WAYS_BACK)]
     return list(done)
@@ -87,6 +88,23 @@ def spread(
     return found
 
 
+def inner(needed: Sequence[tf.Operation]) -> set[tf.Operation]:
+    """Return those of the needed ops that lie in the loops and branches of TensorFlow 1.
+
+    What they give can be neither fetched nor fed, and nothing outside can wait for it: a branch may not be taken.
+    """
+    depths: dict[tf.Operation, int] = {}
+    for op in needed:
+        kind = op.type.removeprefix("Ref")
+        before = [tensor.op for tensor in op.inputs]
+        kinds = {other.type.removeprefix("Ref") for other in before}
+        depth = max((depths.get(other, 0) for other in (*before, *op.control_inputs)), default=0)
+        opens = kind == "Enter" or (kind == "Switch" and "LoopCond" not in kinds)
+        closes = kind == "Exit" or (kind == "Merge" and not kinds & {"Enter", "NextIteration"})
+        depths[op] = depth + opens - closes
+    return {op for op, depth in depths.items() if depth > 0}
+
+
 def variables_read(tensors: Iterable[tf.Tensor]) -> list[tf.Operation]:
     """Return the variable ops whose values enter those of the tensors, also by way of functions, branches and loops.
 
@@ -97,9 +115,12 @@ def variables_read(tensors: Iterable[tf.Tensor]) -> list[tf.Operation]:
     return sorted(found, key=lambda op: op._id)
 
 
-def placeholders(fetches: Iterable[tf.Operation]) -> list[tf.Operation]:
-    """Return the placeholders that are run for the fetches, those with a default among them, in the order made."""
-    return sorted((op for op in needed(fetches) if op.type in PLACEHOLDERS), key=lambda op: op._id)
+def placeholders(fetches: Iterable[tf.Operation], fed: Iterable[tf.Tensor] = ()) -> list[tf.Operation]:
+    """Return the placeholders that are run for the fetches, those with a default among them, in the order made.
+
+    Those that are `fed` are not among them.
+    """
+    return sorted((op for op in needed(fetches, fed) if op.type in PLACEHOLDERS), key=lambda op: op._id)
 
 
 def variables_of(tensors: Iterable[tf.Tensor]) -> set[tf.Operation]:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 
 from tfxfer.errors import GraphError
@@ -17,11 +18,17 @@ from tfxfer.run import frozen
 _IDLE = {"_XlaMustCompile", "_class", "_gradient_op_type", "_output_shapes", "container", "debug_name", "frame_name",
          "shared_name", "stack_name", "tensor_array_name"}  # fmt: skip
 
+NOTHING: Mapping[tf.Tensor, np.ndarray] = {}
+
 Node = TypeVar("Node", bound=Hashable)
 
 
 def addresses(
-    sess: tf.Session, tensors: Sequence[tf.Tensor], images: tf.Tensor, conditions: Mapping[str, Any]
+    sess: tf.Session,
+    tensors: Sequence[tf.Tensor],
+    images: tf.Tensor,
+    conditions: Mapping[str, Any],
+    feeds: Mapping[tf.Tensor, np.ndarray] = NOTHING,
 ) -> list[str]:
     """Return for each tensor a digest of what computes it: two graphs that do the same share it, whatever their names.
 
@@ -30,6 +37,7 @@ def addresses(
       tensors: what is computed, from the images and from variables that stay as they are.
       images: the placeholder of the images.
       conditions: what else decides the bits, as JSON has it: the batch size, the size of the images.
+      feeds: what else is fed, the same for all examples: arrays by placeholder.
 
     Returns:
       Hexadecimal digits.
@@ -39,10 +47,15 @@ def addresses(
     """
     functions = _Functions(images.graph)
     variables: dict[tf.Operation, str] = {}
+    constants = {
+        tensor.op: _hash("fed", value.dtype.str, value.shape, frozen.digest(value)) for tensor, value in feeds.items()
+    }
 
     def combine(op: tf.Operation, inputs: list[str]) -> str:
         if op is images.op:
             return "images"
+        if op in constants:
+            return constants[op]
         if op.type in ("Placeholder", "PlaceholderV2"):
             raise GraphError(f"{op.name} must be fed, and only {images.op.name} is; compute what does not depend on it")
         if op.type in VARIABLES:
@@ -53,8 +66,11 @@ def addresses(
         return _hash(functions.digest(op.type), _attributes(op.node_def.attr, functions), taken)
 
     asked = json.dumps({**conditions, "rewrites": _rewrites(sess)}, sort_keys=True)
-    found = [_fold(tensor.op, lambda op: [t.op for t in op.inputs] if op is not images.op else [], combine)
-             for tensor in tensors]  # fmt: skip
+
+    def inputs(op: tf.Operation) -> list[tf.Operation]:
+        return [] if op is images.op or op in constants else [tensor.op for tensor in op.inputs]
+
+    found = [_fold(tensor.op, inputs, combine) for tensor in tensors]
     return [_hash(digest, tensor.value_index, asked) for digest, tensor in zip(found, tensors, strict=True)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -13,10 +14,13 @@ import tensorflow.compat.v1 as tf
 
 from tfxfer.calls import compiled
 from tfxfer.data.batches import chunks
-from tfxfer.data.splits import Split, labels_outside
+from tfxfer.data.splits import Split, as_split, class_numbers, labels_outside
 from tfxfer.errors import DataError
+from tfxfer.graph.losses import is_one_hot
 from tfxfer.graph.train_step import StageOps, Step
 from tfxfer.run.feeding import Feed
+
+log = logging.getLogger("tfxfer")
 
 BATCH_SIZE = 256
 
@@ -46,8 +50,17 @@ class Evaluation:
 
     @property
     def predictions(self) -> np.ndarray:
-        """The most probable class of each example, int64 [n]."""
-        return self.probabilities.argmax(axis=1)
+        """The most probable class of each example, int64 [n]; -1 where a probability is not a number (NaN)."""
+        return np.where(self._undecided, -1, self.probabilities.argmax(axis=1))
+
+    @property
+    def undecided(self) -> int:
+        """How many examples have a probability that is not a number (NaN). They count as wrong everywhere."""
+        return int(self._undecided.sum())
+
+    @property
+    def _undecided(self) -> np.ndarray:
+        return np.isnan(self.probabilities).any(axis=1)
 
     @property
     def top_k(self) -> dict[int, float]:
@@ -64,13 +77,19 @@ class Evaluation:
         return {k: float(np.mean(ranks < k)) for k in sorted({1, self.k}) if k < len(self.class_names)}
 
     def mistakes(self, most: int = 25) -> np.ndarray:
-        """Return which examples were taken for a wrong class with the highest probability, that first, int64 [m]."""
-        wrong = np.flatnonzero(self.predictions != self.labels)
+        """Return which examples were taken for a wrong class with the highest probability, that first, int64 [m].
+
+        Those that were taken for none, since a probability is not a number, are not among them.
+        """
+        wrong = np.flatnonzero((self.predictions != self.labels) & ~self._undecided)
         return wrong[np.argsort(-self.probabilities[wrong].max(axis=1), kind="stable")[:most]]
 
     @property
     def confusion(self) -> np.ndarray:
-        """How many examples of each true class (row) were taken for each class (column), int64 [classes, classes]."""
+        """How many examples of each true class (row) were taken for each class (column), int64 [classes, classes].
+
+        The `undecided` ones are in no column.
+        """
         from sklearn.metrics import confusion_matrix
 
         with _of_classes():
@@ -96,6 +115,7 @@ class Evaluation:
             **self.metrics,
             "top_k": {str(k): share for k, share in self.top_k.items()},
             "examples": len(self.labels),
+            **({"undecided": self.undecided} if self.undecided else {}),
             "class_names": list(self.class_names),
             "confusion": self.confusion.tolist(),
             "per_class": self.per_class(),
@@ -103,7 +123,8 @@ class Evaluation:
 
     def __str__(self) -> str:
         tops = {f"top-{k} accuracy": share for k, share in self.top_k.items() if k > 1}
-        return "  ".join(f"{name} {value:.4f}" for name, value in {**self.metrics, **tops}.items())
+        text = "  ".join(f"{name} {value:.4f}" for name, value in {**self.metrics, **tops}.items())
+        return f"{text}  ({self.undecided} examples give NaN and count as wrong)" if self.undecided else text
 
 
 @contextlib.contextmanager
@@ -117,7 +138,7 @@ def _of_classes() -> Iterator[None]:
 def evaluate(
     sess: tf.Session,
     step: Step,
-    split: Split,
+    split: Split | tuple[Any, Any],
     *,
     batch_size: int = BATCH_SIZE,
     class_names: Sequence[str] = (),
@@ -129,9 +150,10 @@ def evaluate(
     Args:
       sess: a session on the step's graph.
       step: what `train_step` returned, with labels.
-      split: the examples; the last batch may be short and counts as much as it has examples.
+      split: the examples, as a split or a pair of arrays (images, labels); the last batch may be short and counts as
+        much as it has examples.
       batch_size: how many examples go through the network at once.
-      class_names: one for each class; their numbers unless told.
+      class_names: one for each class; default: their numbers.
       top_k: 1 or more; the result says, beside the accuracy, how often the true class is among so many.
       stage: as `measure` takes it.
 
@@ -141,15 +163,22 @@ def evaluate(
     """
     if top_k < 1:
         raise DataError(f"top_k={top_k} must be 1 or more")
+    split = as_split(split, "split")
     if step.labels is None or step.probabilities is None or split.labels is None:
-        raise DataError("evaluation needs labels; to see a loss without them, fit writes that of the validation split")
+        raise DataError(
+            "evaluation needs labels; to see a loss without them, fit writes that of the validation split; arrays are "
+            "given as a pair (images, labels)"
+        )
     check_split(step, split, "the split")
     classes = int(step.probabilities.shape[1])
     if class_names and len(class_names) != classes:
         raise DataError(f"there are {len(class_names)} class names, and the model has {classes} classes")
     means, probabilities = _run(sess, step, split, batch_size, [step.probabilities], stage)
     named = tuple(class_names) or tuple(map(str, range(classes)))
-    return Evaluation(means, probabilities[0], split.labels, named, top_k)
+    result = Evaluation(means, probabilities[0], class_numbers(split.labels), named, top_k)
+    if result.undecided:
+        log.warning("%d of %d examples give NaN; they count as wrong", result.undecided, len(split))
+    return result
 
 
 def measure(
@@ -176,7 +205,9 @@ def check_split(step: Step, split: Split, name: str) -> None:
         wanted = tuple(step.images.shape.as_list()[1:])
         problems.append(f"its images are {tuple(split.images.shape[1:])}, the model takes {wanted}")
     if not _holds(step.images, split.images.dtype):
-        problems.append(f"its images are {split.images.dtype}, the model takes {step.images.dtype.name}")
+        problems.append(
+            f"its images are {split.images.dtype}, the model takes {step.images.dtype.name} {_cure(step, split)}"
+        )
     problems += _label_problems(step, split)
     if problems:
         raise DataError(f"{name} cannot be fed to the model: {'; '.join(problems)}")
@@ -187,13 +218,29 @@ def _label_problems(step: Step, split: Split) -> list[str]:
         return []
     if split.labels is None:
         return ["it has no labels"]
-    if split.labels.ndim != 1 or not _holds(step.labels, split.labels.dtype):
-        given = f"{split.labels.dtype} {split.labels.shape}"
-        return [f"its labels are {given}, the model takes {step.labels.dtype.name} [n]"]
-    if len(split.labels) != len(split):
-        return [f"it has {len(split)} images and {len(split.labels)} labels"]
-    outside = labels_outside(split.labels, int(step.probabilities.shape[1]))
-    return [f"the model has {step.probabilities.shape[1]} classes, and {outside}"] if outside else []
+    labels, classes = np.asarray(split.labels), int(step.probabilities.shape[1])
+    if len(labels) != len(split):
+        return [f"it has {len(split)} images and {len(labels)} labels"]
+    if labels.ndim == 2 and is_one_hot(step.labels):
+        if labels.shape[1] != classes or labels.dtype.kind not in "iuf":
+            return [f"its labels are {labels.dtype} {labels.shape}, the model takes one-hot rows [n, {classes}]"]
+        wrong = np.flatnonzero(~((labels >= 0).all(axis=1) & np.isclose(labels.sum(axis=1), 1)))
+        return [f"{len(wrong)} of its rows of labels do not add up to 1, the first at {wrong[0]}"] if len(wrong) else []
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        kind = (
+            f"one-hot rows [n, {classes}] or int64 [n]" if is_one_hot(step.labels) else f"{step.labels.dtype.name} [n]"
+        )
+        cure = " (labels.argmax(axis=1))" if labels.ndim == 2 and labels.shape[1] == classes else ""
+        return [f"its labels are {labels.dtype} {labels.shape}, the model takes {kind}{cure}"]
+    outside = labels_outside(labels, classes)
+    return [f"the model has {classes} classes, and {outside}"] if outside else []
+
+
+def _cure(step: Step, split: Split) -> str:
+    """Say how images get the dtype of the placeholder."""
+    if split.images.dtype.kind == "f" and step.images.dtype.is_floating:
+        return f"(images.astype(numpy.{step.images.dtype.name}))"
+    return f"(give the pixels as they are, 0 to 255, or make it tf.placeholder(tf.{split.images.dtype}, ...))"
 
 
 def _holds(placeholder: tf.Tensor, dtype: np.dtype) -> bool:

@@ -5,21 +5,20 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 from tfxfer import names
-from tfxfer.calls import compiled
 from tfxfer.data.batches import chunks
 from tfxfer.data.splits import Data, Images
 from tfxfer.errors import DataError, GraphError
 from tfxfer.graph.frontier import frontier
 from tfxfer.graph.train_step import Step
 from tfxfer.run import address, progress
-from tfxfer.run.filling import NONE, Run, fill, padded
+from tfxfer.run.filling import NONE, NOTHING, Run, fill, padded, run_with
 from tfxfer.run.source import Source, distinct
 from tfxfer.run.store import Rows, Store, Table
 from tfxfer.run.workers import fill as by_workers
@@ -80,6 +79,7 @@ def precompute(
         batch_size=batch_size,
         dtype=dtype,
         workers=workers,
+        feeds=step.eval_feeds,
     )
     train, validation, test = (
         dataclasses.replace(split, features=dict(zip(tensors, columns, strict=True)))
@@ -98,6 +98,7 @@ def extract(
     batch_size: int | None = None,
     dtype: str = "float32",
     workers: int = 1,
+    feeds: Mapping[tf.Tensor, np.ndarray] = NOTHING,
 ) -> list[list[Rows]]:
     """Compute tensors once for each example and keep them in a store.
 
@@ -107,6 +108,7 @@ def extract(
       tensors: what to compute, each [n, ...].
       parts: the examples, in any number of parts.
       store, batch_size, dtype, workers: as `precompute` takes them.
+      feeds: what else is fed, the same for all examples: arrays by placeholder.
 
     Returns:
       For each part, the rows of each tensor.
@@ -122,11 +124,11 @@ def extract(
     _check_options(images, parts, batch_size, dtype, workers)
     source, keys = distinct(parts)
     example = f"{parts[0].dtype} {tuple(parts[0].shape[1:])}"
-    tables = open_tables(sess, images, tensors, example, store, batch_size=batch_size, dtype=dtype)
-    again = _fill(sess, images, tensors, tables, source, batch_size, workers)
+    tables = open_tables(sess, images, tensors, example, store, batch_size=batch_size, dtype=dtype, feeds=feeds)
+    again = _fill(sess, images, tensors, tables, source, batch_size, workers, feeds)
     if workers > 1:  # To see what they have written, each table is opened anew.
         tables = [Table(table.path, table.about, table.dtype) for table in tables]
-    _check(compiled(sess, tensors, [images]), source, tensors, tables, batch_size, again)
+    _check(run_with(sess, tensors, images, feeds), source, tensors, tables, batch_size, again)
     kinds = [np.dtype(tensor.dtype.as_numpy_dtype) for tensor in tensors]
     return [[Rows(table, part, kind) for table, kind in zip(tables, kinds, strict=True)] for part in keys]
 
@@ -140,6 +142,7 @@ def open_tables(
     *,
     batch_size: int,
     dtype: str = "float32",
+    feeds: Mapping[tf.Tensor, np.ndarray] = NOTHING,
 ) -> list[Table]:
     """Return the rows that a store has of tensors; the name of a table's folder is the address of what computes it.
 
@@ -147,13 +150,14 @@ def open_tables(
       sess, images, tensors: as `extract` takes them.
       example: the dtype and the shape of an image, as in "uint8 (224, 224, 3)".
       store, batch_size, dtype: as `precompute` takes them.
+      feeds: as `extract` takes it.
 
     Raises:
       GraphError: a tensor needs more than the images.
       DataError: the store cannot be used.
     """
     conditions = {"images": example, "batch_size": batch_size, "dtype": dtype, "tensorflow": tf.__version__}
-    found = address.addresses(sess, tensors, images, conditions)
+    found = address.addresses(sess, tensors, images, conditions, feeds)
     folder, about = Store(store), {**conditions, **_to_be_read(sess)}
     return [
         folder.table(where, {"tensor": tensor.name, **about}, _kept(tensor, dtype))
@@ -203,6 +207,7 @@ def _fill(
     source: Source,
     batch_size: int,
     workers: int,
+    feeds: Mapping[tf.Tensor, np.ndarray],
 ) -> list[np.ndarray]:
     """Compute the rows that are not in the tables.
 
@@ -219,11 +224,11 @@ def _fill(
     with progress.bar(len(wanted), 0, "extract") as bar:
         if min(workers, len(batches)) > 1:
             count = min(workers, len(batches))
-            by_workers(sess, images, lacked, into, source, wanted, batch_size, count, bar.advance)
+            by_workers(sess, images, lacked, into, source, wanted, batch_size, count, bar.advance, feeds)
             return []
         sample = _sample(source)
         fits = len(batches[-1]) + len(sample) <= batch_size and len(lacking) == len(tables)
-        run = compiled(sess, lacked, [images])
+        run = run_with(sess, lacked, images, feeds)
         again = fill(run, lacked, into, source, batches, batch_size, bar.advance, sample if fits else NONE)
         return again if fits else []
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from tfxfer.calls import compiled
 from tfxfer.data.pictures import ahead
 from tfxfer.errors import GraphError
 from tfxfer.run.gathering import writer
@@ -16,6 +17,15 @@ from tfxfer.run.store import Table
 
 Run = Callable[[np.ndarray], list[np.ndarray]]
 NONE = np.empty(0, np.int64)
+NOTHING: Mapping[tf.Tensor, np.ndarray] = {}
+
+
+def run_with(
+    sess: tf.Session, tensors: Sequence[tf.Tensor], images: tf.Tensor, feeds: Mapping[tf.Tensor, np.ndarray]
+) -> Run:
+    """Return a function from a batch of images to tensors; `feeds` is fed with each batch."""
+    call, constants = compiled(sess, tensors, [images, *feeds]), list(feeds.values())
+    return lambda batch: call(batch, *constants)
 
 
 def fill(

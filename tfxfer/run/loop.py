@@ -193,13 +193,14 @@ class Training:
         self.started, self.examples = time.monotonic(), 0
         while not self.finished:
             self.stage = self.step.stage(self.done // self.every)
-            feed = Feed(self.step, self.data.train, self.stage)
-            feeds = [*feed.tensors, *self.stage.switches]
-            call = compiled(self.sess, list(self.step.metrics.values()), feeds, [self.stage.apply])
+            feed = Feed(self.step, self.data.train, self.stage, training=True)
+            call = compiled(self.sess, list(self.step.metrics.values()), feed.tensors, [self.stage.apply])
             # In each stage from where it stands: what was decoded ahead for the last one does not count as seen.
             with feed.batches(self._order()) as loaded:
                 for arrays in loaded:
                     self._one(call, feed, arrays)
+                    if self.examples == len(arrays[0]):
+                        self._check_frozen("after the first step of this start")
                     self._after_step()
                     self._save_if_due(received())
                     if self.finished or self.step.stage(self.done // self.every) is not self.stage:
@@ -222,12 +223,11 @@ class Training:
 
     def _one(self, call: Callable[..., Any], feed: Feed, batch: list[np.ndarray]) -> None:
         number = self.done + 1
-        arrays = [*batch, *(True for _ in self.stage.switches)]
-        feeds = dict(zip([*feed.tensors, *self.stage.switches], arrays, strict=True))
+        feeds = dict(zip(feed.tensors, batch, strict=True))
         if number % self.asked["summary_steps"] == 0:
-            # Before the step, which changes what is shown: the same batch and switches, and so the same numbers.
+            # Before the step, which changes what is shown: fed the same, and so the same numbers.
             self.board.batch(self.stage, feeds, number, self.examples)
-        metrics = self._traced(feeds, number) if self.board.traced(number) else call(*arrays)
+        metrics = self._traced(feeds, number) if self.board.traced(number) else call(*batch)
         self.state["step"] = number
         self._add_up(dict(zip(self.step.metrics, metrics, strict=True)), len(batch[0]))
         if self.examples == len(batch[0]):
@@ -258,7 +258,9 @@ class Training:
             sums = self.state["sums"]
             means = {name: sums[name] / sums["examples"] for name in self.step.metrics}
             self.state["sums"] = self._no_sums()
-            self._note("train", means, learning_rate=float(self.sess.run(self.step.learning_rate)))
+            self._note(
+                "train", means, learning_rate=float(self.sess.run(self.step.learning_rate, dict(self.stage.feeds)))
+            )
             self.board.epoch(self.stage, means, self.done, self.examples)
         if self.done % self.asked["validation_steps"] == 0:
             self._validate()

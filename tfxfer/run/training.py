@@ -14,7 +14,7 @@ import tensorflow.compat.v1 as tf
 from tfxfer import names
 from tfxfer.data.batches import steps_per_epoch
 from tfxfer.data.splits import Data
-from tfxfer.errors import RunError
+from tfxfer.errors import DataError, RunError
 from tfxfer.graph.train_step import Step
 from tfxfer.run import evaluation, resume
 from tfxfer.run.checkpoints import room
@@ -59,7 +59,7 @@ def fit(
     Args:
       sess: a session on the step's graph; what the run directory holds goes before what it restored.
       step: what `train_step` returned.
-      data: trained on `data.train`, validated on `data.validation`.
+      data: trained on `data.train`, validated on `data.validation`; a `tfxfer.data.Data`.
       epochs: how many times to go through the training examples in all; may grow when a run goes on.
       logdir: the run directory; see `tfxfer.run.directory`.
       batch_size: examples a step; the last batch of an epoch may be short.
@@ -83,6 +83,12 @@ def fit(
       FrozenError: a variable that no stage trains has changed.
       KeyboardInterrupt, SystemExit: after the checkpoint was saved, on SIGINT, or on SIGTERM and SIGHUP.
     """
+    if not isinstance(data, Data):
+        raise DataError(
+            f"data is a {type(data).__name__}; fit needs examples to train on and others to validate on: "
+            "tfxfer.data.Data(train=(x, y), validation=(x_val, y_val), test=(x_test, y_test), class_names=(...)), "
+            "of arrays that tfxfer.data.splits.stratified(y, (8, 1, 1), seed=0) divides"
+        )
     for name in ("train", "validation"):
         evaluation.check_split(step, getattr(data, name), name)
     every = steps_per_epoch(len(data.train), batch_size)

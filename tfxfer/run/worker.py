@@ -20,10 +20,9 @@ from typing import Any
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from tfxfer.calls import compiled
 from tfxfer.data.batches import chunks
 from tfxfer.errors import TfxferError
-from tfxfer.run.filling import fill
+from tfxfer.run.filling import fill, run_with
 from tfxfer.run.source import load
 from tfxfer.run.store import Table
 from tfxfer.weights.memory import owned
@@ -76,7 +75,11 @@ def _work(folder: Path, number: int, count: int, tell: Callable[..., None]) -> N
     with _session(folder, job["variables"]) as sess:
         tensors = [sess.graph.get_tensor_by_name(name) for name in job["tensors"]]
         tables = [Table(Path(path), about, np.dtype(dtype)) for path, about, dtype in job["tables"]]
-        run = compiled(sess, tensors, [sess.graph.get_tensor_by_name(job["images"])])
+        feeds = {
+            sess.graph.get_tensor_by_name(name): np.load(folder / f"feed-{place}.npy")
+            for place, name in enumerate(job["feeds"])
+        }
+        run = run_with(sess, tensors, sess.graph.get_tensor_by_name(job["images"]), feeds)
         tell(ready=True)
         fill(run, tensors, tables, source, batches, job["batch_size"], lambda some: tell(done=some))
 

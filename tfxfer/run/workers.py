@@ -2,6 +2,7 @@
 
     FOLDER/graph.pb, config.pb      the ops behind the tensors, and how the parent's session was opened
     FOLDER/variable-N.npy           the bytes of the variables that they read
+    FOLDER/feed-N.npy               what placeholders are fed beside the images
     FOLDER/part-N.npy or .json      pixels, or where pictures lie; places.npy, keys.npy: which of them are wanted
     FOLDER/job.json                 all else
 
@@ -22,7 +23,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -33,6 +34,7 @@ from tfxfer import errors, names
 from tfxfer.errors import DataError, GraphError, RunError
 from tfxfer.graph.traversal import VARIABLES, needed
 from tfxfer.run import address, source
+from tfxfer.run.filling import NOTHING
 from tfxfer.run.source import Source
 from tfxfer.run.store import Table
 
@@ -73,6 +75,7 @@ def fill(
     batch_size: int,
     count: int,
     seen: Callable[[int], None],
+    feeds: Mapping[tf.Tensor, np.ndarray] = NOTHING,
 ) -> None:
     """Compute examples in several processes and write their rows.
 
@@ -85,6 +88,7 @@ def fill(
       batch_size: how many go through the network at once.
       count: how many processes.
       seen: called with how many examples are done, one batch after the other.
+      feeds: what else is fed, the same for all examples: arrays by placeholder.
 
     Raises:
       GraphError: the tensors need what cannot be brought to another process, or have not the batch as first dimension.
@@ -94,7 +98,7 @@ def fill(
     with tempfile.TemporaryDirectory(
         prefix=".workers-", dir=tables[0].path.parent, ignore_cleanup_errors=True
     ) as folder:
-        _write_job(Path(folder), sess, images, tensors, tables, examples, wanted, batch_size)
+        _write_job(Path(folder), sess, images, tensors, tables, examples, wanted, batch_size, feeds)
         with _started(folder, count) as (workers, reports):
             unread = running = count
             while running:
@@ -122,8 +126,9 @@ def _write_job(
     examples: Source,
     wanted: np.ndarray,
     batch_size: int,
+    feeds: Mapping[tf.Tensor, np.ndarray],
 ) -> None:
-    ops = needed(tensor.op for tensor in (images, *tensors))
+    ops = needed(tensor.op for tensor in (images, *feeds, *tensors))
     graph = _part(images.graph, {op.name for op in ops})
     _check_portable(ops, graph)
     try:
@@ -133,8 +138,11 @@ def _write_job(
             "tables": [(str(table.path), table.about, table.dtype.str) for table in tables],
             "parts": len(examples.parts),
             "batch_size": batch_size,
+            "feeds": [tensor.name for tensor in feeds],
             "variables": dict(_write_variables(folder, sess, ops)),
         }
+        for place, value in enumerate(feeds.values()):
+            np.save(folder / f"feed-{place}.npy", value)
         source.save(examples, wanted, folder)
         (folder / "graph.pb").write_bytes(graph.SerializeToString())
         # As many threads as here, since bits may depend on it: by oneDNN, VGG16 and SqueezeNet 1.0 gave the same ones

@@ -6,29 +6,33 @@ is no part of its settings.
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from tfxfer import names
 from tfxfer.data.splits import Data
 from tfxfer.errors import RunError
 from tfxfer.graph import display
 from tfxfer.graph.parts import fetch, shape_of, wholes
 from tfxfer.graph.preprocessing import contracts
 from tfxfer.graph.train_step import StageOps, Step
-from tfxfer.graph.traversal import needed
+from tfxfer.graph.traversal import needed, placeholders
 from tfxfer.graph.variables import model_variables
 from tfxfer.run.board import dashboards, projector, results, tiles
 from tfxfer.run.board.events import Events, table
 from tfxfer.run.directory import RunDirectory
 from tfxfer.run.evaluation import Evaluation
 from tfxfer.run.session import message
+
+log = logging.getLogger("tfxfer")
 
 MOST_BYTES = 64 << 20  # of variables that are fetched together
 TRACED = 10  # the step whose time and memory is recorded; the first ones still allocate
@@ -52,6 +56,7 @@ class Board:
         self.sess, self.step, self.data, self.directory = sess, step, data, directory
         self.events = Events(directory.path, (TRAIN, VALIDATION), sess.graph, f".{done}", done)
         self._names: dict[str, str] = {}
+        self._runnable: dict[int, list[tf.Tensor]] = {}
         self._shown = [place for place in shown if place < len(data.validation)]
         self._fixed: np.ndarray | None = None
         self._pace(0)
@@ -74,10 +79,17 @@ class Board:
             self._texts()
         if self._wants("images"):
             self._filters(0)
-            events.add(TRAIN, self.sess.run(step.image_summary, {step.images: self._images()}), 0)
+            self._pictures()
         if self._wants("histograms"):
             self._histograms(step.trained, 0)
         self._activations(step.activations, 0)
+
+    def _pictures(self) -> None:
+        shape = self.data.validation.images.shape
+        if self.step.image_summary is None or len(shape) != 4 or shape[3] not in (1, 3, 4):
+            log.info("image summaries are left out: examples of %s are not pictures", self.step.images.shape)
+            return
+        self.events.add(TRAIN, self.sess.run(self.step.image_summary, {self.step.images: self._images()}), 0)
 
     def _texts(self) -> None:
         for number, plan in enumerate(getattr(self.sess, "plans", ())):
@@ -105,8 +117,21 @@ class Board:
           number: of the step.
           examples: how many have been seen by this start of the run.
         """
-        self.events.add(TRAIN, self.sess.run(stage.summary, dict(feeds)), number)
+        for summary in self.sess.run(self._summaries(stage, feeds), dict(feeds)):
+            self.events.add(TRAIN, summary, number)
         self._speed(number, examples)
+
+    def _summaries(self, stage: StageOps, feeds: Mapping[tf.Tensor, Any]) -> list[tf.Tensor]:
+        """Return what is run of a stage's summaries: of the graph's own, fed with features, those that need no more."""
+        if any(tensor is self.step.images for tensor in feeds):
+            return [stage.summary]
+        if stage.epoch not in self._runnable:
+            runnable = [t for t in stage.own_summaries if not _lacking(t, feeds)]
+            left_out = [tensor.op.name for tensor in stage.own_summaries if not any(tensor is t for t in runnable)]
+            if left_out:
+                log.warning("summaries that need the images are left out: %s", names.listed(left_out))
+            self._runnable[stage.epoch] = [stage.scalars, *runnable]
+        return self._runnable[stage.epoch]
 
     def traced(self, number: int) -> bool:
         """Return whether time and memory of a step are to be recorded."""
@@ -176,7 +201,7 @@ class Board:
         """Show what endpoints make of a few images; these go through the whole network, frozen layers included."""
         if not endpoints or not self._wants("activations"):
             return
-        found = self.sess.run(dict(endpoints), {self.step.images: self._images()})
+        found = self.sess.run(dict(endpoints), {self.step.images: self._images(), **self.step.eval_feeds})
         self.events.histograms(TRAIN, {f"activations/{name}": values for name, values in found.items()}, number)
         for name, values in found.items():
             if values.ndim == 4:
@@ -212,7 +237,7 @@ def conclude(sess: tf.Session, step: Step, data: Data, directory: RunDirectory, 
             settings, frozen = directory.read("settings.json"), directory.read("frozen.json")
             results.trained(directory.path, sess.graph, settings, frozen, state)
         if "projector" in step.summaries and not (directory.path / TRAIN / projector.CONFIG).exists():
-            projector.write(sess, step.images, step.activations, data, directory.path / TRAIN)
+            projector.write(sess, step.images, step.activations, data, directory.path / TRAIN, feeds=step.eval_feeds)
     except (OSError, tf.errors.OpError) as error:
         what = f"cannot write for TensorBoard in {directory.path}: {message(error)}"
         raise RunError(f"{what}; training is done, and {directory.last_good()}") from None
@@ -227,6 +252,10 @@ def first_kernel(step: Step) -> list[tf.Variable]:
         if sides and sides[2] == channels in (1, 3) and sides[3] > 1 and max(sides[:2]) > 1:
             return parts
     return []
+
+
+def _lacking(tensor: tf.Tensor, feeds: Iterable[tf.Tensor]) -> bool:
+    return any(op.type != "PlaceholderWithDefault" for op in placeholders([tensor.op], feeds))
 
 
 def _moving(step: Step) -> list[str]:

@@ -21,7 +21,7 @@ import tensorflow.compat.v1 as tf
 from tfxfer import files
 from tfxfer.data.batches import chunks
 from tfxfer.data.pictures import Pictures
-from tfxfer.data.splits import Data, Split
+from tfxfer.data.splits import Data, Split, class_numbers
 from tfxfer.png import png
 from tfxfer.run.board import tiles
 
@@ -30,6 +30,7 @@ MOST = 2000  # examples; more make t-SNE slow in a browser
 MOST_NUMBERS = 1024  # of an example; of larger endpoints, blocks of positions are averaged
 SIDE, LARGEST = 48, 8192  # of a thumbnail, and of the sprite that TensorBoard takes, in pixels
 BATCH_SIZE = 32
+NOTHING: Mapping[tf.Tensor, np.ndarray] = {}
 
 
 class _Part(NamedTuple):
@@ -40,7 +41,15 @@ class _Part(NamedTuple):
     places: np.ndarray
 
 
-def write(sess: tf.Session, images: tf.Tensor, endpoints: Mapping[str, tf.Tensor], data: Data, folder: Path) -> int:
+def write(
+    sess: tf.Session,
+    images: tf.Tensor,
+    endpoints: Mapping[str, tf.Tensor],
+    data: Data,
+    folder: Path,
+    *,
+    feeds: Mapping[tf.Tensor, np.ndarray] = NOTHING,
+) -> int:
     """Write what the projector shows; what is there already is replaced, the configuration last.
 
     What was precomputed is taken from where it is stored; for all else, the images go through the network.
@@ -51,6 +60,7 @@ def write(sess: tf.Session, images: tf.Tensor, endpoints: Mapping[str, tf.Tensor
       endpoints: tensors [batch, ...] by name.
       data: the examples; of more than 2,000, each split's at its share, evenly spaced.
       folder: of a run's events, as `train/`.
+      feeds: what else is fed, the same for all examples.
 
     Returns:
       How many examples there are.
@@ -66,7 +76,7 @@ def write(sess: tf.Session, images: tf.Tensor, endpoints: Mapping[str, tf.Tensor
     files.write_bytes(out / "metadata.tsv", _metadata(parts, data.class_names).encode())
     side = _sprite(parts, out / "sprite.png")
     config = projector.ProjectorConfig()
-    for name, rows in zip(endpoints, _values(sess, images, endpoints, parts), strict=True):
+    for name, rows in zip(endpoints, _values(sess, images, endpoints, parts, feeds), strict=True):
         file = f"{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}.tsv"
         text = "".join("\t".join(f"{number:.5g}" for number in row) + "\n" for row in rows.tolist())
         files.write_bytes(out / file, text.encode())
@@ -99,7 +109,7 @@ def _parts(data: Data) -> list[_Part]:
 def _metadata(parts: list[_Part], class_names: tuple[str, ...]) -> str:
     rows = [("class", "split", "example")]
     for part in parts:
-        labels = [None] * len(part.split) if part.split.labels is None else part.split.labels.tolist()
+        labels = [None] * len(part.split) if part.split.labels is None else class_numbers(part.split.labels).tolist()
         for place in part.places.tolist():
             label = labels[place]
             named = "" if label is None else class_names[label] if label < len(class_names) else str(label)
@@ -141,7 +151,11 @@ def _sprite(parts: list[_Part], path: Path) -> int:
 
 
 def _values(
-    sess: tf.Session, images: tf.Tensor, endpoints: Mapping[str, tf.Tensor], parts: list[_Part]
+    sess: tf.Session,
+    images: tf.Tensor,
+    endpoints: Mapping[str, tf.Tensor],
+    parts: list[_Part],
+    feeds: Mapping[tf.Tensor, np.ndarray],
 ) -> Iterator[np.ndarray]:
     """Yield the rows of each endpoint, float32 [n, numbers]."""
     stored = {
@@ -152,7 +166,7 @@ def _values(
     for part in parts:
         for chunk in chunks(len(part.places), BATCH_SIZE):
             places = part.places[chunk]
-            found = sess.run(computed, {images: part.split.images[places]}) if computed else {}
+            found = sess.run(computed, {images: part.split.images[places], **feeds}) if computed else {}
             found |= {name: (part.split.features or {})[endpoints[name].name][places] for name in stored}
             for name, values in found.items():
                 rows[name].append(_flat(values))

@@ -244,12 +244,11 @@ class Worker:
         """Make steps for as long as they follow each other in one stage."""
         if self.replicas is not None:
             self.sess.run(self.replicas.begin[stage.apply])
-        feed = Feed(self.step, self.data.train, stage)
-        call = compiled(self.sess, [], [*feed.tensors, *stage.switches], [stage.apply])
+        feed = Feed(self.step, self.data.train, stage, training=True)
+        call = compiled(self.sess, [], feed.tensors, [stage.apply])
         with feed.batches(self._order(done)) as loaded:
             for arrays in loaded:
-                inputs = [*arrays, *(True for _ in stage.switches)]
-                patiently(lambda inputs=inputs: call(*inputs), self._look)  # type: ignore[misc]
+                patiently(lambda arrays=arrays: call(*arrays), self._look)  # type: ignore[misc]
                 self.made += 1
                 self._look_if_due()
                 was, done = done, self._steps()

@@ -1,0 +1,326 @@
+"""Update ops: what has to run beside the optimizers, as the moving statistics of a batch normalisation do.
+
+Each of them is run in the stages that train what it belongs to. That is read from the graph:
+
+- An update that takes nothing but what it writes, as a counter does, is run in every stage.
+- One that takes variables and no example, as a moving average of weights does, is run where one of these is trained.
+- One that takes examples follows what is computed from them. Downstream of what it follows and of the variables that it
+  writes, the nearest variables are looked for. Those with as many elements as what is written are the normalisation's
+  own, its gamma and beta: it is run where one of them is trained. Where there are none, it is run where one of the
+  layers next to it is trained: the nearest variables before and after it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import tensorflow.compat.v1 as tf
+
+from tfxfer import names
+from tfxfer.errors import GraphError
+from tfxfer.graph import traversal, writes
+from tfxfer.graph.layers import batch_norms
+from tfxfer.graph.traversal import VARIABLES, called
+
+log = logging.getLogger("tfxfer")
+
+# What passes a variable's value on, or gives it another shape or dtype.
+_PASSING = {"Cast", "Enter", "ExpandDims", "Identity", "ReadVariableOp", "RefEnter", "RefIdentity", "RefSwitch",
+            "Reshape", "Squeeze", "Switch", "BroadcastTo"}  # fmt: skip
+_LOOPS = {"Enter", "Exit", "LoopCond", "NextIteration", "RefEnter", "RefExit", "RefNextIteration"}
+
+
+class Updates:
+    """The update ops of a step, and which of them each stage runs."""
+
+    def __init__(self, fetches: Iterable[tf.Operation], updates: Sequence[Any] | None) -> None:
+        """Read what the update ops belong to.
+
+        Args:
+          fetches: what the step runs beside them.
+          updates: ops, or tensors that they give, to be run in each stage; None for those in the graph's UPDATE_OPS,
+            each in the stages that train what it belongs to.
+
+        Raises:
+          GraphError: one of them is not an op of this graph.
+        """
+        graph = tf.get_default_graph()
+        self.explicit = updates is not None
+        own = {name for norm in batch_norms() for name in norm.updates}
+        every = [
+            _op(update, graph)
+            for update in (graph.get_collection(tf.GraphKeys.UPDATE_OPS) if updates is None else updates)
+        ]
+        self.ops = list(dict.fromkeys(op for op in every if self.explicit or op.name not in own))
+        self._forward = traversal.needed(fetches)
+        self.writes = {op: _variables_written(op) for op in self.ops}
+        self._by_batch: set[tf.Operation] = set()
+        self._owners = {} if self.explicit else {op: self._owner(op, self.writes[op]) for op in self.ops}
+
+    def of(self, trained: Iterable[tf.Variable]) -> list[tf.Operation]:
+        """Return the updates of a stage that trains these variables."""
+        chosen = {variable.op for variable in trained}
+        if self.explicit:
+            return list(self.ops)
+        owners = self._owners
+        running = [op for op in self.ops if (owner := owners[op]) is None or owner & chosen]
+        # Towers that share a layer have an update each, for the same statistics.
+        touched = {variable for op in running if owners[op] for variable in self.writes[op]}
+        return [op for op in self.ops if op in running or self.writes[op] & touched]
+
+    def written(self, trained: Iterable[tf.Variable], running: Iterable[tf.Operation]) -> set[str]:
+        """Return the names of what a stage writes beside the trained variables.
+
+        Args:
+          trained: all that the stage trains.
+          running: the update ops that run with it. What the network itself writes, in branches that may be taken,
+            counts where it belongs to a trained layer; elsewhere it is frozen, and must not move.
+        """
+        chosen = {variable.op for variable in trained}
+        network = [
+            variables
+            for op, variables in writes.written(self._forward).items()
+            if (owner := self._owner(op, variables)) is None or owner & chosen
+        ]
+        every = [*(_variables_written(op) for op in running), *network]
+        return {variable.name for variables in every for variable in variables}
+
+    def note(self, running: Iterable[tf.Operation]) -> None:
+        """Warn of frozen normalisations that use the batch all the same, and whose updates no stage runs."""
+        idle = [op for op in self.ops if op not in set(running) and op in self._by_batch]
+        variables = sorted({variable.name for op in idle for variable in self.writes[op]})
+        if variables:
+            log.warning(
+                "%s: their layers are frozen, so that these stay as they are, but the network normalises by the batch, "
+                "in evaluation too; build it with is_training=False where it is frozen, or give updates=[...]",
+                names.listed(variables),
+            )
+
+    def _owner(self, update: tf.Operation, written: set[tf.Operation]) -> set[tf.Operation] | None:
+        """Return the variable ops one of which must be trained; None where the update belongs to no layer."""
+        before = traversal.needed([update])
+        examples = [op for op in before if op.type in traversal.PLACEHOLDERS and op.outputs[0].shape.rank != 0]
+        if not examples:
+            return {op for op in before if op.type in VARIABLES} - written or None
+        forward = set(self._forward)
+        inner = set(before) - forward
+        # Where the update and the network part: what the update takes from ops of the network.
+        shared = {t.op for op in inner for t in op.inputs if t.op in forward and t.op.type not in VARIABLES}
+        starts = [op for op in shared if not _is_read(op)]
+        if starts and not any(_is_branch(op) for op in starts):
+            self._by_batch.add(update)
+        reads = [op for op in self._forward if _direct(op) & written]
+        sizes = {_size(variable) for variable in written}
+        after = self._after([*starts, *reads], written, sizes)
+        own = {variable for variable in after if _size(variable) in sizes}
+        return own or after | _before(starts, written)
+
+    def _after(self, starts: Iterable[tf.Operation], written: set[tf.Operation], sizes: set[int]) -> set[tf.Operation]:
+        """Return the variables that the first ops on each way downstream take.
+
+        Behind a first variable a way goes on through what has as many elements, as gamma / sqrt(variance), and through
+        ops that take another variable of that size. Of the former, inputs are looked at as well.
+        """
+        found: set[tf.Operation] = set()
+        following = _consumers(self._forward)
+        queue = deque((op, False) for op in starts)
+        seen = set(queue)
+        while queue:
+            op, passed = queue.popleft()
+            variables = _direct(op) - written
+            found |= variables
+            passed = passed or any(_size(variable) != 1 for variable in variables)
+            near = [other for other in following(op) if not passed or _is_small(other, sizes)]
+            near += [
+                other
+                for other in following(op)
+                if passed and any(_size(variable) in sizes for variable in _direct(other) - written)
+            ]
+            near += [tensor.op for tensor in op.inputs if _is_small(tensor.op, sizes) and not _is_read(tensor.op)]
+            fresh = [(other, passed) for other in dict.fromkeys(near) if (other, passed) not in seen]
+            seen.update(fresh)
+            queue.extend(fresh)
+        return found
+
+
+def _before(starts: Iterable[tf.Operation], written: set[tf.Operation]) -> set[tf.Operation]:
+    """Return the variables that the first ops on each way upstream take; a bias is passed, up to its kernel."""
+    found: set[tf.Operation] = set()
+    queue = deque(starts)
+    seen = set(queue)
+    while queue:
+        op = queue.popleft()
+        variables = _direct(op) - written
+        found |= variables
+        if any(tf.TensorShape(variable.get_attr("shape")).rank != 1 for variable in variables):
+            continue
+        fresh = {tensor.op for tensor in op.inputs} - seen
+        seen |= fresh
+        queue.extend(fresh)
+    return found
+
+
+def _is_small(op: tf.Operation, sizes: set[int]) -> bool:
+    """Say whether all that an op gives has as many elements as a statistic, and so no batch."""
+    return bool(op.outputs) and all(
+        tensor.shape.is_fully_defined() and tensor.shape.num_elements() in sizes for tensor in op.outputs
+    )
+
+
+def check_network(fetches: Sequence[tf.Operation], fed: Sequence[tf.Tensor]) -> None:
+    """Refuse a network that writes variables whenever it is run, in evaluation too.
+
+    What is written in a branch only is not refused: it may well not be taken in evaluation, and what a stage does not
+    train is proved not to have moved after the first step of a run.
+
+    Raises:
+      GraphError: an op writes a variable; each such op is named.
+    """
+    ops = traversal.needed(fetches, fed)
+    inner = traversal.inner(ops)
+    writing = {op: variables for op, variables in writes.written(ops).items() if not (op in inner or called(op))}
+    if writing:
+        rows = [f"{op.name} ({op.type}) writes {names.listed(v.name for v in some)}" for op, some in writing.items()]
+        raise GraphError(
+            "\n  ".join(["the outputs or the loss wait for ops that write variables, in evaluation too:", *rows])
+            + "\nbuild these ops outside of tf.control_dependencies, and give them as updates=[...] or put them into "
+            "tf.GraphKeys.UPDATE_OPS"
+        )
+
+
+def _op(update: Any, graph: tf.Graph) -> tf.Operation:
+    op = getattr(update, "op", update)
+    if not isinstance(op, tf.Operation) or op.graph is not graph:
+        raise GraphError(f"updates: {update!r} is not an op of this graph; give ops, as tf.assign makes them")
+    return op
+
+
+def _variables_written(update: tf.Operation) -> set[tf.Operation]:
+    return {variable for written in writes.written(traversal.needed([update])).values() for variable in written}
+
+
+def _consumers(ops: Sequence[tf.Operation]) -> Callable[[tf.Operation], list[tf.Operation]]:
+    after: dict[tf.Operation, list[tf.Operation]] = {}
+    for op in ops:
+        for tensor in op.inputs:
+            after.setdefault(tensor.op, []).append(op)
+    return lambda op: after.get(op, [])
+
+
+def _is_branch(op: tf.Operation) -> bool:
+    """Say whether an op passes on what a branch gives, which a switch decides."""
+    while op.type in _PASSING and op.inputs:
+        op = op.inputs[0].op
+    return op.type.removeprefix("Stateless") in ("If", "Case", "Merge")
+
+
+def _is_read(op: tf.Operation) -> bool:
+    """Say whether an op merely reads a variable."""
+    while op.type in _PASSING and op.inputs:
+        op = op.inputs[0].op
+    return op.type in VARIABLES
+
+
+def _direct(op: tf.Operation) -> set[tf.Operation]:
+    """Return the variables whose values an op takes as they are, but for shape and dtype; none for a mere read."""
+    if op.type in VARIABLES or _is_read(op):
+        return set()
+    found = set()
+    for tensor in op.inputs:
+        before = tensor.op
+        while before.type in _PASSING and before.inputs:
+            before = before.inputs[0].op
+        if before.type in VARIABLES:
+            found.add(before)
+    return found
+
+
+def _size(variable: tf.Operation) -> int:
+    shape = tf.TensorShape(variable.get_attr("shape"))
+    return shape.num_elements() or 0 if shape.is_fully_defined() else -1
+
+
+# --- order ---
+
+
+def gate(gradients: Sequence[Any], others: Iterable[tf.Tensor | tf.Operation]) -> list[Any]:
+    """Return gradients that are there once all of them and all else is computed that reads variables.
+
+    Without this, an optimizer would write one variable while the gradient of another, or a metric, still reads it.
+    """
+    parts = [part for gradient in gradients for part in _parts(gradient)]
+    with tf.name_scope("SOLVER/"), tf.control_dependencies([*parts, *others]):
+        return [_identity(gradient) for gradient in gradients]
+
+
+def _parts(gradient: Any) -> list[tf.Tensor]:
+    return [gradient.values, gradient.indices] if isinstance(gradient, tf.IndexedSlices) else [gradient]
+
+
+def _identity(gradient: Any) -> Any:
+    if isinstance(gradient, tf.IndexedSlices):
+        values, indices = tf.identity(gradient.values), tf.identity(gradient.indices)
+        return tf.IndexedSlices(values, indices, gradient.dense_shape)
+    return tf.identity(gradient, name="gradient")
+
+
+def inputs_of(updates: Sequence[tf.Operation]) -> list[tf.Tensor]:
+    """Return the values that the writing ops of updates take, handles and references aside."""
+    writing = _Writing(updates)
+    late = set(writing.late)
+    return [t for op in late for t in op.inputs if t.op not in late | writing.inner and not _is_handle(t)]
+
+
+def after(gradients: Sequence[Any], updates: Sequence[tf.Operation]) -> list[tf.Operation]:
+    """Return ops that do what updates do, but only once gated gradients are there, and one variable's one by one.
+
+    The ops that write are made anew, since nothing can make an op wait that is there already, and the graph that is
+    given stays as it is.
+    """
+    writing = _Writing(updates)
+    if any(op.type in _LOOPS for op in writing.late):
+        return list(updates)
+    waiting = [part for gradient in gradients for part in _parts(gradient)]
+    copies: dict[tf.Operation, tf.Operation] = {}
+    last: dict[tf.Operation, tf.Operation] = {}
+    for op in writing.late:
+        variables = writing.written.get(op, set())
+        copies[op] = _copy(op, copies, [*waiting, *(last[variable] for variable in variables if variable in last)])
+        if op not in writing.inner:
+            last |= dict.fromkeys(variables, copies[op])
+    return [copies.get(op, op) for op in updates]
+
+
+class _Writing:
+    """The ops of updates, in order, that write or come `after` one that does; what each writes; which are `inner`."""
+
+    def __init__(self, updates: Sequence[tf.Operation]) -> None:
+        ops = traversal.needed(updates)
+        self.written = writes.written(ops)
+        spread = traversal.spread(self.written, ops, through_control=True)
+        self.late = [op for op in ops if op in spread]
+        self.inner = traversal.inner(ops)
+
+
+def _copy(op: tf.Operation, copies: dict[tf.Operation, tf.Operation], waiting: Sequence[Any]) -> tf.Operation:
+    definition = tf.GraphDef(versions=tf.get_default_graph().graph_def_versions)
+    node = definition.node.add()
+    node.CopyFrom(op.node_def)
+    node.attr.pop("_class", None)  # Beside which op it is to lie, which is not among what is imported.
+    del node.input[:]
+    inputs = {}
+    for place, tensor in enumerate(op.inputs):
+        node.input.append(f"input{place}:0")
+        source = copies.get(tensor.op)
+        inputs[f"input{place}:0"] = source.outputs[tensor.value_index] if source else tensor
+    before = [copies.get(other, other) for other in op.control_inputs]
+    with tf.control_dependencies([*before, *waiting]):
+        (copy,) = tf.import_graph_def(definition, inputs, [node.name], name="SOLVER/updates")
+    return copy
+
+
+def _is_handle(tensor: tf.Tensor) -> bool:
+    return tensor.dtype == tf.resource or tensor.dtype != tensor.dtype.base_dtype

@@ -1,0 +1,93 @@
+"""Which ops write variables, and which variables each of them writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import tensorflow.compat.v1 as tf
+from tensorflow.python.framework import op_def_registry
+
+from tfxfer.graph.traversal import VARIABLES, called, called_in, variables_of
+
+_PASSING = {"RefEnter", "RefExit", "RefIdentity", "RefMerge", "RefNextIteration", "RefSelect", "RefSwitch"}
+_READING = {"DisableCopyOnRead", "ReadVariableOp", "ResourceGather", "ResourceGatherNd", "VarIsInitializedOp",
+            "VariableShape"}  # fmt: skip
+# Ops that call functions with all their inputs but the first so many.
+_BEFORE_ARGUMENTS = {"Case": 1, "If": 1, "StatelessCase": 1, "StatelessIf": 1}
+
+
+def written(ops: Sequence[tf.Operation]) -> dict[tf.Operation, set[tf.Operation]]:
+    """Return those of the ops that write variables, each with the variable ops that it writes.
+
+    Functions, branches and loops are looked into: an op that calls what writes is one that writes.
+    """
+    functions: dict[str, Any] = {}
+    found: dict[tf.Operation, set[tf.Operation]] = {}
+    for op in ops:
+        handles = [t for t in op.inputs if t.dtype == tf.resource or t.dtype != t.dtype.base_dtype]
+        if not handles or op.type in _PASSING or op.type in VARIABLES:
+            continue
+        if called(op):
+            functions = functions or {f.signature.name: f for f in op.graph.as_graph_def().library.function}
+            taken = _arguments_written(called(op), functions)
+            before = _BEFORE_ARGUMENTS.get(op.type, 0)
+            handles = [tensor for place, tensor in enumerate(op.inputs) if place - before in taken]
+        elif not _writes(op.type):
+            continue
+        else:
+            handles = [t for t, changes in zip(op.inputs, _changed(op), strict=True) if changes]
+        if variables := variables_of(handles):
+            found[op] = variables
+    return found
+
+
+def _writes(kind: str) -> bool:
+    definition = op_def_registry.get(kind)
+    if definition is None or kind in _READING:
+        return False
+    return definition.is_stateful or any(argument.is_ref for argument in definition.input_arg)
+
+
+def _changed(op: tf.Operation) -> list[bool]:
+    """Say for each input of an op that writes whether it is a handle, or a reference that the op takes as one."""
+    definition = op_def_registry.get(op.type)
+    is_ref = [argument.is_ref for argument in definition.input_arg]
+    exact = len(is_ref) == len(op.inputs)
+    return [
+        tensor.dtype == tf.resource or (tensor.dtype != tensor.dtype.base_dtype and (not exact or is_ref[place]))
+        for place, tensor in enumerate(op.inputs)
+    ]
+
+
+def _arguments_written(names: Iterable[str], functions: dict[str, Any], within: tuple[str, ...] = ()) -> set[int]:
+    """Return the places of the arguments that functions write."""
+    found: set[int] = set()
+    for name in names:
+        if name not in functions or name in within:
+            continue
+        function = functions[name]
+        places = {argument.name: place for place, argument in enumerate(function.signature.input_arg)}
+        nodes = {node.name: node for node in function.node_def}
+        for node in function.node_def:
+            inputs = [reference for reference in node.input if reference[0] != "^"]
+            if callees := called_in(node):
+                before = _BEFORE_ARGUMENTS.get(node.op, 0)
+                inner = _arguments_written(callees, functions, (*within, name))
+                inputs = [reference for place, reference in enumerate(inputs) if place - before in inner]
+            elif not _writes(node.op):
+                continue
+            owners = {_argument_behind(reference.partition(":")[0], nodes) for reference in inputs}
+            found |= {
+                places[owner]
+                for owner in owners & set(places)
+                if function.signature.input_arg[places[owner]].type == tf.resource.as_datatype_enum
+            }
+    return found
+
+
+def _argument_behind(name: str, nodes: dict[str, Any]) -> str:
+    """Return the argument of a function that a handle comes from, through ops that pass it on."""
+    while name in nodes and nodes[name].op == "Identity":
+        name = nodes[name].input[0].partition(":")[0]
+    return name
