@@ -79,6 +79,8 @@ class _Analysis:
         if kind == "Merge":
             reached = [layout for layout in taken if layout is not None]
             return [_all_joined(reached, op.name), FIXED] if reached else []
+        if kind in ("Select", "SelectV2"):
+            taken = self._selected(op, taken)
         if any(layout is None for layout in taken):
             return []
         mixed = next((layout for layout in taken if isinstance(layout, Mixed)), None)
@@ -117,11 +119,22 @@ class _Analysis:
             return [data, data]
         return [None, data] if bool(value) else [data, None]
 
+    def _selected(self, op: tf.Operation, taken: Sequence[Layout | None]) -> Sequence[Layout | None]:
+        """Leave out what is not selected, where a constant decides: a batch's moments where the moving ones are used."""
+        value = self._constant(op.inputs[0])
+        if value is None or np.ndim(value) or op.outputs[0].shape.rank is None:
+            return taken
+        number = 1 if value else 2
+        if op.inputs[number].shape.as_list() != op.outputs[0].shape.as_list():
+            return taken
+        # Twice the same: the rule for all elements then gives its layout.
+        return [FIXED, taken[number], taken[number]]
+
     def _constant(self, tensor: tf.Tensor) -> Any:
         """Return the value of a predicate that is the same in each step, or None."""
         while tensor.op.type in ("Identity", "PlaceholderWithDefault") and tensor.op not in self._changing:
             tensor = tensor.op.inputs[0]
-        return None if tensor.op in self._changing else tf.get_static_value(tensor)
+        return None if tensor.op in self._changing else tf.get_static_value(tensor)  # None where it is not known
 
     def _branches(self, op: tf.Operation, taken: Sequence[Layout]) -> Sequence[Layout | None]:
         if not is_fixed(taken[0]):

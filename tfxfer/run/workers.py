@@ -31,14 +31,13 @@ import tensorflow.compat.v1 as tf
 
 from tfxfer import errors, names
 from tfxfer.errors import DataError, GraphError, RunError
+from tfxfer.graph.frontier import PYTHON
 from tfxfer.graph.traversal import VARIABLES, needed
 from tfxfer.run import address, source
 from tfxfer.run.source import Source
 from tfxfer.run.store import Table
 
 SECONDS_TO_END = 10.0  # for the batch that is being computed, and for writing
-# What lies in the memory of one process and in no variable.
-_AT_HOME = {"EagerPyFunc", "PyFunc", "PyFuncStateless"}
 # What TensorFlow says while it is loaded.
 _NOTES = ("I0000 ", "WARNING: All log messages before absl::InitializeLog()")
 
@@ -160,7 +159,7 @@ def _part(graph: tf.Graph, kept: Container[str]) -> tf.GraphDef:
 
 def _check_portable(ops: Iterable[tf.Operation], graph: tf.GraphDef) -> None:
     bound = [op.name for op in ops if _holds_something(op)]
-    bound += [node.name for node in _run_by(graph) if node.op in _AT_HOME]
+    bound += [node.name for node in _run_by(graph) if node.op in PYTHON]
     if bound:
         raise GraphError(
             f"{names.listed(bound)}: what a table holds, or a Python function does, cannot be brought to another "
