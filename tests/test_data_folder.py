@@ -451,7 +451,9 @@ def test_a_picture_replaced_by_one_of_equal_size_and_time_is_read_again(tmp_path
     assert [decoded[path] for path in paths] == [1, 2, 2, 1]
 
 
-def test_a_picture_that_changed_just_before_it_was_looked_at_is_read_again_and_not_decoded(tmp_path, decoded, monkeypatch):
+def test_a_picture_that_changed_just_before_it_was_looked_at_is_read_again_and_not_decoded(
+    tmp_path, decoded, monkeypatch
+):
     monkeypatch.setattr(scanning, "TICK_NS", 10**15)
     path = str(picture(tmp_path / "a.png"))
     first = scan([path], index=tmp_path / "index.json")

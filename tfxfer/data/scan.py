@@ -77,7 +77,8 @@ def scan(
     for start in range(0, len(new), AT_ONCE):
         part = new[start : start + AT_ONCE]
         looked = in_parallel(
-            lambda path: _look(path, most_pixels, known[distinct[path]][1].digest if distinct[path] in known else ""), part
+            lambda path: _look(path, most_pixels, known[distinct[path]][1].digest if distinct[path] in known else ""),
+            part,
         )
         found |= {path: (stamps[path] or NO_STAMP, one) for path, one in zip(part, looked, strict=True)}
         if index:

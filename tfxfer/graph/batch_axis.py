@@ -1,9 +1,9 @@
 """Where the batch lies in a tensor: what the analysis of `tfxfer.graph.per_example` says of each.
 
-    FIXED    neither the examples nor their number has a part in it: a constant, a variable that nobody writes
-    Rows     each of its elements belongs to one example and depends on no other, nor on how many there are
-    Sizes    integers that depend on the number of examples at most, as a shape
-    Mixed    none of these can be proved, for a reason
+FIXED    neither the examples nor their number has a part in it: a constant, a variable that nobody writes
+Rows     each of its elements belongs to one example and depends on no other, nor on how many there are
+Sizes    integers that depend on the number of examples at most, as a shape
+Mixed    none of these can be proved, for a reason
 """
 
 from __future__ import annotations

@@ -16,25 +16,32 @@ import tensorflow.compat.v1 as tf
 from tfxfer.graph.batch_axis import FIXED, Layout, Rows, Sizes, Term, constants, is_fixed, product
 
 # Element k of what these give depends on element k of what they take, which may be repeated to one shape.
-_ELEMENTWISE = """
-    Abs Acos Acosh Add AddN AddV2 Angle ApproximateEqual Asin Asinh Atan Atan2 Atanh BesselI0e BesselI1e BitwiseAnd
-    BitwiseOr BitwiseXor Bucketize Cast Ceil CheckNumerics CheckNumericsV2 ClipByValue ComplexAbs Conj Cos Cosh Digamma Div
-    DivNoNan Elu EluGrad EnsureShape Equal Erf Erfc Erfinv Exp Expm1 FakeQuantWithMinMaxArgs Floor FloorDiv FloorMod
-    Greater GreaterEqual Identity Imag Inv InvGrad Invert IsFinite IsInf IsNan LeakyRelu LeakyReluGrad LeftShift Less
-    LessEqual Lgamma Log Log1p LogicalAnd LogicalNot LogicalOr Maximum Minimum Mod Mul MulNoNan Ndtri Neg NextAfter
-    NotEqual OnesLike PlaceholderWithDefault Pow PreventGradient Real RealDiv Reciprocal ReciprocalGrad Relu Relu6
-    Relu6Grad ReluGrad RightShift Rint Round Rsqrt RsqrtGrad SelectV2 Selu SeluGrad Sigmoid SigmoidGrad Sign Sin Sinh
-    Snapshot Softplus SoftplusGrad Softsign SoftsignGrad Sqrt SqrtGrad Square SquaredDifference StopGradient Sub Tan
-    Tanh TanhGrad TruncateDiv TruncateMod Xdivy Xlog1py Xlogy ZerosLike
-    Enter Exit LoopCond NextIteration
-""".split()
+_ELEMENTWISE = [
+    "Abs", "Acos", "Acosh", "Add", "AddN", "AddV2", "Angle", "ApproximateEqual", "Asin", "Asinh", "Atan",
+    "Atan2", "Atanh", "BesselI0e", "BesselI1e", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Bucketize", "Cast",
+    "Ceil", "CheckNumerics", "CheckNumericsV2", "ClipByValue", "ComplexAbs", "Conj", "Cos", "Cosh", "Digamma",
+    "Div", "DivNoNan", "Elu", "EluGrad", "EnsureShape", "Equal", "Erf", "Erfc", "Erfinv", "Exp", "Expm1",
+    "FakeQuantWithMinMaxArgs", "Floor", "FloorDiv", "FloorMod", "Greater", "GreaterEqual", "Identity", "Imag",
+    "Inv", "InvGrad", "Invert", "IsFinite", "IsInf", "IsNan", "LeakyRelu", "LeakyReluGrad", "LeftShift",
+    "Less", "LessEqual", "Lgamma", "Log", "Log1p", "LogicalAnd", "LogicalNot", "LogicalOr", "Maximum",
+    "Minimum", "Mod", "Mul", "MulNoNan", "Ndtri", "Neg", "NextAfter", "NotEqual", "OnesLike",
+    "PlaceholderWithDefault", "Pow", "PreventGradient", "Real", "RealDiv", "Reciprocal", "ReciprocalGrad",
+    "Relu", "Relu6", "Relu6Grad", "ReluGrad", "RightShift", "Rint", "Round", "Rsqrt", "RsqrtGrad", "SelectV2",
+    "Selu", "SeluGrad", "Sigmoid", "SigmoidGrad", "Sign", "Sin", "Sinh", "Snapshot", "Softplus",
+    "SoftplusGrad", "Softsign", "SoftsignGrad", "Sqrt", "SqrtGrad", "Square", "SquaredDifference",
+    "StopGradient", "Sub", "Tan", "Tanh", "TanhGrad", "TruncateDiv", "TruncateMod", "Xdivy", "Xlog1py",
+    "Xlogy", "ZerosLike", "Enter", "Exit", "LoopCond", "NextIteration",
+]  # fmt: skip
 # They treat each element of the first dimension of their first input alike and alone; all else they take is fixed.
-_ON_FIRST = """
-    AdjustContrastv2 AdjustHue AdjustSaturation AvgPool AvgPool3D BatchNormWithGlobalNormalization Conv2D Conv3D
-    DepthToSpace DepthwiseConv2dNative Dilation2D HSVToRGB LRN MaxPool MaxPool3D MaxPoolV2 RGBToHSV ResizeArea
-    ResizeBicubic ResizeBilinear ResizeNearestNeighbor SpaceToDepth
-""".split()
-_REDUCTIONS = "All Any ArgMax ArgMin EuclideanNorm Max Mean Min Prod Sum".split()
+_ON_FIRST = [
+    "AdjustContrastv2", "AdjustHue", "AdjustSaturation", "AvgPool", "AvgPool3D",
+    "BatchNormWithGlobalNormalization", "Conv2D", "Conv3D", "DepthToSpace", "DepthwiseConv2dNative",
+    "Dilation2D", "HSVToRGB", "LRN", "MaxPool", "MaxPool3D", "MaxPoolV2", "RGBToHSV", "ResizeArea",
+    "ResizeBicubic", "ResizeBilinear", "ResizeNearestNeighbor", "SpaceToDepth",
+]  # fmt: skip
+_REDUCTIONS = [
+    "All", "Any", "ArgMax", "ArgMin", "EuclideanNorm", "Max", "Mean", "Min", "Prod", "Sum",
+]  # fmt: skip
 
 _RULES: dict[str, Callable[[Arguments], Any]] = {}
 

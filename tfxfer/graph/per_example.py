@@ -17,7 +17,7 @@ import tensorflow.compat.v1 as tf
 from tensorflow.python.framework.function_def_to_graph import function_def_to_graph_def
 
 from tfxfer.graph import batch_rules
-from tfxfer.graph.batch_axis import FIXED, Layout, Mixed, Rows, Sizes, is_fixed, joined
+from tfxfer.graph.batch_axis import FIXED, Layout, Mixed, Rows, is_fixed, joined
 from tfxfer.graph.batch_rules import Arguments, NotProvedError
 from tfxfer.graph.traversal import VARIABLES, needed
 
@@ -71,9 +71,11 @@ class _Analysis:
                     found[ref] = layout
             if not changed:
                 return found
-        return {tensor.ref(): Mixed(op.name, "is in a loop that is too entangled") for op in ops for tensor in op.outputs}
+        given_up = [(op, tensor) for op in ops for tensor in op.outputs]
+        return {tensor.ref(): Mixed(op.name, "is in a loop that is too entangled") for op, tensor in given_up}
 
     def _outputs(self, op: tf.Operation, within: set[tf.Operation], found: Layouts) -> Sequence[Layout | None]:
+        taken: Sequence[Layout | None]
         taken = [found.get(t.ref()) if t.op in within or t.ref() in found else FIXED for t in op.inputs]
         kind = op.type.removeprefix("Ref") if op.type.startswith("Ref") else op.type
         if kind == "Merge":
@@ -120,7 +122,7 @@ class _Analysis:
         return [None, data] if bool(value) else [data, None]
 
     def _selected(self, op: tf.Operation, taken: Sequence[Layout | None]) -> Sequence[Layout | None]:
-        """Leave out what is not selected, where a constant decides: a batch's moments where the moving ones are used."""
+        """Leave out what is not selected, where a constant decides: moments where moving ones are used."""
         value = self._constant(op.inputs[0])
         if value is None or np.ndim(value) or op.outputs[0].shape.rank is None:
             return taken
@@ -191,7 +193,7 @@ class _Analysis:
                 graph_def, flat = function_def_to_graph_def(function, [shape.as_proto() for shape in shapes])
             graph_def.library.CopyFrom(self._library)
             arguments = [arg.name for arg in function.signature.input_arg]
-            _with_handles(graph_def, dict(zip(arguments, handles, strict=True)))
+            _with_arguments(graph_def, dict(zip(arguments, zip(shapes, handles, strict=True), strict=True)))
             returned = [flat[function.ret[arg.name]] for arg in function.signature.output_arg]
             with tf.Graph().as_default() as body:
                 tf.import_graph_def(graph_def, name="")
@@ -216,12 +218,15 @@ def _handle(tensor: tf.Tensor) -> Any:
     return tensor.op.node_def if tensor.dtype == tf.resource and tensor.op.type in VARIABLES else None
 
 
-def _with_handles(graph_def: Any, handles: Mapping[str, Any]) -> None:
-    """Put the variables themselves in place of handles that a function is given: what is read then has a shape."""
+def _with_arguments(graph_def: Any, arguments: Mapping[str, tuple[tf.TensorShape, Any]]) -> None:
+    """Give the arguments of a function the shapes that they have in this call; a variable takes its handle's place."""
     for node in graph_def.node:
         node.attr.pop("_class", None)  # Beside which op it is to lie, which need not be there.
-        handle = handles.get(node.name)
-        if handle is not None:
+        if node.name not in arguments:
+            continue
+        shape, handle = arguments[node.name]
+        node.attr["shape"].shape.CopyFrom(shape.as_proto())
+        if handle is not None:  # What is read of it then has a shape.
             node.op = "VarHandleOp"
             node.attr.clear()
             for attribute in ("dtype", "shape"):

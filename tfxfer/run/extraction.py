@@ -75,8 +75,7 @@ def precompute(
             f"train from the images{why and f' ({step.images.name} is taken by {why})'}"
         )
     reasons = {name: why for each in reversed(found) for name, why in each.reasons.items()}
-    data = dataclasses.replace(data, **{name: _pinned(getattr(data, name)) for name in ("train", "validation", "test")})
-    splits = (data.train, data.validation, data.test)
+    splits = [_pinned(split) for split in (data.train, data.validation, data.test)]
     rows = extract(
         sess,
         step.images,
@@ -87,7 +86,7 @@ def precompute(
         dtype=dtype,
         workers=workers,
     )
-    _tell(data.train.images, dict(zip(tensors, rows[0], strict=True)), reasons, dtype)
+    _tell(splits[0].images, dict(zip(tensors, rows[0], strict=True)), reasons, dtype)
     train, validation, test = (
         dataclasses.replace(split, features=dict(zip(tensors, columns, strict=True)))
         for split, columns in zip(splits, rows, strict=True)

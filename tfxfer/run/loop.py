@@ -264,9 +264,7 @@ class Training:
             return evaluation.measure(self.sess, self.step, split, stage=self.stage, verified=True), None
         named = tuple(self.data.class_names)
         named = named if len(named) == self.step.probabilities.shape[1] else ()  # type: ignore[union-attr]  # has labels
-        result = evaluation.evaluate(
-            self.sess, self.step, split, class_names=named, stage=self.stage, verified=True
-        )
+        result = evaluation.evaluate(self.sess, self.step, split, class_names=named, stage=self.stage, verified=True)
         return result.metrics, result
 
     def _no_sums(self) -> dict[str, float]:

@@ -30,30 +30,27 @@ def check(sess: tf.Session, step: Step, splits: Mapping[str, Split], stage: Stag
     Raises:
       DataError: the address of a fed tensor differs; tensors and variables are named.
     """
-    fed = {tensor.name: tensor for tensor in frontier(step, stage or step.stages[-1]).tensors} if _stored(splits) else {}
-    rows = {(name, held.address): held for name, held in _stored(splits) if name in fed}
-    now: dict[str, str] = {}
-    bad = [
-        (name, address, found)
-        for (name, address), held in rows.items()
-        for found in addresses(sess, [fed[name]], step.images, held.about["conditions"], variables=now)
-        if found != address
-    ]
-    if not bad:
+    stored = _stored(splits)
+    if not stored:
         return
-    then = {key: value for (name, address), held in rows.items() for key, value in held.about["variables"].items()}
-    moved = [name for name, digest in now.items() if then.get(name, digest) != digest]
-    why = f"these variables have other values: {names.listed(moved)}" if moved else "the graph, or what it reads, differs"
-    listed = [f"  {name}: was computed by {address[:12]}, this session computes {found[:12]}" for name, address, found in bad]
-    raise DataError(
-        "\n".join(
-            [
-                f"the features of {names.listed(splits)} are not what this session computes from their images; {why}:",
-                *listed,
-                "call precompute in this session, after everything is restored",
-            ]
+    fed = {tensor.name: tensor for tensor in frontier(step, stage or step.stages[-1]).tensors}
+    held = {(name, rows.address): rows.about for name, rows in stored if name in fed}
+    now: dict[str, str] = {}
+    then: dict[str, str] = {}
+    lines = []
+    for (name, address), about in held.items():
+        (found,) = addresses(sess, [fed[name]], step.images, about["conditions"], variables=now)
+        if found != address:
+            then |= about["variables"]
+            lines.append(f"  {name}: was computed by {address[:12]}, this session computes {found[:12]}")
+    if lines:
+        moved = [name for name, digest in now.items() if then.get(name, digest) != digest]
+        why = f"other values: {names.listed(moved)}" if moved else "the graph, or what it reads, differs"
+        raise DataError(
+            f"the features of {names.listed(splits)} are not what this session computes from the images ({why}):\n"
+            + "\n".join(lines)
+            + "\ncall precompute in this session, after everything is restored"
         )
-    )
 
 
 def _stored(splits: Mapping[str, Split]) -> list[tuple[str, Rows]]:

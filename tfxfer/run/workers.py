@@ -31,7 +31,6 @@ import tensorflow.compat.v1 as tf
 
 from tfxfer import errors, names
 from tfxfer.errors import DataError, GraphError, RunError
-from tfxfer.graph.frontier import PYTHON
 from tfxfer.graph.traversal import VARIABLES, needed
 from tfxfer.run import address, source
 from tfxfer.run.source import Source
@@ -124,7 +123,7 @@ def _write_job(
 ) -> None:
     ops = needed(tensor.op for tensor in (images, *tensors))
     graph = _part(images.graph, {op.name for op in ops})
-    _check_portable(ops, graph)
+    _check_portable(ops)
     try:
         job = {
             "images": images.name,
@@ -157,32 +156,13 @@ def _part(graph: tf.Graph, kept: Container[str]) -> tf.GraphDef:
     return part
 
 
-def _check_portable(ops: Iterable[tf.Operation], graph: tf.GraphDef) -> None:
-    bound = [op.name for op in ops if _holds_something(op)]
-    bound += [node.name for node in _run_by(graph) if node.op in PYTHON]
-    if bound:
+def _check_portable(ops: Iterable[tf.Operation]) -> None:
+    # What lies in this process alone besides, as a table or a Python function, has no address to begin with.
+    strings = [op.name for op in ops if op.type in VARIABLES and op.get_attr("dtype") == tf.string]
+    if strings:
         raise GraphError(
-            f"{names.listed(bound)}: what a table holds, or a Python function does, cannot be brought to another "
-            "process; leave workers out"
+            f"{names.listed(strings)}: a variable of strings cannot be brought to another process; leave workers out"
         )
-
-
-def _holds_something(op: tf.Operation) -> bool:
-    """Say whether an op has a state that is not the value of a variable, or one of strings."""
-    if op.type in VARIABLES:
-        return op.get_attr("dtype") == tf.string
-    return not op.inputs and any(t.dtype == tf.resource or t.dtype != t.dtype.base_dtype for t in op.outputs)
-
-
-def _run_by(graph: tf.GraphDef) -> Iterator[Any]:
-    """Yield the nodes of a graph and of the functions that it calls."""
-    functions = {function.signature.name: function.node_def for function in graph.library.function}
-    stack = [graph.node]
-    while stack:
-        for node in stack.pop():
-            yield node
-            called = [one.name for value in node.attr.values() for one in (value.func, *value.list.func)]
-            stack += [functions.pop(name) for name in (node.op, *called) if name in functions]
 
 
 def _write_variables(
