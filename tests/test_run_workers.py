@@ -216,7 +216,7 @@ def within_a_branch(images):
 
 @pytest.mark.parametrize(
     ("build", "name"),
-    [(table_lookup, "hash_table"), (python_function, "PyFunc"), (within_a_branch, "PyFunc")],
+    [(table_lookup, "hash_table"), (python_function, "PyFunc"), (within_a_branch, "cond")],
 )
 def test_what_lives_in_this_process_alone_is_refused(tmp_path, started, build, name):
     """By any number of processes: its content is not in the graph, so that other content would find the same rows."""

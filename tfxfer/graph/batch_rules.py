@@ -99,6 +99,9 @@ class Arguments:
         value = tf.get_static_value(tensor)
         if value is not None and np.asarray(value).dtype.kind in "iu":
             return constants(np.asarray(value))
+        computed = _of_constants(tensor)
+        if computed is not None:
+            return computed
         if not tensor.shape.is_fully_defined():
             raise NotProvedError(f"takes {tensor.name}, which is not known before the graph runs")
         return np.full(tensor.shape.as_list(), Term(None), object)
@@ -201,6 +204,21 @@ def _of_sizes(a: Arguments, kind: str) -> Sequence[Layout]:
         if not all(map(is_fixed, a.layouts)):
             raise
         return [FIXED] * len(a.op.outputs)
+
+
+def _of_constants(tensor: tf.Tensor) -> np.ndarray | None:
+    """Return integers that are computed of constants in ways that `tf.get_static_value` does not know, or None."""
+    op = tensor.op
+    default = op.type == "PlaceholderWithDefault"  # whose value may be fed
+    if default or not tensor.dtype.is_integer or len(op.outputs) != 1 or op.type not in {*OF_SIZES, "Range"}:
+        return None
+    a = Arguments(op, [FIXED] * len(op.inputs))
+    try:
+        if op.type == "Range":
+            return constants(np.arange(*(int(a.numbers(number)) for number in range(3))))
+        return np.asarray(_computed(a, op.type), object)
+    except NotProvedError:
+        return None
 
 
 def _integers(a: Arguments, kind: str) -> Sequence[Layout]:
@@ -319,6 +337,8 @@ def _identities(a: Arguments) -> list[Layout]:
 @_rule(*_ON_FIRST)
 def _on_first(a: Arguments) -> Layout:
     a.fixed(*range(1, len(a)))
+    if a.op.type == "AdjustContrastv2" and a.rank(0) < 4:
+        raise NotProvedError("takes means over the batch")
     return _at_zero(a, 0)
 
 
@@ -332,6 +352,8 @@ def _at_zero(a: Arguments, number: int) -> Rows:
 @_rule("Conv2DBackpropInput", "Conv3DBackpropInputV2", "DepthwiseConv2dNativeBackpropInput")
 def _conv_transpose(a: Arguments) -> Layout:
     a.fixed(1)
+    if any(term.batch for term in a.terms(0).tolist()[1:]):
+        raise NotProvedError("gives more of each example, the more there are")
     return _at_zero(a, 2)
 
 
@@ -492,6 +514,8 @@ def _reshaped(sizes: list[Term], layout: Rows, target: list[Term]) -> Rows:
     place = places[0] if len(places) == 1 else unknown[0] if unknown and not places else None
     if place is None:
         raise NotProvedError("gives a shape in which the batch is not to be found")
+    # What is inferred elsewhere is not known here, but that all numbers have a place.
+    target = [Term(None) if term == Term(-1) and k != place else term for k, term in enumerate(target)]
     outer = before // product(target[:place])
     if before.factor is None or outer * product(target[:place]) != before:
         raise NotProvedError("takes examples apart, or puts them together")
@@ -500,9 +524,8 @@ def _reshaped(sizes: list[Term], layout: Rows, target: list[Term]) -> Rows:
         inner = factor // outer
         if inner * outer != factor:
             raise NotProvedError("takes examples apart, or puts them together")
-        rest = target[place + 1 :]
-        # What is behind then follows, since all numbers have a place; but where it is known, it is compared.
-        if Term(-1) not in rest and behind.factor is not None and inner * product(rest) != behind:
+        whole = inner * product(target[place + 1 :])
+        if whole.factor is not None and behind.factor is not None and whole != behind:
             raise NotProvedError("takes examples apart, or puts them together")
     else:
         rest = target[place + 1 :]
@@ -675,7 +698,7 @@ def _broadcast_to(a: Arguments) -> Layout:
     if isinstance(a.layouts[0], Rows):
         layout = a.rows(0)
         place = layout.axis + len(terms) - a.rank(0)
-        if terms[place] != Term(layout.outer * layout.inner, True):
+        if terms[place] != Term(layout.outer * layout.inner, True) or sum(term.batch for term in terms) > 1:
             raise NotProvedError("gives a shape in which the batch is not to be found")
         return layout.at(place)
     a.fixed(0)
