@@ -263,11 +263,22 @@ class _Reasons:
 
     def of(self, tensor: tf.Tensor, run: Collection[tf.Operation]) -> str:
         """Say which op takes a tensor and is run in each step, and why; the empty string if it is only fetched."""
-        takers = [op for op in tensor.consumers() if op in run]
-        if not takers:
-            return ""
-        first = min(takers, key=lambda op: self._order.get(op, len(self._order)))
-        return f"{first.name} ({first.type}) {self._why(first)}"
+        queue, seen = deque(sorted(self._takers(tensor, run), key=self._place)), set[tf.Operation]()
+        while queue:
+            op = queue.popleft()
+            why = self._why(op)
+            if why:
+                return f"{op.name} ({op.type}) {why}"
+            seen.add(op)  # It is cheap, or gives something else than a row an example; what takes it is looked at.
+            after = {other for given in op.outputs for other in self._takers(given, run)} - seen
+            queue.extend(sorted(after, key=self._place))
+        return ""
+
+    def _takers(self, tensor: tf.Tensor, run: Collection[tf.Operation]) -> set[tf.Operation]:
+        return {op for op in tensor.consumers() if op in run}
+
+    def _place(self, op: tf.Operation) -> int:
+        return self._order.get(op, len(self._order))
 
     def _why(self, op: tf.Operation) -> str:
         if op in self._live:
@@ -276,7 +287,7 @@ class _Reasons:
             return what if source is op else f"depends on {source.name}, which {what}"
         mixed = next((m for t in op.outputs if isinstance(m := self._layout(t), Mixed)), None)
         if mixed is None:
-            return "is cheap, or does not give one row an example, and is run in each step"
+            return ""
         proof = "it is not proved that examples do not depend on each other"
         reason = mixed.reason.partition(") ")[2] or mixed.reason
         return f"{reason}: {proof}" if mixed.op == op.name else f"depends on {mixed.op}, which {reason}: {proof}"
