@@ -806,8 +806,9 @@ def test_precompute_tells_where_the_frozen_part_ends_and_warns_where_a_row_is_la
     assert [record.getMessage() for record in told] == [
         "computed once, up to Reshape:0: [32], 128 bytes an example; not further, since MatMul (MatMul) depends on fc, "
         "which is written in each step",
-        "the rows that are stored of an example (Reshape:0) have 128 bytes, 2.0 times as many as its image (64); to "
-        'store less, train only what comes later, or reduce over positions before what is trained, or give dtype="float16"',
+        "the rows that are stored of an example (Reshape:0) have 128 bytes, 2.0 times as many as its image (64); "
+        "to store less, train only what comes later, or reduce over positions before what is trained, "
+        'or give dtype="float16"',
     ]
     assert [record.levelname for record in told] == ["WARNING", "WARNING"]
 
