@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tfxfer.data import Pictures, decoding, folder
+from tfxfer.data import scan as scanning
 from tfxfer.data.folder import SUFFIXES, find
 from tfxfer.data.scan import scan
 from tfxfer.data.splits import by_digest
@@ -435,7 +436,8 @@ def test_few_leaves_pictures_where_they_are(pets):
 
 @pytest.fixture
 def decoded(monkeypatch) -> Counter[str]:
-    """Count the files that are read."""
+    """Count the files that are read; none counts as changed just now."""
+    monkeypatch.setattr(scanning, "TICK_NS", 0)
     counter: Counter[str] = Counter()
     read = decoding.read_file
 
@@ -519,12 +521,58 @@ def test_an_index_that_cannot_be_written_is_refused_before_the_work(pets, tmp_pa
     assert decoded.total() == 0
 
 
-def test_the_index_is_json_that_names_each_file(pets, tmp_path):
+def test_the_index_is_json_that_names_each_file(pets, tmp_path, decoded):
     folder(pets, index=tmp_path / "index.json")
     pictures = json.loads((tmp_path / "index.json").read_bytes())["pictures"]
     status = (pets / "cat" / "000.png").stat()
     digest = decoding.sha256((pets / "cat" / "000.png").read_bytes())
-    assert pictures[str(pets / "cat" / "000.png")] == [status.st_size, status.st_mtime_ns, digest, ""]
+    assert pictures[str(pets / "cat" / "000.png")] == [
+        status.st_size, status.st_mtime_ns, digest, "", status.st_ctime_ns, status.st_ino
+    ]  # fmt: skip
+
+
+def test_a_picture_replaced_by_one_of_equal_size_and_time_is_read_again(tmp_path, decoded):
+    """As `cp -p`, `rsync -t` and `tar` leave them: BMP files of one shape always have the same length."""
+    paths, index = [str(tmp_path / f"{k}.png") for k in range(4)], tmp_path / "index.json"
+    for k, path in enumerate(paths):
+        picture(Path(path), str(k))
+    size = max(os.stat(path).st_size for path in paths)
+    for path in paths:
+        Path(path).write_bytes(Path(path).read_bytes().ljust(size, b"\0"))
+        os.utime(path, ns=(10**18, 10**18))
+    before = [one.digest for one in scan(paths, index=index)]
+    other = Path(paths[3]).read_bytes()
+    (tmp_path / "other").write_bytes(other)
+    Path(paths[1]).write_bytes(other)
+    os.utime(paths[1], ns=(10**18, 10**18))
+    os.utime(tmp_path / "other", ns=(10**18, 10**18))
+    os.replace(tmp_path / "other", paths[2])
+    after = [one.digest for one in scan(paths, index=index)]
+    assert after == [before[0], before[3], before[3], before[3]]
+    assert [decoded[path] for path in paths] == [1, 2, 2, 1]
+
+
+def test_a_picture_that_changed_just_before_it_was_looked_at_is_read_again_and_not_decoded(
+    tmp_path, decoded, monkeypatch
+):
+    monkeypatch.setattr(scanning, "TICK_NS", 10**15)
+    path = str(picture(tmp_path / "a.png"))
+    first = scan([path], index=tmp_path / "index.json")
+    monkeypatch.setattr(decoding, "verify", None)
+    assert scan([path], index=tmp_path / "index.json") == first
+    assert decoded[path] == 2
+
+
+def test_an_index_without_times_of_entries_is_used_after_reading_each_file(tmp_path, decoded, monkeypatch):
+    path, index = str(picture(tmp_path / "a.png")), tmp_path / "index.json"
+    first = scan([path], index=index)
+    written = json.loads(index.read_bytes())
+    written["format"] = "tfxfer pictures 1"
+    written["pictures"] = {key: row[:4] for key, row in written["pictures"].items()}
+    index.write_text(json.dumps(written))
+    monkeypatch.setattr(decoding, "verify", None)
+    assert scan([path], index=index) == first
+    assert decoded[path] == 2
 
 
 def test_a_path_that_is_there_twice_is_looked_at_once(pets, decoded):

@@ -6,7 +6,9 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import random_graphs
 import tensorflow.compat.v1 as tf
 
 import tfxfer as tx
@@ -202,6 +204,10 @@ UNSTABLE = {
     "brightness": lambda x: tf.image.random_brightness(x, 0.1),
     "py_function": lambda x: tf.ensure_shape(tf.py_function(lambda y: y, [x], tf.float32), [None, 8]),
     "numpy_function": lambda x: tf.ensure_shape(tf.numpy_function(lambda y: y, [x], tf.float32), [None, 8]),
+    "stateless numpy_function": lambda x: tf.ensure_shape(
+        tf.numpy_function(lambda y: y, [x], tf.float32, stateful=False), [None, 8]
+    ),
+    "mapped": lambda x: tf.map_fn(tf.nn.relu, x),  # It gathers examples one by one, which is not proved.
     "Print": lambda x: tf.Print(x, [x]),
     "trained": lambda x: x + tf.reduce_mean(tf.get_variable("scale", [3])),
     "trained reference": lambda x: x + tf.reduce_mean(tf.get_variable("scale", [3], use_resource=False)),
@@ -216,7 +222,6 @@ STABLE = {
         [-1, 8],
     ),
     "checked": lambda x: tf.debugging.check_numerics(x, "not finite"),
-    "mapped": lambda x: tf.map_fn(tf.nn.relu, x),
     "chosen": lambda x: tf.cond(tf.placeholder_with_default(True, []), lambda: x * 2, lambda: x),
     "called": lambda x: tf.function(lambda y: y * 2, autograph=False)(x),
 }
@@ -404,3 +409,123 @@ def test_all_is_the_same_with_the_behaviour_of_tensorflow_1():
     done = subprocess.run([sys.executable, "-c", V1], capture_output=True, text=True, env={**os.environ})
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.split() == ["cond/Merge:0", "flat:0"]
+
+
+# What belongs to one example.
+
+
+def within(x):
+    return x / tf.reduce_max(x)
+
+
+@pytest.mark.parametrize("around", AROUND)
+def test_a_statistic_of_the_batch_is_found_in_functions_branches_and_loops(control_flow, around):
+    assert fed_behind(lambda x: tf.identity(AROUND[around](x, within), "after")) == ["features:0"]
+
+
+@pytest.mark.parametrize(
+    "mixing",
+    [
+        lambda x: tf.while_loop(lambda y: tf.reduce_max(y) > 0.5, lambda y: y * 0.8, [x]),
+        lambda x: tf.cond(tf.reduce_max(x) > 0.5, lambda: x, lambda: x * 2),
+        lambda x: (
+            tf.reshape(tf.reduce_max(x, axis=tf.placeholder_with_default([1], [None]), keepdims=True), [-1, 1]) + x
+        ),
+        lambda x: tf.squeeze(x),
+        lambda x: tf.reshape(tf.reshape(x, [-1, 16]), [-1, 8]),
+        lambda x: x * tf.cast(tf.shape(x)[0], tf.float32),
+        lambda x: x + tf.cast(tf.range(tf.shape(x)[0]), tf.float32)[:, None],
+        lambda x: tf.gather(x, tf.argmax(x, 1) % 2),
+        lambda x: tf.reshape(tf.transpose(x), [-1, 8]),
+    ],
+    ids=["loop", "cond", "unknown axes", "squeeze", "reshape", "size", "place", "gather", "transpose"],
+)
+def test_what_is_not_proved_to_belong_to_one_example_is_run_in_each_step(control_flow, mixing):
+    assert fed_behind(lambda x: tf.ensure_shape(tf.nn.relu(mixing(x)), [None, 8]))[0] in ("features:0", "Max:0")
+
+
+def test_where_a_constant_selects_the_moving_statistics_those_of_the_batch_do_not_count():
+    def between(x):
+        training = tf.placeholder_with_default(False, [])
+        mean, variance = tf.nn.moments(x, [0])
+        used = tf.where(training, mean, tf.zeros([8])), tf.where(training, variance, tf.ones([8]))
+        return tf.identity(tf.nn.batch_normalization(x, *used, None, None, 1e-3), "after")
+
+    assert fed_behind(between) == ["after:0"]
+
+
+HEADS = {
+    "dilated": lambda x, v: tf.batch_to_space_nd(
+        tf.nn.conv2d(tf.space_to_batch_nd(x, [2, 2], [[2, 2], [2, 2]]), v([3, 3, 2, 2]), 1, "VALID"),
+        [2, 2],
+        [[0, 0]] * 2,
+    ),
+    "per pixel": lambda x, v: tf.matmul(tf.reshape(x, [-1, 2]), v([2, 3])),
+    "two views": lambda x, v: tf.matmul(tf.reshape(tf.concat([x, x[:, ::-1]], 0), [-1, 32]), v([32, 3])),
+    "sparse": lambda x, v: tf.sparse.sparse_dense_matmul(tf.sparse.from_dense(tf.reshape(x, [-1, 32])), v([32, 3])),
+}
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_head_that_joins_or_divides_examples_is_fed_with_what_is_stored_before(head):
+    images = tf.placeholder(tf.float32, [None, 4, 4, 2])
+    features = tf.nn.relu(tf.nn.conv2d(images, tf.ones([3, 3, 2, 2]), 1, "SAME"), name="features")
+    kernel = []
+    loss = tf.reduce_mean(HEADS[head](features, lambda shape: kernel.append(tf.get_variable("k", shape)) or kernel[0]))
+    step = tf.train.GradientDescentOptimizer(1.0).minimize(loss)
+    tensors = find(images, [step]).tensors
+    if head == "sparse":  # The reshaped features, and where they are zero.
+        assert {str(tensor.shape) for tensor in tensors} == {"(None, 32)"}
+    else:
+        assert [tensor.name for tensor in tensors] == ["features:0"]
+
+
+def test_an_embedding_is_fed_with_the_numbers_of_its_rows():
+    def between(x):
+        return tf.nn.embedding_lookup(tf.get_variable("table", [8, 8]), tf.argmax(x, 1))
+
+    assert fed_behind(between, "table") == ["ArgMax:0"]
+
+
+@pytest.mark.parametrize("kind", random_graphs.SIMPLE)
+def test_no_row_that_is_stored_depends_on_other_rows_or_on_their_number(kind):
+    """With TensorFlow as the oracle: the other examples are replaced, and some are left out."""
+    images = tf.placeholder(tf.float32, [None, 4, 4, 2])
+    y = tf.identity(random_graphs.SIMPLE[kind](random_graphs.Builder(0), tf.tanh(images)), "after")
+    trained = tf.get_variable("trained", [2])
+    found = find(images, [tf.train.GradientDescentOptimizer(1.0).minimize(y * trained, var_list=[trained])])
+    random = np.random.default_rng(0)
+    first, other = random.normal(size=(2, 4, 4, 4, 2))
+    with tf.Session() as sess:
+        sess.run(tf.global_variables_initializer())
+        for tensor in found.tensors:
+            whole = sess.run(tensor, {images: first})
+            for fewer in (
+                first[:1],
+                np.concatenate([first[:1], other[:2] * 9]),
+                np.concatenate([first[:1], other[1:]]),
+            ):
+                assert np.allclose(sess.run(tensor, {images: fewer})[0], whole[0], 1e-5, 1e-6)
+    per_example = kind not in MIXING
+    assert ([tensor.name for tensor in found.tensors] == ["after:0"]) == per_example
+
+
+MIXING = {
+    "unit length of batch", "batch mean", "batch maximum", "first", "reversed batch", "rolled batch", "cumulated batch",
+    "sorted batch", "moments", "fused in training", "halves", "neighbours", "by size", "python", "quantized by batch",
+    "mapped", "dropout",
+}  # fmt: skip
+
+
+def test_the_reason_why_the_frozen_part_ends_is_told():
+    def reason(between):
+        with tf.Graph().as_default():
+            images = tf.placeholder(tf.float32, [None, 8])
+            features = tf.nn.relu(images, name="features")
+            kernel = tf.get_variable("kernel", [8])
+            step = tf.train.GradientDescentOptimizer(1.0).minimize(between(features) * kernel)
+            return find(images, [step]).reasons["features:0"]
+
+    assert reason(lambda x: x) == "mul (Mul) depends on kernel, which is written in each step"
+    mean = reason(lambda x: tf.nn.relu(x - tf.reduce_mean(x, 0, name="mean")))
+    assert mean.startswith("mean (Mean) reduces over the batch: it is not proved that examples do not depend on each")

@@ -427,7 +427,7 @@ def test_a_step_in_which_nothing_is_frozen_is_refused(tmp_path):
 # How it is done.
 
 
-def test_the_next_images_are_taken_while_the_network_computes(tmp_path):
+def test_the_next_images_are_taken_while_the_network_computes(tmp_path, monkeypatch):
     taken, ahead = itertools.count(), threading.Event()
     seen = []
 
@@ -436,14 +436,13 @@ def test_the_next_images_are_taken_while_the_network_computes(tmp_path):
         if next(taken) == 2:  # after the keys, and the first batch
             ahead.set()
 
-    def waiting(images):
-        def wait(batch):
-            assert ahead.wait(10)
-            return batch
+    def waiting(*args):
+        run = compiled(*args)
+        return lambda batch: run(batch) if ahead.wait(10) else pytest.fail("nothing was taken ahead")
 
-        return tf.ensure_shape(tf.numpy_function(wait, [floats(images)], tf.float32), [None, 64])
-
-    extracted(tmp_path, waiting, [Watched(IMAGES, take)])
+    compiled = extraction.compiled
+    monkeypatch.setattr(extraction, "compiled", waiting)
+    extracted(tmp_path, floats, [Watched(IMAGES, take)])
     assert seen[1:5] == [False] * 4
 
 
@@ -658,3 +657,178 @@ def test_any_graph_trains_on_features_as_on_images(tmp_path, kind):
     assert {name for name in variables if variables[name].tobytes() != same_variables[name].tobytes()} == set()
     assert np.abs(variables["moving"]).min() > 0
     assert np.abs(variables["bias"]).min() > 0
+
+
+# What features are fed to.
+
+
+def small_step(scale=255.0):
+    images, labels = placeholder(), tf.placeholder(tf.int64, [None])
+    kernel = tf.get_variable("conv", [3, 3, 1, 2], initializer=tf.constant_initializer(0.3))
+    features = tf.nn.relu(tf.nn.conv2d(tf.cast(images, tf.float32) / scale, kernel, 2, "SAME"))
+    logits = tf.matmul(tf.reshape(features, [-1, 32]), tf.get_variable("fc", [32, 3]))
+    step = tx.train_step(images, labels, logits, train=tx.select("fc"), summaries=())
+    return step, kernel
+
+
+def same_data():
+    return Data(*[Split(IMAGES, LABELS)] * 3, class_names=("a", "b", "c"))
+
+
+def test_features_of_other_weights_are_refused_by_fit_and_evaluate(tmp_path):
+    step, kernel = small_step()
+    assigned = tf.assign(kernel, kernel * 2)
+    with tx.session() as sess:
+        data = tx.precompute(sess, step, same_data(), store=tmp_path / "store")
+        assert tx.evaluate(sess, step, data.test).metrics == tx.evaluate(sess, step, same_data().test).metrics
+        sess.run(assigned)
+        for call in (
+            lambda: tx.evaluate(sess, step, data.test),
+            lambda: tx.fit(sess, step, data, epochs=1, logdir=tmp_path / "run"),
+        ):
+            with pytest.raises(DataError, match=r"are not what this session .*values: conv\):\n  Reshape:0: was"):
+                call()
+        again = tx.precompute(sess, step, same_data(), store=tmp_path / "store")
+        assert tx.evaluate(sess, step, again.test).metrics == tx.evaluate(sess, step, same_data().test).metrics
+
+
+def test_features_of_another_graph_are_refused(tmp_path):
+    step, _ = small_step()
+    with tx.session() as sess:
+        data = tx.precompute(sess, step, same_data(), store=tmp_path)
+    with tf.Graph().as_default():
+        other, _ = small_step(scale=128.0)
+        with tx.session() as sess, pytest.raises(DataError, match="the graph, or what it reads, differs"):
+            tx.evaluate(sess, other, data.test)
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        lambda x: x * x,
+        lambda x: x + x,
+        lambda x: -x,
+        lambda x: tf.negative(-x),
+        lambda x: tf.square(x) - 2 * x,
+        lambda x: tf.transpose(tf.transpose(x)),
+    ],
+    ids=["product", "sum", "negative", "twice negative", "square", "transposed"],
+)
+def test_a_step_that_is_fed_with_anything_asks_for_no_images(tmp_path, between):
+    """TensorFlow's arithmetic optimizer puts another op in place of these, whether they are fed or not."""
+    images, labels = placeholder(), tf.placeholder(tf.int64, [None])
+    x = tf.nn.relu(tf.reshape(tf.cast(images, tf.float32) / 255, [-1, 64]))
+    scale = tf.get_variable("scale", [64])
+    step = tx.train_step(images, labels, tf.nn.relu(between(x) + scale)[:, :3], train=[scale], summaries=())
+    with tx.session() as sess:
+        split = tx.precompute(sess, step, same_data(), store=tmp_path).train
+        feed = Feed(step, split)
+        assert step.images.name not in [tensor.name for tensor in feed.tensors]
+        arrays = feed.arrays(np.arange(8))
+        loss = sess.run([step.loss, step.stages[0].apply], dict(zip(feed.tensors, arrays, strict=True)))[0]
+        assert np.isfinite(loss)
+
+
+def test_a_trained_variable_of_a_function_behind_frozen_layers_is_trained_on_features(tmp_path):
+    results = []
+    for store_path in (None, tmp_path / "store"):
+        with tf.Graph().as_default():
+            images, labels = placeholder(), tf.placeholder(tf.int64, [None])
+            x = tf.nn.relu(tf.nn.conv2d(tf.cast(images, tf.float32) / 255, tf.ones([3, 3, 1, 4]), 1, "SAME"))
+            scale = tf.get_variable("scale", [4], initializer=tf.ones_initializer(), use_resource=True)
+            y = tf.function(lambda y, scale=scale: tf.nn.relu(y * scale - 0.1), autograph=False)(x)
+            step = tx.train_step(images, labels, tf.reduce_mean(y, [1, 2])[:, :3], train=[scale], summaries=())
+            with tx.session() as sess:
+                data = tx.precompute(sess, step, same_data(), store=store_path) if store_path else same_data()
+                tx.fit(sess, step, data, epochs=1, logdir=tmp_path / f"run{len(results)}")
+                results.append(sess.run(scale))
+    assert np.allclose(*results, 1e-6)
+    assert not np.allclose(results[0], 1)
+
+
+def test_what_a_python_function_computes_is_never_stored(tmp_path):
+    def doubled(images):
+        return tf.ensure_shape(
+            tf.numpy_function(lambda x: x * 2, [floats(images)], tf.float32, stateful=False), [None, 64]
+        )
+
+    with pytest.raises(GraphError, match=r"PyFunc.*: what this gives is not decided by the graph"):
+        extracted(tmp_path, doubled)
+    images, labels = placeholder(), tf.placeholder(tf.int64, [None])
+    step = tx.train_step(images, labels, tf.matmul(doubled(images), tf.get_variable("w", [64, 3])), summaries=(),
+                         train=tx.select("w"))  # fmt: skip
+    with (
+        tx.session() as sess,
+        pytest.raises(GraphError, match=r"images:0 is taken by PyFunc\w* \(\w+\) .*Python"),
+    ):
+        tx.precompute(sess, step, same_data(), store=tmp_path / "store")
+
+
+def test_a_picture_that_is_replaced_while_it_is_extracted_is_refused_by_name(tmp_path, monkeypatch):
+    paths = [tmp_path / f"{number}.png" for number in range(6)]
+    with tf.Session() as sess:
+        pngs = [sess.run(tf.io.encode_png(RNG.integers(0, 256, (8, 8, 3)).astype(np.uint8))) for _ in range(7)]
+    for path, png in zip(paths, pngs, strict=False):
+        path.write_bytes(png)
+    opening = extraction.open_tables
+
+    def replaced(*args, **options):
+        paths[2].write_bytes(pngs[6])
+        return opening(*args, **options)
+
+    monkeypatch.setattr(extraction, "open_tables", replaced)
+    images = tf.placeholder(tf.uint8, [None, 8, 8, 3])
+    tensor = tf.cast(images, tf.float32) * 2
+    with tx.session() as sess, pytest.raises(DataError, match=r"2\.png has changed since it was looked through"):
+        extract(sess, images, [tensor], [Pictures(paths, (8, 8))], tmp_path / "store", batch_size=2)
+
+
+def test_images_that_are_others_each_time_are_refused(tmp_path):
+    class Drawn:
+        shape, dtype = IMAGES.shape, IMAGES.dtype
+
+        def __len__(self):
+            return len(IMAGES)
+
+        def __getitem__(self, indices):
+            return RNG.integers(0, 256, IMAGES[indices].shape).astype(np.uint8)
+
+    with pytest.raises(DataError, match="32 of 32 images are not what they were when they were first looked at"):
+        extracted(tmp_path, encoded, [Drawn()])
+
+
+def test_precompute_tells_where_the_frozen_part_ends_and_warns_where_a_row_is_larger_than_its_image(tmp_path, caplog):
+    step, _ = small_step()
+    caplog.set_level("INFO", "tfxfer")
+    with tx.session() as sess:
+        tx.precompute(sess, step, same_data(), store=tmp_path)
+    told = [record for record in caplog.records if "computed once" in record.getMessage() or "rows that" in record.msg]
+    assert [record.getMessage() for record in told] == [
+        "computed once, up to Reshape:0: [32], 128 bytes an example; not further, since MatMul (MatMul) depends on fc, "
+        "which is written in each step",
+        "the rows that are stored of an example (Reshape:0) have 128 bytes, 2.0 times as many as its image (64); "
+        "to store less, train only what comes later, or reduce over positions before what is trained, "
+        'or give dtype="float16"',
+    ]
+    assert [record.levelname for record in told] == ["WARNING", "WARNING"]
+
+
+AT_EXIT = """
+import sys, numpy as np
+from tfxfer.run.store import Rows, Store
+table = Store(sys.argv[1]).table("ab", {}, np.float32)
+table.write([str(k) for k in range(200)], np.zeros((200, 3), np.float32))
+rows = Rows(table, [str(k) for k in range(200)], np.float32)
+rows[np.arange(200)]
+shard = next(iter(table._open.values()))
+import os
+del os.close, os
+sys.modules["os"].__dict__.clear()
+"""
+
+
+def test_shards_that_are_open_when_the_interpreter_ends_say_nothing(tmp_path):
+    """A module's names are gone before what lies in it is let go of."""
+    done = subprocess.run([sys.executable, "-c", AT_EXIT, str(tmp_path / "s")], capture_output=True, text=True)
+    assert "Shard" not in done.stderr
+    assert done.returncode == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +18,10 @@ from tfxfer.errors import DataError
 
 log = logging.getLogger("tfxfer")
 
-FORMAT = "tfxfer pictures 1"
+FORMAT = "tfxfer pictures 2"
+FORMATS = ("tfxfer pictures 1", FORMAT)  # The first had size and time alone: all files are read again, and compared.
+# A file that changed so shortly before it was looked at could change again within one tick of the file system's clock.
+TICK_NS = 2_000_000_000
 AT_ONCE = 4096  # after as many, the index is written, and there is a line in the log
 
 
@@ -35,7 +39,11 @@ class Scanned(NamedTuple):
     lasting: bool = True
 
 
-Stamp = tuple[int, int]  # size in bytes, time of the last change in ns
+# Size in bytes, times of the last change of the contents and of the entry in ns, inode. Contents can be replaced and be
+# given the old size and time (cp -p, rsync, tar); the time of the entry then differs, which nobody can set. All are 0
+# where the file may have changed just when it was looked at: it is then read and compared next time.
+Stamp = tuple[int, int, int, int]
+NO_STAMP: Stamp = (0, 0, 0, 0)
 Known = dict[str, tuple[Stamp, Scanned]]
 
 
@@ -46,8 +54,8 @@ def scan(
 
     Args:
       paths: of the files.
-      index: a file where all this is remembered: a picture of the same path, size and time of change is not decoded
-        again. It is made, or replaced, by what is found now.
+      index: a file where all this is remembered: a picture of the same path, size, times of change and inode is not
+        read again, and one of the same path and bytes not decoded again. It is made, or replaced, by what is found now.
       most_pixels: pictures of more are set aside, before they are decoded.
 
     Returns:
@@ -63,29 +71,36 @@ def scan(
     found: Known = {}
     for path, key in distinct.items():
         stamp = stamps[path]
-        if stamp and key in known and known[key][0] == stamp:
+        if stamp and stamp != NO_STAMP and key in known and known[key][0] == stamp:
             found[path] = known[key]
     new = [path for path in distinct if path not in found]
     for start in range(0, len(new), AT_ONCE):
         part = new[start : start + AT_ONCE]
-        looked = in_parallel(lambda path: _look(path, most_pixels), part)
-        found |= {path: (stamps[path] or (0, 0), one) for path, one in zip(part, looked, strict=True)}
+        looked = in_parallel(
+            lambda path: _look(path, most_pixels, known[distinct[path]][1].digest if distinct[path] in known else ""),
+            part,
+        )
+        found |= {path: (stamps[path] or NO_STAMP, one) for path, one in zip(part, looked, strict=True)}
         if index:
             _save(Path(index), most_pixels, {distinct[path]: one for path, one in found.items()})
         log.info("looked through %s of %s pictures", f"{len(found):,}", f"{len(distinct):,}")
     return [found[path][1] for path in paths]
 
 
-def _look(path: str, most_pixels: int) -> Scanned:
+def _look(path: str, most_pixels: int, good: str) -> Scanned:
+    """Read a picture, and decode it unless its digest is that of the `good` one that lay there."""
     try:
         data = decoding.read_file(path, most_pixels)
     except DataError as error:
         return Scanned(reason=str(error), lasting=False)
+    digest = decoding.sha256(data)
+    if digest == good:
+        return Scanned(digest)
     try:
         decoding.verify(data, most_pixels)
     except DataError as error:
         return Scanned(reason=str(error))
-    return Scanned(decoding.sha256(data))
+    return Scanned(digest)
 
 
 def _stamp(path: str) -> Stamp | None:
@@ -93,12 +108,18 @@ def _stamp(path: str) -> Stamp | None:
         status = os.stat(path)
     except OSError:
         return None
-    return status.st_size, status.st_mtime_ns
+    if time.time_ns() - max(status.st_ctime_ns, status.st_mtime_ns) < TICK_NS:
+        return NO_STAMP
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def _save(index: Path, most_pixels: int, found: Known) -> None:
-    rows = {key: [*stamp, one.digest, one.reason] for key, (stamp, one) in found.items() if one.lasting}
+    rows = {key: [*stamp[:2], one.digest, one.reason, *stamp[2:]] for key, (stamp, one) in found.items() if one.lasting}
     files.write_bytes(index, json.dumps({"format": FORMAT, "most_pixels": most_pixels, "pictures": rows}).encode())
+
+
+def _row(size: int, changed: int, digest: str, reason: str, entry: int = 0, inode: int = 0) -> tuple[Stamp, Scanned]:
+    return (int(size), int(changed), int(entry), int(inode)), Scanned(str(digest), str(reason))
 
 
 def _load(index: Path, most_pixels: int) -> Known:
@@ -107,13 +128,10 @@ def _load(index: Path, most_pixels: int) -> Known:
         raise DataError(f"the index {index} cannot be written: there is no folder {index.parent}")
     try:
         value = json.loads(index.read_bytes())
-        if value["format"] != FORMAT:
+        if value["format"] not in FORMATS:
             raise KeyError
         rows = value["pictures"].items() if value["most_pixels"] == most_pixels else ()
-        return {
-            key: ((int(size), int(changed)), Scanned(str(digest), str(reason)))
-            for key, (size, changed, digest, reason) in rows
-        }
+        return {key: _row(*row) for key, row in rows}
     except FileNotFoundError:
         return {}
     except OSError as error:

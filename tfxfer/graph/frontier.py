@@ -1,20 +1,21 @@
 """Where the frozen part of a graph ends: the tensors that can be computed once for each example.
 
 An op is *live* if what it gives can change during training for the same image, or if running it does something: it
-reads a label, a fed switch or a variable that an op of the step writes, draws at random, or has another state of its
-own; or if it takes something from a live op, or what was reduced over the batch. The frontier are the tensors that
-depend on the images and are not live, and that the rest of the step takes. Fed with these, a step needs neither the
-images nor what computes them.
+reads a label, a fed switch or a variable that an op of the step writes, draws at random, calls Python, or has another
+state of its own; or if it takes something from a live op. The frontier are the tensors that depend on the images and
+are not live, whose rows are proved to belong to one example each (see `tfxfer.graph.per_example`), and that the rest of
+the step takes. Fed with these, a step needs neither the images nor what computes them.
 
-Some of what is not live is run in each step all the same, from what is fed: what does not belong to single examples,
-as a mean over the batch or a shape, and what costs next to nothing, as a cast of the images.
+Some of what is not live is run in each step all the same, from what is fed: what is not proved to belong to single
+examples, as a mean over the batch, or belongs to them in another way, as the pixels of all examples in one dimension;
+and what costs next to nothing, as a cast of the images.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import tensorflow.compat.v1 as tf
@@ -22,6 +23,8 @@ from tensorflow.python.framework import op_def_registry
 
 from tfxfer.errors import GraphError
 from tfxfer.graph import feeds, traversal
+from tfxfer.graph.batch_axis import Layout, Mixed, Rows
+from tfxfer.graph.per_example import layouts
 from tfxfer.graph.train_step import StageOps, Step
 from tfxfer.graph.traversal import VARIABLES, called, called_in, spread, variables_of
 
@@ -43,9 +46,8 @@ _RANDOM = (
     "StatelessSampleDistortedBoundingBox",
     "StatelessShuffle",
 )
-# They reduce over the batch and use it in one op.
-_FUSED = {"FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"}
-_SHAPES = {"Rank", "Shape", "ShapeN", "Size"}
+# What a Python function does lies in this process alone, also where it is said to be stateless.
+PYTHON = {"EagerPyFunc", "PyFunc", "PyFuncStateless"}
 # What moves, casts, scales or repeats numbers, and what asks for a shape.
 _CHEAP = {"Add", "AddV2", "Cast", "ConcatV2", "Div", "EnsureShape", "ExpandDims", "Fill", "FloorDiv", "GatherV2",
           "Identity", "Maximum", "Minimum", "Mul", "Neg", "OnesLike", "Pack", "Prod", "Range", "Rank", "RealDiv",
@@ -61,10 +63,13 @@ class Frontier:
       tensors: what is fed in place of the images, each with the batch as its first dimension; the images themselves are
         among them where the step takes these too.
       frozen: the ops of the step that depend on the images and that a step fed so does not run.
+      reasons: why each of the tensors, by name, is not computed further: the op that takes it and is run in each step,
+        and what that does.
     """
 
     tensors: tuple[tf.Tensor, ...]
     frozen: frozenset[tf.Operation]
+    reasons: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def frontier(step: Step, stage: StageOps) -> Frontier:
@@ -104,36 +109,47 @@ def find(
     if not _has_batch(images):
         raise GraphError(f"{images.name} has the shape {images.shape}; its first dimension must be None, for any batch")
     needed = traversal.needed(fetches)
-    live = spread(_sources(needed, images.op) - set(constant) | set(changing), needed, through_control=True)
+    changing, constant = set(changing), set(constant)
+    own = {op: reason for op, reason in _sources(needed, images.op).items() if op not in constant}
+    sources = own | dict.fromkeys(changing, "is fed with something else in each step")
+    live = spread(sources, needed, through_control=True)
     depending = spread({images.op}, needed)
     inner = traversal.inner(needed)
     frozen = depending - live
-    frozen -= spread(_mixed(needed, frozen - inner), needed)
+    layout = layouts([op for op in needed if op in frozen and op is not images.op], images, fed=changing | constant)
+    frozen -= {op for op in frozen if any(isinstance(layout(tensor), Mixed) for tensor in op.outputs)}
     while True:
         cut = _Cut(fetches, frozen)
-        moved = _not_stored(needed, frozen, cut.tensors, images.op, inner)
+        moved = _not_stored(needed, frozen, cut.tensors, images.op, lambda t: _storable(t, layout(t), inner))
         if not moved:
             break
         frozen -= moved
     cut.check()
     order = {op: number for number, op in enumerate(needed)}
     tensors = sorted(cut.tensors, key=lambda tensor: (order[tensor.op], tensor.value_index))
-    return Frontier(tuple(tensors), frozenset(depending - cut.run - {images.op}))
+    why = _Reasons(needed, live, sources, layout)
+    reasons = {tensor.name: why.of(tensor, cut.run) for tensor in tensors}
+    return Frontier(tuple(tensors), frozenset(depending - cut.run - {images.op}), reasons)
 
 
 # --- what is live of itself ---
 
 
-def _sources(needed: Sequence[tf.Operation], images: tf.Operation) -> set[tf.Operation]:
-    functions = _Functions(images.graph)
+def _sources(needed: Sequence[tf.Operation], images: tf.Operation) -> dict[tf.Operation, str]:
+    """Return the ops that are live of themselves, each with what it does."""
+    functions = Functions(images.graph)
     acting = {op for op in needed if functions.acts(op.type, called(op))}
     written = variables_of(tensor for op in acting for tensor in op.inputs)
     # A placeholder that has a default and is not fed is a constant; one without must be fed with who knows what.
     fed = {op for op in needed if op.type in ("Placeholder", "PlaceholderV2") and op is not images}
-    return acting | written | fed
+    return {
+        **dict.fromkeys(acting, "draws at random, calls Python or has another state of its own"),
+        **dict.fromkeys(written, "is written in each step"),
+        **dict.fromkeys(fed, "is fed in each step"),
+    }
 
 
-class _Functions:
+class Functions:
     """What the functions of a graph do."""
 
     def __init__(self, graph: tf.Graph) -> None:
@@ -146,6 +162,8 @@ class _Functions:
         definition = op_def_registry.get(kind)
         if definition is None:
             return self._acts(kind)
+        if kind in PYTHON:
+            return True
         if kind in _HARMLESS or kind.startswith(_ARRAYS):
             return False
         writes = kind not in _PASSING and any(arg.is_ref for arg in definition.input_arg)
@@ -166,33 +184,16 @@ class _Functions:
 # --- what can be stored ---
 
 
-def _mixed(needed: Sequence[tf.Operation], frozen: Collection[tf.Operation]) -> set[tf.Operation]:
-    """Return the ops that take what was reduced over the batch, and may give tensors that have a batch again.
-
-    Within functions and branches this is not looked for: an untaken branch may well compute moments.
-    """
-    reduced = {
-        tensor.ref()
-        for op in needed
-        if op in frozen and op.type not in _SHAPES and not op.type.startswith(_ARRAYS) and not called(op)
-        if any(tensor.op in frozen and _has_batch(tensor) for tensor in op.inputs)
-        for tensor in op.outputs
-        if _is_numeric(tensor) and not _has_batch(tensor)
-    }
-    takers = {op for op in needed if any(tensor.ref() in reduced for tensor in op.inputs)}
-    return takers | {op for op in frozen if op.type in _FUSED and op.get_attr("is_training")}
-
-
 def _not_stored(
     needed: Sequence[tf.Operation],
     frozen: Collection[tf.Operation],
     tensors: Sequence[tf.Tensor],
     images: tf.Operation,
-    inner: Collection[tf.Operation],
+    storable: Callable[[tf.Tensor], bool],
 ) -> set[tf.Operation]:
     """Return the frozen ops that give these tensors and are to be run in each step all the same."""
     taken = {tensor.op for tensor in tensors} - {images}
-    moved = {tensor.op for tensor in tensors if not _storable(tensor, inner)} & taken
+    moved = {tensor.op for tensor in tensors if not storable(tensor)} & taken
     near = {images}  # The images, what is stored, and what can be got from these by cheap ops.
     for op in needed:
         if op in frozen and op.type in _CHEAP and all(t.op in near or t.op not in frozen for t in op.inputs):
@@ -203,8 +204,9 @@ def _not_stored(
     return moved
 
 
-def _storable(tensor: tf.Tensor, inner: Collection[tf.Operation]) -> bool:
-    return _is_numeric(tensor) and _has_batch(tensor) and tensor.op not in inner
+def _storable(tensor: tf.Tensor, layout: Layout | None, inner: Collection[tf.Operation]) -> bool:
+    plain = isinstance(layout, Rows) and layout.is_plain
+    return plain and _is_numeric(tensor) and _has_batch(tensor) and tensor.op not in inner
 
 
 def _is_numeric(tensor: tf.Tensor) -> bool:
@@ -240,3 +242,60 @@ class _Cut:
                 f"the frozen part cannot be computed apart from what is trained:\n{rows}\n"
                 "build these ops outside of tf.control_dependencies, or train from images"
             )
+
+
+class _Reasons:
+    """Why what is run in each step is."""
+
+    def __init__(
+        self,
+        needed: Sequence[tf.Operation],
+        live: Collection[tf.Operation],
+        sources: Mapping[tf.Operation, str],
+        layout: Callable[[tf.Tensor], Layout | None],
+    ) -> None:
+        self._order = {op: number for number, op in enumerate(needed)}
+        self._live, self._sources, self._layout = live, sources, layout
+
+    def of(self, tensor: tf.Tensor, run: Collection[tf.Operation]) -> str:
+        """Say which op takes a tensor and is run in each step, and why; the empty string if it is only fetched."""
+        queue, seen = deque(sorted(self._takers(tensor, run), key=self._place)), set[tf.Operation]()
+        while queue:
+            op = queue.popleft()
+            why = self._why(op)
+            if why:
+                return f"{op.name} ({op.type}) {why}"
+            seen.add(op)  # It is cheap, or gives something else than a row an example; what takes it is looked at.
+            after = {other for given in op.outputs for other in self._takers(given, run)} - seen
+            queue.extend(sorted(after, key=self._place))
+        return ""
+
+    def _takers(self, tensor: tf.Tensor, run: Collection[tf.Operation]) -> set[tf.Operation]:
+        return {op for op in tensor.consumers() if op in run}
+
+    def _place(self, op: tf.Operation) -> int:
+        return self._order.get(op, len(self._order))
+
+    def _why(self, op: tf.Operation) -> str:
+        if op in self._live:
+            source = self._nearest(op)
+            what = self._sources[source]
+            return what if source is op else f"depends on {source.name}, which {what}"
+        mixed = next((m for t in op.outputs if isinstance(m := self._layout(t), Mixed)), None)
+        if mixed is None:
+            return ""
+        proof = "it is not proved that examples do not depend on each other"
+        reason = mixed.reason.partition(") ")[2] or mixed.reason
+        return f"{reason}: {proof}" if mixed.op == op.name else f"depends on {mixed.op}, which {reason}: {proof}"
+
+    def _nearest(self, op: tf.Operation) -> tf.Operation:
+        queue, seen = deque([op]), {op}
+        while queue:
+            op = queue.popleft()
+            if op in self._sources:
+                return op
+            before = [*(tensor.op for tensor in op.inputs), *op.control_inputs]
+            new = [other for other in dict.fromkeys(before) if other in self._live and other not in seen]
+            seen.update(new)
+            queue.extend(new)
+        return op

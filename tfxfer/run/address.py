@@ -10,13 +10,16 @@ from typing import Any, TypeVar
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from tfxfer import names
 from tfxfer.errors import GraphError
-from tfxfer.graph.traversal import VARIABLES
+from tfxfer.graph.frontier import Functions
+from tfxfer.graph.traversal import VARIABLES, behind, called
 from tfxfer.run import frozen
 
 # Attributes that say where an op lies or how it is displayed, and not what it computes.
 _IDLE = {"_XlaMustCompile", "_class", "_gradient_op_type", "_output_shapes", "container", "debug_name", "frame_name",
          "shared_name", "stack_name", "tensor_array_name"}  # fmt: skip
+_SHOWN = {"Print", "PrintV2"}  # They show something, and change nothing.
 
 NOTHING: Mapping[tf.Tensor, np.ndarray] = {}
 
@@ -28,25 +31,31 @@ def addresses(
     tensors: Sequence[tf.Tensor],
     images: tf.Tensor,
     conditions: Mapping[str, Any],
+    *,
     feeds: Mapping[tf.Tensor, np.ndarray] = NOTHING,
+    variables: dict[str, str] | None = None,
 ) -> list[str]:
     """Return for each tensor a digest of what computes it: two graphs that do the same share it, whatever their names.
 
     Args:
-      sess: the session whose variables are read; how it rewrites graphs is part of the digest.
+      sess: the session whose variables are read.
       tensors: what is computed, from the images and from variables that stay as they are.
       images: the placeholder of the images.
-      conditions: what else decides the bits, as JSON has it: the batch size, the size of the images.
+      conditions: what else decides the bits, as JSON has it: the batch size, the size of the images; `rewrites`, if
+        it is not as this session rewrites graphs.
       feeds: what else is fed, the same for all examples: arrays by placeholder.
+      variables: gets the digest of the value of each variable that is read, by its name.
 
     Returns:
       Hexadecimal digits.
 
     Raises:
-      GraphError: a tensor needs another placeholder fed, or a variable that nothing but a function reads.
+      GraphError: a tensor needs another placeholder fed, a variable that nothing but a function reads, or what no
+        digest can stand for: a Python function, a table, random numbers.
     """
+    _check(tensors)
     functions = _Functions(images.graph)
-    variables: dict[tf.Operation, str] = {}
+    values = {} if variables is None else variables
     constants = {
         tensor.op: _hash("fed", value.dtype.str, value.shape, frozen.digest(value)) for tensor, value in feeds.items()
     }
@@ -59,19 +68,32 @@ def addresses(
         if op.type in ("Placeholder", "PlaceholderV2"):
             raise GraphError(f"{op.name} must be fed, and only {images.op.name} is; compute what does not depend on it")
         if op.type in VARIABLES:
-            if op not in variables:
-                variables[op] = frozen.digest(sess.run(value_of(op)))
-            return variables[op]
+            if op.name not in values:
+                values[op.name] = frozen.digest(sess.run(value_of(op)))
+            return values[op.name]
         taken = [f"{what}:{tensor.value_index}" for what, tensor in zip(inputs, op.inputs, strict=True)]
         return _hash(functions.digest(op.type), _attributes(op.node_def.attr, functions), taken)
 
-    asked = json.dumps({**conditions, "rewrites": _rewrites(sess)}, sort_keys=True)
+    asked = json.dumps({"rewrites": rewrites(sess), **conditions}, sort_keys=True)
 
     def inputs(op: tf.Operation) -> list[tf.Operation]:
         return [] if op is images.op or op in constants else [tensor.op for tensor in op.inputs]
 
     found = [_fold(tensor.op, inputs, combine) for tensor in tensors]
     return [_hash(digest, tensor.value_index, asked) for digest, tensor in zip(found, tensors, strict=True)]
+
+
+def _check(tensors: Sequence[tf.Tensor]) -> None:
+    """Refuse what gives something else each time, or whose content is not in the graph."""
+    functions = Functions(tensors[0].graph)
+    acting = [op for op in behind(tensors) if op.type not in _SHOWN and functions.acts(op.type, called(op))]
+    bound = [f"{op.name} ({op.type})" for op in acting if op.type not in ("Placeholder", "PlaceholderV2")]
+    if bound:
+        raise GraphError(
+            f"{names.listed(bound)}: what {'these give' if len(bound) > 1 else 'this gives'} is not decided by the "
+            "graph, the variables and the images (a Python function, a table, random numbers or another state), so "
+            "that it cannot be found again in a store; compute what does not depend on it"
+        )
 
 
 def _fold(root: Node, inputs: Callable[[Node], Sequence[Node]], combine: Callable[[Node, list[str]], str]) -> str:
@@ -108,7 +130,7 @@ def value_of(variable: tf.Operation) -> tf.Tensor:
     return reads[0].outputs[0]
 
 
-def _rewrites(sess: tf.Session) -> str:
+def rewrites(sess: tf.Session) -> str:
     """Return how a session was told to change graphs: bfloat16 in place of float32 gives other bits."""
     options = getattr(sess, "_config", tf.ConfigProto()).graph_options
     return hashlib.sha256(options.SerializeToString(deterministic=True)).hexdigest()

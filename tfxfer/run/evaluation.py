@@ -18,6 +18,7 @@ from tfxfer.data.splits import Split, as_split, class_numbers, labels_outside
 from tfxfer.errors import DataError
 from tfxfer.graph.losses import is_one_hot
 from tfxfer.graph.train_step import StageOps, Step
+from tfxfer.run import provenance
 from tfxfer.run.feeding import Feed
 
 log = logging.getLogger("tfxfer")
@@ -144,6 +145,7 @@ def evaluate(
     class_names: Sequence[str] = (),
     top_k: int = 5,
     stage: StageOps | None = None,
+    verified: bool = False,
 ) -> Evaluation:
     """Run the model, as it is in the session, on labelled examples.
 
@@ -155,7 +157,7 @@ def evaluate(
       batch_size: how many examples go through the network at once.
       class_names: one for each class; default: their numbers.
       top_k: 1 or more; the result says, beside the accuracy, how often the true class is among so many.
-      stage: as `measure` takes it.
+      stage, verified: as `measure` takes them.
 
     Raises:
       DataError: the split has no labels or labels that the model has no output for, or does not fit the placeholders;
@@ -173,6 +175,8 @@ def evaluate(
     classes = int(step.probabilities.shape[1])
     if class_names and len(class_names) != classes:
         raise DataError(f"there are {len(class_names)} class names, and the model has {classes} classes")
+    if not verified:
+        provenance.check(sess, step, {"the split": split}, stage)
     means, probabilities = _run(sess, step, split, batch_size, [step.probabilities], stage)
     named = tuple(class_names) or tuple(map(str, range(classes)))
     result = Evaluation(means, probabilities[0], class_numbers(split.labels), named, top_k)
@@ -182,12 +186,24 @@ def evaluate(
 
 
 def measure(
-    sess: tf.Session, step: Step, split: Split, batch_size: int = BATCH_SIZE, stage: StageOps | None = None
+    sess: tf.Session,
+    step: Step,
+    split: Split,
+    batch_size: int = BATCH_SIZE,
+    stage: StageOps | None = None,
+    *,
+    verified: bool = False,
 ) -> dict[str, float]:
     """Return the mean over all examples of each of the step's metrics; nothing is dropped, no switch is on.
 
-    Where the examples have features, these are fed as `stage` needs them: the last unless told, which is right for all.
+    Where the examples have features, these are fed as `stage` needs them: the last by default, which is right for all.
+    That they are what the session computes is checked first, unless it was `verified` since a variable was written.
+
+    Raises:
+      DataError: the features were computed with other weights, or by another graph.
     """
+    if not verified:
+        provenance.check(sess, step, {"the split": split}, stage)
     return _run(sess, step, split, batch_size, [], stage)[0]
 
 

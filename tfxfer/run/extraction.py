@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -13,15 +14,17 @@ import tensorflow.compat.v1 as tf
 
 from tfxfer import names
 from tfxfer.data.batches import chunks
-from tfxfer.data.splits import Data, Images
+from tfxfer.data.splits import Data, Images, Split
 from tfxfer.errors import DataError, GraphError
 from tfxfer.graph.frontier import frontier
 from tfxfer.graph.train_step import Step
 from tfxfer.run import address, progress
 from tfxfer.run.filling import NONE, NOTHING, Run, fill, padded, run_with
-from tfxfer.run.source import Source, distinct
+from tfxfer.run.source import Source, distinct, pinned
 from tfxfer.run.store import Rows, Store, Table
 from tfxfer.run.workers import fill as by_workers
+
+log = logging.getLogger("tfxfer")
 
 BATCH_SIZE = 32
 SMALL, SMALL_BATCH_SIZE = 64 * 64, 128  # pixels; so small ones take longer to hand over than to compute
@@ -62,14 +65,17 @@ def precompute(
         examples share a batch.
       RunError: a worker was killed, or broke down.
     """
-    tensors = {tensor.name: tensor for stage in step.stages for tensor in frontier(step, stage).tensors}
+    found = [frontier(step, stage) for stage in step.stages]
+    tensors = {tensor.name: tensor for each in found for tensor in each.tensors}
     tensors.pop(step.images.name, None)
     if not tensors:
+        why = found[0].reasons.get(step.images.name, "")
         raise GraphError(
             "nothing is frozen between the images and what is trained, so there is nothing to compute once; "
-            "train from the images"
+            f"train from the images{why and f' ({step.images.name} is taken by {why})'}"
         )
-    splits = (data.train, data.validation, data.test)
+    reasons = {name: why for each in reversed(found) for name, why in each.reasons.items()}
+    splits = [_pinned(split) for split in (data.train, data.validation, data.test)]
     rows = extract(
         sess,
         step.images,
@@ -81,11 +87,38 @@ def precompute(
         workers=workers,
         feeds=step.eval_feeds,
     )
+    _tell(splits[0].images, dict(zip(tensors, rows[0], strict=True)), reasons, dtype)
     train, validation, test = (
         dataclasses.replace(split, features=dict(zip(tensors, columns, strict=True)))
         for split, columns in zip(splits, rows, strict=True)
     )
     return dataclasses.replace(data, train=train, validation=validation, test=test)
+
+
+def _pinned(split: Split) -> Split:
+    return dataclasses.replace(split, images=pinned(split.images))
+
+
+def _tell(images: Images, features: Mapping[str, Rows], reasons: Mapping[str, str], dtype: str) -> None:
+    """Log where the frozen part ends and why there, and warn where what is stored is larger than what it is made of."""
+    total = sum(rows.row_bytes for rows in features.values())
+    picture = math.prod(images.shape[1:]) * np.dtype(images.dtype).itemsize
+    say = log.warning if total > picture else log.info
+    for name, rows in features.items():
+        why = reasons.get(name)
+        until = f"; not further, since {why}" if why else ""
+        shape = list(rows.shape[1:])
+        say("computed once, up to %s: %s, %s bytes an example%s", name, shape, f"{rows.row_bytes:,}", until)
+    if total > picture:
+        log.warning(
+            "the rows that are stored of an example (%s) have %s bytes, %.1f times as many as its image (%s); to store "
+            "less, train only what comes later, or reduce over positions before what is trained%s",
+            names.listed(features),
+            f"{total:,}",
+            total / picture,
+            f"{picture:,}",
+            "" if dtype == "float16" else ', or give dtype="float16"',
+        )
 
 
 def extract(
@@ -157,8 +190,11 @@ def open_tables(
       DataError: the store cannot be used.
     """
     conditions = {"images": example, "batch_size": batch_size, "dtype": dtype, "tensorflow": tf.__version__}
-    found = address.addresses(sess, tensors, images, conditions, feeds)
-    folder, about = Store(store), {**conditions, **_to_be_read(sess)}
+    conditions["rewrites"] = address.rewrites(sess)
+    variables: dict[str, str] = {}
+    found = address.addresses(sess, tensors, images, conditions, feeds=feeds, variables=variables)
+    folder = Store(store)
+    about = {**conditions, **_to_be_read(sess), "conditions": conditions, "variables": variables}
     return [
         folder.table(where, {"tensor": tensor.name, **about}, _kept(tensor, dtype))
         for where, tensor in zip(found, tensors, strict=True)

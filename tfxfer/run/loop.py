@@ -21,7 +21,7 @@ from tfxfer.errors import DivergedError, RunError
 from tfxfer.graph.parts import wholes
 from tfxfer.graph.preprocessing import contracts
 from tfxfer.graph.train_step import Step
-from tfxfer.run import evaluation, frozen, progress, resume, signals
+from tfxfer.run import evaluation, frozen, progress, provenance, resume, signals
 from tfxfer.run.board import board
 from tfxfer.run.checkpoints import Checkpoints
 from tfxfer.run.directory import RunDirectory
@@ -194,6 +194,8 @@ class Training:
         while not self.finished:
             self.stage = self.step.stage(self.done // self.every)
             feed = Feed(self.step, self.data.train, self.stage, training=True)
+            fed = {"train": self.data.train, "validation": self.data.validation}
+            provenance.check(self.sess, self.step, fed, self.stage)
             call = compiled(self.sess, list(self.step.metrics.values()), feed.tensors, [self.stage.apply])
             # In each stage from where it stands: what was decoded ahead for the last one does not count as seen.
             with feed.batches(self._order()) as loaded:
@@ -287,10 +289,10 @@ class Training:
         """Return the means of a validation and, if it is to be shown, what the model says of each example."""
         split = self.data.validation
         if not self.board.needs_probabilities():
-            return evaluation.measure(self.sess, self.step, split, stage=self.stage), None
+            return evaluation.measure(self.sess, self.step, split, stage=self.stage, verified=True), None
         named = tuple(self.data.class_names)
         named = named if len(named) == self.step.probabilities.shape[1] else ()  # type: ignore[union-attr]  # has labels
-        result = evaluation.evaluate(self.sess, self.step, split, class_names=named, stage=self.stage)
+        result = evaluation.evaluate(self.sess, self.step, split, class_names=named, stage=self.stage, verified=True)
         return result.metrics, result
 
     def _no_sums(self) -> dict[str, float]:

@@ -128,6 +128,10 @@ def configuration(
         config.gpu_options.per_process_gpu_memory_fraction = per_process_gpu_memory_fraction
     # Constant folding turns a gradient's shape into a control edge onto a fed op and so runs what lies behind it: a
     # step that is fed at the input of a trained convolution would compute the frozen ones all the same.
+    # Arithmetic optimization puts another op in place of one that is fed (x * x, x + x, -x), and function optimization
+    # specializes a function to what it is called on; both ask for the images then.
     rewrites = config.graph_options.rewrite_options
     rewrites.constant_folding = type(rewrites).OFF
+    rewrites.arithmetic_optimization = type(rewrites).OFF
+    rewrites.function_optimization = type(rewrites).OFF
     return config

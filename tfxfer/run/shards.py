@@ -10,7 +10,7 @@ import mmap
 import os
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -160,9 +160,10 @@ class Shard:
         except OSError as error:
             raise damaged(path, str(error)) from None
 
-    def __del__(self) -> None:
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        # By name, `os` may be gone: what is still open when the interpreter ends is let go of after its modules.
         if self._handle >= 0:
-            os.close(self._handle)
+            close(self._handle)
 
     def read(self, first: int, out: memoryview) -> None:
         """Fill a buffer of bytes with the rows from one on.

@@ -13,6 +13,7 @@ import numpy as np
 from tfxfer.data.batches import chunks
 from tfxfer.data.pictures import Pictures
 from tfxfer.data.splits import Images
+from tfxfer.errors import DataError
 
 ROWS = 256  # read at once
 
@@ -22,7 +23,7 @@ class Source:
     """Some examples.
 
     Attributes:
-      parts: what they lie in.
+      parts: what they lie in; pictures with the digests that the keys were made of.
       places: int64 [n, 2], the part of each example and where in it.
       keys: a digest of each example.
     """
@@ -35,21 +36,48 @@ class Source:
         return len(self.keys)
 
     def take(self, indices: np.ndarray) -> np.ndarray:
-        """Return the images of some examples (integers [m])."""
+        """Return the images of some examples (integers [m]).
+
+        Raises:
+          DataError: some are not what their keys were made of: a file was replaced, or indexing gives something new.
+        """
         numbers, places = self.places[indices].T
         first = self.parts[0]
         out = np.empty((len(indices), *first.shape[1:]), first.dtype)
         for number in np.unique(numbers):
             mine = numbers == number
             out[mine] = self.parts[number][places[mine]]
+            if not isinstance(self.parts[number], Pictures):  # which compare digests themselves
+                self._check(indices[mine], out[mine])
         return out
+
+    def _check(self, indices: np.ndarray, images: np.ndarray) -> None:
+        changed = [index for index, key in zip(indices, _digests(images), strict=True) if key != self.keys[index]]
+        if changed:
+            raise DataError(
+                f"{len(changed)} of {len(indices)} images are not what they were when they were first looked at, the "
+                f"first of them at {self.places[changed[0]].tolist()} (part, place): computed once, their rows would "
+                "not be theirs; give images that do not change, or train from the images"
+            )
 
 
 def distinct(parts: Sequence[Images]) -> tuple[Source, list[list[str]]]:
     """Return each different example of all parts once, and the keys of each part in its order."""
+    parts = [pinned(part) for part in parts]
     by_part = [_keys(part) for part in parts]
     places = {key: (number, index) for number, keys in enumerate(by_part) for index, key in enumerate(keys)}
     return Source(parts, np.array(list(places.values())), list(places)), by_part
+
+
+def pinned(images: Images) -> Images:
+    """Return pictures with the digests of their files as they are now, so that one that is replaced later is refused.
+
+    Raises:
+      DataError: a file cannot be read.
+    """
+    if not isinstance(images, Pictures) or images.to_json()["digests"]:
+        return images
+    return Pictures(**{**images.to_json(), "digests": [images.digest(index) for index in range(len(images))]})
 
 
 def _keys(images: Images) -> list[str]:
@@ -57,13 +85,16 @@ def _keys(images: Images) -> list[str]:
     if isinstance(images, Pictures):
         ways = (f"picture {images.digest(index)} {images.how(index)}" for index in range(len(images)))
         return [hashlib.sha256(way.encode()).hexdigest() for way in ways]
-    head = hashlib.sha256(f"{images.dtype} {tuple(images.shape[1:])} ".encode())
+    return [key for chunk in (chunks(len(images), ROWS) if len(images) else ()) for key in _digests(images[chunk])]
+
+
+def _digests(pixels: np.ndarray) -> list[str]:
+    head = hashlib.sha256(f"{pixels.dtype} {tuple(pixels.shape[1:])} ".encode())
     found = []
-    for chunk in chunks(len(images), ROWS) if len(images) else ():
-        for pixels in np.ascontiguousarray(images[chunk]):
-            digest = head.copy()
-            digest.update(pixels)
-            found.append(digest.hexdigest())
+    for image in np.ascontiguousarray(pixels):
+        digest = head.copy()
+        digest.update(image)
+        found.append(digest.hexdigest())
     return found
 
 

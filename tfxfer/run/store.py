@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
 import resource
 import threading
@@ -256,6 +257,21 @@ class Rows:
         self._places = np.array([table.place(key) for key in keys], np.int64).reshape(-1, 2)
         self.dtype = np.dtype(dtype)
         self.shape = (len(keys), *table.row_shape)
+
+    @property
+    def address(self) -> str:
+        """The digest of what computed the rows."""
+        return self._table.path.name
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """What computed the rows."""
+        return self._table.about
+
+    @property
+    def row_bytes(self) -> int:
+        """The bytes of a row on disk."""
+        return self._table.dtype.itemsize * math.prod(self.shape[1:])
 
     def __len__(self) -> int:
         return len(self._places)

@@ -39,8 +39,6 @@ from tfxfer.run.source import Source
 from tfxfer.run.store import Table
 
 SECONDS_TO_END = 10.0  # for the batch that is being computed, and for writing
-# What lies in the memory of one process and in no variable.
-_AT_HOME = {"EagerPyFunc", "PyFunc", "PyFuncStateless"}
 # What TensorFlow says while it is loaded.
 _NOTES = ("I0000 ", "WARNING: All log messages before absl::InitializeLog()")
 
@@ -130,7 +128,7 @@ def _write_job(
 ) -> None:
     ops = needed(tensor.op for tensor in (images, *feeds, *tensors))
     graph = _part(images.graph, {op.name for op in ops})
-    _check_portable(ops, graph)
+    _check_portable(ops)
     try:
         job = {
             "images": images.name,
@@ -166,32 +164,13 @@ def _part(graph: tf.Graph, kept: Container[str]) -> tf.GraphDef:
     return part
 
 
-def _check_portable(ops: Iterable[tf.Operation], graph: tf.GraphDef) -> None:
-    bound = [op.name for op in ops if _holds_something(op)]
-    bound += [node.name for node in _run_by(graph) if node.op in _AT_HOME]
-    if bound:
+def _check_portable(ops: Iterable[tf.Operation]) -> None:
+    # What lies in this process alone besides, as a table or a Python function, has no address to begin with.
+    strings = [op.name for op in ops if op.type in VARIABLES and op.get_attr("dtype") == tf.string]
+    if strings:
         raise GraphError(
-            f"{names.listed(bound)}: what a table holds, or a Python function does, cannot be brought to another "
-            "process; leave workers out"
+            f"{names.listed(strings)}: a variable of strings cannot be brought to another process; leave workers out"
         )
-
-
-def _holds_something(op: tf.Operation) -> bool:
-    """Say whether an op has a state that is not the value of a variable, or one of strings."""
-    if op.type in VARIABLES:
-        return op.get_attr("dtype") == tf.string
-    return not op.inputs and any(t.dtype == tf.resource or t.dtype != t.dtype.base_dtype for t in op.outputs)
-
-
-def _run_by(graph: tf.GraphDef) -> Iterator[Any]:
-    """Yield the nodes of a graph and of the functions that it calls."""
-    functions = {function.signature.name: function.node_def for function in graph.library.function}
-    stack = [graph.node]
-    while stack:
-        for node in stack.pop():
-            yield node
-            called = [one.name for value in node.attr.values() for one in (value.func, *value.list.func)]
-            stack += [functions.pop(name) for name in (node.op, *called) if name in functions]
 
 
 def _write_variables(
