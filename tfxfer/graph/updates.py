@@ -139,7 +139,7 @@ class Updates:
                 for other in following(op)
                 if passed and any(_size(variable) in sizes for variable in _direct(other) - written)
             ]
-            near += [tensor.op for tensor in op.inputs if _is_small(tensor.op, sizes) and not _is_read(tensor.op)]
+            near += [tensor.op for tensor in op.inputs if _has_size(tensor, sizes) and not _is_read(tensor.op)]
             fresh = [(other, passed) for other in dict.fromkeys(near) if (other, passed) not in seen]
             seen.update(fresh)
             queue.extend(fresh)
@@ -165,9 +165,11 @@ def _before(starts: Iterable[tf.Operation], written: set[tf.Operation]) -> set[t
 
 def _is_small(op: tf.Operation, sizes: set[int]) -> bool:
     """Say whether all that an op gives has as many elements as a statistic, and so no batch."""
-    return bool(op.outputs) and all(
-        tensor.shape.is_fully_defined() and tensor.shape.num_elements() in sizes for tensor in op.outputs
-    )
+    return bool(op.outputs) and all(_has_size(tensor, sizes) for tensor in op.outputs)
+
+
+def _has_size(tensor: tf.Tensor, sizes: set[int]) -> bool:
+    return tensor.shape.is_fully_defined() and tensor.shape.num_elements() in sizes
 
 
 def check_network(fetches: Sequence[tf.Operation], fed: Sequence[tf.Tensor], written: set[str]) -> list[str]:
