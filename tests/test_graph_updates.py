@@ -198,6 +198,29 @@ def test_a_network_that_writes_whenever_it_is_run_is_refused_and_the_cure_cures(
                 assert names_of(step.stages[0].written) == {"kernel", "moving"}
 
 
+@pytest.mark.parametrize("kind", ["moments", "fused"])
+def test_what_a_trained_layer_writes_under_control_dependencies_counts_as_written_and_is_warned_of(kind, caplog):
+    for train in (["gamma", "kernel"], ["kernel"]):
+        with tf.Graph().as_default(), caplog.at_level(logging.WARNING, "tfxfer"):
+            images, labels = tf.placeholder(tf.float32, [None, 5]), tf.placeholder(tf.int64, [None])
+            gamma, moving = (tf.get_variable(name, [5]) for name in ("gamma", "moving"))
+            if kind == "fused":
+                x, mean, _ = tf.nn.fused_batch_norm(images[:, None, None, :], gamma, tf.zeros([5]))
+                x = x[:, 0, 0, :]
+            else:
+                mean = tf.reduce_mean(images, 0)
+                x = (images - mean) * gamma
+            with tf.control_dependencies([moving.assign_sub(0.1 * (moving - mean))]):
+                logits = tf.matmul(x, tf.get_variable("kernel", [5, 3]))
+            if "gamma" in train:
+                step = tx.train_step(images, labels, logits, train=train, summaries=())
+                assert names_of(step.stages[0].written) == {"gamma", "kernel", "moving"}
+                assert "moving: written whenever the network is run" in caplog.text
+            else:
+                with pytest.raises(GraphError, match="writes moving"):
+                    tx.train_step(images, labels, logits, train=train, summaries=())
+
+
 # --- order ---
 
 

@@ -12,10 +12,13 @@ import tensorflow.compat.v1 as tf
 from tfxfer import names
 from tfxfer.errors import GraphError
 from tfxfer.graph import traversal
+from tfxfer.weights.digests import digest
 
 Feeds = Mapping[tf.Tensor, np.ndarray]
 
 log = logging.getLogger("tfxfer")
+
+MOST_SHOWN = 16
 
 
 def resolve(
@@ -48,6 +51,12 @@ def resolve(
     if problems:
         raise GraphError("\n  ".join([f"{parameter} cannot be fed:", *problems]))
     return fed
+
+
+def described(feeds: Feeds) -> dict[str, Any] | None:
+    """Return constants by the names of their placeholders, as JSON has them; of many numbers their digest."""
+    rows = {placeholder.op.name: value for placeholder, value in feeds.items()}
+    return {name: value.tolist() if value.size <= MOST_SHOWN else digest(value) for name, value in rows.items()} or None
 
 
 def _placeholder(key: tf.Tensor | str) -> tf.Tensor:

@@ -229,6 +229,7 @@ def train_step(
         groups = _groups(plan, multipliers or {}, make, rate)
     builder = _Builder(
         examples=[tensor for tensor in (images, labels) if tensor is not None],
+        last=every[-1],
         built=built,
         groups=groups,
         steps=steps,
@@ -255,7 +256,11 @@ def train_step(
         class_weights=None if class_weights is None else tuple(map(float, class_weights)),
         summaries=chosen,
         activations=dict(activations or {}),
-        settings=_settings(groups, learning_rate, clip_norm, loss, replicas),
+        settings={
+            **_settings(groups, learning_rate, clip_norm, loss, replicas),
+            "train_feeds": constants.described(in_training),
+            "eval_feeds": constants.described(in_evaluation),
+        },
         generators=tuple(generators),
         moving=moving,
         frozen=frozen,
@@ -473,6 +478,7 @@ class _Builder:
     """What the stages of a step are built from."""
 
     examples: list[tf.Tensor]
+    last: tf.Variable
     built: losses.Losses
     groups: Sequence[_Group]
     steps: tf.Variable
@@ -519,11 +525,18 @@ class _Builder:
         """Return the names of all that a stage writes.
 
         Raises:
-          GraphError: the network writes a variable whenever it is run.
+          GraphError: the network writes another variable whenever it is run.
         """
+        written = {variable.op.name for variable in trained} | self.updates.written(trained, updates)
         fetches = [tensor.op for tensor in self.built.metrics.values()]
-        update_ops.check_network(fetches, self.examples)
-        return {variable.op.name for variable in trained} | self.updates.written(trained, updates)
+        always = update_ops.check_network(fetches, self.examples, written)
+        if always and trained[-1] is self.last:
+            log.warning(
+                "%s: written whenever the network is run, in evaluation too; build what writes them outside of "
+                "tf.control_dependencies, and put it into tf.GraphKeys.UPDATE_OPS",
+                names.listed(always),
+            )
+        return written
 
     def _apply(
         self, gradients: Sequence[Any], trained: Sequence[tf.Variable], updates: Sequence[tf.Operation], name: str

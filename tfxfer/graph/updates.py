@@ -139,7 +139,7 @@ class Updates:
                 for other in following(op)
                 if passed and any(_size(variable) in sizes for variable in _direct(other) - written)
             ]
-            near += [tensor.op for tensor in op.inputs if _is_small(tensor.op, sizes) and not _is_read(tensor.op)]
+            near += [tensor.op for tensor in op.inputs if _has_size(tensor, sizes) and not _is_read(tensor.op)]
             fresh = [(other, passed) for other in dict.fromkeys(near) if (other, passed) not in seen]
             seen.update(fresh)
             queue.extend(fresh)
@@ -165,30 +165,45 @@ def _before(starts: Iterable[tf.Operation], written: set[tf.Operation]) -> set[t
 
 def _is_small(op: tf.Operation, sizes: set[int]) -> bool:
     """Say whether all that an op gives has as many elements as a statistic, and so no batch."""
-    return bool(op.outputs) and all(
-        tensor.shape.is_fully_defined() and tensor.shape.num_elements() in sizes for tensor in op.outputs
-    )
+    return bool(op.outputs) and all(_has_size(tensor, sizes) for tensor in op.outputs)
 
 
-def check_network(fetches: Sequence[tf.Operation], fed: Sequence[tf.Tensor]) -> None:
-    """Refuse a network that writes variables whenever it is run, in evaluation too.
+def _has_size(tensor: tf.Tensor, sizes: set[int]) -> bool:
+    return tensor.shape.is_fully_defined() and tensor.shape.num_elements() in sizes
 
-    What is written in a branch only is not refused: it may well not be taken in evaluation, and what a stage does not
-    train is proved not to have moved after the first step of a run.
+
+def check_network(fetches: Sequence[tf.Operation], fed: Sequence[tf.Tensor], written: set[str]) -> list[str]:
+    """Refuse a network that writes frozen variables whenever it is run.
+
+    What is written in a branch only is not refused: it may well not be taken, and what a stage does not train is proved
+    not to have moved after the first step of a run.
+
+    Args:
+      fetches: the network's ops.
+      fed: what is fed with examples.
+      written: the names of what the stage trains, and of what belongs to that.
+
+    Returns:
+      The names of the variables that it writes and may write, in evaluation too.
 
     Raises:
-      GraphError: an op writes a variable; each such op is named.
+      GraphError: an op writes another variable; each such op is named.
     """
     ops = traversal.needed(fetches, fed)
     inner = traversal.inner(ops)
     writing = {op: variables for op, variables in writes.written(ops).items() if not (op in inner or called(op))}
-    if writing:
-        rows = [f"{op.name} ({op.type}) writes {names.listed(v.name for v in some)}" for op, some in writing.items()]
+    wrong = [
+        f"{op.name} ({op.type}) writes {names.listed(variable.name for variable in variables)}"
+        for op, variables in writing.items()
+        if not {variable.name for variable in variables} <= written
+    ]
+    if wrong:
         raise GraphError(
-            "\n  ".join(["the outputs or the loss wait for ops that write variables, in evaluation too:", *rows])
+            "\n  ".join(["the outputs or the loss wait for ops that write what is not trained:", *wrong])
             + "\nbuild these ops outside of tf.control_dependencies, and give them as updates=[...] or put them into "
-            "tf.GraphKeys.UPDATE_OPS"
+            "tf.GraphKeys.UPDATE_OPS; or train the layer that they belong to"
         )
+    return sorted({variable.name for variables in writing.values() for variable in variables})
 
 
 def _op(update: Any, graph: tf.Graph) -> tf.Operation:

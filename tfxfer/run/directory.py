@@ -48,7 +48,7 @@ _WORDS = {
     "restored": "the weights that are restored have other values",
 }
 # Settings that runs of before do not have.
-SINCE = {"optimizer", "learning_rate", "loss", "multipliers", "clip_norm", "processes"}
+SINCE = {"optimizer", "learning_rate", "loss", "multipliers", "clip_norm", "processes", "train_feeds", "eval_feeds"}
 
 
 class RunDirectory:
