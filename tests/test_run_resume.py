@@ -43,6 +43,8 @@ class Net:
                 base = tf.get_variable(names[0], [16, hidden], dtype, layers.glorot_uniform)
                 head = tf.get_variable(names[1], [hidden, 3], initializer=tf.zeros_initializer())
             x = activation(tf.matmul(x, tf.cast(base, tf.float32)))
+            if {"train_feeds", "eval_feeds"} & set(options):
+                x = x * tf.placeholder_with_default(1.0, [], "scale")
             if keep:
                 x = keep(x)
             if local:
@@ -70,18 +72,20 @@ def begun(request, tmp_path_factory):
 
 
 @pytest.mark.parametrize(("options", "told"), [
-    ({"hidden": 7}, r"head: the checkpoint has float32 \[5, 3\]\n  head/Adam: .*\n  base: "),
+    ({"hidden": 7}, r"head: the checkpoint has float32 \[5, 3\], the graph float32 \[7, 3\]\n  head/Adam: .*\n  base"),
     ({"names": ("bass", "head")}, r"bass, float32 \[16, 5\], is not in the checkpoint\n  base, .*is not in the graph"),
     ({"dtype": tf.float64}, r"base: the checkpoint has float32 \[16, 5\], the graph float64 \[16, 5\]"),
     ({"activation": tf.nn.tanh}, "graph: the graph computes something else"),
     ({"square": True}, 'loss: was "softmax", now'),
     ({"learning_rate": 0.1}, r"learning_rate: was 0\.001, now 0\.1"),
-    ({"learning_rate": lambda step: tf.train.cosine_decay(1, step, 9)}, r"learning_rate: was 0\.001, now {.schedule"),
+    ({"learning_rate": lambda step: tf.train.cosine_decay(1.0, step, 9)}, r"learning_rate: was 0\.001, now {.schedule"),
     ({"clip_norm": 1.0}, r"clip_norm: was not set, now 1\.0"),
     ({"multipliers": {"head": 0.5}}, r'multipliers: was not set, now {"head": 0\.5}'),
     ({"optimizer": tf.train.GradientDescentOptimizer}, r"optimizer: was .*AdamOptimizer.*GradientDescentOptimizer"),
     ({"optimizer": lambda learning_rate: tf.train.AdamOptimizer(learning_rate, 0.5)}, r'optimizer: .*"beta1": 0\.5'),
     ({"l2": 0.5}, r"l2: was not set, now 0\.5"),
+    ({"train_feeds": {"scale": 2.0}}, r'train_feeds: was not set, now {"scale": 2\.0}'),
+    ({"eval_feeds": {"scale:0": 2.0}}, r'eval_feeds: was not set, now {"scale": 2\.0}'),
 ])  # fmt: skip
 def test_another_network_or_step_is_refused_by_name_and_the_session_is_left_as_it_was(begun, options, told):
     ref, folder = begun

@@ -55,8 +55,13 @@ def resolve(
 
 def described(feeds: Feeds) -> dict[str, Any] | None:
     """Return constants by the names of their placeholders, as JSON has them; of many numbers their digest."""
-    rows = {placeholder.op.name: value for placeholder, value in feeds.items()}
-    return {name: value.tolist() if value.size <= MOST_SHOWN else digest(value) for name, value in rows.items()} or None
+    return {placeholder.op.name: _described(value) for placeholder, value in feeds.items()} or None
+
+
+def _described(value: np.ndarray) -> Any:
+    if value.dtype.kind not in "biuf":
+        return str(value.tolist())
+    return value.tolist() if value.size <= MOST_SHOWN else digest(value)
 
 
 def _placeholder(key: tf.Tensor | str) -> tf.Tensor:

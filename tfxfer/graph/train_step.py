@@ -21,7 +21,7 @@ from tfxfer.graph.feeds import Feeds
 from tfxfer.graph.layers import DROPOUTS, BatchNorm, batch_norms
 from tfxfer.graph.parts import name_of
 from tfxfer.graph.replicas import Replicas, update
-from tfxfer.graph.variables import global_step, select
+from tfxfer.graph.variables import global_step, select, unlisted_variables
 
 log = logging.getLogger("tfxfer")
 
@@ -217,6 +217,7 @@ def train_step(
     every = [variable for stage in plan for variable in stage.selection]
     losses.check_l2(l2, every)
     _check_memory(every)
+    unlisted = unlisted_variables(tf.get_default_graph())
     make = optimizers.maker(optimizer)
     examples = {"images": images, "labels": labels}
     in_training = constants.resolve(train_feeds, "train_feeds", examples)
@@ -229,6 +230,7 @@ def train_step(
         groups = _groups(plan, multipliers or {}, make, rate)
     builder = _Builder(
         examples=[tensor for tensor in (images, labels) if tensor is not None],
+        unlisted=unlisted,
         last=every[-1],
         built=built,
         groups=groups,
@@ -244,12 +246,13 @@ def train_step(
     slots = tuple(variable for group in groups for variable in group.solver.variables())
     run = [*(stage.apply for stage in ops), *(metric.op for metric in built.metrics.values())]
     generators = own_state.generators(run, tf.global_variables())
-    moving, frozen = _saved([*ops[-1].written, *slots, steps, *generators], run if replicas is None else ())
+    written = [*ops[-1].written, *slots, steps, *generators]
+    moving, frozen = _saved(written, unlisted, run if replicas is None else ())
     step = Step(
         *(images, labels, outputs, built.probabilities, built.mean, built.metrics, rate, steps, ops),
         slots=slots,
         finite=_finite(ops[-1].variables),
-        saver=_saver(),
+        saver=_saver(_lasting(unlisted)),
         image_summary=summary_ops.images(images),
         eval_feeds=in_evaluation,
         l2=float(l2),
@@ -478,6 +481,7 @@ class _Builder:
     """What the stages of a step are built from."""
 
     examples: list[tf.Tensor]
+    unlisted: list[tf.Variable]
     last: tf.Variable
     built: losses.Losses
     groups: Sequence[_Group]
@@ -506,7 +510,7 @@ class _Builder:
             scalars = self.summary(stage.epoch, list(zip(gradients, trained, strict=True)))
             fed = self._feeds(norms)
             own, left_out = summary_ops.own(scalars, [*self.examples, *fed])
-            variables = tuple(v for v in tf.global_variables() if v.op.name in written)
+            variables = tuple(v for v in [*tf.global_variables(), *self.unlisted] if v.op.name in written)
             summary = summary_ops.merged([scalars, *own]) if own else scalars
             ops.append(StageOps(stage.epoch, tuple(trained), variables, apply, fed, summary, scalars, tuple(own)))
         self.updates.note(running)
@@ -576,25 +580,33 @@ def _finite(variables: Sequence[tf.Variable]) -> tf.Tensor:
         return tf.reduce_all([tf.reduce_all(tf.math.is_finite(variable)) for variable in variables], name="finite")
 
 
-def _saver(variables: Sequence[tf.Variable] | None = None) -> tf.train.Saver:
+def _saver(variables: Sequence[tf.Variable]) -> tf.train.Saver:
     # What is kept and what is deleted is the run directory's to say: 0 tells the Saver to delete nothing.
-    return tf.train.Saver(
-        tf.global_variables() if variables is None else variables, max_to_keep=0, save_relative_paths=True
-    )
+    return tf.train.Saver(list(variables), max_to_keep=0, save_relative_paths=True)
 
 
-def _saved(moving: Sequence[tf.Variable], run: Sequence[tf.Operation]) -> tuple[Saved, Saved]:
+def _lasting(unlisted: Sequence[tf.Variable]) -> list[tf.Variable]:
+    """Return the global variables, and those that a network reads and no collection lists; local ones are not."""
+    local = {variable.op.name for variable in tf.local_variables()}
+    return [*tf.global_variables(), *(variable for variable in unlisted if variable.op.name not in local)]
+
+
+def _saved(
+    moving: Sequence[tf.Variable], unlisted: Sequence[tf.Variable], run: Sequence[tf.Operation]
+) -> tuple[Saved, Saved]:
     """Tell what a step writes from what stays as it is, so that each can be saved by itself.
 
     Args:
       moving: what a step writes.
+      unlisted: what the network reads and GLOBAL_VARIABLES does not list.
       run: the ops of a step, whose local variables move too.
     """
     names_of_moving = {variable.op.name for variable in moving}
-    everything = tf.global_variables()
+    everything = _lasting(unlisted)
     recorded = {variable.op.name for variable in everything}
-    apart = [variable for variable in moving if variable.op.name not in recorded]
     local = [v for v in own_state.variables_of_step(run, tf.local_variables()) if v.op.name not in recorded]
+    known = recorded | {variable.op.name for variable in tf.local_variables()}
+    apart = [variable for variable in moving if variable.op.name not in known]
     parts = (
         [*(v for v in everything if v.op.name in names_of_moving), *apart, *local],
         [v for v in everything if v.op.name not in names_of_moving],

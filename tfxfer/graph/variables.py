@@ -54,6 +54,12 @@ def model_variables(graph: tf.Graph | None = None, *, outputs: Iterable[tf.Tenso
     return [every[op.name] for op in belonging]
 
 
+def unlisted_variables(graph: tf.Graph) -> list[tf.Variable]:
+    """Return what a network reads and GLOBAL_VARIABLES does not list: local variables, or those of no collection."""
+    listed = {variable.op.name for variable in graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)}
+    return [variable for variable in model_variables(graph) if variable.op.name not in listed]
+
+
 def every_variable(graph: tf.Graph) -> list[tf.Variable]:
     """Return what must have a value before a graph runs: its global and local variables, and what a network reads."""
     keys = (tf.GraphKeys.GLOBAL_VARIABLES, tf.GraphKeys.LOCAL_VARIABLES)

@@ -9,7 +9,6 @@ import tensorflow.compat.v1 as tf
 from tfxfer.errors import FrozenError
 from tfxfer.graph.parts import fetch, wholes
 from tfxfer.graph.train_step import Step
-from tfxfer.graph.variables import model_variables
 from tfxfer.weights.digests import METHOD, digest
 
 __all__ = ["METHOD", "check", "digest", "digests", "frozen_variables"]
@@ -19,13 +18,15 @@ def frozen_variables(step: Step, epoch: int) -> list[tf.Variable]:
     """Return the variables that no stage up to that of `epoch` (counted from 0) writes.
 
     These are all global variables of the graph, and what a network reads besides, but the trained ones, the moving
-    statistics that follow them, optimizer slots, global_step and the states of generators.
+    statistics that follow them, whatever else the network writes, optimizer slots, global_step and the states of
+    generators.
     """
     counted = (*step.slots, step.global_step, *step.generators)
     written = {variable.op.name for variable in (*step.stage(epoch).written, *counted)}
-    graph = step.images.graph
-    every = {v.op.name: v for v in (*graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES), *model_variables(graph))}
-    return [variable for name, variable in every.items() if name not in written]
+    listed = step.images.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)
+    every = {variable.op.name: variable for variable in (*listed, *step.moving.variables, *step.frozen.variables)}
+    frozen = [variable for name, variable in every.items() if name not in written]
+    return sorted(frozen, key=lambda variable: variable.op._id)
 
 
 def digests(sess: tf.Session, variables: Iterable[tf.Variable]) -> dict[str, str]:
