@@ -282,7 +282,7 @@ def trained(seed: int, store: Path | None) -> tuple[list[str], list[bytes]]:
             feed = Feed(step, split)
             for begin in (0, 5):
                 arrays = dict(zip(feed.tensors, feed.arrays(np.arange(begin, begin + BATCH)), strict=True))
-                sess.run(step.stages[0].apply, {**arrays, **dict.fromkeys(step.stages[0].switches, True)})
+                sess.run(step.stages[0].apply, {**arrays, **step.stages[0].feeds})
             return [t.name for t in feed.tensors], [sess.run(v).tobytes() for v in step.trained]
 
 

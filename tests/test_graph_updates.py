@@ -11,7 +11,7 @@ import tensorflow.compat.v1 as tf
 import tfxfer as tx
 from tfxfer.data import Data
 from tfxfer.errors import FrozenError, GraphError
-from tfxfer.graph import traversal
+from tfxfer.graph import traversal, writes
 
 RNG = np.random.default_rng(0)
 IMAGES = (RNG.normal(size=(24, 5)) * 3 + 1).astype(np.float32)
@@ -243,7 +243,7 @@ def test_nothing_is_written_before_all_gradients_and_metrics_of_a_step_are_there
     )  # fmt: skip
     for stage in step.stages:
         ops = traversal.needed([stage.apply])
-        writing = traversal.written(ops)
+        writing = writes.written(ops)
         assert {v.name for some in writing.values() for v in some} >= names_of(stage.written) | {"global_step"}
         reads = {tensor.op for tensor in step.metrics.values()}
         last = [op for op in ops if op.name.startswith("SOLVER/") and op.type == "Identity" and "gradient" in op.name]
@@ -260,7 +260,7 @@ def test_two_updates_of_one_statistic_come_one_after_the_other():
     towers = [normalised(images * scale, "norm", resource=True) for scale in (1.0, 2.0)]
     logits = tf.matmul(towers[0] + towers[1], tf.get_variable("kernel", [5, 3]))
     step = tx.train_step(images, labels, logits, train=".*", summaries=())
-    writing = traversal.written(traversal.needed([step.stages[0].apply]))
+    writing = writes.written(traversal.needed([step.stages[0].apply]))
     for name in STATISTICS:
         one, two = (op for op, some in writing.items() if name in {variable.name for variable in some})
         assert one in traversal.needed([two]) or two in traversal.needed([one])

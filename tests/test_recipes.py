@@ -208,7 +208,7 @@ def test_the_models_own_classifier_is_made_for_the_classes_at_hand(pictures, tmp
     (["--endpoint=fc6"], r"GraphError: squeezenet1_1 has no endpoint 'fc6'.*; it has input, conv1"),
     (["--endpoint=fire2:max"], "has no endpoint 'max'; it has mean"),
     (["--endpoint=input"], None),
-    (["--data_dir=nowhere"], "DataError: nowhere is not there"),
+    (["--data_dir=nowhere"], r"DataError: \S*/nowhere is not there"),
     (["--weights={digits}", "--restore=.*"], "is none of the .* sources that are known"),
     (["--unfreeze=1:conv9/.*=0.1"], r"SelectionError: .*conv9"),
     (["--train=conv1/.*,fire2/.*", "--endpoint=fire2:mean", "--store={tmp}/store"], "nothing is frozen"),

@@ -699,8 +699,8 @@ def test_the_conversion_that_the_message_proposes_works(tmp_path, monkeypatch):
     small_model()
     with pytest.raises(RestoreError) as caught:
         tx.plan(".*", "w64.npz")
-    command = re.findall(r"tfxfer (convert_weights .*), and take (.*)$", str(caught.value))[0]
-    assert convert_weights.main(["", *command[0].split()[1:]]) == 0
-    with tx.session(tx.plan(".*", command[1])) as sess:
+    ((out, command),) = re.findall(r"and take (.*): `tfxfer (convert_weights .*)`$", str(caught.value))
+    assert convert_weights.main(["", *command.split()[1:]]) == 0
+    with tx.session(tx.plan(".*", out)) as sess:
         got = fetch(sess)
     assert all(np.array_equal(got[name], array) for name, array in ARRAYS.items())

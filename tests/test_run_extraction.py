@@ -437,11 +437,11 @@ def test_the_next_images_are_taken_while_the_network_computes(tmp_path, monkeypa
             ahead.set()
 
     def waiting(*args):
-        run = compiled(*args)
+        run = run_with(*args)
         return lambda batch: run(batch) if ahead.wait(10) else pytest.fail("nothing was taken ahead")
 
-    compiled = extraction.compiled
-    monkeypatch.setattr(extraction, "compiled", waiting)
+    run_with = extraction.run_with
+    monkeypatch.setattr(extraction, "run_with", waiting)
     extracted(tmp_path, floats, [Watched(IMAGES, take)])
     assert seen[1:5] == [False] * 4
 

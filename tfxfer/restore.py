@@ -367,10 +367,8 @@ def _explain(wrong: Sequence[Pairing], chosen: Sequence[str], weights: Weights) 
 def _cure(wrong: Sequence[Pairing], chosen: Sequence[str], weights: Weights) -> str:
     dtypes = {pairing.dtype for pairing in wrong}
     if all(_only_dtype(pairing) for pairing in wrong) and len(dtypes) == 1:
-        return (
-            f"nothing is cast in silence; convert the file: tfxfer convert_weights {weights.path} OUT.npz "
-            f"--dtype={dtypes.pop()}, and take OUT.npz"
-        )
+        command = f"`tfxfer convert_weights {weights.path} OUT.npz --dtype={dtypes.pop()}`"
+        return f"nothing is cast in silence; convert the file, and take OUT.npz: {command}"
     rules = _rules([pairing for pairing in wrong if pairing.status == "missing"], chosen, weights)
     proposed = ", ".join(f'(r"{old}", "{new}")' for old, new in rules) or r'(r"fc_(\d)", r"fc\1"), ...'
     return f"select fewer variables, or rename: open_weights(path, rename=[{proposed}])"

@@ -198,8 +198,8 @@ def define_checkpoint(values: flags.FlagValues) -> None:
         None,
         "checkpoint",
         "best",
-        "best: a run's best checkpoint by validation; last: its last; or the prefix of a checkpoint, or another file "
-        "of weights of the same network, as average_weights writes them.",
+        "Which weights: the run's best checkpoint by validation, its last, or the prefix of a checkpoint or another "
+        "file of weights of the same network, as average_weights writes them.",
     )
     flag.form = "best|last|PREFIX"  # type: ignore[attr-defined]  # what --help shows
     flags.DEFINE_flag(flag, values)

@@ -580,9 +580,10 @@ def _finite(variables: Sequence[tf.Variable]) -> tf.Tensor:
         return tf.reduce_all([tf.reduce_all(tf.math.is_finite(variable)) for variable in variables], name="finite")
 
 
-def _saver(variables: Sequence[tf.Variable]) -> tf.train.Saver:
+def _saver(variables: Sequence[tf.Variable], name: str | None = None) -> tf.train.Saver:
     # What is kept and what is deleted is the run directory's to say: 0 tells the Saver to delete nothing.
-    return tf.train.Saver(list(variables), max_to_keep=0, save_relative_paths=True)
+    # A Saver beside the first goes into the same scope, so that the graph has one of them at its top.
+    return tf.train.Saver(list(variables), max_to_keep=0, save_relative_paths=True, name=name)
 
 
 def _lasting(unlisted: Sequence[tf.Variable]) -> list[tf.Variable]:
@@ -611,5 +612,5 @@ def _saved(
         [*(v for v in everything if v.op.name in names_of_moving), *apart, *local],
         [v for v in everything if v.op.name not in names_of_moving],
     )
-    first, second = (Saved(tuple(part), _saver(part) if part else None) for part in parts)
+    first, second = (Saved(tuple(part), _saver(part, "save/part") if part else None) for part in parts)
     return first, second

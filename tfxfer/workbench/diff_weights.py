@@ -12,6 +12,7 @@ import numpy as np
 from tfxfer.names import printable
 from tfxfer.weights import Weights, streams
 from tfxfer.weights.tensors import Tensor
+from tfxfer.workbench.convert_weights import reason
 from tfxfer.workbench.tables import table
 from tfxfer.workbench.values import BOOL, INTEGER, TEXT, as_float64, kind
 
@@ -73,6 +74,7 @@ class Difference:
             "other_shape_or_dtype": forms,
             "other_values": changes,
             "equal": self.equal,
+            "not_compared": {"a": dict(self.a.skipped), "b": dict(self.b.skipped)},
         }
 
 
@@ -88,6 +90,9 @@ def diff(a: Weights, b: Weights, chosen: Sequence[str], *, rtol: float = 0.0, at
     Raises:
       WeightsError: an array cannot be read, or is damaged.
     """
+    for name in chosen:
+        if name not in a and name not in b:
+            a.tensor(name)  # which says why it is not there
     both = [name for name in chosen if name in a and name in b]
     other = [name for name in both if (a.shape(name), a.dtype(name)) != (b.shape(name), b.dtype(name))]
     changes, equal = {}, []
@@ -183,6 +188,7 @@ def report(found: Difference, width: int | None = None) -> list[str]:
         _only("B", found.b, found.only_b, width),
         _forms(found, width),
         _changes(found, width),
+        *(_skipped(side, weights) for side, weights in (("A", found.a), ("B", found.b))),
     ]
     return [line for block in blocks for line in block]
 
@@ -206,6 +212,13 @@ def _only(side: str, weights: Weights, chosen: Sequence[str], width: int | None)
         return []
     lines = table(("name", "shape", "dtype"), [(printable(name), *_form(weights, name)) for name in chosen], width)
     return _block(f"only in {side} ({len(chosen):,})", lines)
+
+
+def _skipped(side: str, weights: Weights) -> list[str]:
+    if not weights.skipped:
+        return []
+    lines = [f"{printable(name)}: {printable(reason(weights, name))}" for name in weights.skipped]
+    return _block(f"not compared, as {side} holds no weight there ({len(lines):,})", lines)
 
 
 def _forms(found: Difference, width: int | None) -> list[str]:
