@@ -201,6 +201,26 @@ def test_a_checkpoint_without_a_stem_is_opened_by_all_its_paths(tmp_path):
         assert sess.run(variable).tolist() == other.tolist()
 
 
+def test_a_checkpoint_without_a_stem_in_the_folder_where_one_works_is_opened_by_all_its_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    value = saved(Path("model"))
+    assert 'model_checkpoint_path: "."' in Path("model/checkpoint").read_text()
+    assert open_weights("model")["fc/kernel"].tolist() == value.tolist()
+    monkeypatch.chdir("model")
+    for path in (".", "./", ".index", "./.index", ".meta", ".data-00000-of-00001", "checkpoint"):
+        weights = open_weights(path)
+        assert weights["fc/kernel"].tolist() == value.tolist()
+        assert weights.checkpoint == "./"
+
+
+def test_a_state_whose_fields_share_a_line_or_follow_a_byte_order_mark_is_read(tmp_path):
+    saved(tmp_path, 7, 6)
+    paths = 'all_model_checkpoint_paths: "model.ckpt-6" model_checkpoint_path: "model.ckpt-7"'
+    for text in (paths, '\ufeffmodel_checkpoint_path: "model.ckpt-7"'):
+        state(tmp_path, text)
+        assert open_weights(tmp_path).checkpoint == str(tmp_path / "model.ckpt-7")
+
+
 def test_a_slash_at_the_end_means_the_checkpoint_without_a_stem_and_none_the_one_of_that_name(tmp_path):
     inside = saved(tmp_path / "model")
     with tf.Graph().as_default(), tf.Session() as sess:
@@ -218,6 +238,7 @@ def test_a_slash_at_the_end_means_the_checkpoint_without_a_stem_and_none_the_one
         r".\\model.ckpt-7",
         r"\\\\server\\share\\model.ckpt-7",
         "C:/Users/me/model.ckpt-7",
+        r"C:\Users\new\model.ckpt-7",
     ],
 )
 def test_a_state_that_was_written_on_windows_names_the_checkpoint_beside_it(tmp_path, noted):

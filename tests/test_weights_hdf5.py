@@ -228,11 +228,23 @@ def test_what_is_no_array_of_numbers_is_listed_and_cannot_be_read(tmp_path):
         (h5py.SoftLink("/elsewhere"), "evil is a soft link to another place; only what the file itself holds is read"),
     ],
 )
-def test_links_that_lead_away_are_refused(tmp_path, version, link, message):
+def test_links_that_lead_away_are_listed_and_not_followed(tmp_path, version, link, message):
     with h5py.File(tmp_path / "a.h5", "w", libver=version) as file:
         file["w"] = np.ones(3)
         file["group/evil"] = link
-    with pytest.raises(WeightsError, match=f"a.h5 is refused: group/{message}"):
+        for index in range(20):  # so many that the newer format keeps them in a heap
+            file[f"group/w{index}"] = np.ones(2)
+    weights = open_weights(tmp_path / "a.h5")
+    assert set(weights) == {"w", *(f"group/w{index}" for index in range(20))}
+    assert list(weights.skipped) == ["group/evil"]
+    with pytest.raises(WeightsError, match=f"a.h5: group/{message}"):
+        weights["group/evil"]
+
+
+def test_a_file_of_links_alone_holds_no_arrays(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["model_weights"] = h5py.SoftLink("/elsewhere")
+    with pytest.raises(WeightsError, match=r"holds no arrays:\n.*model_weights is a soft link to another place"):
         open_weights(tmp_path / "a.h5")
 
 

@@ -163,13 +163,18 @@ def test_a_weight_that_is_named_and_not_there_is_refused(tmp_path):
         open_weights(path)
 
 
-def test_links_to_other_files_behind_names_are_refused(tmp_path):
-    path = keras_2(tmp_path / "a.h5", {"conv1": {"conv1/kernel:0": np.ones(1)}})
+def test_links_behind_names_are_listed_and_the_rest_is_read(tmp_path):
+    layers = {layer: {f"{layer}/kernel:0": np.ones(1), f"{layer}/bias:0": np.ones(1)} for layer in ("conv1", "conv2")}
+    path = keras_2(tmp_path / "a.h5", layers)
     with h5py.File(path, "a") as file:
-        del file["conv1/conv1/kernel:0"]
+        del file["conv1/conv1/kernel:0"], file["conv2"]
         file["conv1/conv1/kernel:0"] = h5py.ExternalLink("/etc/passwd", "x")
+        file["conv2"] = h5py.SoftLink("/conv1")
+    weights = open_weights(path)
+    assert list(weights) == ["conv1/bias"]
+    assert list(weights.skipped) == ["conv1/kernel", "conv2"]
     with pytest.raises(WeightsError, match="conv1/conv1/kernel:0 is a link to another file"):
-        open_weights(path)
+        weights["conv1/kernel"]
 
 
 def test_what_keras_saves_in_hdf5_is_read_under_the_names_of_its_variables(tmp_path):

@@ -20,7 +20,7 @@ PART = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
 _SHARD = re.compile(r"-(\?{5}|\d{5})-of-(\d{5})$")
 _STEP = re.compile(r"(.*)-(\d+)$")
 _GRAPHS = ("saved_model.pb", "saved_model.pbtxt")  # of a SavedModel
-_LATEST = re.compile(r"""^\s*model_checkpoint_path\s*:\s*("(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')""", re.MULTILINE)
+_LATEST = re.compile(r"""(?<!\w)model_checkpoint_path\s*:\s*("(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')""")
 
 
 Prefix = Path | str
@@ -96,21 +96,26 @@ def _latest(state: Path) -> Prefix:
     found = _LATEST.search(text)
     if not found:
         raise WeightsError(f'{state} names no checkpoint: it has no line model_checkpoint_path: "..."')
-    noted = _unescaped(found[1][1:-1])
+    noted = found[1][1:-1]
     for place in _places(noted, str(state.parent)):
         candidate = prefix(place)
         if is_v2(candidate) or (candidate != state.parent and v1_parts(candidate)):
             return candidate if is_v2(candidate) else find_prefix(candidate)
-    there = names.listed(found_in(state.parent)) or "no checkpoint"
+    there = names.listed(name or "./" for name in found_in(state.parent)) or "no checkpoint"
     raise WeightsError(
-        f"{state} names {noted} as the latest checkpoint, which does not exist; beside it there is {there}"
+        f"{state} names {_unescaped(noted)} as the latest checkpoint, which does not exist; beside it there is {there}"
     )
 
 
 def _places(noted: str, beside: str) -> list[str]:
-    """List where a checkpoint may lie that a state file in the folder `beside` names; Windows writes backslashes."""
+    """List where a checkpoint may lie that a state file in the folder `beside` names.
+
+    Windows writes backslashes, single ones where somebody edited the file. A dot is the checkpoint without a stem.
+    """
     places = []
-    for path in dict.fromkeys((noted, noted.replace("\\", "/"))):
+    texts = [_unescaped(noted), noted]
+    for text in dict.fromkeys([*texts, *(text.replace("\\", "/") for text in texts)]):
+        path = "" if text == "." else text
         elsewhere = os.path.isabs(path) or PureWindowsPath(path).is_absolute()
         here, there = os.path.join(beside, os.path.basename(path)), os.path.join(beside, path)
         places += [here, there] if elsewhere else [there, here]
@@ -159,7 +164,7 @@ def is_saved_model(path: Path) -> bool:
 
 
 def _whole(path: Prefix) -> Prefix:
-    return prefix(PART.sub("", str(path)))
+    return prefix(PART.sub("", str(path)) or "./")
 
 
 def _is_state(path: Path) -> bool:

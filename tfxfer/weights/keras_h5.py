@@ -27,13 +27,13 @@ def read(path: Path) -> dict[str, Tensor]:
       - in a `.weights.h5` file of Keras 3, as `keras3.tensors` says;
       - in any other file, and where two would get one name, the path in the file, which in one of Keras 0.x is
         `layer_0/param_1`.
-      What is no array of numbers is listed with dtype object and cannot be read.
+      What is no array of numbers, and a link to another place or file, is listed with its reason and not read.
 
     Raises:
-      WeightsError: the file is cut short, corrupt, or has links to other places or files.
+      WeightsError: the file is cut short or corrupt.
     """
     root = hdf5.root(files.map_file(path), str(path))
-    if _MODEL in root:
+    if _MODEL in root and not root.child(_MODEL).is_dataset:
         return hdf5.named([*_of_model(root.child(_MODEL)), *_of_optimizer(root)])
     if _names(root, "layer_names"):
         return hdf5.named(_of_model(root))
@@ -57,6 +57,8 @@ def _of_optimizer(root: hdf5.Object) -> Iterator[tuple[str, hdf5.Object]]:
 
 
 def _weights(group: hdf5.Object) -> Iterator[tuple[str, hdf5.Object]]:
+    if group.is_dataset:  # a link instead of the group
+        yield group.path.rpartition("/")[2], group
     for weight in _names(group, "weight_names"):
         yield names.op_name(weight), group[weight]
 

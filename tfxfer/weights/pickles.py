@@ -1,7 +1,8 @@
 """Pickles without unpickling: a walk over the opcodes that builds arrays, containers and numbers, and no more.
 
 No name in the file is ever looked up or called: the handful of functions that pickled arrays and dicts consist of are
-known here by their names, and what they would do is done here. The bytes of the arrays stay in the file.
+known here by their names, and what they would do is done here. Of an object of any other class nothing is made but
+words about it, so that the arrays beside it can be read. The bytes of the arrays stay in the file.
 
 Python 3 with NumPy up to 1.16 wrote by protocol 2, which has no bytes: they stand as text, and a call of
 `_codecs.encode(text, "latin1")` makes bytes of it.
@@ -39,7 +40,7 @@ _KNOWN = {
     **{
         (module, name): name
         for module in ("builtins", "__builtin__")
-        for name in ("bytes", "dict", "list", "tuple", "set", "int", "float", "str", "object")
+        for name in ("bytes", "dict", "list", "tuple", "int", "float", "str", "object")
     },
 }
 LATIN = "latin-1, as text in UTF-8"  # bytes that stand as text
@@ -199,15 +200,18 @@ class Machine:
     def extend(self, values: list[Any]) -> None:
         """Append values to the list on the stack."""
         target = self.pop()
-        if type(target) is not list:
+        if type(target) is list:
+            target.extend(values)
+        elif not isinstance(target, Odd):
             raise self.fail("a list is missing")
-        target.extend(values)
         self.push(target)
 
     def update(self, flat: list[Any]) -> None:
         """Put keys and values, in turns, into the dict on the stack."""
         target = self.pop()
-        if type(target) is not dict or len(flat) % 2:
+        if isinstance(target, Odd):
+            flat = []
+        elif type(target) is not dict or len(flat) % 2:
             raise self.fail("a dict, or the value of a key, is missing")
         for key, value in zip(flat[::2], flat[1::2], strict=True):
             target[self.key(key)] = value
@@ -234,25 +238,32 @@ class Machine:
         return np.frombuffer(content, dtype)[0].item()
 
     def function(self, module: str, name: str) -> None:
-        """Push one of the few functions that arrays and dicts need."""
-        if (module, name) not in _KNOWN:
-            raise WeightsError(
-                f"{self.cursor.where} is refused: its pickle would call {module}.{name}; "
-                "tfxfer reads arrays, dicts, lists, tuples, strings and numbers, and runs no code from a file"
+        """Push one of the few functions that arrays and dicts need, or words about any other."""
+        known = _KNOWN.get((module, name))
+        if known is None:
+            words = (
+                f"refused: its pickle would call {module}.{name}; tfxfer reads arrays, dicts, lists, tuples, strings "
+                "and numbers, and runs no code from a file"
             )
-        self.push(Function(_KNOWN[module, name]))
+        self.push(Odd(words) if known is None else Function(known))
 
     def call(self) -> None:
         """Do what numpy's functions would do with the arguments on the stack."""
         function, arguments = self.pops(2)
-        made = self.called(function.name, arguments) if isinstance(function, Function) else None
+        made = function if isinstance(function, Odd) else None
+        if isinstance(function, Function):
+            made = self.called(function.name, arguments)
         if made is None:
             raise self.fail("a call that numpy's arrays do not need")
         self.push(made)
 
-    def called(self, name: str, arguments: object) -> Array | Dtype | Raw | dict[Key, Any] | None:
+    def called(self, name: str, arguments: object) -> Array | Dtype | Raw | dict[Key, Any] | Odd | None:
         """Return what a function would make of its arguments; None where that is not known."""
         match name, arguments:
+            case "defaultdict", (Odd(),):  # what a missing key would call
+                return {}
+            case _, (Odd() as odd, *_):
+                return odd
             case "encode", (Raw() as raw, Raw() as encoding) if self.text(encoding) in ("latin1", "latin-1"):
                 return raw._replace(encoding=LATIN) if raw.encoding == "utf-8" else None
             case "bytes", ():
@@ -263,9 +274,19 @@ class Machine:
                 return {self.key(pair[0]): pair[1] for pair in pairs}
         return _called(name, arguments, self.text)
 
+    def make(self, count: int) -> None:
+        """Stand in for an object of a class that is not known, with its arguments."""
+        made = self.pops(count)[0]
+        if not isinstance(made, Odd):
+            raise self.fail("an object that is neither an array nor a dict")
+        self.push(made)
+
     def build(self) -> None:
         """Give an array or a dtype its state."""
         target, state = self.pops(2)
+        if isinstance(target, Odd):
+            self.push(target)
+            return
         if not isinstance(state, tuple):
             raise self.fail("a state is missing")
         if isinstance(target, Dtype) and len(state) >= 5:
@@ -327,6 +348,11 @@ def _stack_global(machine: Machine) -> None:
     machine.function(machine.text(module), machine.text(name))
 
 
+def _frozen(machine: Machine) -> None:
+    machine.marked()
+    machine.push(Odd("a set"))
+
+
 def _dict(machine: Machine) -> None:
     flat = machine.marked()
     machine.push({})
@@ -378,5 +404,10 @@ _OPCODES: dict[bytes, Callable[[Machine], object]] = {
     b"c": _global,
     b"\x93": _stack_global,
     b"R": lambda m: m.call(),
+    b"\x81": lambda m: m.make(2),  # NEWOBJ
+    b"\x92": lambda m: m.make(3),  # NEWOBJ_EX
+    b"\x8f": lambda m: m.push(Odd("a set")),
+    b"\x90": lambda m: m.extend(m.marked()),  # ADDITEMS, to a set
+    b"\x91": _frozen,
     b"b": lambda m: m.build(),
 }

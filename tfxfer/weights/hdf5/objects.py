@@ -90,17 +90,13 @@ class Object:
         """Open what a link of this group leads to.
 
         Raises:
-          WeightsError: there is no such link, or it leads to another place or file.
+          WeightsError: there is no such link.
         """
         path = f"{self.path}/{name}".lstrip("/")
         link = self.links.get(name)
         if link is None:
             raise self.file.corrupt(f"it should hold {path}, which does not exist")
-        if isinstance(link, str):
-            raise WeightsError(
-                f"{self.file.where} is refused: {path} is {link}; only what the file itself holds is read"
-            )
-        return Object(self.file, link, path)
+        return Elsewhere(self.file, link, path) if isinstance(link, str) else Object(self.file, link, path)
 
     def __getitem__(self, path: str) -> Object:
         """Open what a path of names, relative to this group, leads to; see `child`.
@@ -120,8 +116,10 @@ class Object:
     def datasets(self) -> Iterator[Object]:
         """Walk through all arrays under this group, in the order of the file.
 
+        A link to another place or file is listed too, and refuses to be read.
+
         Raises:
-          WeightsError: a link leads out of the file, or groups are nested too deep or hold one another.
+          WeightsError: groups are nested too deep or hold one another.
         """
         return _datasets(self, ())
 
@@ -232,6 +230,28 @@ class Object:
                 body.take(1)
                 body.take(2 if body.number(1) & 1 else 0)
                 yield from dense.records(self.file, body.number(8), body.number(8))
+
+
+class Elsewhere(Object):
+    """A link to another place or file, which is not followed: it is listed as an array that is not read."""
+
+    def __init__(self, file: File, words: str, path: str) -> None:
+        """Note in words what the link is."""
+        self.file = file
+        self.path = path
+        self._messages = []
+        self._trail = []
+        self._words = words
+
+    @property
+    def is_dataset(self) -> bool:
+        """True, whatever the link leads to."""
+        return True
+
+    @functools.cached_property
+    def tensor(self) -> Tensor:
+        """A tensor that refuses to be read."""
+        return unreadable(f"{self.file.where}: {self.path} is {self._words}; only what the file itself holds is read")
 
 
 def _datasets(group: Object, above: tuple[int | str, ...]) -> Iterator[Object]:
