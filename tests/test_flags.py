@@ -95,6 +95,16 @@ def test_two_sets_of_the_same_flags_live_side_by_side():
 # --- bad usage ---
 
 
+def test_a_file_whose_name_begins_with_a_dash_is_told_from_a_flag(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("-model.index").touch()
+    with pytest.raises(_flags.UsageError, match=r"flag --model.*; the file of that name is given as \./-model$"):
+        _flags.parse(flags.FlagValues(), ["tool", "-model"], None)
+    assert _flags.parse(flags.FlagValues(), ["tool", "./-model"], None) == ["./-model"]
+    with pytest.raises(_flags.UsageError, match=r"all flags$"):
+        _flags.parse(flags.FlagValues(), ["tool", "-other"], None)
+
+
 @pytest.mark.parametrize(
     ("argument", "message"),
     [

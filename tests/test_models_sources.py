@@ -108,6 +108,14 @@ def test_a_kernel_of_the_other_order_speaks_against_a_source(tmp_path):
         recognise(file, [LETTERS])
 
 
+def test_a_larger_model_that_fits_less_is_named_with_what_it_would_lack(tmp_path):
+    more = {**LETTERS.variables, "conv8/kernel": (1, 1, None, None), "conv9/kernel": (1, 1, None, None)}
+    larger = dataclasses.replace(LETTERS, name="larger", variables=more, probe=None)
+    file = opened(tmp_path, letters(conv1_W=kernel(0.3, 0.2, 0.1)))
+    with pytest.raises(WeightsError, match=rf"\n  larger   lacks 2 of the {len(more)} variables of "):
+        recognise(file, [LETTERS, larger])
+
+
 def test_where_the_order_of_the_channels_cannot_be_told_both_are_named(tmp_path):
     with pytest.raises(WeightsError) as caught:
         recognise(opened(tmp_path, letters()), SOURCES)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import fuzz
 import hypothesis.extra.numpy as arrays
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given
@@ -168,6 +169,15 @@ def test_members_that_are_no_arrays_are_listed_with_their_reasons(tmp_path):
             weights[name]
     with pytest.raises(WeightsError, match="it is a zip archive of README"):
         open_weights(archive(tmp_path / "b.npz", ("README.txt", b"hello")).rename(tmp_path / "c.npz"))
+
+
+def test_raw_bytes_and_structures_of_many_fields_are_listed_with_their_reasons(tmp_path):
+    many = np.zeros(1, [(f"a_field_of_the_log_{number}", "f4") for number in range(200)])
+    np.savez(tmp_path / "a.npz", w=np.ones(3), raw=np.zeros(2, "V4"), half=np.ones(2, ml_dtypes.bfloat16), log=many)
+    weights = open_weights(tmp_path / "a.npz")
+    assert list(weights) == ["w"]
+    for name, why in (("raw", "'|V4' is none of numbers"), ("half", "NumPy writes bfloat16 so"), ("log", "structured")):
+        assert why in weights.skipped[name]
 
 
 def test_a_member_without_npy_and_one_with_it_are_two_arrays(tmp_path):

@@ -205,6 +205,14 @@ def test_the_contract_does_not_travel_past_a_layout_that_belies_it(tmp_path):
         assert conversion.notes == [f"a.npz.contract.json stays behind: the layout {layout} changes what it speaks of"]
 
 
+def test_of_many_entries_that_are_left_out_the_first_are_named_and_the_rest_counted(tmp_path):
+    np.savez(tmp_path / "a.npz", w=np.ones(2), **{f"log{number}": np.zeros(1, "M8[D]") for number in range(14)})
+    notes = plan(open_weights(tmp_path / "a.npz")).notes
+    assert len(notes) == 11
+    assert notes[0].startswith(f"log0 of {tmp_path / 'a.npz'} is left out: ")
+    assert notes[-1] == f"4 more entries of {tmp_path / 'a.npz'} are left out"
+
+
 def test_the_graph_of_objects_stays_behind(tmp_path):
     import tensorflow as tf2
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import glob
 import math
 import os
 import re
@@ -332,7 +333,7 @@ def parse(
     try:
         positional = values(argv)[1:]
     except flags.UnrecognizedFlagError as error:
-        raise UsageError(_unknown(error.flagname, values)) from None
+        raise UsageError(_unknown(error.flagname, values) + _file_with_a_dash(before_dashes)) from None
     except flags.Error as error:
         raise UsageError(str(error)) from None
     if len(positional) < at_least:
@@ -350,6 +351,12 @@ def parse(
 def _unknown(name: str, values: flags.FlagValues) -> str:
     nearest = ", ".join(f"--{near}" for near in names.nearest(name, values))
     return f"unknown flag --{name}" + (f"; nearest: {nearest}" if nearest else "") + "; --help lists all flags"
+
+
+def _file_with_a_dash(arguments: Sequence[str]) -> str:
+    # A file whose name begins with a dash is not told from a flag; of a checkpoint, the name is its prefix.
+    files = (text for text in arguments if text.startswith("-") and glob.glob(f"{glob.escape(text)}*"))
+    return next((f"; the file of that name is given as ./{text}" for text in files), "")
 
 
 def help_text(values: flags.FlagValues, doc: str | None) -> str:

@@ -282,12 +282,18 @@ def _unknown(weights: Weights, compared: Sequence[Comparison]) -> str:
     near = sorted((c for c in compared if c.found), key=lambda comparison: -len(comparison.found))
     width = max((len(comparison.source.name) for comparison in near), default=0)
     lines = [f"{weights.path} ({weights.kind}) is none of the {len(compared)} sources that are known:"]
-    lines += [f"  {comparison.source.name:{width}}  {'; '.join(comparison.faults)}" for comparison in near]
+    lines += [f"  {each.source.name:{width}}  {'; '.join(each.faults) or _lacks(each)}" for each in near]
     if len(near) < len(compared):
         others = "the others know" if near else "all know"
         lines.append(f"  {others} none of its {len(weights)} names: {names.listed(weights, SHOWN)}")
     lines.append("name its source if it is one all the same (`source`), or rename what is in it (`rename`)")
     return "\n".join(lines)
+
+
+def _lacks(comparison: Comparison) -> str:
+    # What speaks against a source that fits, beside one that fits better but for the order of the channels.
+    every = comparison.source.variables
+    return f"lacks {len(comparison.missing)} of the {len(every)} variables of {comparison.source.contract.model}"
 
 
 def _ambiguous(weights: Weights, sources: Sequence[Source]) -> str:

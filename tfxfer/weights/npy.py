@@ -26,7 +26,7 @@ _FIELDS = r"\[(?:[^\[\]]|\[[^\[\]]*\])*\]"
 _VALUE = rf"(?:'[^']*'|True|False|\([^()]*\)|{_FIELDS})"
 _PAIR = rf"'(?:descr|fortran_order|shape)'\s*:\s*{_VALUE}"
 _HEADER = re.compile(rf"\{{\s*{_PAIR}\s*,\s*{_PAIR}\s*,\s*{_PAIR}\s*,?\s*\}}\s*")
-_DTYPE = re.compile(r"[<>|=]?([biufc]\d{1,2}|[SUV]\d{1,6}|O|\?)")
+_DTYPE = re.compile(r"[<>|=]?([biufc]\d{1,2}|[SU]\d{1,6}|O|\?)")
 
 
 def read(path: Path) -> dict[str, Tensor]:
@@ -70,6 +70,8 @@ def header(data: memoryview, where: str) -> tuple[tuple[int, ...], np.dtype, boo
     if major not in (1, 2, 3):
         raise WeightsError(f"{where}: version {major} of the .npy format is unknown")
     size = cursor.number(2 if major == 1 else 4)
+    if size >= HEADER_BYTES and bytes(data[cursor.position :][:16]).startswith(b"{'descr': ["):
+        raise NotNumbersError(f"{where} is of a structured dtype, whose header takes {size:,} bytes")
     text = bytes(cursor.take(size)).decode("latin-1") if size < HEADER_BYTES else ""
     if not _HEADER.fullmatch(text):
         raise WeightsError(f"{where}: the .npy header is corrupt, or of a structured dtype: {text[:200]!r}")
@@ -77,7 +79,7 @@ def header(data: memoryview, where: str) -> tuple[tuple[int, ...], np.dtype, boo
     if len(pairs) < 3:
         raise WeightsError(f"{where}: the .npy header is corrupt: {text[:200]!r}")
     if pairs["descr"].startswith("["):
-        raise NotNumbersError(f"{where}: the .npy header is corrupt, or of a structured dtype: {text[:200]!r}")
+        raise NotNumbersError(f"{where} is of a structured dtype: {text[:200]!r}")
     shape = _shape(pairs["shape"], where)
     return shape, _dtype(pairs["descr"].strip("'"), where), pairs["fortran_order"] == "True", cursor.position
 
@@ -98,4 +100,5 @@ def _dtype(text: str, where: str) -> np.dtype:
             return np.dtype(text)
     except TypeError:
         pass
-    raise NotNumbersError(f"{where}: the dtype {text[:40]!r} is none of numbers, booleans or strings")
+    hint = ", but raw bytes; NumPy writes bfloat16 so: save it as float32" if text.strip("<>|=") == "V2" else ""
+    raise NotNumbersError(f"{where}: the dtype {text[:40]!r} is none of numbers, booleans or strings{hint}")

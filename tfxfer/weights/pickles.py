@@ -250,7 +250,7 @@ class Machine:
     def call(self) -> None:
         """Do what numpy's functions would do with the arguments on the stack."""
         function, arguments = self.pops(2)
-        made = function if isinstance(function, Odd) else None
+        made: object = function if isinstance(function, Odd) else None
         if isinstance(function, Function):
             made = self.called(function.name, arguments)
         if made is None:

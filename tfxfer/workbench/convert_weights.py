@@ -24,6 +24,7 @@ DTYPES = {
     "float32": np.dtype(np.float32),
     "float64": np.dtype(np.float64),
 }
+MOST_NOTES = 10  # about entries that are left out; an export of Keras has one for each variable
 # Layouts after which a contract no longer says the truth: the order of colours, and how many classes there are.
 _AGAINST_CONTRACT = ("bgr_conv", "classes_1001")
 
@@ -111,7 +112,9 @@ def plan(
 
 def skipped_notes(weights: Weights) -> list[str]:
     """Say what a file holds besides weights, which is left out of everything that is made from it."""
-    return [f"{name} of {weights.path} is left out: {reason(weights, name)}" for name in weights.skipped]
+    notes = [f"{name} of {weights.path} is left out: {reason(weights, name)}" for name in weights.skipped]
+    more = len(notes) - MOST_NOTES
+    return [*notes[:MOST_NOTES], f"{more:,} more entries of {weights.path} are left out"] if more > 1 else notes
 
 
 def reason(weights: Weights, name: str) -> str:
