@@ -80,15 +80,15 @@ def test_chunks_go_through_all_in_order(n, batch_size):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: order(-1, 0, 5), "seed=-1 is out of range; take one from 0 to 4294967295"),
-        (lambda: order(2**32, 0, 5), "seed=4294967296 is out of range"),
-        (lambda: order(0, -1, 5), "epoch=-1 must be 0 or more"),
-        (lambda: order(0, 0, 0), "n=0 must be 1 or more"),
-        (lambda: steps_per_epoch(0, 0), "n=0 and batch_size=0 must be 1 or more"),
-        (lambda: batches(0, 5, 0), "batch_size=0 must be 1 or more"),
-        (lambda: batches(0, 5, 2, -3), "first_step=-3 must be 0 or more"),
-        (lambda: batches(-2, 5, 2), "seed=-2 is out of range"),
-        (lambda: chunks(0, 5), "n=0 must be 1 or more"),
+        (lambda: order(-1, 0, 5), "`seed=-1` is out of range; take one from 0 to 4294967295"),
+        (lambda: order(2**32, 0, 5), "`seed=4294967296` is out of range"),
+        (lambda: order(0, -1, 5), "`epoch=-1` must be 0 or more"),
+        (lambda: order(0, 0, 0), "`n=0` must be 1 or more"),
+        (lambda: steps_per_epoch(0, 0), "`n=0` and `batch_size=0` must be 1 or more"),
+        (lambda: batches(0, 5, 0), "`batch_size=0` must be 1 or more"),
+        (lambda: batches(0, 5, 2, -3), "`first_step=-3` must be 0 or more"),
+        (lambda: batches(-2, 5, 2), "`seed=-2` is out of range"),
+        (lambda: chunks(0, 5), "`n=0` must be 1 or more"),
     ],
 )
 def test_an_argument_out_of_range_is_refused_at_the_call(call, message):

@@ -194,7 +194,7 @@ def test_crops_of_crops_none_and_seeds_out_of_range_are_refused(files):
     pictures = Pictures(files)
     with pytest.raises(DataError, match="0 random crops of each picture: take 1 or more"):
         pictures.augmented(0, 0)
-    with pytest.raises(DataError, match="seed=-1 is out of range"):
+    with pytest.raises(DataError, match="`seed=-1` is out of range"):
         pictures.augmented(1, -1)
     with pytest.raises(DataError, match="these pictures are random crops already"):
         pictures.augmented(1, 0).augmented(1, 0)

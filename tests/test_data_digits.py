@@ -50,7 +50,7 @@ def test_the_pictures_use_the_full_range(data):
 def test_the_seed_decides_the_split(data):
     assert np.array_equal(digits(seed=0).test.images, data.test.images)
     assert not np.array_equal(digits(seed=1).test.images, data.test.images)
-    with pytest.raises(DataError, match="seed=-1 is out of range"):
+    with pytest.raises(DataError, match="`seed=-1` is out of range"):
         digits(seed=-1)
 
 

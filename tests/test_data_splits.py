@@ -189,7 +189,7 @@ def test_stratified_names_every_class_with_too_few_examples():
 def test_stratified_refuses_no_examples_and_a_wrong_seed():
     with pytest.raises(DataError, match="cannot split 0 examples of 0 classes"):
         stratified(np.empty(0, np.int64), (8, 1, 1), seed=0)
-    with pytest.raises(DataError, match="seed=-1 is out of range"):
+    with pytest.raises(DataError, match="`seed=-1` is out of range"):
         stratified(LABELS, (8, 1, 1), seed=-1)
 
 

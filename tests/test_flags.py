@@ -288,13 +288,11 @@ def test_a_reader_who_leaves_early_is_no_error(tmp_path):
         ("take another `logdir`", "take another --logdir"),
         ("or begin anew by `overwrite=True`", "or begin anew by `overwrite=True`"),  # this tool has no such flag
         ("`dry_run=True` writes nothing", "--dry_run writes nothing"),
-        ("epochs=0: must be 1 or more", "--epochs=0: must be 1 or more"),
+        ("`epochs=0`: must be 1 or more", "--epochs=0: must be 1 or more"),
         ("lower `intra_op_threads`", "lower --intra_op_threads"),
-        ("allow more by lr_multipliers", "allow more by --lr_multipliers"),
-        ("made with other settings:\n  epochs: was 3, now 2", "made with other settings:\n  --epochs: was 3, now 2"),
+        ("allow more by `lr_multipliers`", "allow more by --lr_multipliers"),
+        ("made with other settings:\n  `epochs`: was 3, now 2", "made with other settings:\n  --epochs: was 3, now 2"),
         ("3 epochs of the dataset", "3 epochs of the dataset"),
-        ("runs/lr_multipliers/a.npz and lr_multipliers.npz", "runs/lr_multipliers/a.npz and lr_multipliers.npz"),
-        ("--epochs=3 is --epochs=3", "--epochs=3 is --epochs=3"),
         (
             'rename: open_weights(path, rename=[(r"^a\\.b$", "c/kernel"), (r"x y", "z")])',
             "rename: --rename='^a\\.b$=c/kernel' --rename='x y=z'",
@@ -309,10 +307,26 @@ def test_parameters_of_the_library_become_flags(values, said, shown):
     assert _flags.in_flags(said, values) == shown
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "lr_multipliers holds no pictures",  # a folder
+        "runs/my lr_multipliers and lr_multipliers: not there",
+        "runs/lr_multipliers/a.npz and lr_multipliers.npz",
+        "lr_multipliers, float32 [], is not in the graph",  # a variable
+        "1 picture of class epochs=3, seed=, none of class epochs",  # classes
+        '  weights: was {"epochs": "epochs=3"}, now "lr_multipliers"',
+        "--epochs=3 is --epochs=3",
+    ],
+)
+def test_paths_variables_and_classes_with_the_names_of_flags_stay_as_they_are(values, text):
+    assert _flags.in_flags(text, values) == text
+
+
 def test_a_message_names_the_flags_of_the_tool_that_was_started(values, capsys):
     def main(argv: list[str]) -> int:
         _flags.parse(values, argv, DOC)
-        raise RestoreError("epochs=3 is too many; take another `logdir`")
+        raise RestoreError("`epochs=3` is too many; take another `logdir`")
 
     assert _flags.run(main, ["tool"]) == 1
     assert capsys.readouterr().err == "RestoreError: --epochs=3 is too many; take another --logdir\n"
@@ -320,7 +334,7 @@ def test_a_message_names_the_flags_of_the_tool_that_was_started(values, capsys):
 
 def test_before_flags_are_parsed_messages_stay_as_they_are(capsys):
     def main(argv: list[str]) -> int:
-        raise RestoreError("epochs=3 and `logdir`")
+        raise RestoreError("`epochs=3` and `logdir`")
 
     assert _flags.run(main, ["tool"]) == 1
-    assert capsys.readouterr().err == "RestoreError: epochs=3 and `logdir`\n"
+    assert capsys.readouterr().err == "RestoreError: `epochs=3` and `logdir`\n"

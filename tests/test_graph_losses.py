@@ -165,14 +165,14 @@ def test_a_variable_that_the_loss_does_not_depend_on_is_still_refused():
 
 @pytest.mark.parametrize("l2", [-1e-4, float("nan"), float("inf")])
 def test_a_strength_that_makes_no_sense_is_refused(l2):
-    with pytest.raises(GraphError, match=re.escape(f"l2={l2}: give a number from 0 on")):
+    with pytest.raises(GraphError, match=re.escape(f"`l2={l2}`: give a number from 0 on")):
         linear(l2=l2)
 
 
 def test_l2_with_nothing_to_act_on_is_refused():
     images, labels = placeholders()
     logits = heads.classifier(images, classes=3)
-    with pytest.raises(GraphError, match=r"l2=0.1 has nothing to act on: no variable of rank 2 or more is trained"):
+    with pytest.raises(GraphError, match=r"`l2=0.1` has nothing to act on: no variable of rank 2 or more is trained"):
         tx.train_step(images, labels, logits, train=tx.select(".*/bias"), l2=0.1)
 
 
@@ -256,12 +256,12 @@ def test_a_loss_of_the_users_own_is_weighted_too():
 
 
 @pytest.mark.parametrize(("weights", "told"), [
-    ([1, 2], "class_weights has 2 numbers, and there are 3 classes; give one a class"),
-    ([1, 2, 3, 4], "class_weights has 4 numbers, and there are 3 classes"),
-    ([], "class_weights has 0 numbers"),
-    ([1, -2, float("nan")], "class_weights: -2 of class 1, nan of class 2; give numbers from 0 on"),
+    ([1, 2], "`class_weights` has 2 numbers, and there are 3 classes; give one a class"),
+    ([1, 2, 3, 4], "`class_weights` has 4 numbers, and there are 3 classes"),
+    ([], "`class_weights` has 0 numbers"),
+    ([1, -2, float("nan")], "`class_weights`: -2 of class 1, nan of class 2; give numbers from 0 on"),
     ([1, 1, float("inf")], "inf of class 2"),
-    ([0, 0.0, 0], "class_weights are all 0, so that nothing would be learnt"),
+    ([0, 0.0, 0], "`class_weights` are all 0, so that nothing would be learnt"),
 ])  # fmt: skip
 def test_weights_that_make_no_sense_are_refused(weights, told):
     with pytest.raises(GraphError, match=re.escape(told)):
@@ -272,7 +272,7 @@ def test_weights_need_labels():
     images, _ = placeholders()
     x = layers.flatten(images)
     own = tf.reduce_sum(layers.dense(x, 3, "fc"), axis=1)
-    with pytest.raises(GraphError, match="class_weights need labels; without them, put weights into the loss"):
+    with pytest.raises(GraphError, match="`class_weights` need labels; without them, put weights into the loss"):
         tx.train_step(images, None, x, loss=own, train=tx.select(".*"), class_weights=[1])
 
 

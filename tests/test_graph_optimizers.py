@@ -71,14 +71,14 @@ def test_what_does_not_make_an_optimizer_of_tf_train_is_refused_by_name():
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"clip_norm": 0.0}, r"clip_norm=0\.0: give a number above 0"),
+        ({"clip_norm": 0.0}, r"`clip_norm=0\.0`: give a number above 0"),
         ({"clip_norm": float("nan")}, "clip_norm=nan"),
         ({"learning_rate": -0.1}, r"learning_rate=-0\.1"),
         ({"learning_rate": float("inf")}, "learning_rate=inf"),
         ({"learning_rate": "0.1"}, "learning_rate='0.1'"),
         ({"multipliers": {"kernel": -1.0}}, r"multipliers\['kernel'\]=-1\.0"),
         ({"multipliers": {"kernel": float("nan")}}, r"multipliers\['kernel'\]=nan"),
-        ({"clip_norm": -1.0, "learning_rate": -1.0}, r"learning_rate=-1\.0.*; clip_norm=-1\.0"),
+        ({"clip_norm": -1.0, "learning_rate": -1.0}, r"learning_rate=-1\.0`.*; `clip_norm=-1\.0"),
     ],
 )
 def test_numbers_out_of_range_are_refused(options, told):

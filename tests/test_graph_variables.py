@@ -114,7 +114,7 @@ def test_a_pattern_that_is_no_regular_expression_is_refused():
 
 def test_exclude_that_leaves_nothing_is_refused():
     classifier()
-    message = "exclude=['.*'] leaves nothing of the 4 names that ['conv.*'] matches"
+    message = "`exclude` (.*) leaves nothing of the 4 names that conv.* matches"
     with pytest.raises(SelectionError, match=re.escape(message)):
         tx.select("conv.*", exclude=".*")
 

@@ -247,8 +247,8 @@ def test_a_size_that_the_decoder_cannot_come_out_at_is_refused(shape):
     [
         ({"mask": 1.0}, "dropout 'mask': rate=1.0 is not in [0, 1)"),
         ({"mask": -0.5}, "dropout 'mask': rate=-0.5 is not in [0, 1)"),
-        ({"mask": 0.5, "patch": 3}, "patch=3 does not divide the height and width of images"),
-        ({"mask": 0.5, "patch": 0}, "patch=0 does not divide the height and width of images"),
+        ({"mask": 0.5, "patch": 3}, "`patch=3` does not divide the height and width of images"),
+        ({"mask": 0.5, "patch": 0}, "`patch=0` does not divide the height and width of images"),
     ],
 )
 def test_a_mask_that_cannot_be_laid_on_the_images_is_refused(options, message):

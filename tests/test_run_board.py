@@ -243,7 +243,7 @@ def test_which_images_are_shown_can_be_chosen(tmp_path):
 
 @pytest.mark.parametrize("shown", [[-1], [], [20, 21]])
 def test_images_that_are_not_there_cannot_be_shown(tmp_path, shown):
-    with pytest.raises(RunError, match=r"shown=\[.*\]: give places in the validation split, from 0 to 19"):
+    with pytest.raises(RunError, match=r"`shown=\[.*\]`: give places in the validation split, from 0 to 19"):
         Shown().fit(two_classes(), tmp_path / "run", shown=shown)
     assert not (tmp_path / "run").exists()
 

@@ -140,7 +140,7 @@ def test_top_k_arrives_from_evaluate():
     step, split = classifier(), split_of(50)
     with tx.session() as sess:
         found = tx.evaluate(sess, step, split, top_k=3)
-        with pytest.raises(DataError, match="top_k=0 must be 1 or more"):
+        with pytest.raises(DataError, match="`top_k=0` must be 1 or more"):
             tx.evaluate(sess, step, split, top_k=0)
     assert found.top_k == {1: pytest.approx(found.accuracy), 3: pytest.approx(found.top_k[3])}
     assert found.accuracy < found.top_k[3] < 1
@@ -289,7 +289,7 @@ def test_as_many_class_names_as_classes_are_needed():
 
 def test_a_batch_size_below_1_is_refused():
     step = classifier()
-    with tx.session() as sess, pytest.raises(DataError, match="batch_size=0 must be 1 or more"):
+    with tx.session() as sess, pytest.raises(DataError, match="`batch_size=0` must be 1 or more"):
         tx.evaluate(sess, step, GOOD, batch_size=0)
 
 

@@ -387,8 +387,8 @@ def test_an_interruption_loses_nothing_that_was_computed(tmp_path, computed):
 @pytest.mark.parametrize(
     ("parts", "options", "message"),
     [
-        ([IMAGES], {"dtype": "bfloat16"}, "dtype=bfloat16: rows are kept as float32 or float16"),
-        ([IMAGES], {"batch_size": 0}, "batch_size=0 must be 1 or more"),
+        ([IMAGES], {"dtype": "bfloat16"}, "`dtype=bfloat16`: rows are kept as float32 or float16"),
+        ([IMAGES], {"batch_size": 0}, "`batch_size=0` must be 1 or more"),
         ([IMAGES[:0], IMAGES[:0]], {}, "there are no examples to compute anything from"),
         ([IMAGES / 255], {}, "the images are float64 (8, 8, 1), and images takes uint8 (8, 8, 1)"),
         ([IMAGES[:, :4]], {}, "the images are uint8 (4, 8, 1), and images takes uint8 (8, 8, 1)"),
@@ -807,7 +807,7 @@ def test_precompute_tells_where_the_frozen_part_ends_and_warns_where_a_row_is_la
         "which is written in each step",
         "the rows that are stored of an example (Reshape:0) have 128 bytes, 2.0 times as many as its image (64); "
         "to store less, train only what comes later, or reduce over positions before what is trained, "
-        'or give dtype="float16"',
+        'or give `dtype="float16"`',
     ]
     assert [record.levelname for record in told] == ["WARNING", "WARNING"]
 

@@ -76,16 +76,16 @@ def begun(request, tmp_path_factory):
     ({"names": ("bass", "head")}, r"bass, float32 \[16, 5\], is not in the checkpoint\n  base, .*is not in the graph"),
     ({"dtype": tf.float64}, r"base: the checkpoint has float32 \[16, 5\], the graph float64 \[16, 5\]"),
     ({"activation": tf.nn.tanh}, "graph: the graph computes something else"),
-    ({"square": True}, 'loss: was "softmax", now'),
-    ({"learning_rate": 0.1}, r"learning_rate: was 0\.001, now 0\.1"),
-    ({"learning_rate": lambda step: tf.train.cosine_decay(1.0, step, 9)}, r"learning_rate: was 0\.001, now {.schedule"),
-    ({"clip_norm": 1.0}, r"clip_norm: was not set, now 1\.0"),
-    ({"multipliers": {"head": 0.5}}, r'multipliers: was not set, now {"head": 0\.5}'),
-    ({"optimizer": tf.train.GradientDescentOptimizer}, r"optimizer: was .*AdamOptimizer.*GradientDescentOptimizer"),
-    ({"optimizer": lambda learning_rate: tf.train.AdamOptimizer(learning_rate, 0.5)}, r'optimizer: .*"beta1": 0\.5'),
-    ({"l2": 0.5}, r"l2: was not set, now 0\.5"),
-    ({"train_feeds": {"scale": 2.0}}, r'train_feeds: was not set, now {"scale": 2\.0}'),
-    ({"eval_feeds": {"scale:0": 2.0}}, r'eval_feeds: was not set, now {"scale": 2\.0}'),
+    ({"square": True}, '`loss`: was "softmax", now'),
+    ({"learning_rate": 0.1}, r"`learning_rate`: was 0\.001, now 0\.1"),
+    ({"learning_rate": lambda step: tf.train.cosine_decay(1.0, step, 9)}, r"`learning_rate`: was 0\.001, now {"),
+    ({"clip_norm": 1.0}, r"`clip_norm`: was not set, now 1\.0"),
+    ({"multipliers": {"head": 0.5}}, r'`multipliers`: was not set, now {"head": 0\.5}'),
+    ({"optimizer": tf.train.GradientDescentOptimizer}, r"`optimizer`: was .*AdamOptimizer.*GradientDescentOptimizer"),
+    ({"optimizer": lambda learning_rate: tf.train.AdamOptimizer(learning_rate, 0.5)}, r'`optimizer`: .*"beta1": 0\.5'),
+    ({"l2": 0.5}, r"`l2`: was not set, now 0\.5"),
+    ({"train_feeds": {"scale": 2.0}}, r'`train_feeds`: was not set, now {"scale": 2\.0}'),
+    ({"eval_feeds": {"scale:0": 2.0}}, r'`eval_feeds`: was not set, now {"scale": 2\.0}'),
 ])  # fmt: skip
 def test_another_network_or_step_is_refused_by_name_and_the_session_is_left_as_it_was(begun, options, told):
     ref, folder = begun
@@ -117,8 +117,8 @@ def test_what_changes_no_bit_of_a_step_may_change_and_is_noted(tmp_path):
     whole.fit(tmp_path / "whole", epochs=4)
     assert all(np.array_equal(*pair) for pair in zip(changed.values, whole.values, strict=True))
     log = (tmp_path / "run/train.log").read_text()
-    assert "goes on with another setting: keep: was 5, now 2" in log
-    assert 'goes on with another setting: weights: was "a", now "./a"' in log
+    assert "goes on with another setting: `keep`: was 5, now 2" in log
+    assert 'goes on with another setting: `weights`: was "a", now "./a"' in log
     assert json.loads((tmp_path / "run/settings.json").read_text())["keep"] == 2
 
 
@@ -129,7 +129,7 @@ def test_a_run_of_before_without_these_settings_goes_on_with_a_note(tmp_path):
     file.write_text(json.dumps({name: value for name, value in json.loads(file.read_text()).items() if name in kept}))
     assert Net().fit(tmp_path / "run", epochs=3).epochs == 3
     assert "optimizer: cannot be compared with what the run began with" in (tmp_path / "run/train.log").read_text()
-    with pytest.raises(RunError, match="optimizer: was"):  # from now on it is known
+    with pytest.raises(RunError, match="`optimizer`: was"):  # from now on it is known
         Net(optimizer=tf.train.GradientDescentOptimizer).fit(tmp_path / "run", epochs=4)
 
 
@@ -144,13 +144,21 @@ def test_weights_elsewhere_with_the_same_values_may_be_restored_and_others_not(t
     assert Net().fit(tmp_path / "run", epochs=4).epochs == 4  # the checkpoint has all
 
 
+def test_the_plan_of_a_run_says_where_its_weights_lie_whatever_directory_it_is_read_from(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.savez("w.npz", base=np.ones((16, 5), np.float32))
+    Net(weights=tx.open_weights("w.npz")).fit(tmp_path / "run")
+    rows = json.loads((tmp_path / "run/plan.json").read_bytes())
+    assert [row["weights"] for row in rows] == [str(tmp_path / "w.npz")]
+
+
 def test_a_schedule_that_ends_with_the_run_may_follow_it_when_it_becomes_longer(tmp_path):
     def net(epochs):
         return Net(learning_rate=lambda step: tf.train.cosine_decay(0.1, step, 2 * epochs))
 
     net(2).fit(tmp_path / "run", epochs=2)
     assert net(4).fit(tmp_path / "run", epochs=4).epochs == 4
-    with pytest.raises(RunError, match="learning_rate: was"):
+    with pytest.raises(RunError, match="`learning_rate`: was"):
         net(3).fit(tmp_path / "run", epochs=4)
 
 

@@ -160,10 +160,11 @@ def test_epochs_may_grow_and_the_end_is_that_of_one_long_run(tmp_path):
 def test_any_other_changed_setting_is_refused_and_all_of_them_are_listed(tmp_path):
     Small().fit(two_classes(), tmp_path / "run", settings={"weights": "a"})
     with pytest.raises(
-        RunError, match=r'(?s)other settings:.*weights: was "a", now "b".*batch_size: was 8, now 9.*`overwrite=True`'
+        RunError,
+        match=r'(?s)other settings:.*`weights`: was "a", now "b".*`batch_size`: was 8, now 9.*`overwrite=True`',
     ):
         Small().fit(two_classes(), tmp_path / "run", settings={"weights": "b"}, batch_size=9)
-    with pytest.raises(RunError, match="epochs: was 2, now 1"):
+    with pytest.raises(RunError, match="`epochs`: was 2, now 1"):
         Small().fit(two_classes(), tmp_path / "run", settings={"weights": "a"}, epochs=1)
 
 
@@ -179,10 +180,10 @@ def test_what_is_trained_is_a_setting_too(tmp_path):
 
 
 @pytest.mark.parametrize(("before", "after", "told"), [
-    ({}, {"l2": 0.5}, r"l2: was not set, now 0\.5"),
-    ({"l2": 0.5}, {"l2": 0.25}, r"l2: was 0\.5, now 0\.25"),
-    ({"class_weights": [1, 2]}, {}, r"class_weights: was \[1\.0, 2\.0\], now not set"),
-    ({"class_weights": [1, 2]}, {"class_weights": [1, 3]}, r"class_weights: was \[1\.0, 2\.0\], now \[1\.0, 3\.0\]"),
+    ({}, {"l2": 0.5}, r"`l2`: was not set, now 0\.5"),
+    ({"l2": 0.5}, {"l2": 0.25}, r"`l2`: was 0\.5, now 0\.25"),
+    ({"class_weights": [1, 2]}, {}, r"`class_weights`: was \[1\.0, 2\.0\], now not set"),
+    ({"class_weights": [1, 2]}, {"class_weights": [1, 3]}, r"`class_weights`: was \[1\.0, 2\.0\], now \[1\.0, 3\.0\]"),
 ])  # fmt: skip
 def test_l2_and_class_weights_are_settings_too(tmp_path, before, after, told):
     Small(**before).fit(two_classes(), tmp_path / "run")
@@ -343,9 +344,9 @@ def test_a_corrupt_last_checkpoint_is_named_with_the_cure(tmp_path):
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"epochs": 0}, "epochs=0: must be 1 or more"),
+    ({"epochs": 0}, "`epochs=0`: must be 1 or more"),
     ({"batch_size": 0}, "must be 1 or more"),
-    ({"keep": 0, "patience": 0}, "keep=0, patience=0: must be"),
+    ({"keep": 0, "patience": 0}, "`keep=0`, `patience=0`: must be"),
     ({"validation_steps": 15}, "would never be validated"),
 ])  # fmt: skip
 def test_numbers_out_of_range_are_refused_before_anything_is_written(tmp_path, options, message):

@@ -227,7 +227,7 @@ def test_what_lives_in_this_process_alone_is_refused(tmp_path, started, build, n
 
 
 def test_no_workers_at_all_are_refused(tmp_path):
-    with pytest.raises(DataError, match="workers=0 must be 1 or more"):
+    with pytest.raises(DataError, match="`workers=0` must be 1 or more"):
         extracted(tmp_path, ends, [IMAGES], workers=0)
 
 

@@ -105,9 +105,9 @@ def test_a_run_goes_on_under_the_same_l2_and_weights_only(trained, tmp_path, cap
     copy = shutil.copytree(trained / "run", tmp_path / "run")
     flags = [*DIGITS, "--schedule=cosine", f"--logdir={copy}"]
     assert run(train, *flags, "--l2=2e-3", "--class_weights=balanced") == 1
-    assert "l2: was 0.001, now 0.002" in capsys.readouterr().err
+    assert "--l2: was 0.001, now 0.002" in capsys.readouterr().err
     assert run(train, *flags, "--l2=1e-3") == 1
-    assert re.search(r"class_weights: was \[.*\], now not set", capsys.readouterr().err)
+    assert re.search(r"--class_weights: was \[.*\], now not set", capsys.readouterr().err)
     weights = ",".join(map(repr, json.loads((copy / "settings.json").read_text())["class_weights"]))
     assert run(train, *flags, "--l2=1e-3", f"--class_weights={weights}", "--epochs=3") == 0
     assert "epoch 3/3" in (copy / "train.log").read_text()

@@ -286,3 +286,22 @@ def test_dropout_without_a_layer_to_drop_from_is_noted(capsys):
     assert "note: --dropout=0.5: not used, as --hidden=none leaves no layer to drop from\n" in capsys.readouterr().out
     assert run(train, "--restore=none", "--dropout=0.5", "--dry_run") == 0
     assert "note:" not in capsys.readouterr().out
+
+
+def settings_that_may_change(*argv: str) -> set[str]:
+    values = train.define_flags()
+    _flags.parse(values, ["train", *argv], "")
+    return set(_solver.fitting(values)["may_change"])
+
+
+def test_what_an_older_version_stored_of_a_flag_that_does_nothing_stops_no_run():
+    assert {"decay_steps", "decay_rate"} <= settings_that_may_change("--schedule=constant")
+    assert not {"decay_steps", "decay_rate"} & settings_that_may_change("--schedule=exponential")
+    assert "decay_rate" in settings_that_may_change("--schedule=cosine")
+
+
+def test_the_weights_of_a_run_are_stored_with_their_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    values = train.define_flags()
+    _flags.parse(values, ["train", "--weights=a/w.npz"], "")
+    assert _solver.fitting(values)["settings"]["weights"] == str(tmp_path / "a/w.npz")

@@ -53,7 +53,9 @@ def match(patterns: Iterable[str], names: Sequence[str], exclude: Iterable[str] 
     kept = taken.difference(*(hits[pattern] for pattern in unwanted))
     left = [name for name in names if name in kept]
     if wanted and not left:
-        raise SelectionError(f"exclude={unwanted} leaves nothing of the {len(taken)} names that {wanted} matches")
+        raise SelectionError(
+            f"`exclude` ({listed(unwanted)}) leaves nothing of the {len(taken)} names that {listed(wanted)} matches"
+        )
     return left
 
 

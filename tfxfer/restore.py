@@ -193,7 +193,9 @@ def plan(
     excluded = names.match(patterns, list(every))
     chosen = [variable for variable in chosen if name_of(variable) not in excluded]
     if not chosen:
-        raise RestoreError(f"exclude={patterns} leaves no variable to be restored from {weights.path}")
+        raise RestoreError(
+            f"`exclude` ({names.listed(patterns)}) leaves no variable to be restored from {weights.path}"
+        )
     table = wholes(chosen)
     _check_whole(table)
     as_they_are = not any(weights.transformed(name) for name in table if name in weights)

@@ -277,18 +277,23 @@ USES = (
 )
 
 
+def unused(values: flags.FlagValues, rows: Iterable[Use] = USES) -> list[Use]:
+    """Return the rows whose flag does nothing under these values, whether it is given or not."""
+    return [row for row in rows if row.flag in values and row.other in values and not row.fits(values)]
+
+
 def check_used(values: flags.FlagValues, rows: Iterable[Use] = USES) -> None:
     """Refuse each flag that is given and would not be used.
 
     Raises:
       UsageError: it names all of them, by what each of them needs.
     """
-    unused: dict[str, list[str]] = {}
-    for row in rows:
-        if row.flag in values and row.other in values and values[row.flag].present and not row.fits(values):
-            unused.setdefault(row.cure(values), []).append(f"--{row.flag}")
-    if unused:
-        raise UsageError("; ".join(f"{' and '.join(given)}: {cure}" for cure, given in unused.items()))
+    by_cure: dict[str, list[str]] = {}
+    for row in unused(values, rows):
+        if values[row.flag].present:
+            by_cure.setdefault(row.cure(values), []).append(f"--{row.flag}")
+    if by_cure:
+        raise UsageError("; ".join(f"{' and '.join(given)}: {cure}" for cure, given in by_cure.items()))
 
 
 # --- command line ---
@@ -395,23 +400,19 @@ def _shown(default: Any) -> str:
 # --- messages of the library ---
 
 # What the library calls otherwise than the tools do.
-FLAG_OF = {"variables": "restore", "size": "image_size", "root": "data_dir"}
+FLAG_OF = {"variables": "restore", "size": "image_size", "root": "data_dir", "dtype": "store_dtype"}
 OF_TRAINING = {"logdir"}  # what other tools speak of, too, as of a flag that somebody gave
 PHRASES = {"select fewer variables": ("restore", "restore fewer variables by --restore")}
 _RULES = re.compile(r"(?:`|open_weights\(path, )?\brename=(\[.*\])[`)]?")
-_QUOTED = re.compile(r"`([a-z_]+)(?:=([^`]*))?`")
-# With a value, in a list of settings, or with an underscore, which no plain word has.
-_BARE = re.compile(
-    r"(?<![\w`./\-=])(?:[a-z]\w*(?==[^\s=])|(?<=^  )[a-z]\w*(?=: was )|[a-z]+(?:_[a-z]+)+)(?![\w/(]|\.\w)", re.M
-)
+_QUOTED = re.compile(r"`([a-z]\w*)(?:=([^`]*))?`")
 
 
 def in_flags(text: str, values: Mapping[str, Any] | flags.FlagValues | None = None) -> str:
     """Say a message of the library, which names parameters, in the flags of a tool.
 
-    `` `logdir` `` becomes `--logdir`, `` `overwrite=True` `` becomes `--overwrite`, `keep=0` becomes `--keep=0`,
-    `most_bad` becomes `--most_bad`, and rules for names are written as the command line takes them. What the tool has
-    no flag for stays as it is.
+    `` `logdir` `` becomes `--logdir`, `` `overwrite=True` `` becomes `--overwrite`, `` `keep=0` `` becomes `--keep=0`,
+    and rules for names are written as the command line takes them. What the tool has no flag for stays as it is, and
+    so does whatever is not in backticks: a path, a variable or a class may have the name of a flag.
 
     Args:
       text: the message.
@@ -429,8 +430,7 @@ def in_flags(text: str, values: Mapping[str, Any] | flags.FlagValues | None = No
     for phrase, (name, ours) in PHRASES.items():
         text = text.replace(phrase, ours) if name in known else text
     text = _RULES.sub(lambda match: _rules_in_flags(match, known), text)
-    text = _QUOTED.sub(quoted, text)
-    return _BARE.sub(lambda match: f"--{match[0]}" if match[0] in known else match[0], text)
+    return _QUOTED.sub(quoted, text)
 
 
 def _rules_in_flags(match: re.Match[str], known: Mapping[str, Any] | flags.FlagValues) -> str:

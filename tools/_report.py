@@ -47,6 +47,13 @@ class _Stderr(python_logging.StreamHandler):
     stream = property(lambda self: sys.stderr, lambda self, stream: None)  # type: ignore[assignment]
 
 
+class _InFlags(python_logging.Formatter):
+    """Says what the library logs in the flags of the tool that runs."""
+
+    def format(self, record: python_logging.LogRecord) -> str:
+        return _flags.in_flags(super().format(record))
+
+
 def show_notes(examples: Any) -> None:
     """Print what whoever uses the examples should be told: what was set aside, say."""
     for note in examples.notes:
@@ -76,9 +83,10 @@ def logging() -> Iterator[None]:
     if sys.stderr.isatty():
         handler: python_logging.StreamHandler = _Stderr()
         handler.setLevel(python_logging.WARNING)
+        handler.setFormatter(_InFlags())
     else:
         handler = python_logging.StreamHandler(sys.stdout)
-        handler.setFormatter(python_logging.Formatter("%(asctime)s %(message)s"))
+        handler.setFormatter(_InFlags("%(asctime)s %(message)s"))
     logger.addHandler(handler)
     try:
         yield

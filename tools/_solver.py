@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -231,14 +232,18 @@ FITTED = (
 def fitting(settings: Any) -> dict[str, Any]:
     """Return the keyword arguments of `tfxfer.fit` that the flags set; the other flags are stored as its settings."""
     stored = {name: settings[name].value for name in settings if name not in (*FITTED, *OF_STEP, *IDLE, *SESSION)}
-    paths = [name for name in PATHS if name in stored]
-    return {**{name: settings[name].value for name in FITTED}, "settings": stored, "may_change": paths}
+    if stored.get("weights"):
+        stored["weights"] = os.path.abspath(stored["weights"])
+    # A flag that does nothing cannot be given again either: older versions stored defaults that were others.
+    idle = {row.flag for row in _flags.unused(settings)}
+    free = [name for name in stored if name in PATHS or name in idle]
+    return {**{name: settings[name].value for name in FITTED}, "settings": stored, "may_change": free}
 
 
 # What `fit` stores of the step itself: of `balanced` the numbers that it came to.
 OF_STEP = ("l2", "class_weights")
 # What `fit` compares by what lies there: values of weights, contents of pictures.
-PATHS = ("weights", "data_dir", "listing")
+PATHS = ("weights", "data_dir", "listing", "validation_listing")
 # What changes neither bits nor meaning of a run.
 IDLE = (
     *("dry_run", "store", "workers", "picture", "top_k", "summaries", "activations", "shown"),

@@ -101,10 +101,10 @@ def check_seed(seed: int) -> None:
       DataError: it is not within 0..2**32 - 1.
     """
     if not 0 <= seed < 2**32:
-        raise DataError(f"seed={seed} is out of range; take one from 0 to {2**32 - 1}")
+        raise DataError(f"`seed={seed}` is out of range; take one from 0 to {2**32 - 1}")
 
 
 def _check_at_least(least: int, **values: int) -> None:
-    wrong = [f"{name}={value}" for name, value in values.items() if value < least]
+    wrong = [f"`{name}={value}`" for name, value in values.items() if value < least]
     if wrong:
         raise DataError(f"{' and '.join(wrong)} must be {least} or more")

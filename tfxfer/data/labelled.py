@@ -108,11 +108,11 @@ def examples(
 def _check_arguments(seed: int, split: str, proportions: Sequence[float], most_bad: float) -> None:
     check_seed(seed)
     if split not in METHODS:
-        raise DataError(f"split is {split!r}; take one of {', '.join(map(repr, METHODS))}")
+        raise DataError(f"`split` is {split!r}; take one of {', '.join(map(repr, METHODS))}")
     if len(proportions) != len(SPLITS) or not all(0 < share < np.inf for share in proportions):
         raise DataError(f"proportions are {tuple(proportions)}; give three above 0, as in (8, 1, 1)")
     if not 0 <= most_bad <= 1:
-        raise DataError(f"most_bad is {most_bad}; it is a share of all pictures, from 0 to 1")
+        raise DataError(f"`most_bad` is {most_bad}; it is a share of all pictures, from 0 to 1")
 
 
 def check_classes(found: Labelled, parts: int, kind: str = "") -> None:
@@ -145,8 +145,10 @@ def _check_share(found: Labelled, set_aside: Mapping[str, str], most_bad: float)
     total = len(set(found.paths))
     if len(set_aside) <= most_bad * total:
         return
-    head = f"{found.origin}: {len(set_aside):,} of {total:,} pictures cannot be used, more than most_bad={most_bad:g}:"
-    raise DataError("\n  ".join([head, *_reasons(set_aside)]) + "\nmend or remove them, or allow more by most_bad")
+    head = (
+        f"{found.origin}: {len(set_aside):,} of {total:,} pictures cannot be used, more than `most_bad={most_bad:g}`:"
+    )
+    raise DataError("\n  ".join([head, *_reasons(set_aside)]) + "\nmend or remove them, or allow more by `most_bad`")
 
 
 def _reasons(set_aside: Mapping[str, str]) -> list[str]:
@@ -224,7 +226,7 @@ def _twin_notes(found: Labelled, digests: Sequence[str], parts: Sequence[np.ndar
     for place, digest in enumerate(digests):
         places[digest].append(place)
     twins = [each for each in places.values() if len(each) > 1]
-    cure = "" if found.parts is not None else "; split='digest' keeps them together"
+    cure = "" if found.parts is not None else "; `split='digest'` keeps them together"
     yield from _apart(f"identical in two splits, whose numbers are then not independent{cure}", found, twins, split_of)
     yield from _apart("identical under two labels", found, twins, class_of)
 

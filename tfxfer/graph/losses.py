@@ -87,10 +87,10 @@ def _losses(
     if loss not in ("softmax", "sigmoid"):
         raise GraphError(f"loss is 'softmax', 'sigmoid' or a tensor [batch], not {loss!r}")
     if labels is None or numbers is None:
-        raise GraphError(f"loss={loss!r} needs labels; without them, loss is a tensor [batch]")
+        raise GraphError(f"`loss={loss!r}` needs labels; without them, loss is a tensor [batch]")
     if outputs.shape.rank != 2 or (outputs.shape[1] == 1) != (loss == "sigmoid"):
         shape = "[batch, classes], of two classes or more" if loss == "softmax" else "[batch, 1]"
-        raise GraphError(f"loss={loss!r} takes outputs {shape}, not {outputs.shape}")
+        raise GraphError(f"`loss={loss!r}` takes outputs {shape}, not {outputs.shape}")
     if loss == "sigmoid":
         wanted = tf.cast(numbers, outputs.dtype)
         return tf.nn.sigmoid_cross_entropy_with_logits(labels=wanted, logits=outputs[:, 0], name="loss")
@@ -121,15 +121,17 @@ def class_probabilities(logits: tf.Tensor) -> tf.Tensor:
 
 def _check_weights(weights: Sequence[float], probabilities: tf.Tensor | None) -> None:
     if probabilities is None:
-        raise GraphError("class_weights need labels; without them, put weights into the loss, a tensor [batch]")
+        raise GraphError("`class_weights` need labels; without them, put weights into the loss, a tensor [batch]")
     classes = probabilities.shape.as_list()[-1]
     if len(weights) != classes:
-        raise GraphError(f"class_weights has {len(weights)} numbers, and there are {classes} classes; give one a class")
+        raise GraphError(
+            f"`class_weights` has {len(weights)} numbers, and there are {classes} classes; give one a class"
+        )
     wrong = [f"{weight} of class {number}" for number, weight in enumerate(weights) if not 0 <= weight < math.inf]
     if wrong:
-        raise GraphError(f"class_weights: {', '.join(wrong)}; give numbers from 0 on")
+        raise GraphError(f"`class_weights`: {', '.join(wrong)}; give numbers from 0 on")
     if not any(weights):
-        raise GraphError("class_weights are all 0, so that nothing would be learnt; give numbers above 0")
+        raise GraphError("`class_weights` are all 0, so that nothing would be learnt; give numbers above 0")
 
 
 # --- L2 ---
@@ -146,9 +148,9 @@ def check_l2(l2: float, variables: Sequence[tf.Variable]) -> None:
       GraphError: it is negative or not finite, or no variable is a kernel.
     """
     if not 0 <= l2 < math.inf:
-        raise GraphError(f"l2={l2}: give a number from 0 on, as 1e-4")
+        raise GraphError(f"`l2={l2}`: give a number from 0 on, as 1e-4")
     if l2 and not any(map(_is_kernel, variables)):
-        raise GraphError(f"l2={l2} has nothing to act on: no variable of rank 2 or more is trained")
+        raise GraphError(f"`l2={l2}` has nothing to act on: no variable of rank 2 or more is trained")
 
 
 def with_l2(gradients: Sequence[Any], variables: Sequence[tf.Variable], l2: float) -> list[Any]:

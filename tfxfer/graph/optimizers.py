@@ -95,11 +95,11 @@ def check_numbers(learning_rate: Any, clip_norm: float | None, factors: dict[str
     """
     problems = []
     if isinstance(learning_rate, (str, bool)) or learning_rate is None:
-        problems.append(f"learning_rate={learning_rate!r}: give a number, or a function from global_step to a scalar")
+        problems.append(f"`learning_rate={learning_rate!r}`: give a number, or a function from global_step to a scalar")
     elif isinstance(learning_rate, (int, float)) and not 0 <= learning_rate < math.inf:
-        problems.append(f"learning_rate={learning_rate}: give a number from 0 on, as 1e-3")
+        problems.append(f"`learning_rate={learning_rate}`: give a number from 0 on, as 1e-3")
     if clip_norm is not None and not 0 < clip_norm < math.inf:
-        problems.append(f"clip_norm={clip_norm}: give a number above 0, or None for no clipping")
+        problems.append(f"`clip_norm={clip_norm}`: give a number above 0, or None for no clipping")
     problems += [
         f"{name}={factor}: give a number from 0 on" for name, factor in factors.items() if not 0 <= factor < math.inf
     ]

@@ -99,7 +99,7 @@ def _encode(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
 def _mask(pixels: tf.Tensor, share: float, patch: int) -> tf.Tensor:
     """Set a share of the patches to zero, anew at each step of training; the others stay as they are."""
     if patch < 1 or any(side % patch for side in pixels.shape.as_list()[1:3]):
-        raise GraphError(f"patch={patch} does not divide the height and width of images {pixels.shape}")
+        raise GraphError(f"`patch={patch}` does not divide the height and width of images {pixels.shape}")
     height, width = (side // patch for side in pixels.shape[1:3].as_list())
     # Dropout scales up what it keeps; of that, only which patches are kept is wanted.
     kept = tf.sign(layers.dropout(tf.ones([tf.shape(pixels)[0], height, 1, width, 1, 1]), share, "mask"))

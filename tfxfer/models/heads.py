@@ -31,9 +31,9 @@ def classifier(
     if loss not in ("softmax", "sigmoid"):
         raise GraphError(f"loss is 'softmax' or 'sigmoid', not {loss!r}")
     if classes < 2:
-        raise GraphError(f"classes={classes}: there must be 2 or more to tell apart")
+        raise GraphError(f"`classes={classes}`: there must be 2 or more to tell apart")
     if loss == "sigmoid" and classes != 2:
-        raise GraphError(f"loss='sigmoid' tells two classes apart, and there are {classes}; use loss='softmax'")
+        raise GraphError(f"`loss='sigmoid'` tells two classes apart, and there are {classes}; use `loss='softmax'`")
     with tf.name_scope("HEAD"):
         x = features if features.shape.rank == 2 else layers.flatten(features)
         for number, units in enumerate(hidden, 1):

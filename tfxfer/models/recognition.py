@@ -127,10 +127,10 @@ def _by_contract(
 ) -> Recognised:
     where = contracts.sidecar(file.checkpoint or file.path)
     if model not in (None, contract.model):
-        raise WeightsError(f"{file.path} is of {contract.model}, by the contract beside it, and not of model={model}")
+        raise WeightsError(f"{file.path} is of {contract.model}, by the contract beside it, and not of `model={model}`")
     if source not in (None, contract.source):
         raise WeightsError(
-            f"{where} says that the source is {contract.source!r}, and not {source!r} ; leave `source` out, or "
+            f"{where} says that the source is {contract.source!r}, and not {source!r}; leave `source` out, or "
             "move that file away if it is wrong"
         )
     return Recognised(renamed, contract, file.path)

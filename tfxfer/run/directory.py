@@ -136,10 +136,8 @@ class RunDirectory:
         with self._writing():
             free = shutil.disk_usage(self.path).free
         there = _bytes_of_checkpoints(self.path)
-        needed = (
-            f"up to {_size(room.bytes)} for checkpoints: {_size(room.once)} of frozen variables once, and "
-            f"{_size(room.each)} for each of up to {room.most}"
-        )
+        once = f"{_size(room.once)} of frozen variables once, and " if room.once else ""
+        needed = f"up to {_size(room.bytes)} for checkpoints: {once}{_size(room.each)} for each of up to {room.most}"
         self.room = f"it needs {needed}; {_size(free + there)} are free" + (" or its own" if there else "")
         if room.bytes > free + there:
             raise RunError(
@@ -457,9 +455,9 @@ def _compare(
     changed, notes = [], []
     for name in {**had, **wanted}:
         before, now = had.get(name), wanted.get(name)
-        if before == now or (name in growing and (now or 0) >= (before or 0)):
+        if (before or None) == (now or None) or (name in growing and (now or 0) >= (before or 0)):
             continue
-        row = f"{name}: {_WORDS[name]}" if name in _WORDS else f"{name}: was {_show(before)}, now {_show(now)}"
+        row = f"{name}: {_WORDS[name]}" if name in _WORDS else f"`{name}`: was {_show(before)}, now {_show(now)}"
         if name in free or (name == "learning_rate" and _is_longer(had, wanted) and _schedules(before, now)):
             notes.append(row)
         elif not _comparable(name, before, now, name in had):

@@ -164,7 +164,7 @@ def evaluate(
         or there are not as many class names as classes, or `top_k` is below 1.
     """
     if top_k < 1:
-        raise DataError(f"top_k={top_k} must be 1 or more")
+        raise DataError(f"`top_k={top_k}` must be 1 or more")
     split = as_split(split, "split")
     if step.labels is None or step.probabilities is None or split.labels is None:
         raise DataError(

@@ -117,7 +117,7 @@ def _tell(images: Images, features: Mapping[str, Rows], reasons: Mapping[str, st
             f"{total:,}",
             total / picture,
             f"{picture:,}",
-            "" if dtype == "float16" else ', or give dtype="float16"',
+            "" if dtype == "float16" else ', or give `dtype="float16"`',
         )
 
 
@@ -216,10 +216,10 @@ def batch_size_for(size: Sequence[int]) -> int:
 
 def _check_options(images: tf.Tensor, parts: Sequence[Images], batch_size: int, dtype: str, workers: int) -> None:
     if dtype not in ("float32", "float16"):
-        raise DataError(f"dtype={dtype}: rows are kept as float32 or float16")
+        raise DataError(f"`dtype={dtype}`: rows are kept as float32 or float16")
     for name, value in (("batch_size", batch_size), ("workers", workers)):
         if value < 1:
-            raise DataError(f"{name}={value} must be 1 or more")
+            raise DataError(f"`{name}={value}` must be 1 or more")
     if not sum(map(len, parts)):
         raise DataError("there are no examples to compute anything from")
     kinds = {f"{part.dtype} {tuple(part.shape[1:])}" for part in parts}

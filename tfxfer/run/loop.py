@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -134,7 +135,10 @@ class Training:
 
     def _begin(self) -> None:
         self.before = frozen.digests(self.sess, frozen.frozen_variables(self.step, epoch=0))
-        self.directory.write("plan.json", [plan.to_json() for plan in self._plans()])
+        # The run is looked at from other directories, too.
+        files = [os.path.abspath(plan.weights.path) for plan in self._plans()]
+        rows = [{**plan.to_json(), "weights": file} for plan, file in zip(self._plans(), files, strict=True)]
+        self.directory.write("plan.json", rows)
         self.directory.write("frozen.json", {"method": frozen.METHOD, "variables": self.before, "checks": []})
         size = f"{self.total} steps of {self.asked['batch_size']} examples, {self.every} an epoch"
         log.info("begin in %s: %s; %s", self.directory.path, size, self.directory.room)
@@ -156,7 +160,7 @@ class Training:
         self.state["stopped"] = patience is not None and self.state["waited"] >= patience
         where = "finished" if self.finished else f"go on from step {self.done} of {self.total}"
         log.warning("%s: restored %s, which goes before any other weights; %s", self.directory.path, prefix, where)
-        log.info("%s", self.directory.room)
+        log.info("%s: %s", self.directory.path, self.directory.room)
         self._check_frozen("where the run goes on")
         self.checkpoints.go_on_from(prefix)
         self._require_best()

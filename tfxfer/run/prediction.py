@@ -81,7 +81,7 @@ def predict(
       DataError: there are no examples, they do not fit the placeholder, or a number is not positive.
     """
     if min(top, batch_size) < 1:
-        raise DataError(f"top={top} and batch_size={batch_size} must be 1 or more")
+        raise DataError(f"`top={top}` and `batch_size={batch_size}` must be 1 or more")
     shape = tuple(examples.shape[1:])
     if not images.shape.is_compatible_with([None, *shape]) or examples.dtype != images.dtype.as_numpy_dtype:
         wanted = f"{images.dtype.name} {tuple(images.shape.as_list()[1:])}"

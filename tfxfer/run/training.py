@@ -130,12 +130,12 @@ def _tell_of_state(held: Mapping[str, str]) -> None:
 
 
 def _check(asked: Mapping[str, Any], every: int) -> None:
-    low = [f"{name}={value}" for name, value in asked.items() if name != "seed" and value is not None and value < 1]
+    low = [f"`{name}={value}`" for name, value in asked.items() if name != "seed" and value is not None and value < 1]
     if low:
         raise RunError(f"{', '.join(low)}: must be 1 or more")
     if asked["validation_steps"] > every * asked["epochs"]:
         raise RunError(
-            f"validation_steps={asked['validation_steps']} is more than the {every * asked['epochs']} steps "
+            f"`validation_steps={asked['validation_steps']}` is more than the {every * asked['epochs']} steps "
             "of the run, so that it would never be validated; lower it"
         )
 
@@ -143,7 +143,7 @@ def _check(asked: Mapping[str, Any], every: int) -> None:
 def _check_shown(shown: Sequence[int], examples: int) -> None:
     outside = [place for place in shown if place < 0]
     if outside or not shown or min(shown) >= examples:
-        raise RunError(f"shown={list(shown)}: give places in the validation split, from 0 to {examples - 1}")
+        raise RunError(f"`shown={list(shown)}`: give places in the validation split, from 0 to {examples - 1}")
 
 
 @contextlib.contextmanager
