@@ -127,7 +127,10 @@ class _Analysis:
         if value is None or np.ndim(value) or op.outputs[0].shape.rank is None:
             return taken
         number = 1 if value else 2
-        if op.inputs[number].shape.as_list() != op.outputs[0].shape.as_list():
+        shape = op.inputs[number].shape
+        if shape.rank is None or shape.as_list() != op.outputs[0].shape.as_list():
+            return taken
+        if taken[number] is FIXED and not shape.is_fully_defined():  # It may be repeated for each example.
             return taken
         # Twice the same: the rule for all elements then gives its layout.
         return [FIXED, taken[number], taken[number]]
@@ -152,16 +155,19 @@ class _Analysis:
         return [_all_joined(list(column), op.name) for column in columns]
 
     def _loop(self, op: tf.Operation, taken: Sequence[Layout]) -> Sequence[Layout]:
-        carried = list(taken)
+        carried, shapes = list(taken), [tensor.shape for tensor in op.inputs]
         for _ in range(_PASSES):
-            (goes_on,) = self._called(op.get_attr("cond").name, op.inputs, carried)
+            (goes_on,) = self._called(op.get_attr("cond").name, op.inputs, carried, shapes)
             if not is_fixed(goes_on):
                 raise NotProvedError("goes on as long as the examples, or their number, decide")
-            after = self._called(op.get_attr("body").name, op.inputs, carried)
+            after = self._called(op.get_attr("body").name, op.inputs, carried, shapes)
+            returned = self._body(op.get_attr("body").name, op.inputs, shapes)[2]
+            # What a loop carries may grow: its shape is what all passes have in common.
+            general = [old.most_specific_compatible_shape(new.shape) for old, new in zip(shapes, returned, strict=True)]
             both = [joined(old, new, op.name) for old, new in zip(carried, after, strict=True)]
-            if both == carried:
+            if both == carried and list(map(str, general)) == list(map(str, shapes)):
                 return carried
-            carried = both
+            carried, shapes = both, general
         raise NotProvedError("is a loop that is too entangled")
 
     # --- functions ---
@@ -172,20 +178,25 @@ class _Analysis:
             self._by_name = {function.signature.name: function for function in self._library.function}
         return self._by_name
 
-    def _called(self, name: str, inputs: Sequence[tf.Tensor], taken: Sequence[Layout]) -> list[Layout]:
-        ops, arguments, returned = self._body(name, inputs)
+    def _called(
+        self,
+        name: str,
+        inputs: Sequence[tf.Tensor],
+        taken: Sequence[Layout],
+        shapes: Sequence[tf.TensorShape] | None = None,
+    ) -> list[Layout]:
+        ops, arguments, returned = self._body(name, inputs, shapes or [tensor.shape for tensor in inputs])
         known = {argument.ref(): layout for argument, layout in zip(arguments, taken, strict=True)}
         found = self.run(ops, dict(known))
         missing = Mixed(name, "returns what is never computed")
         return [found.get(tensor.ref(), missing) for tensor in returned]
 
     def _body(
-        self, name: str, inputs: Sequence[tf.Tensor]
+        self, name: str, inputs: Sequence[tf.Tensor], shapes: Sequence[tf.TensorShape]
     ) -> tuple[list[tf.Operation], list[tf.Tensor], list[tf.Tensor]]:
         if name not in self._functions():
             raise NotProvedError(f"calls {name}, which the graph does not hold")
         handles = [_handle(tensor) for tensor in inputs]
-        shapes = [tensor.shape for tensor in inputs]
         key = (name, *map(str, shapes), *(handle and str(handle.attr["shape"]) for handle in handles))
         if key not in self._bodies:
             function = self._functions()[name]
