@@ -477,6 +477,24 @@ def test_a_constant_that_is_repeated_for_each_example_is_not_taken_for_one():
     assert fed_behind(between) == ["features:0"]
 
 
+@pytest.mark.parametrize(("training", "expected"), [(False, "after:0"), (True, "features:0")])
+def test_a_switch_that_is_always_fed_the_same_decides_whose_statistics_count(control_flow, training, expected):
+    images, labels = placeholders()
+    features = tf.reshape(layers.conv2d(images, 2, 3, "conv"), [-1, 128], name="features")
+    switch = tf.placeholder(tf.bool, [])
+    centred = tf.cond(switch, lambda: features - tf.reduce_mean(features, 0), lambda: features - 0.5)
+    after = tf.identity(tf.nn.relu(tf.ensure_shape(centred, [None, 128])), name="after")
+    step = tx.train_step(
+        images,
+        labels,
+        heads.classifier(after, classes=3),
+        train=tx.select("logits/.*"),
+        train_feeds={switch: training},
+        eval_feeds={switch: training},
+    )
+    assert fed(step) == [expected]
+
+
 def test_where_a_constant_selects_the_moving_statistics_those_of_the_batch_do_not_count():
     def between(x):
         training = tf.placeholder_with_default(False, [])

@@ -708,7 +708,7 @@ def test_features_in_arrays_of_other_weights_are_refused(tmp_path, dtype):
             lambda: tx.evaluate(sess, step, taken),
             lambda: tx.fit(sess, step, arrays, epochs=1, logdir=tmp_path / "run"),
         ):
-            with pytest.raises(DataError, match="Reshape:0: 4 examples of .* were computed again and differ by"):
+            with pytest.raises(DataError, match=r"Reshape:0: 4 examples of .* were computed again and differ by"):
                 call()
 
 

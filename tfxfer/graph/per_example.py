@@ -2,7 +2,8 @@
 
 What is not in the tables below, or is there with arguments that are not known before the graph runs, is not proved.
 Functions, conditionals and loops of both kinds are looked into; a loop is gone through until nothing changes. A
-predicate that is a constant, or a placeholder that keeps its default, decides which branch counts.
+predicate that is a constant, or a placeholder that keeps its default or is always fed the same, decides which branch
+counts.
 """
 
 from __future__ import annotations
@@ -30,27 +31,33 @@ Layouts = dict[Any, Layout]  # by tensor.ref(); a tensor that is not in it was n
 
 
 def layouts(
-    ops: Sequence[tf.Operation], images: tf.Tensor, *, fed: Iterable[tf.Operation] = ()
+    ops: Sequence[tf.Operation],
+    images: tf.Tensor,
+    changing: Iterable[tf.Operation],
+    constant: Mapping[tf.Operation, np.ndarray],
 ) -> Callable[[tf.Tensor], Layout | None]:
     """Say of each tensor how it belongs to examples.
 
     Args:
       ops: what depends on the images, each after what it waits for; what else they take is the same in each step.
       images: the placeholder that is fed with a batch.
-      fed: placeholders that are fed, so that those with a default do not keep it.
+      changing: placeholders that are fed with one thing and another, so that those with a default do not keep it.
+      constant: placeholders that are always fed the same, with what they are fed.
 
     Returns:
       A function that gives None for a tensor that is never computed, as one of a branch that is never taken.
     """
-    found = _Analysis(images.graph, set(fed)).run(ops, {images.ref(): Rows()})
+    found = _Analysis(images.graph, set(changing), constant).run(ops, {images.ref(): Rows()})
     return lambda tensor: found.get(tensor.ref())
 
 
 class _Analysis:
     """Goes through the ops of a graph or of a function."""
 
-    def __init__(self, graph: tf.Graph, fed: set[tf.Operation]) -> None:
-        self._graph, self._fed = graph, fed
+    def __init__(
+        self, graph: tf.Graph, changing: set[tf.Operation], constant: Mapping[tf.Operation, np.ndarray]
+    ) -> None:
+        self._graph, self._changing, self._values = graph, changing, constant
         self._library: Any = None
         self._bodies: dict[Any, tuple[list[tf.Operation], list[tf.Tensor], list[tf.Tensor]]] = {}
 
@@ -137,9 +144,12 @@ class _Analysis:
 
     def _constant(self, tensor: tf.Tensor) -> Any:
         """Return the value of a predicate that is the same in each step, or None."""
-        while tensor.op.type in ("Identity", "PlaceholderWithDefault") and tensor.op not in self._fed:
+        fed = self._changing | self._values.keys()
+        while tensor.op.type in ("Identity", "PlaceholderWithDefault") and tensor.op not in fed:
             tensor = tensor.op.inputs[0]
-        return None if tensor.op in self._fed else tf.get_static_value(tensor)  # None where it is not known
+        if tensor.op in fed:
+            return self._values.get(tensor.op)
+        return tf.get_static_value(tensor)  # None where it is not known
 
     def _branches(self, op: tf.Operation, taken: Sequence[Layout]) -> Sequence[Layout | None]:
         if not is_fixed(taken[0]):

@@ -18,7 +18,6 @@ from tfxfer.run.extraction import difference, spread_over
 from tfxfer.run.filling import run_with
 from tfxfer.run.store import Rows
 
-
 # The share of its largest magnitude by which a feature may differ from what is computed again: float16 keeps 5e-4 of a
 # number, and batches of another size give other last bits.
 TOLERANCE = 1e-3
