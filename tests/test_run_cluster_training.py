@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import re
@@ -16,7 +17,7 @@ from test_predict import run
 
 import tfxfer as tx
 from tfxfer.data import Data, Split
-from tfxfer.errors import RunError
+from tfxfer.errors import DataError, RunError, TfxferError
 from tfxfer.graph.replicas import Replicas, placed
 from tfxfer.models import autoencoder, heads
 from tfxfer.run.cluster.session import Desk, chief_session, serve
@@ -58,7 +59,13 @@ def in_one_process(logdir: Path, stages: bool) -> tx.run.loop.Fitted:
 
 
 def in_threads(
-    logdir: Path, stages: bool, synchronous: bool, workers_terms=None, addresses=None, min_slice_size=1 << 20
+    logdir: Path,
+    stages: bool,
+    synchronous: bool,
+    workers_terms=None,
+    workers_data=None,
+    addresses=None,
+    min_slice_size=1 << 20,
 ):
     """Train in a cluster of two workers whose processes are threads; return what they returned or raised."""
     addresses = addresses or free_addresses(3)
@@ -79,9 +86,15 @@ def in_threads(
             step, desk = built(replicas, stages), Desk(task)
             try:
                 found["worker"] = Worker(
-                    task, step, examples(), desk, replicas, {**terms, **(workers_terms or {})}, seconds=30.0
+                    task,
+                    step,
+                    workers_data or examples(),
+                    desk,
+                    replicas,
+                    {**terms, **(workers_terms or {})},
+                    seconds=30.0,
                 ).run()
-            except RunError as error:
+            except TfxferError as error:
                 found["worker"] = error
 
     def chief() -> None:
@@ -177,6 +190,16 @@ def test_a_worker_that_was_started_otherwise_refuses_and_names_all_that_differs(
     )
     assert re.match("worker 1 was started otherwise than the chief:\n  batch_size: .*10.*12\n", str(found["chief"]))
     assert re.match("the chief has failed: worker 1 was started otherwise", str(found["ps"]))
+
+
+def test_a_worker_refuses_features_that_its_session_does_not_compute(tmp_path):
+    data = examples()
+    features = {"ENCODER/flatten:0": np.ones((70, 128), np.float32)}
+    data = dataclasses.replace(data, train=dataclasses.replace(data.train, features=features))
+    found = in_threads(tmp_path, False, synchronous=False, workers_data=data)
+    assert isinstance(found["worker"], DataError)
+    assert re.search("ENCODER/flatten:0: 4 examples of train were computed again", str(found["worker"]))
+    assert found["chief"].steps == 28
 
 
 # --- parts ---

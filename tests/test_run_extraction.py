@@ -691,6 +691,27 @@ def test_features_of_other_weights_are_refused_by_fit_and_evaluate(tmp_path):
         assert tx.evaluate(sess, step, again.test).metrics == tx.evaluate(sess, step, same_data().test).metrics
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_features_in_arrays_of_other_weights_are_refused(tmp_path, dtype):
+    """They carry no address: a few are computed again."""
+    step, kernel = small_step()
+    assigned = tf.assign(kernel, kernel * 1.01)
+    with tx.session() as sess:
+        data = tx.precompute(sess, step, same_data(), store=tmp_path / "store", dtype=dtype)
+        taken = data.test.take(np.arange(10))
+        arrays = dataclasses.replace(data, train=taken, validation=taken, test=taken)
+        assert isinstance(taken.features["Reshape:0"], np.ndarray)
+        expected = tx.evaluate(sess, step, Split(IMAGES[:10], LABELS[:10])).metrics
+        assert tx.evaluate(sess, step, taken).metrics == pytest.approx(expected, rel=1e-3)
+        sess.run(assigned)
+        for call in (
+            lambda: tx.evaluate(sess, step, taken),
+            lambda: tx.fit(sess, step, arrays, epochs=1, logdir=tmp_path / "run"),
+        ):
+            with pytest.raises(DataError, match=r"Reshape:0: 4 examples of .* were computed again and differ by"):
+                call()
+
+
 def test_features_of_another_graph_are_refused(tmp_path):
     step, _ = small_step()
     with tx.session() as sess:

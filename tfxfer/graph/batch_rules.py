@@ -606,19 +606,20 @@ def _slice(a: Arguments) -> Layout:
 def _strided_slice(a: Arguments) -> Layout:
     layout = a.rows(0)
     begin, end, strides = (a.terms(number).tolist() for number in (1, 2, 3))
-    taken, given = 0, 0  # dimensions so far
-    spec = _entries(a, len(begin))
-    for place, entry in spec:
+    taken, given, found = 0, 0, None  # dimensions so far, and where the batch is among those given
+    for place, entry in _entries(a, len(begin)):
         if entry == "new":
             given += 1
             continue
         if taken == layout.axis:
             _check_whole(a, layout, place, entry, begin, end, strides)
-            return layout.at(given)
-        if place is not None and any(term.batch for term in (begin[place], end[place], strides[place])):
+            found = given
+        elif place is not None and any(term.batch for term in (begin[place], end[place], strides[place])):
             raise NotProvedError("takes more of each example, the more there are")
         taken, given = taken + 1, given + (entry != "shrunk")
-    raise NotProvedError("is a slice of more dimensions than there are")
+    if found is None:
+        raise NotProvedError("is a slice of more dimensions than there are")
+    return layout.at(found)
 
 
 def _entries(a: Arguments, count: int) -> list[tuple[int | None, str]]:

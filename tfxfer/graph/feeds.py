@@ -105,9 +105,14 @@ def differing(training: Feeds, evaluation: Feeds) -> list[tf.Tensor]:
     return [tensor for tensor in _keys(training, evaluation) if not _same(tensor, training, evaluation)]
 
 
-def constant(training: Feeds, evaluation: Feeds) -> list[tf.Tensor]:
-    """Return the placeholders that are fed the same value in training as in evaluation."""
-    return [tensor for tensor in _keys(training, evaluation) if _same(tensor, training, evaluation)]
+def constant(training: Feeds, evaluation: Feeds) -> dict[tf.Operation, np.ndarray]:
+    """Return the placeholders that are fed the same value in training as in evaluation, and that value."""
+    values = {tensor: _value(tensor, training) for tensor in _keys(training, evaluation)}
+    return {
+        tensor.op: value
+        for tensor, value in values.items()
+        if value is not None and _same(tensor, training, evaluation)
+    }
 
 
 def _keys(training: Feeds, evaluation: Feeds) -> list[tf.Tensor]:

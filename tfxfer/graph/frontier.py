@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 from tensorflow.python.framework import op_def_registry
 
@@ -54,6 +55,8 @@ _CHEAP = {"Add", "AddV2", "Cast", "ConcatV2", "Div", "EnsureShape", "ExpandDims"
           "Reshape", "ReverseV2", "Shape", "ShapeN", "Size", "Slice", "Split", "SplitV", "Squeeze", "StopGradient",
           "StridedSlice", "Sub", "Tile", "Transpose", "Unpack", "ZerosLike"}  # fmt: skip
 
+NOTHING: Mapping[tf.Operation, np.ndarray] = {}
+
 
 @dataclasses.dataclass(frozen=True)
 class Frontier:
@@ -82,7 +85,7 @@ def frontier(step: Step, stage: StageOps) -> Frontier:
     # A placeholder that training feeds otherwise than evaluation changes; one that both feed alike does not.
     differing = feeds.differing(stage.feeds, step.eval_feeds)
     changing = [tensor.op for tensor in (step.labels, *differing) if tensor is not None]
-    constant = [tensor.op for tensor in feeds.constant(stage.feeds, step.eval_feeds)]
+    constant = feeds.constant(stage.feeds, step.eval_feeds)
     fetches = [stage.apply, *(tensor.op for tensor in (*step.metrics.values(), stage.scalars))]
     if step.probabilities is not None:
         fetches.append(step.probabilities.op)
@@ -93,7 +96,7 @@ def find(
     images: tf.Tensor,
     fetches: Sequence[tf.Operation],
     changing: Iterable[tf.Operation] = (),
-    constant: Iterable[tf.Operation] = (),
+    constant: Mapping[tf.Operation, np.ndarray] = NOTHING,
 ) -> Frontier:
     """Find where the frozen part ends in any graph.
 
@@ -101,7 +104,7 @@ def find(
       images: the placeholder that is fed with images.
       fetches: the ops that are to be run.
       changing: placeholders that are fed otherwise from step to step; one without a default counts as if it were.
-      constant: placeholders that are always fed the same value.
+      constant: placeholders that are always fed the same, with what they are fed.
 
     Raises:
       GraphError: see `frontier`.
@@ -109,14 +112,14 @@ def find(
     if not _has_batch(images):
         raise GraphError(f"{images.name} has the shape {images.shape}; its first dimension must be None, for any batch")
     needed = traversal.needed(fetches)
-    changing, constant = set(changing), set(constant)
+    changing = set(changing)
     own = {op: reason for op, reason in _sources(needed, images.op).items() if op not in constant}
     sources = own | dict.fromkeys(changing, "is fed with something else in each step")
     live = spread(sources, needed, through_control=True)
     depending = spread({images.op}, needed)
     inner = traversal.inner(needed)
     frozen = depending - live
-    layout = layouts([op for op in needed if op in frozen and op is not images.op], images, fed=changing | constant)
+    layout = layouts([op for op in needed if op in frozen and op is not images.op], images, changing, constant)
     frozen -= {op for op in frozen if any(isinstance(layout(tensor), Mixed) for tensor in op.outputs)}
     while True:
         cut = _Cut(fetches, frozen)

@@ -2,7 +2,8 @@
 
 What is not in the tables below, or is there with arguments that are not known before the graph runs, is not proved.
 Functions, conditionals and loops of both kinds are looked into; a loop is gone through until nothing changes. A
-predicate that is a constant, or a placeholder that keeps its default, decides which branch counts.
+predicate that is a constant, or a placeholder that keeps its default or is always fed the same, decides which branch
+counts.
 """
 
 from __future__ import annotations
@@ -30,27 +31,33 @@ Layouts = dict[Any, Layout]  # by tensor.ref(); a tensor that is not in it was n
 
 
 def layouts(
-    ops: Sequence[tf.Operation], images: tf.Tensor, *, fed: Iterable[tf.Operation] = ()
+    ops: Sequence[tf.Operation],
+    images: tf.Tensor,
+    changing: Iterable[tf.Operation],
+    constant: Mapping[tf.Operation, np.ndarray],
 ) -> Callable[[tf.Tensor], Layout | None]:
     """Say of each tensor how it belongs to examples.
 
     Args:
       ops: what depends on the images, each after what it waits for; what else they take is the same in each step.
       images: the placeholder that is fed with a batch.
-      fed: placeholders that are fed, so that those with a default do not keep it.
+      changing: placeholders that are fed with one thing and another, so that those with a default do not keep it.
+      constant: placeholders that are always fed the same, with what they are fed.
 
     Returns:
       A function that gives None for a tensor that is never computed, as one of a branch that is never taken.
     """
-    found = _Analysis(images.graph, set(fed)).run(ops, {images.ref(): Rows()})
+    found = _Analysis(images.graph, set(changing), constant).run(ops, {images.ref(): Rows()})
     return lambda tensor: found.get(tensor.ref())
 
 
 class _Analysis:
     """Goes through the ops of a graph or of a function."""
 
-    def __init__(self, graph: tf.Graph, fed: set[tf.Operation]) -> None:
-        self._graph, self._fed = graph, fed
+    def __init__(
+        self, graph: tf.Graph, changing: set[tf.Operation], constant: Mapping[tf.Operation, np.ndarray]
+    ) -> None:
+        self._graph, self._changing, self._values = graph, changing, constant
         self._library: Any = None
         self._bodies: dict[Any, tuple[list[tf.Operation], list[tf.Tensor], list[tf.Tensor]]] = {}
 
@@ -127,16 +134,22 @@ class _Analysis:
         if value is None or np.ndim(value) or op.outputs[0].shape.rank is None:
             return taken
         number = 1 if value else 2
-        if op.inputs[number].shape.as_list() != op.outputs[0].shape.as_list():
+        shape = op.inputs[number].shape
+        if shape.rank is None or shape.as_list() != op.outputs[0].shape.as_list():
+            return taken
+        if taken[number] is FIXED and not shape.is_fully_defined():  # It may be repeated for each example.
             return taken
         # Twice the same: the rule for all elements then gives its layout.
         return [FIXED, taken[number], taken[number]]
 
     def _constant(self, tensor: tf.Tensor) -> Any:
         """Return the value of a predicate that is the same in each step, or None."""
-        while tensor.op.type in ("Identity", "PlaceholderWithDefault") and tensor.op not in self._fed:
+        fed = self._changing | self._values.keys()
+        while tensor.op.type in ("Identity", "PlaceholderWithDefault") and tensor.op not in fed:
             tensor = tensor.op.inputs[0]
-        return None if tensor.op in self._fed else tf.get_static_value(tensor)  # None where it is not known
+        if tensor.op in fed:
+            return self._values.get(tensor.op)
+        return tf.get_static_value(tensor)  # None where it is not known
 
     def _branches(self, op: tf.Operation, taken: Sequence[Layout]) -> Sequence[Layout | None]:
         if not is_fixed(taken[0]):
@@ -152,16 +165,19 @@ class _Analysis:
         return [_all_joined(list(column), op.name) for column in columns]
 
     def _loop(self, op: tf.Operation, taken: Sequence[Layout]) -> Sequence[Layout]:
-        carried = list(taken)
+        carried, shapes = list(taken), [tensor.shape for tensor in op.inputs]
         for _ in range(_PASSES):
-            (goes_on,) = self._called(op.get_attr("cond").name, op.inputs, carried)
+            (goes_on,) = self._called(op.get_attr("cond").name, op.inputs, carried, shapes)
             if not is_fixed(goes_on):
                 raise NotProvedError("goes on as long as the examples, or their number, decide")
-            after = self._called(op.get_attr("body").name, op.inputs, carried)
+            after = self._called(op.get_attr("body").name, op.inputs, carried, shapes)
+            returned = self._body(op.get_attr("body").name, op.inputs, shapes)[2]
+            # What a loop carries may grow: its shape is what all passes have in common.
+            general = [old.most_specific_compatible_shape(new.shape) for old, new in zip(shapes, returned, strict=True)]
             both = [joined(old, new, op.name) for old, new in zip(carried, after, strict=True)]
-            if both == carried:
+            if both == carried and list(map(str, general)) == list(map(str, shapes)):
                 return carried
-            carried = both
+            carried, shapes = both, general
         raise NotProvedError("is a loop that is too entangled")
 
     # --- functions ---
@@ -172,20 +188,25 @@ class _Analysis:
             self._by_name = {function.signature.name: function for function in self._library.function}
         return self._by_name
 
-    def _called(self, name: str, inputs: Sequence[tf.Tensor], taken: Sequence[Layout]) -> list[Layout]:
-        ops, arguments, returned = self._body(name, inputs)
+    def _called(
+        self,
+        name: str,
+        inputs: Sequence[tf.Tensor],
+        taken: Sequence[Layout],
+        shapes: Sequence[tf.TensorShape] | None = None,
+    ) -> list[Layout]:
+        ops, arguments, returned = self._body(name, inputs, shapes or [tensor.shape for tensor in inputs])
         known = {argument.ref(): layout for argument, layout in zip(arguments, taken, strict=True)}
         found = self.run(ops, dict(known))
         missing = Mixed(name, "returns what is never computed")
         return [found.get(tensor.ref(), missing) for tensor in returned]
 
     def _body(
-        self, name: str, inputs: Sequence[tf.Tensor]
+        self, name: str, inputs: Sequence[tf.Tensor], shapes: Sequence[tf.TensorShape]
     ) -> tuple[list[tf.Operation], list[tf.Tensor], list[tf.Tensor]]:
         if name not in self._functions():
             raise NotProvedError(f"calls {name}, which the graph does not hold")
         handles = [_handle(tensor) for tensor in inputs]
-        shapes = [tensor.shape for tensor in inputs]
         key = (name, *map(str, shapes), *(handle and str(handle.attr["shape"]) for handle in handles))
         if key not in self._bodies:
             function = self._functions()[name]

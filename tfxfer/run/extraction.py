@@ -262,16 +262,16 @@ def _fill(
             count = min(workers, len(batches))
             by_workers(sess, images, lacked, into, source, wanted, batch_size, count, bar.advance, feeds)
             return []
-        sample = _sample(source)
+        sample = spread_over(len(source))
         fits = len(batches[-1]) + len(sample) <= batch_size and len(lacking) == len(tables)
         run = run_with(sess, lacked, images, feeds)
         again = fill(run, lacked, into, source, batches, batch_size, bar.advance, sample if fits else NONE)
         return again if fits else []
 
 
-def _sample(source: Source) -> np.ndarray:
+def spread_over(examples: int) -> np.ndarray:
     """Return the numbers of a few examples, spread over all."""
-    return np.unique(np.linspace(0, len(source) - 1, CHECKED).astype(np.int64))
+    return np.unique(np.linspace(0, examples - 1, CHECKED).astype(np.int64))
 
 
 def _check(
@@ -287,7 +287,7 @@ def _check(
     Raises:
       DataError: what is stored, or what depends on its neighbours in the batch, is not what comes out.
     """
-    sample = _sample(source)
+    sample = spread_over(len(source))
     keys, batch = [source.keys[index] for index in sample], source.take(sample)
     if not again:
         pieces = [run(padded(batch[chunk], batch_size)) for chunk in chunks(len(keys), batch_size)]
@@ -301,7 +301,7 @@ def _check(
                 "either an example's values depend on the others of its batch, so that they cannot be computed once, "
                 "or the store was made on another processor: then give another `store`"
             )
-        apart = _apart(other[: len(keys)], same)
+        apart = difference(other[: len(keys)], same)
         if not apart <= TOLERANCE:
             raise DataError(
                 f"{tensor.name} differs by {apart:.1e} of its largest magnitude between batches of {batch_size} and "
@@ -310,8 +310,10 @@ def _check(
             )
 
 
-def _apart(values: np.ndarray, expected: np.ndarray) -> float:
+def difference(values: np.ndarray, expected: np.ndarray) -> float:
     """Return the largest difference, as a share of the largest magnitude; NaN is the same as NaN."""
+    if values.shape != expected.shape:
+        return math.inf
     a, b = values.astype(np.float64), expected.astype(np.float64)
     differ = (a != b) & ~(np.isnan(a) & np.isnan(b))
     if not differ.any():

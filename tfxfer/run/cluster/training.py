@@ -17,7 +17,7 @@ from tfxfer.data.splits import Data
 from tfxfer.errors import RunError
 from tfxfer.graph.replicas import Replicas
 from tfxfer.graph.train_step import StageOps, Step
-from tfxfer.run import signals
+from tfxfer.run import provenance, signals
 from tfxfer.run.cluster import session
 from tfxfer.run.cluster.session import Desk, EndedError, StartedAgainError, patiently
 from tfxfer.run.cluster.tasks import Task, Watch, wait_for
@@ -232,6 +232,8 @@ class Worker:
     def _train(self) -> None:
         size, total = self.agreed["batch_size"], self.agreed["steps"]
         every = steps_per_epoch(len(self.data.train), size)
+        for stage in self.step.stages:
+            provenance.check(self.sess, self.step, {"train": self.data.train}, stage)
         while True:
             done = self._steps()
             if done >= total:  # The chief may yet die before the last checkpoint is saved.
