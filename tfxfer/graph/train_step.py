@@ -513,7 +513,7 @@ class _Builder:
             variables = tuple(v for v in [*tf.global_variables(), *self.unlisted] if v.op.name in written)
             summary = summary_ops.merged([scalars, *own]) if own else scalars
             ops.append(StageOps(stage.epoch, tuple(trained), variables, apply, fed, summary, scalars, tuple(own)))
-        self.updates.note(running)
+        self.updates.note(running, self.feeds)
         if left_out:
             log.warning("summaries of the graph are left out: %s", names.listed(left_out))
         return tuple(ops)
