@@ -151,6 +151,19 @@ def test_a_frozen_normalisation_with_a_switch_is_warned_of_only_where_training_t
     assert all("with is_training fed True" in text and "in evaluation too" not in text for text in told)
 
 
+@pytest.mark.parametrize("resource", [True, False])
+def test_an_expression_trains_the_trainable_variables_and_no_moving_statistics_that_have_a_gradient(resource):
+    images, labels = tf.placeholder(tf.float32, [None, 5]), tf.placeholder(tf.int64, [None])
+    moving = tf.get_variable("norm/moving", [5], trainable=False, use_resource=resource)
+    beta = tf.get_variable("norm/beta", [5], use_resource=resource)
+    logits = tf.matmul(images - moving + beta, tf.get_variable("kernel", [5, 3], use_resource=resource))
+    options = {"optimizer": "sgd", "summaries": ()}
+    step = tx.train_step(images, labels, logits, train=".*", **options)
+    assert names_of(step.trained) == {"norm/beta", "kernel"}
+    step = tx.train_step(images, labels, logits, train=["kernel", "norm/moving"], **options)
+    assert names_of(step.trained) == {"norm/moving", "kernel"}
+
+
 @pytest.mark.parametrize("updates", [[], "mean"])
 def test_explicit_updates_are_exactly_those_that_are_run(updates):
     images, labels = tf.placeholder(tf.float32, [None, 5]), tf.placeholder(tf.int64, [None])
