@@ -339,6 +339,19 @@ def test_a_model_that_ends_with_no_probabilities_is_refused(weights, tmp_path):
 # --- on what it is checked ---
 
 
+def test_a_placeholder_that_nobody_feeds_is_refused_by_name_and_the_cure_cures(weights, tmp_path):
+    def build_with(keep: tf.Tensor, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        ends = build(images)
+        return {**ends, "prob": ends["prob"] * keep}
+
+    out = tmp_path / "out"
+    with pytest.raises(GraphError, match=r"nobody feeds keep_prob in an export.*placeholder_with_default"):
+        export_model(lambda x: build_with(tf.placeholder(tf.float32, [], "keep_prob"), x), weights, CONTRACT, out)
+    assert not list(tmp_path.iterdir())
+    export_model(lambda x: build_with(tf.placeholder_with_default(1.0, [], "keep_prob"), x), weights, CONTRACT, out)
+    assert out.is_dir()
+
+
 def test_it_is_checked_on_given_pictures_too_and_bad_ones_are_passed_over(weights, tmp_path):
     paths = []
     for number, data in enumerate([*PICTURES, b"no picture", b"\xff\xd8\xff"]):

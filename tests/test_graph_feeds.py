@@ -96,6 +96,20 @@ def test_every_placeholder_that_nobody_feeds_is_named_and_the_cure_cures():
         scaled(keep, train_feeds={"keep_prob": 0.5}, eval_feeds={"keep_prob": 1.0})
 
 
+def test_a_fed_placeholder_that_the_network_waits_for_is_not_asked_for(caplog):
+    keep, scale = tf.placeholder(tf.float32, [], "keep_prob"), tf.placeholder_with_default(1.0, [], "scale")
+    images, labels = tf.placeholder(tf.float32, [None, 4]), tf.placeholder(tf.int64, [None])
+    with tf.control_dependencies([images, labels, keep, scale]):
+        logits = tf.matmul(images * keep * scale, tf.get_variable("kernel", [4, 3]))
+    feeds = {"keep_prob": 1.0, "scale": 2.0}
+    with caplog.at_level(logging.WARNING, "tfxfer"):
+        step = tx.train_step(images, labels, logits, train="kernel", train_feeds=feeds, eval_feeds=feeds)
+    assert not caplog.records
+    with tx.session() as sess:
+        sess.run(step.stages[0].apply, {images: IMAGES, labels: LABELS, keep: 1.0, scale: 2.0})
+        assert tx.evaluate(sess, step, Split(IMAGES, LABELS)).labels.tolist() == LABELS.tolist()
+
+
 def test_a_default_that_nobody_sets_is_noted_once_and_no_switch_of_a_layer_is(caplog):
     keep = tf.placeholder_with_default(1.0, [], "keep_prob")
     with caplog.at_level(logging.WARNING, "tfxfer"):

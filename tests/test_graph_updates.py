@@ -117,6 +117,51 @@ def test_a_frozen_normalisation_that_uses_the_batch_is_warned_of(caplog):
         network(train="logits/kernel")
     (record,) = caplog.records
     assert "norm/moving_mean, norm/moving_variance: their layers are frozen" in record.getMessage()
+    assert "normalises by the batch, in evaluation too" in record.getMessage()
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("chosen_by", ["cond", "where"])
+@pytest.mark.parametrize("phase", [True, False])
+def test_a_frozen_normalisation_with_a_switch_is_warned_of_only_where_training_turns_it_on(
+    version, chosen_by, phase, caplog
+):
+    was = tf.control_flow_v2_enabled()
+    (tf.enable_control_flow_v2 if version == 2 else tf.disable_control_flow_v2)()
+    try:
+        images, labels = tf.placeholder(tf.float32, [None, 5]), tf.placeholder(tf.int64, [None])
+        training = tf.placeholder(tf.bool, [], "is_training")
+        moving = tf.get_variable("moving", [5], initializer=tf.zeros_initializer(), trainable=False)
+        mean = tf.reduce_mean(images, 0)
+        if chosen_by == "cond":
+            used = tf.cond(training, lambda: mean, lambda: tf.identity(moving))
+        else:
+            used = tf.where(training, mean, moving)
+        change = tf.where(training, (moving - mean) * 0.1, tf.zeros_like(mean))
+        tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, tf.assign_sub(moving, change))
+        beta = tf.get_variable("beta", [5], initializer=tf.zeros_initializer())
+        logits = tf.matmul(images - used + beta, tf.get_variable("kernel", [5, 3]))
+        feeds = {"train_feeds": {training: phase}, "eval_feeds": {training: False}}
+        with caplog.at_level(logging.WARNING, "tfxfer"):
+            tx.train_step(images, labels, logits, train="kernel", summaries=(), **feeds)
+    finally:
+        (tf.enable_control_flow_v2 if was else tf.disable_control_flow_v2)()
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == phase
+    assert all("with is_training fed True" in text and "in evaluation too" not in text for text in told)
+
+
+@pytest.mark.parametrize("resource", [True, False])
+def test_an_expression_trains_the_trainable_variables_and_no_moving_statistics_that_have_a_gradient(resource):
+    images, labels = tf.placeholder(tf.float32, [None, 5]), tf.placeholder(tf.int64, [None])
+    moving = tf.get_variable("norm/moving", [5], trainable=False, use_resource=resource)
+    beta = tf.get_variable("norm/beta", [5], use_resource=resource)
+    logits = tf.matmul(images - moving + beta, tf.get_variable("kernel", [5, 3], use_resource=resource))
+    options = {"optimizer": "sgd", "summaries": ()}
+    step = tx.train_step(images, labels, logits, train=".*", **options)
+    assert names_of(step.trained) == {"norm/beta", "kernel"}
+    step = tx.train_step(images, labels, logits, train=["kernel", "norm/moving"], **options)
+    assert names_of(step.trained) == {"norm/moving", "kernel"}
 
 
 @pytest.mark.parametrize("updates", [[], "mean"])

@@ -24,12 +24,12 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from tfxfer import files
+from tfxfer import files, names
 from tfxfer.contract import CHANNELS, Contract
 from tfxfer.errors import DataError, GraphError
 from tfxfer.graph import decoding
 from tfxfer.graph.parts import is_part, name_of, taken, wholes
-from tfxfer.graph.traversal import variables_read
+from tfxfer.graph.traversal import placeholders, variables_read
 from tfxfer.graph.variables import every_variable, model_variables, select
 from tfxfer.restore import plan
 from tfxfer.run import parity
@@ -172,12 +172,24 @@ def _build(build: Build, contract: Contract, class_names: Sequence[str], top_k: 
     )
     endpoints = dict(build(images))
     probabilities = list(endpoints.values())[-1]
+    _check_fed(endpoints, [image_bytes, images])
     if probabilities.shape.rank != 2 or probabilities.shape[1] is None:
         raise GraphError(f"the last endpoint, {list(endpoints)[-1]} {probabilities.shape}, is not [n, classes]")
     labels = _labels(class_names, contract, int(probabilities.shape[1]))
     tf.constant(LABELS, name="labels_file")
     tf.add_to_collection(ENDPOINTS, json.dumps({name: tensor.name for name, tensor in endpoints.items()}))
     return Served(images, image_bytes, _outputs(probabilities, labels, top_k), endpoints), labels
+
+
+def _check_fed(endpoints: Mapping[str, tf.Tensor], fed: Sequence[tf.Tensor]) -> None:
+    """Refuse placeholders that whoever asks the model would have to feed beside the images."""
+    every = placeholders([tensor.op for tensor in endpoints.values()], fed)
+    lacking = [op.name for op in every if op.type != "PlaceholderWithDefault"]
+    if lacking:
+        raise GraphError(
+            f"nobody feeds {names.listed(lacking)} in an export; build the model with a constant in its place, or with "
+            "tf.placeholder_with_default, whose default is what is exported"
+        )
 
 
 def _labels(class_names: Sequence[str], contract: Contract, classes: int) -> list[bytes]:
@@ -192,15 +204,15 @@ def _labels(class_names: Sequence[str], contract: Contract, classes: int) -> lis
 
 
 def _outputs(probabilities: tf.Tensor, labels: Sequence[bytes], top_k: int) -> dict[str, tf.Tensor]:
-    names = tf.constant(list(labels), tf.string, name="labels")
+    named = tf.constant(list(labels), tf.string, name="labels")
     best = tf.nn.top_k(probabilities, min(top_k, len(labels)))
     outputs = {
         "probabilities": probabilities,
         # For every picture, since servers that gather requests want the batch as first dimension of all outputs.
-        "class_names": tf.tile(names[tf.newaxis], [tf.shape(probabilities)[0], 1]),
+        "class_names": tf.tile(named[tf.newaxis], [tf.shape(probabilities)[0], 1]),
         "top_k_probabilities": best.values,
         "top_k_indices": best.indices,
-        "top_k_names": tf.gather(names, best.indices),
+        "top_k_names": tf.gather(named, best.indices),
     }
     return {name: tf.identity(tensor, name) for name, tensor in outputs.items()}
 
@@ -260,8 +272,8 @@ def _write(folder: Path, graph: bytes, labels: Sequence[bytes], contract: Contra
     """Write what is in a SavedModel besides the variables; the contract lies beside these, as beside any checkpoint."""
     (folder / GRAPH).write_bytes(graph)
     (folder / "assets" / LABELS).write_bytes(b"".join(label + b"\n" for label in labels))
-    names = tuple(label.decode("utf-8", "surrogateescape") for label in labels)
-    dataclasses.replace(contract, class_names=names).save(folder / VARIABLES)
+    class_names = tuple(label.decode("utf-8", "surrogateescape") for label in labels)
+    dataclasses.replace(contract, class_names=class_names).save(folder / VARIABLES)
 
 
 def _saved_model(saver: tf.train.Saver, served: Served) -> bytes:

@@ -44,11 +44,19 @@ def update(
 def _free(getter: Callable[..., Any], name: str, **options: Any) -> Any:
     """Get a slot under a name that no op has: an imported graph may hold the slots of another optimizer."""
     slot = name.rstrip("/")  # A slot is made in a variable scope of its name, with an empty name.
-    taken = {op.name for op in tf.get_default_graph().get_operations() if op.name.startswith(slot)}
-    if slot not in taken:
+    if not _is_op(slot):
         return getter(name, **options)
     numbered = (f"{slot}_{number}" for number in itertools.count(1))
-    return getter(next(free for free in numbered if free not in taken), **options)
+    return getter(next(free for free in numbered if not _is_op(free)), **options)
+
+
+def _is_op(name: str) -> bool:
+    # Asked by name: the list of all ops, made for each slot, would cost the square of their number.
+    try:
+        tf.get_default_graph().get_operation_by_name(name)
+    except KeyError:
+        return False
+    return True
 
 
 class _Joint(tf.train.Optimizer):

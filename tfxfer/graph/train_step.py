@@ -183,6 +183,7 @@ def train_step(
         `tf.train`, called as `optimizer(learning_rate=tensor)`, once for each group of variables with one multiplier.
       learning_rate: a number from 0 on, or a function from global_step to a scalar tensor (a schedule).
       train: the variables to be trained throughout, or regular expressions as `select` takes them: short for one stage.
+        Of an expression that matches trainable variables, these alone are trained: `".*"` leaves moving statistics.
       stages: what is trained from which epoch on, in order, the first from epoch 0.
       multipliers: regular expression (matched whole on op names) to the factor of the learning rate for those
         variables, from 0 on. It scales the update and not the gradient, so that it is right for Adam as well.
@@ -396,7 +397,22 @@ def _selected(selection: Selection) -> list[tf.Variable]:
     wrong = [repr(variable) for variable in variables if not _is_variable(variable) or variable.graph is not graph]
     if wrong:
         raise SelectionError(f"{names.listed(wrong)}: give variables of this graph, or regular expressions of names")
-    return [*variables, *(select(*patterns) if patterns else ())]
+    return [*variables, *(_matched(patterns) if patterns else ())]
+
+
+def _matched(patterns: Sequence[str]) -> list[tf.Variable]:
+    """Return what regular expressions match; of one that matches trainable variables, these alone.
+
+    So ".*" means what `minimize` trains, and not the moving statistics, which have gradients too where they are used.
+    """
+    every = select(*patterns)
+    trainable = {variable.op for variable in tf.trainable_variables()}
+    trainable |= {variable.op for variable in every if variable.trainable}
+    meant: set[tf.Operation] = set()
+    for pattern in patterns:
+        matches = {variable.op for variable in select(pattern, among=every)}
+        meant |= matches & trainable or matches
+    return [variable for variable in every if variable.op in meant]
 
 
 def _is_variable(value: Any) -> bool:
@@ -513,7 +529,7 @@ class _Builder:
             variables = tuple(v for v in [*tf.global_variables(), *self.unlisted] if v.op.name in written)
             summary = summary_ops.merged([scalars, *own]) if own else scalars
             ops.append(StageOps(stage.epoch, tuple(trained), variables, apply, fed, summary, scalars, tuple(own)))
-        self.updates.note(running)
+        self.updates.note(running, self.feeds)
         if left_out:
             log.warning("summaries of the graph are left out: %s", names.listed(left_out))
         return tuple(ops)

@@ -118,9 +118,12 @@ def variables_read(tensors: Iterable[tf.Tensor]) -> list[tf.Operation]:
 def placeholders(fetches: Iterable[tf.Operation], fed: Iterable[tf.Tensor] = ()) -> list[tf.Operation]:
     """Return the placeholders that are run for the fetches, those with a default among them, in the order made.
 
-    Those that are `fed` are not among them.
+    Those that are `fed` are not among them, also where something merely waits for them.
     """
-    return sorted((op for op in needed(fetches, fed) if op.type in PLACEHOLDERS), key=lambda op: op._id)
+    fed = list(fed)
+    given = {tensor.ref() for tensor in fed}
+    every = [op for op in needed(fetches, fed) if op.type in PLACEHOLDERS and op.outputs[0].ref() not in given]
+    return sorted(every, key=lambda op: op._id)
 
 
 def variables_of(tensors: Iterable[tf.Tensor]) -> set[tf.Operation]:

@@ -22,6 +22,7 @@ import tensorflow.compat.v1 as tf
 from tfxfer import names
 from tfxfer.errors import GraphError
 from tfxfer.graph import traversal, writes
+from tfxfer.graph.feeds import Feeds
 from tfxfer.graph.layers import batch_norms
 from tfxfer.graph.traversal import VARIABLES, called
 
@@ -57,7 +58,8 @@ class Updates:
         self.ops = list(dict.fromkeys(op for op in every if self.explicit or op.name not in own))
         self._forward = traversal.needed(fetches)
         self.writes = {op: _variables_written(op) for op in self.ops}
-        self._by_batch: set[tf.Operation] = set()
+        # Those that follow the batch, each with whether the network reads what it writes.
+        self._by_batch: dict[tf.Operation, bool] = {}
         self._owners = {} if self.explicit else {op: self._owner(op, self.writes[op]) for op in self.ops}
 
     def of(self, trained: Iterable[tf.Variable]) -> list[tf.Operation]:
@@ -88,15 +90,33 @@ class Updates:
         every = [*(_variables_written(op) for op in running), *network]
         return {variable.name for variables in every for variable in variables}
 
-    def note(self, running: Iterable[tf.Operation]) -> None:
-        """Warn of frozen normalisations that use the batch all the same, and whose updates no stage runs."""
-        idle = [op for op in self.ops if op not in set(running) and op in self._by_batch]
+    def note(self, running: Iterable[tf.Operation], feeds: Feeds) -> None:
+        """Warn of frozen normalisations that use the batch all the same, and whose updates no stage runs.
+
+        Args:
+          running: the updates that any stage runs.
+          feeds: what placeholders are fed in training.
+        """
+        idle = [op for op in self._by_batch if op not in set(running)]
+        switches = {tensor.op for tensor, value in feeds.items() if value.dtype == bool and value.all()}
+        switched = {op: switches.intersection(traversal.needed([op])) for op in idle if self._by_batch[op]}
+        self._warn(
+            [op for op in idle if not self._by_batch[op]],
+            "the network normalises by the batch, in evaluation too; build it with is_training=False where it is "
+            "frozen, or give updates=[...]",
+        )
+        self._warn(
+            [op for op, on in switched.items() if on],
+            f"with {names.listed(sorted({op.name for on in switched.values() for op in on}))} fed True the network may "
+            "normalise by the batch in training, and by these in evaluation; give frozen layers a switch that stays "
+            "False, or updates=[...]",
+        )
+
+    def _warn(self, idle: Iterable[tf.Operation], what: str) -> None:
         variables = sorted({variable.name for op in idle for variable in self.writes[op]})
         if variables:
             log.warning(
-                "%s: their layers are frozen, so that these stay as they are, but the network normalises by the batch, "
-                "in evaluation too; build it with is_training=False where it is frozen, or give updates=[...]",
-                names.listed(variables),
+                "%s: their layers are frozen, so that these stay as they are, but %s", names.listed(variables), what
             )
 
     def _owner(self, update: tf.Operation, written: set[tf.Operation]) -> set[tf.Operation] | None:
@@ -110,9 +130,9 @@ class Updates:
         # Where the update and the network part: what the update takes from ops of the network.
         shared = {t.op for op in inner for t in op.inputs if t.op in forward and t.op.type not in VARIABLES}
         starts = [op for op in shared if not _is_read(op)]
-        if starts and not any(_is_branch(op) for op in starts):
-            self._by_batch.add(update)
         reads = [op for op in self._forward if _direct(op) & written]
+        if starts and update in self.writes:
+            self._by_batch[update] = bool(reads)
         sizes = {_size(variable) for variable in written}
         after = self._after([*starts, *reads], written, sizes)
         own = {variable for variable in after if _size(variable) in sizes}
@@ -223,13 +243,6 @@ def _consumers(ops: Sequence[tf.Operation]) -> Callable[[tf.Operation], list[tf.
         for tensor in op.inputs:
             after.setdefault(tensor.op, []).append(op)
     return lambda op: after.get(op, [])
-
-
-def _is_branch(op: tf.Operation) -> bool:
-    """Say whether an op passes on what a branch gives, which a switch decides."""
-    while op.type in _PASSING and op.inputs:
-        op = op.inputs[0].op
-    return op.type.removeprefix("Stateless") in ("If", "Case", "Merge")
 
 
 def _is_read(op: tf.Operation) -> bool:
