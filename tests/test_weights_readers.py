@@ -73,6 +73,11 @@ def record() -> bytes:
 WRONG = {
     "web page": (lambda: PAGE, r"a\.npz holds no weights: it is a web page \(HTML\): the address gave a page"),
     "web page after blanks": (lambda: b"\n\n  <!-- x --> <HTML>", "a web page"),
+    "web page after comments": (lambda: b"<!-- a - b --><!----> <!-- c\n--><html>", "a web page"),
+    "web page after a byte order mark": (lambda: b"\xef\xbb\xbf<!DOCTYPE html>", "a web page"),
+    "web page that leads on": (lambda: b'<meta http-equiv="refresh">', "a web page"),
+    "comments without end": (lambda: b"<!---->" * 500, "a text file that begins with"),
+    "a comment without end": (lambda: b"<!--" * 1000, "a text file that begins with"),
     "pointer": (
         lambda: POINTER,
         "it is a Git LFS pointer, which stands for a file that was not fetched; run `git lfs pull`",

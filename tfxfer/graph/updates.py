@@ -280,8 +280,11 @@ def gate(gradients: Sequence[Any], others: Iterable[tf.Tensor | tf.Operation]) -
     Without this, an optimizer would write one variable while the gradient of another, or a metric, still reads it.
     """
     parts = [part for gradient in gradients for part in _parts(gradient)]
-    with tf.name_scope("SOLVER/"), tf.control_dependencies([*parts, *others]):
-        return [_identity(gradient) for gradient in gradients]
+    with tf.name_scope("SOLVER/"):
+        with tf.control_dependencies([*parts, *others]):
+            computed = tf.no_op("computed")  # One op to wait for: each for each would be the square of their number.
+        with tf.control_dependencies([computed]):
+            return [_identity(gradient) for gradient in gradients]
 
 
 def _parts(gradient: Any) -> list[tf.Tensor]:

@@ -37,7 +37,9 @@ _MAGIC = (
 )
 _PICKLE = re.compile(rb"\x80[\x02-\x05][\x95(}\]cX\x8a]")
 _TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # the magic number of torch.save up to 1.5
-_HTML = re.compile(rb"\s*(<!--.*?-->\s*)*<(!doctype\s+html|html|head|body)", re.IGNORECASE | re.DOTALL)
+# A comment ends at the first "-->" and is not tried otherwise: with `.*?`, a hundred comments would take for ever.
+_COMMENT = rb"<!--(?:[^-]|-(?!->))*-->\s*"
+_HTML = re.compile(rb"(\xef\xbb\xbf)?\s*(%b)*<(!doctype\s+html|html|head|body|meta|script)\b" % _COMMENT, re.IGNORECASE)
 _XML = re.compile(rb"\s*<\?xml")
 _MXNET = (0x112).to_bytes(16, "little")
 # Darknet's major, minor and revision; from 0.2 on the pictures seen so far have 8 bytes, before 4.
