@@ -338,7 +338,7 @@ def test_a_split_by_digest_that_leaves_a_split_empty_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"split": "random"}, "split is 'random'; take one of 'shuffle', 'digest'"),
+        ({"split": "random"}, "`split` is 'random'; take one of 'shuffle', 'digest'"),
         ({"proportions": (8, 2)}, r"proportions are \(8, 2\); give three above 0, as in \(8, 1, 1\)"),
         ({"proportions": (8, 2, 0)}, r"proportions are \(8, 2, 0\)"),
         ({"proportions": (8, 2, float("nan"))}, r"proportions are \(8, 2, nan\)"),
@@ -401,9 +401,9 @@ def test_bad_pictures_are_set_aside_with_their_reasons(with_bad):
 def test_more_bad_pictures_than_a_stated_share_are_refused_and_listed(with_bad):
     message = refused(with_bad, most_bad=0.09)
     head, *lines, cure = message.splitlines()
-    assert head == f"{with_bad}: 6 of 60 pictures cannot be used, more than most_bad=0.09:"
+    assert head == f"{with_bad}: 6 of 60 pictures cannot be used, more than `most_bad=0.09`:"
     assert set(lines) == {f"  {with_bad / path} {reason}" for path, reason in REASONS.items()}
-    assert cure == "mend or remove them, or allow more by most_bad"
+    assert cure == "mend or remove them, or allow more by `most_bad`"
 
 
 def test_a_class_whose_pictures_are_all_bad_is_refused(pets):
@@ -645,7 +645,7 @@ def test_identical_pictures_in_two_splits_are_noted(pets):
     [note] = data.notes
     assert note.splitlines() == [
         f"{len(apart)} pictures are identical in two splits, whose numbers are then not independent; "
-        "split='digest' keeps them together:",
+        "`split='digest'` keeps them together:",
         *(f"  {one} = {other}" for one, other in apart),
     ]
     assert not any("identical" in note for note in folder(pets, split="digest").notes)

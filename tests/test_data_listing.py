@@ -149,7 +149,7 @@ def test_of_very_many_bad_lines_some_are_listed_and_the_others_counted(top):
 def test_paths_are_relative_to_the_listing_unless_a_root_is_told(top, tmp_path_factory):
     elsewhere = written(tmp_path_factory.mktemp("lists"), lines(*[0, 1] * 15))
     assert len(paths(listing(elsewhere, root=top))) == 30
-    assert refused(elsewhere).startswith(f"{elsewhere}: 30 of 30 pictures cannot be used, more than most_bad=0.1:")
+    assert refused(elsewhere).startswith(f"{elsewhere}: 30 of 30 pictures cannot be used, more than `most_bad=0.1`:")
     assert f"  {elsewhere.parent / '7.png'} is not there\n" in refused(elsewhere, proportions=(1, 1, 1))
 
 
@@ -358,7 +358,7 @@ def test_options_are_those_of_a_folder(top, tmp_path_factory):
     after = listing(written(top, lines(*[0, 1] * 15, 0)), seed=5, **options)
     assert before <= set(paths(after)[: len(after.train)])
     (top / "3.png").write_bytes(b"")
-    assert "1 of 31 pictures cannot be used, more than most_bad=0:" in refused(file, most_bad=0)
+    assert "1 of 31 pictures cannot be used, more than `most_bad=0`:" in refused(file, most_bad=0)
 
 
 # --- real pictures ---

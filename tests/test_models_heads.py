@@ -101,9 +101,9 @@ def test_sigmoid_tells_two_classes_apart_by_one_logit():
     ("options", "message"),
     [
         ({"classes": 3, "loss": "hinge"}, "loss is 'softmax' or 'sigmoid', not 'hinge'"),
-        ({"classes": 3, "loss": "sigmoid"}, "loss='sigmoid' tells two classes apart, and there are 3; use loss="),
-        ({"classes": 1}, "classes=1: there must be 2 or more to tell apart"),
-        ({"classes": 0, "loss": "sigmoid"}, "classes=0: there must be 2 or more to tell apart"),
+        ({"classes": 3, "loss": "sigmoid"}, "`loss='sigmoid'` tells two classes apart, and there are 3; use `loss="),
+        ({"classes": 1}, "`classes=1`: there must be 2 or more to tell apart"),
+        ({"classes": 0, "loss": "sigmoid"}, "`classes=0`: there must be 2 or more to tell apart"),
         ({"classes": 2, "hidden": [3], "dropout": 1.0}, "dropout 'dropout1': rate=1.0 is not in [0, 1)"),
     ],
 )

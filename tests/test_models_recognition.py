@@ -122,7 +122,7 @@ def test_the_contract_beside_a_file_decides(tmp_path):
     found = tx.recognise(path)
     assert found.contract == contract
     assert found.source == "mine"
-    with pytest.raises(WeightsError, match="is of vgg16, by the contract beside it, and not of model=vgg19"):
+    with pytest.raises(WeightsError, match="is of vgg16, by the contract beside it, and not of `model=vgg19`"):
         tx.recognise(path, model="vgg19")
     with pytest.raises(WeightsError, match=r"says that the source is 'mine', and not 'vgg16_npz'"):
         tx.recognise(path, source="vgg16_npz")

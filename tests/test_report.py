@@ -61,8 +61,8 @@ def test_the_command_of_a_training_sets_every_flag_as_it_was(tmp_path):
 
 
 def test_the_command_leaves_out_what_is_as_it_would_be_anyway(tmp_path):
-    run = made_runs.make(tmp_path / "run", **settings_of(train, ["--weights=w"]))
-    assert words(run) == ["tfxfer", "train", "--weights=w", "--logdir=runs/run-again"]
+    run = made_runs.make(tmp_path / "run", **settings_of(train, ["--weights=/weights/w"]))
+    assert words(run) == ["tfxfer", "train", "--weights=/weights/w", "--logdir=runs/run-again"]
 
 
 def test_the_command_of_a_pretraining_names_what_it_saves(tmp_path):

@@ -175,7 +175,7 @@ def test_what_is_trained_is_a_setting_too(tmp_path):
         other.step = tx.train_step(
             other.step.images, other.step.labels, other.step.outputs, train=tx.select("logits/.*")
         )
-    with pytest.raises(RunError, match="stages: was"):
+    with pytest.raises(RunError, match="`stages`: was"):
         other.fit(two_classes(), tmp_path / "run")
 
 
