@@ -342,7 +342,7 @@ def test_a_split_by_digest_that_leaves_a_split_empty_is_refused(tmp_path):
         ({"proportions": (8, 2)}, r"proportions are \(8, 2\); give three above 0, as in \(8, 1, 1\)"),
         ({"proportions": (8, 2, 0)}, r"proportions are \(8, 2, 0\)"),
         ({"proportions": (8, 2, float("nan"))}, r"proportions are \(8, 2, nan\)"),
-        ({"most_bad": 1.5}, "most_bad is 1.5; it is a share of all pictures, from 0 to 1"),
+        ({"most_bad": 1.5}, "`most_bad` is 1.5; it is a share of all pictures, from 0 to 1"),
         ({"seed": -1}, "`seed=-1` is out of range"),
         ({"size": (0, 5)}, r"size is \(0, 5\)"),
         ({"resize": "pad"}, "resize is 'pad'"),
