@@ -111,6 +111,13 @@ class Plan:
         check([self], sess.graph)
         move(sess, self)
 
+    def could_restore(self, pairing: Pairing) -> bool:
+        """Say whether the file holds a variable under its very name, in its shape and dtype."""
+        if pairing.variable not in self.weights:
+            return False
+        tensor = self.weights.tensor(pairing.variable)
+        return (tensor.shape, tensor.dtype.name) == (pairing.shape, pairing.dtype)
+
     def chosen(self) -> list[Pairing]:
         """Return the pairings of the chosen variables, in the order of `variables`."""
         table = {pairing.variable: pairing for pairing in self.pairings}

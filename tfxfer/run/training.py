@@ -14,8 +14,10 @@ import tensorflow.compat.v1 as tf
 from tfxfer import names
 from tfxfer.data.batches import steps_per_epoch
 from tfxfer.data.splits import Data
-from tfxfer.errors import DataError, RunError
+from tfxfer.errors import DataError, RestoreError, RunError
+from tfxfer.graph.parts import name_of
 from tfxfer.graph.train_step import Step
+from tfxfer.restore import EXCLUDED
 from tfxfer.run import evaluation, resume
 from tfxfer.run.checkpoints import room
 from tfxfer.run.directory import opened
@@ -78,6 +80,7 @@ def fit(
     Raises:
       RunError: the directory is in use, holds no run but other files, or was made with other settings or another
         graph; a file of the run is damaged; or there is no room for its checkpoints. The session is as it was then.
+      RestoreError: a variable is neither restored nor trained, though the file that others were restored from holds it.
       DataError: the examples do not fit the model.
       DivergedError: the loss or a trained variable is no longer finite; the last checkpoint stays.
       FrozenError: a variable that no stage trains has changed.
@@ -109,13 +112,40 @@ def fit(
     with opened(logdir, overwrite=overwrite) as directory:
         directory.require_room(room(step, asked, every))
         latest = directory.latest()
+        untrained = _untrained(sess, step) if latest is None else []
         network = resume.compare(latest[0], step, directory.path).rows if latest else ()
         notes = directory.settle(wanted, growing=["epochs"], free=[*FREE, *may_change], network=network)
         with _logging_to(directory.path / "train.log"):
+            if untrained:
+                log.warning("neither restored nor trained, so as they were initialised: %s", names.listed(untrained))
             for note in notes:
                 log.info("the run goes on with another setting: %s", note)
             _tell_of_state(wanted["stateful_ops"])
             return loop(sess, step, data, directory, asked, shown).run()
+
+
+def _untrained(sess: tf.Session, step: Step) -> list[str]:
+    """Return what the network reads and nobody restores or trains, in a session that restores something.
+
+    Raises:
+      RestoreError: a file that something was restored from holds some of these under their very names.
+    """
+    plans = getattr(sess, "plans", ())
+    rows = [(plan, pairing) for plan in plans for pairing in plan.pairings]
+    decided = {pairing.variable for _, pairing in rows if pairing.status == "restored" or pairing.note == EXCLUDED}
+    idle = {name_of(variable) for variable in step.frozen.variables} - decided
+    for plan in plans:
+        held = [
+            pairing.variable for pairing in plan.pairings if pairing.variable in idle and plan.could_restore(pairing)
+        ]
+        if held:
+            raise RestoreError(
+                f"{len(held)} variables are neither restored nor trained, and {plan.weights.path} holds them: "
+                f"{names.listed(held)}; name them in `variables` too, train them (`train`), or leave them out "
+                "knowingly, by plan(..., exclude=...)",
+                plan,
+            )
+    return list(dict.fromkeys(pairing.variable for _, pairing in rows if pairing.variable in idle))
 
 
 def _tell_of_state(held: Mapping[str, str]) -> None:
