@@ -493,10 +493,10 @@ def test_with_labels_a_tensor_of_losses_comes_with_an_accuracy():
     ("outputs", "options", "told"),
     [
         ([None, 3], {"loss": "hinge"}, "loss is 'softmax', 'sigmoid' or a tensor [batch], not 'hinge'"),
-        ([None, 1], {}, "loss='softmax' takes outputs [batch, classes], of two classes or more, not (None, 1)"),
-        ([None], {}, "loss='softmax' takes outputs [batch, classes], of two classes or more, not (None,)"),
-        ([None, 3], {"loss": "sigmoid"}, "loss='sigmoid' takes outputs [batch, 1], not (None, 3)"),
-        ([None, 2, 1], {"loss": "sigmoid"}, "loss='sigmoid' takes outputs [batch, 1], not (None, 2, 1)"),
+        ([None, 1], {}, "`loss='softmax'` takes outputs [batch, classes], of two classes or more, not (None, 1)"),
+        ([None], {}, "`loss='softmax'` takes outputs [batch, classes], of two classes or more, not (None,)"),
+        ([None, 3], {"loss": "sigmoid"}, "`loss='sigmoid'` takes outputs [batch, 1], not (None, 3)"),
+        ([None, 2, 1], {"loss": "sigmoid"}, "`loss='sigmoid'` takes outputs [batch, 1], not (None, 2, 1)"),
     ],
 )
 def test_a_loss_that_does_not_go_with_the_outputs_is_refused(outputs, options, told):
@@ -509,7 +509,7 @@ def test_a_loss_that_does_not_go_with_the_outputs_is_refused(outputs, options, t
 def test_softmax_needs_labels():
     images, _ = placeholders()
     logits = heads.classifier(images, classes=3)
-    with pytest.raises(GraphError, match="loss='softmax' needs labels; without them, loss is a tensor"):
+    with pytest.raises(GraphError, match="`loss='softmax'` needs labels; without them, loss is a tensor"):
         tx.train_step(images, None, logits, train=tx.select(".*"))
 
 
