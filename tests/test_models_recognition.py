@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tensorflow.compat.v1 as tf
 
 import tfxfer as tx
 from tfxfer.contract import Contract
-from tfxfer.errors import SelectionError, WeightsError
-from tfxfer.models import recognition, vgg_sources
+from tfxfer.errors import RestoreError, SelectionError, WeightsError
+from tfxfer.models import recognition, vgg, vgg_sources
 from tfxfer.models.sources import named
 
 RNG = np.random.default_rng(0)
@@ -50,6 +51,22 @@ def test_one_call_gives_names_and_the_order_of_channels(tmp_path, first, channel
         assert found.weights.source("conv1_1/kernel") == "conv1_1_W"
         assert found.report().startswith(f"{path} is vgg16_{source} (")
         assert "it holds 14 of the 32 variables of vgg16; not in it: conv4_1/kernel" in found.report()
+
+
+def test_a_network_that_is_built_for_the_other_order_refuses_the_weights_and_the_cure_cures(tmp_path):
+    path = saved(tmp_path / "w.npz", LETTERS, RGB[::-1])
+    for cured in (False, True):
+        with tf.Graph().as_default():
+            images = tf.placeholder(tf.uint8, [None, 32, 32, 3])
+            known = tx.recognise(path)
+            weights = known.weights if cured else tx.open_weights(path, rename=vgg.RENAMES)
+            vgg.vgg16(images, last="pool3", contract=known.contract if cured else None)
+            if cured:
+                assert len(tx.plan("conv.*", weights).chosen()) == 14
+            else:
+                with pytest.raises(RestoreError, match="is for BGR, and the network is built for RGB; let "):
+                    tx.plan("conv.*", weights)
+            tf.train.export_meta_graph()  # without a warning about what cannot be written
 
 
 def test_a_layout_is_put_right(tmp_path):

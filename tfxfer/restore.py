@@ -18,6 +18,7 @@ from tfxfer.calls import message
 from tfxfer.errors import RestoreError, SelectionError, WeightsError
 from tfxfer.graph import traversal
 from tfxfer.graph.parts import is_part, name_of, shape_of, taken, wholes
+from tfxfer.graph.preprocessing import objections
 from tfxfer.graph.variables import aliases, every_variable, is_variable, model_variables, select
 from tfxfer.weights import Tensor, Weights, open_weights
 from tfxfer.weights.memory import owned
@@ -188,7 +189,8 @@ def plan(
       The plan, to be handed to `session`, or restored by hand: `plan.restore(sess)`.
 
     Raises:
-      RestoreError: no variable was chosen, or some are missing or mismatched, or are one in memory and would take
+      RestoreError: no variable was chosen, the weights are made for another input than the network (see
+        `graph.preprocessing.check_weights_by`), or some are missing or mismatched, or are one in memory and would take
         different arrays: all of them are listed, and the error's `plan` reports the rest too.
       SelectionError: a regular expression is not one, or matches nothing.
     """
@@ -205,6 +207,8 @@ def plan(
         )
     table = wholes(chosen)
     _check_whole(table)
+    if against := objections(chosen[0].graph, weights):
+        raise RestoreError("\n".join(against))
     as_they_are = not any(weights.transformed(name) for name in table if name in weights)
     by = "Saver" if weights.checkpoint and as_they_are else "feed"
     pairings = {name: _pair(parts[0], weights, by) for name, parts in table.items()}

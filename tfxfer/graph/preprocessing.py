@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import tensorflow.compat.v1 as tf
 
 from tfxfer.contract import CHANNELS, Contract
 from tfxfer.errors import DataError
+from tfxfer.weights import Weights
 
 CONTRACTS = "tfxfer_contracts"
+# A tuple: TensorFlow writes no collection of such a key into a MetaGraph, and functions could not be written.
+CHECKS = ("tfxfer_checks_of_weights",)
 
 
 def preprocess(images: tf.Tensor, contract: Contract) -> tf.Tensor:
@@ -42,6 +46,19 @@ def contracts(graph: tf.Graph | None = None) -> list[Contract]:
     """Return the contracts by which the pictures of a graph are prepared, in the order of the `preprocess` calls."""
     graph = graph or tf.get_default_graph()
     return [Contract.from_json(json.loads(record)) for record in graph.get_collection(CONTRACTS)]
+
+
+def check_weights_by(check: Callable[[Weights], str]) -> None:
+    """Record a function that says what speaks against weights for the network that is built; "" if nothing does.
+
+    `plan` asks it of the weights that are to be restored.
+    """
+    tf.get_default_graph().add_to_collection(CHECKS, check)
+
+
+def objections(graph: tf.Graph, weights: Weights) -> list[str]:
+    """Return what the networks of a graph have against weights."""
+    return list(filter(None, (check(weights) for check in graph.get_collection(CHECKS))))
 
 
 def _check(images: tf.Tensor, contract: Contract) -> None:

@@ -114,6 +114,19 @@ def recognise(
     return _named(file, renamed, source_of(renamed if rename is not None else file, sources))
 
 
+def objection(contract: Contract, weights: Weights) -> str:
+    """Say that the first kernel of a file is for another order of channels than a contract has, or nothing."""
+    source = dataclasses.replace(_plain(contract), probe=vgg_sources.PROBE)
+    order = source.order_of_channels(weights)
+    if order in ("", contract.channels):
+        return ""
+    return (
+        f"the first kernel of {weights.path} is for {order}, and the network is built for {contract.channels}; let "
+        f"tfxfer.recognise find out what the file is, and build by its contract: {contract.model}(images, "
+        "contract=recognised.contract)"
+    )
+
+
 def _sources(model: str | None) -> list[Source]:
     if model is not None and model not in MODELS:
         raise SelectionError(

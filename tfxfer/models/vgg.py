@@ -6,6 +6,7 @@ The files of their weights are in `vgg_sources`.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import tensorflow.compat.v1 as tf
@@ -13,7 +14,8 @@ import tensorflow.compat.v1 as tf
 from tfxfer.contract import Contract
 from tfxfer.errors import DataError
 from tfxfer.graph import layers
-from tfxfer.graph.preprocessing import preprocess
+from tfxfer.graph.preprocessing import check_weights_by, preprocess
+from tfxfer.models.recognition import objection
 from tfxfer.models.sources import check_last
 from tfxfer.models.vgg_sources import RENAMES, SOURCES, UNITS, WIDTHS, convolutions, rgb, variables
 
@@ -90,8 +92,10 @@ def _build(
     check_last(model, last, names_of_all)
     top = top and (last is None or last in TOP)
     _check_size(model, images, top)
+    contract = contract or rgb(model, "the authors' weights, RGB")
+    check_weights_by(functools.partial(objection, contract))
     with tf.name_scope(model.upper()):
-        x = preprocess(images, contract or rgb(model, "the authors' weights, RGB"))
+        x = preprocess(images, contract)
         ends = {"input": x}
         for layer, size, width in convolutions(model):
             x = layers.conv2d(x, width, size, layer) if size else layers.max_pool2d(x, 2, layer)
