@@ -17,6 +17,7 @@ from tfxfer.data.splits import Data
 from tfxfer.errors import DataError, RestoreError, RunError
 from tfxfer.graph.parts import name_of
 from tfxfer.graph.train_step import Step
+from tfxfer.graph.traversal import variables_read
 from tfxfer.restore import EXCLUDED
 from tfxfer.run import evaluation, resume
 from tfxfer.run.checkpoints import room
@@ -125,7 +126,7 @@ def fit(
 
 
 def _untrained(sess: tf.Session, step: Step) -> list[str]:
-    """Return what the network reads and nobody restores or trains, in a session that restores something.
+    """Return what a step reads and nobody restores or trains, in a session that restores something.
 
     Raises:
       RestoreError: a file that something was restored from holds some of these under their very names.
@@ -133,7 +134,9 @@ def _untrained(sess: tf.Session, step: Step) -> list[str]:
     plans = getattr(sess, "plans", ())
     rows = [(plan, pairing) for plan in plans for pairing in plan.pairings]
     decided = {pairing.variable for _, pairing in rows if pairing.status == "restored" or pairing.note == EXCLUDED}
-    idle = {name_of(variable) for variable in step.frozen.variables} - decided
+    # Another head of an imported graph is in the plan, and no part of this step.
+    read = set(variables_read([step.outputs, *step.metrics.values()]))
+    idle = {name_of(variable) for variable in step.frozen.variables if variable.op in read} - decided
     for plan in plans:
         held = [
             pairing.variable for pairing in plan.pairings if pairing.variable in idle and plan.could_restore(pairing)
