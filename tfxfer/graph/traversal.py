@@ -78,14 +78,7 @@ def spread(
     for op in within:
         for before in (*(tensor.op for tensor in op.inputs), *(op.control_inputs if through_control else ())):
             after[before].append(op)
-    found = set(sources).intersection(within)
-    queue = deque(found)
-    while queue:
-        for op in after[queue.popleft()]:
-            if op not in found:
-                found.add(op)
-                queue.append(op)
-    return found
+    return _reached(set(sources).intersection(within), after)
 
 
 def inner(needed: Sequence[tf.Operation]) -> set[tf.Operation]:
