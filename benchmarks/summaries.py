@@ -33,7 +33,7 @@ import tensorflow.compat.v1 as tf
 import tfxfer as tx
 from tfxfer.data import Data, Split
 from tfxfer.data.batches import steps_per_epoch
-from tfxfer.graph.shown import DEFAULT, SHOWN
+from tfxfer.graph.summary_options import DEFAULT, SHOWN
 from tfxfer.models import autoencoder, heads
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "checkpoints" / "digits_autoencoder"

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from browsing import browser, one_chromium  # noqa: F401  # fixtures, for whoever asks for them
 from hypothesis.internal.conjecture import providers
+
+from tests.browsing import browser, one_chromium  # noqa: F401  # fixtures, for whoever asks for them
 
 # Before TensorFlow or matplotlib is imported, here and in every process that a test starts.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -25,12 +25,12 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow.compat.v1 as tf
-from killing import Watched
 
 import tfxfer as tx
+from tests.killing import Watched
 from tfxfer.models import autoencoder, vgg
-from tfxfer.run import gathering, store
-from tfxfer.run.extraction import extract
+from tfxfer.store import shard_writer, store
+from tfxfer.store.extraction import extract
 
 COUNT = 600
 # Side and channels of its pictures, what is extracted, and what makes it.
@@ -52,7 +52,7 @@ def fill(folder: str, network: str, dies: str = "") -> None:
     side, channels, endpoints, build = NETWORKS[network]
     kind, _, number = dies.partition(":")
     die = _death(int(number)) if kind in ("take", "replace") else int
-    replace, add = os.replace, gathering.Writer.add
+    replace, add = os.replace, shard_writer.Writer.add
     if kind == "replace":
         os.replace = lambda *names: (die(), replace(*names))
     handed = os.open(folder + ".handed", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -61,7 +61,7 @@ def fill(folder: str, network: str, dies: str = "") -> None:
         add(self, keys, rows)
         os.write(handed, b"." * len(keys))
 
-    gathering.Writer.add = counted
+    shard_writer.Writer.add = counted
     images = pictures(side, channels)
     parts = [Watched(images[a:b], die if kind == "take" else int) for a, b in ((0, 300), (300, 450), (450, COUNT))]
     with tf.Graph().as_default():

@@ -12,7 +12,7 @@ import random
 import signal
 import sys
 
-from tfxfer.run.beam import pipeline
+from tfxfer.store.beam import pipeline
 from tfxfer.tools import _flags, extract_beam
 
 

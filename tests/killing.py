@@ -26,7 +26,7 @@ import tensorflow.compat.v1 as tf
 import tfxfer as tx
 from tfxfer.data import Data, Split
 from tfxfer.models import autoencoder, heads
-from tfxfer.run import directory
+from tfxfer.train import run_directory
 
 EPOCHS = 4
 
@@ -124,7 +124,7 @@ def start(logdir: str, dies: str = "") -> int:
 
 def left(logdir: str) -> dict:
     """Return all that must be the same, however often the run was killed."""
-    run = directory.find_run(logdir)
+    run = run_directory.find_run(logdir)
     last, state = _latest(run)
     best = sorted(str(file.with_suffix("").name) for file in (run / "best").glob("*.index"))
     state.pop("saved")

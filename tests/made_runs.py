@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tfxfer.png import png
+from tfxfer.plots.png import png
 from tfxfer.weights import digests, open_weights
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,7 +54,7 @@ def state(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def outcome(classes: Sequence[str], *, seed: int = 0, each: int = 20, mistakes: int = 5) -> dict[str, Any]:
-    """What `tfxfer.run.record.record` writes, of a model that is right in four of five cases or so."""
+    """What `tfxfer.evaluation.test_results.record` writes, of a model that is right in four of five cases or so."""
     generator = np.random.default_rng(seed)
     count = len(classes)
     confusion = np.zeros((count, count), int)

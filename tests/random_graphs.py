@@ -17,8 +17,8 @@ import tensorflow.compat.v1 as tf
 import tfxfer as tx
 from tfxfer.data import Data, Split
 from tfxfer.errors import TfxferError
+from tfxfer.evaluation.feed import Feed
 from tfxfer.graph import layers
-from tfxfer.run.feeding import Feed
 
 BATCH, SIZE, CHANNELS = 4, 4, 2
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, SIZE, SIZE, 1)).astype(np.uint8)

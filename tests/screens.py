@@ -1,6 +1,6 @@
 """TensorBoard's pages of a run, each opened until it shows what it has: for tests, and for the pictures of the README.
 
-    python tests/screens.py RUN DIR
+    python -m tests.screens RUN DIR
 
 opens a run of which all is shown in a headless Chromium, 1280 pixels wide, and writes tensorboard_scalars.png,
 tensorboard_graph.png and tensorboard_images.png, each under 200 KB, into DIR. Those in docs/ are of
@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from browsing import Browser, board, chromium, wait
+
+from tests.browsing import Browser, board, chromium, wait
 
 MOST_BYTES = 200_000
 # Steps and values by the name of the line, as each chart itself has them.

@@ -11,16 +11,16 @@ import json
 import sys
 
 import tensorflow.compat.v1 as tf
-from filling import pictures
 
 import tfxfer as tx
+from tests.filling import pictures
 from tfxfer.models import vgg
-from tfxfer.run import workers
-from tfxfer.run.extraction import extract
+from tfxfer.store import worker_pool
+from tfxfer.store.extraction import extract
 
 
 def main(folder: str, count: str) -> None:
-    start = workers._start
+    start = worker_pool._start
     pids = []
 
     def noted(*args):
@@ -30,7 +30,7 @@ def main(folder: str, count: str) -> None:
             print(json.dumps(pids), flush=True)
         return worker
 
-    workers._start = noted
+    worker_pool._start = noted
     with tf.Graph().as_default():
         images = tf.placeholder(tf.uint8, [None, 32, 32, 3], name="images")
         tensor = vgg.vgg16(images)["fc6"]

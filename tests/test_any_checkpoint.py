@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_predict import coloured, run
 
+from tests.tools.test_predict import coloured, run
 from tfxfer.tools import (
     average_weights,
     compare_outputs,

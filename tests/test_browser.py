@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import browsing
-import made_runs
 import numpy as np
 import pytest
-from browsing import Browser, board, file_url, is_blank, wait
-from test_board import events
 
-from tfxfer import page
+from tests import browsing, made_runs
+from tests.browsing import Browser, board, file_url, is_blank, wait
+from tests.tools.test_board import events
+from tfxfer import report
 
 SIZES = {"phone": (360, 740), "desk": (1280, 900)}
 
@@ -23,7 +22,9 @@ def pages(tmp_path_factory) -> dict[str, Path]:
     classes = {"names": made_runs.NASTY, "two": ("cat", "dog"), "many": [f"class number {n}" for n in range(1000)]}
     runs = {name: made_runs.make(top / name, found) for name, found in classes.items()}
     min((runs["names"] / "mistakes").iterdir()).unlink()
-    return {name: page.write(page.read(run), command="tfxfer train --logdir=runs/again") for name, run in runs.items()}
+    return {
+        name: report.write(report.read(run), command="tfxfer train --logdir=runs/again") for name, run in runs.items()
+    }
 
 
 def luminance(pixels: np.ndarray) -> float:

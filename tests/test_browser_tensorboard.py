@@ -9,19 +9,18 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-import browsing
 import pytest
-import screens
 import tensorflow.compat.v1 as tf
-from browsing import Browser, board, is_blank, wait
-from test_main_job import run
 
 import tfxfer as tx
-from tfxfer.graph.shown import SHOWN
+from tests import browsing, screens
+from tests.browsing import Browser, board, is_blank, wait
+from tests.test_main_job import run
+from tfxfer.graph.summary_options import SHOWN
 from tfxfer.models import autoencoder, heads
-from tfxfer.run import directory
-from tfxfer.run.board import results
+from tfxfer.tensorboard import results
 from tfxfer.tools import train
+from tfxfer.train import run_directory
 
 CHECKPOINT = Path(__file__).resolve().parent.parent / "checkpoints" / "digits_autoencoder"
 EPOCHS, EVERY, SUMMARY_STEPS = 3, 40, 10
@@ -103,7 +102,7 @@ def settled(shown: Browser, name: str, *, rests: bool = True) -> None:
 
 
 def history(url_folder: Path, split: str) -> list[dict]:
-    return [row for row in directory.history(url_folder / "digits")[0] if row["split"] == split]
+    return [row for row in run_directory.history(url_folder / "digits")[0] if row["split"] == split]
 
 
 def with_both(shown: Browser) -> list[dict[str, list[int]]]:

@@ -7,8 +7,9 @@ import random
 from collections import Counter
 
 import pytest
-import random_graphs
 import tensorflow.compat.v1 as tf
+
+from tests import random_graphs
 
 ALWAYS = 50
 

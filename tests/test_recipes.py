@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_predict import COLOURS, coloured, run
 
 import tfxfer as tx
+from tests.tools.test_predict import COLOURS, coloured, run
 from tfxfer.tools import _main, convert_weights, evaluate, extract, predict, train
 
 RECIPES = (Path(__file__).resolve().parent.parent / "docs" / "recipes.md").read_text()

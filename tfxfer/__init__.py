@@ -18,16 +18,16 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tfxfer import data, errors, export, graph, models, names, restore, run, weights
+    from tfxfer import data, errors, evaluation, graph, models, names, restore, serving, store, train, weights
+    from tfxfer.evaluation.evaluate import evaluate
     from tfxfer.graph.importing import import_meta_graph
     from tfxfer.graph.train_step import Stage, train_step
     from tfxfer.graph.variables import select
     from tfxfer.models.recognition import recognise
-    from tfxfer.restore import plan
-    from tfxfer.run.evaluation import evaluate
-    from tfxfer.run.extraction import precompute
-    from tfxfer.run.session import session
-    from tfxfer.run.training import fit
+    from tfxfer.restore.plan import plan
+    from tfxfer.restore.session import session
+    from tfxfer.store.extraction import precompute
+    from tfxfer.train.fit import fit
     from tfxfer.weights import open_weights
 
 __version__ = "0.1.0"
@@ -37,7 +37,7 @@ __all__ = [
     "data",
     "errors",
     "evaluate",
-    "export",
+    "evaluation",
     "fit",
     "graph",
     "import_meta_graph",
@@ -48,24 +48,26 @@ __all__ = [
     "precompute",
     "recognise",
     "restore",
-    "run",
     "select",
+    "serving",
     "session",
+    "store",
+    "train",
     "train_step",
     "weights",
 ]
 
 _HOME = {
     "Stage": "tfxfer.graph.train_step",
-    "evaluate": "tfxfer.run.evaluation",
-    "fit": "tfxfer.run.training",
+    "evaluate": "tfxfer.evaluation.evaluate",
+    "fit": "tfxfer.train.fit",
     "import_meta_graph": "tfxfer.graph.importing",
     "open_weights": "tfxfer.weights",
-    "plan": "tfxfer.restore",
-    "precompute": "tfxfer.run.extraction",
+    "plan": "tfxfer.restore.plan",
+    "precompute": "tfxfer.store.extraction",
     "recognise": "tfxfer.models.recognition",
     "select": "tfxfer.graph.variables",
-    "session": "tfxfer.run.session",
+    "session": "tfxfer.restore.session",
     "train_step": "tfxfer.graph.train_step",
 }
 

@@ -17,10 +17,14 @@ Every class is a ValueError, so that code which does not know tfxfer can still c
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from tfxfer.restore import Plan
+
+class Report(Protocol):
+    """What tells of a comparison in full, as `tfxfer.Plan` does."""
+
+    def report(self) -> str:
+        """Return a table with a line for each variable."""
 
 
 class TfxferError(ValueError):
@@ -46,7 +50,7 @@ class RestoreError(TfxferError):
       plan: the whole comparison, whose `report()` lists every variable; None where it was not made.
     """
 
-    def __init__(self, message: str, plan: Plan | None = None) -> None:
+    def __init__(self, message: str, plan: Report | None = None) -> None:
         super().__init__(message)
         self.plan = plan
 

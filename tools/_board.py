@@ -11,7 +11,7 @@ from absl import flags
 
 from tfxfer import names
 from tfxfer.errors import GraphError
-from tfxfer.graph.shown import DEFAULT, OF_ENDPOINTS, SHOWN
+from tfxfer.graph.summary_options import DEFAULT, OF_ENDPOINTS, SHOWN
 from tfxfer.tools import _flags
 
 
@@ -130,7 +130,7 @@ def show_test(settings: Any, sess: Any, made: Any, result: Any, split: Any, fitt
       split: the test split.
       fitted: what `tfxfer.fit` returned.
     """
-    from tfxfer.run.board import results
+    from tfxfer.tensorboard import results
 
     if "results" in made.summaries:
         results.tested(Path(settings.logdir), sess.graph, result, split, fitted.steps)

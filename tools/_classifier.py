@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tfxfer.tools import _network
+from tfxfer.tools import _model_flags
 from tfxfer.tools.predict import Model
 
 
@@ -21,12 +21,12 @@ def endpoints(model: Model, images: Any) -> dict[str, Any]:
     from tfxfer.models import heads
 
     settings, classes = model.settings, len(model.class_names)
-    ends = _network.endpoints(settings, images, model.contract, classes)
-    last = _network.endpoint_of(settings)
+    ends = _model_flags.endpoints(settings, images, model.contract, classes)
+    last = _model_flags.endpoint_of(settings)
     if last == "prob":
         return ends
     logits = ends[last]
-    if last != _network.MODELS[settings.model].own:
+    if last != _model_flags.MODELS[settings.model].own:
         logits = heads.classifier(logits, hidden=settings.hidden, classes=classes, loss=settings.loss)
         tensor = tf.get_default_graph().get_tensor_by_name
         ends |= {f"fc{number}": tensor(f"HEAD/fc{number}/Relu:0") for number, _ in enumerate(settings.hidden, 1)}

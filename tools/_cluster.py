@@ -13,11 +13,21 @@ from typing import Any
 from absl import flags
 
 from tfxfer.errors import RunError
-from tfxfer.tools import _flags, _report, _solver
+from tfxfer.tools import _flags, _report, _training_flags
 from tfxfer.weights.digests import digest
 
 # Where files lie may differ from host to host, and how a host works too.
-OWN = (*_solver.IDLE, *_solver.SESSION, "logdir", "weights", "data_dir", "overwrite", "shown", "keep", "keep_best")
+OWN = (
+    *_training_flags.IDLE,
+    *_training_flags.SESSION,
+    "logdir",
+    "weights",
+    "data_dir",
+    "overwrite",
+    "shown",
+    "keep",
+    "keep_best",
+)
 
 OF_CLUSTERS = ("async_training", "cluster_timeout", "min_slice_size")
 
@@ -53,7 +63,7 @@ class Part:
     """The part of this process.
 
     Attributes:
-      task: as `tfxfer.run.cluster.tasks.read` returns it.
+      task: as `tfxfer.train.cluster.tasks.read` returns it.
       settings: the flags' values, as attributes.
       replicas: what holds the steps together; None in asynchronous training.
       config: what TensorFlow is told.
@@ -71,7 +81,7 @@ def part(settings: Any) -> Part | None:
     Raises:
       RunError: TF_CONFIG cannot be used, or the flags do not go with a cluster.
     """
-    from tfxfer.run.cluster import tasks
+    from tfxfer.train.cluster import tasks
 
     task = tasks.read(os.environ.get("TF_CONFIG"))
     given = [f"--{name}" for name in OF_CLUSTERS if settings[name].present]
@@ -81,17 +91,17 @@ def part(settings: Any) -> Part | None:
         return None
     if settings.store:
         raise RunError("--store goes with one process; leave it out, or unset TF_CONFIG")
-    from tfxfer.graph.replicas import Replicas
-    from tfxfer.run.session import configuration
+    from tfxfer.graph.sync_replicas import Replicas
+    from tfxfer.restore.session import configuration
 
-    config = configuration(**_solver.session_options(settings))
+    config = configuration(**_training_flags.session_options(settings))
     alone = settings.async_training or task.serves
     return Part(task, settings, None if alone else Replicas(len(task.trainers), task.chief), config)
 
 
 def serve(own: Part) -> int:
     """Be a parameter server to the end."""
-    from tfxfer.run.cluster import session as cluster_session
+    from tfxfer.train.cluster import session as cluster_session
 
     name = f"parameter server {own.task.index} at {own.task.cluster['ps'][own.task.index]}"
     print(f"{name}: waiting for the chief", flush=True)
@@ -104,15 +114,15 @@ def placed(own: Part | None) -> Any:
     """Return the context in which the graph is built: what says where variables lie."""
     if own is None:
         return contextlib.nullcontext()
-    from tfxfer.graph import replicas
+    from tfxfer.graph import sync_replicas as replicas
 
     return replicas.placed(own.task.cluster, own.task.device, own.settings.min_slice_size)
 
 
 def work(own: Part, step: Any, plans: Sequence[Any], examples: Any) -> int:
     """Be a worker to the end."""
-    from tfxfer.run.cluster.session import Desk
-    from tfxfer.run.cluster.training import Worker
+    from tfxfer.train.cluster.session import Desk
+    from tfxfer.train.cluster.training import Worker
 
     terms = _terms(own, step, plans, examples)
     seconds = own.settings.cluster_timeout
@@ -131,11 +141,11 @@ def session(
     import tfxfer as tx
 
     if own is None:
-        with tx.session(*plans, **_solver.session_options(settings)) as sess:
+        with tx.session(*plans, **_training_flags.session_options(settings)) as sess:
             yield sess, {}
         return
-    from tfxfer.run.cluster.session import Desk, chief_session
-    from tfxfer.run.cluster.training import ChiefTraining
+    from tfxfer.train.cluster.session import Desk, chief_session
+    from tfxfer.train.cluster.training import ChiefTraining
 
     terms, desk, seconds = _terms(own, step, plans, examples), Desk(own.task), settings.cluster_timeout
     loop = functools.partial(
@@ -149,7 +159,7 @@ def session(
 def _terms(own: Part, step: Any, plans: Sequence[Any], examples: Any) -> dict[str, Any]:
     """Return what all processes must have alike."""
     from tfxfer.data.batches import steps_per_epoch
-    from tfxfer.graph.parts import wholes
+    from tfxfer.graph.partitioned import wholes
 
     settings = own.settings
     values = {name: settings[name].value for name in settings if name not in OWN}

@@ -25,7 +25,7 @@ MOST_CONFUSED = 10  # pairs of classes
 
 def show_plans(plans: Sequence[Any], step: Any) -> None:
     """Print each plan's report, and what is trained and what is frozen."""
-    from tfxfer.graph.parts import wholes
+    from tfxfer.graph.partitioned import wholes
 
     for plan in plans:
         print(plan.report())
@@ -155,10 +155,11 @@ def draw_curves(path: str, run: str) -> None:
     Raises:
       RunError: the run has no checkpoint yet.
     """
-    from tfxfer import files, pictures
-    from tfxfer.run import directory
+    from tfxfer import files
+    from tfxfer.plots import curves as pictures
+    from tfxfer.train import run_directory
 
-    history, best = directory.history(run)
+    history, best = run_directory.history(run)
     files.write_bytes(Path(path), pictures.curves(history, best=best, title=Path(run).absolute().name))
 
 
@@ -168,7 +169,7 @@ def keep_test(run: str, result: Any, split: Any, checkpoint: str) -> str:
     Raises:
       RunError: they cannot be written.
     """
-    from tfxfer.run.record import FILE, FOLDER, record
+    from tfxfer.evaluation.test_results import FILE, FOLDER, record
 
     kept = record(run, result, split, checkpoint)["mistakes"]
     wrong = int((result.predictions != result.labels).sum())

@@ -16,9 +16,9 @@ from typing import Any
 
 from absl import flags
 
-from tfxfer.tools import _flags, _writing
+from tfxfer.tools import _flags, _overwrite
+from tfxfer.weight_tools.average_weights import last_of, plan
 from tfxfer.weights import open_weights
-from tfxfer.workbench.average_weights import last_of, plan
 
 
 def define_flags() -> flags.FlagValues:
@@ -33,7 +33,7 @@ def define_flags() -> flags.FlagValues:
         "told.",
         flag_values=values,
     )
-    _writing.define(values)
+    _overwrite.define(values)
     return values
 
 
@@ -43,11 +43,11 @@ def main(argv: list[str]) -> int:
     *paths, out = _flags.parse(values, argv, __doc__, at_least=1)
     sources = [open_weights(path) for path in _paths(paths, values)]
     average = plan(sources, _numbers(values.coefficients))
-    moved = _writing.written(out, average.tensors, sources, average.contract, values)
+    moved = _overwrite.written(out, average.tensors, sources, average.contract, values)
     if values.dry_run:
-        rows = [(name, *_writing.form(tensor)) for name, tensor in average.tensors.items()]
-        _writing.show_table(("name", "shape", "dtype"), rows)
-    _writing.show_end(out, average.tensors, moved, average.notes, average.contract, values.dry_run)
+        rows = [(name, *_overwrite.form(tensor)) for name, tensor in average.tensors.items()]
+        _overwrite.show_table(("name", "shape", "dtype"), rows)
+    _overwrite.show_end(out, average.tensors, moved, average.notes, average.contract, values.dry_run)
     return 0
 
 

@@ -27,10 +27,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import flags
 
-from tfxfer.contract import CHANNELS
 from tfxfer.errors import DataError, RestoreError
-from tfxfer.tools import _classifier, _flags, _network, _show, _sides, _solver, predict
-from tfxfer.tools._sides import Side
+from tfxfer.input_spec import CHANNELS
+from tfxfer.tools import _classifier, _flags, _image_view, _model_flags, _training_flags, _weights_pair, predict
+from tfxfer.tools._weights_pair import Side
 
 DIFFERENT = 3
 USES = tuple(_flags.Use(name, "images", unless=True) for name in ("random", "seed"))
@@ -73,7 +73,7 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_bool("json", False, "Print one JSON object and nothing else.", flag_values=values)
     with _flags.group(values, "what files are"):
         flags.DEFINE_enum(
-            "model", None, list(_network.MODELS), "The network that files of weights are of.", flag_values=values
+            "model", None, list(_model_flags.MODELS), "The network that files of weights are of.", flag_values=values
         )
         flags.DEFINE_string(
             "source", None, "Form in which files have it, as vgg16_keras; recognised unless told.", flag_values=values
@@ -95,9 +95,9 @@ def main(argv: list[str]) -> int:
     values = define_flags()
     paths = _flags.parse(values, argv, __doc__, at_least=2, at_most=2, uses=USES)
     _check_used(paths, values)
-    sides = _sides.sides(paths, values)
+    sides = _weights_pair.sides(paths, values)
 
-    from tfxfer.run.comparison import compare
+    from tfxfer.serving.compare_outputs import compare
 
     with contextlib.ExitStack() as stack:
         a, b = askers = [stack.enter_context(_opened(side, values)) for side in sides]
@@ -108,7 +108,7 @@ def main(argv: list[str]) -> int:
         print(json.dumps({"a": paths[0], "b": paths[1], "pictures": count, **_to_json(rows, parted)}))
     else:
         what = f"{count:,} {'pictures' if values.images else 'random pictures'}"
-        _show.show([*_table(rows, parted), _closing(rows, parted, what, values.rtol)])
+        _image_view.show([*_table(rows, parted), _closing(rows, parted, what, values.rtol)])
     return DIFFERENT if parted else 0
 
 
@@ -135,12 +135,12 @@ def _opened(side: Side, values: Any) -> Iterator[Asker]:
     import tensorflow.compat.v1 as tf
 
     import tfxfer as tx
-    from tfxfer.run import served
+    from tfxfer.serving import saved_model
 
-    options = _solver.session_options(values)
+    options = _training_flags.session_options(values)
     if side.model is None:
         threads = {name: number for name, number in options.items() if name.endswith("threads")}
-        with served.loaded(side.path, **threads) as (sess, export):
+        with saved_model.loaded(side.path, **threads) as (sess, export):
             shape = tuple(export.images.shape.as_list()[1:])
             yield Asker(shape, export.image_bytes is not None, lambda fed: _ask_export(sess, export, fed))
         return
@@ -164,7 +164,7 @@ def _endpoints(side: Side, images: Any) -> dict[str, Any]:
     if side.last is None:
         return _classifier.endpoints(side.model, images)
     wanted = types.SimpleNamespace(model=side.model.settings.model, endpoint=side.last)
-    return _network.endpoints(wanted, images, side.contract, len(side.model.class_names))
+    return _model_flags.endpoints(wanted, images, side.contract, len(side.model.class_names))
 
 
 def _ask_export(sess: Any, export: Any, fed: np.ndarray) -> dict[str, np.ndarray]:
@@ -204,7 +204,7 @@ def _shape(askers: Sequence[Asker], sides: Sequence[Side]) -> tuple[int, ...]:
 
 def _files(shape: tuple[int, ...], askers: Sequence[Asker], sides: Sequence[Side], values: Any) -> list[Any]:
     from tfxfer.data.pictures import Files, Pictures
-    from tfxfer.run import prediction
+    from tfxfer.serving import predict as prediction
 
     if shape[-1] != 3:
         raise DataError(f"{sides[0].path} takes images of {'x'.join(map(str, shape))}, and not RGB; leave --images out")

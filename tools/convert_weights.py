@@ -17,10 +17,10 @@ from pathlib import Path
 from absl import flags
 
 from tfxfer import names
-from tfxfer.tools import _flags, _writing
+from tfxfer.tools import _flags, _overwrite
+from tfxfer.weight_tools.convert_weights import DTYPES, Conversion, plan
 from tfxfer.weights import open_weights, writers
 from tfxfer.weights.roles import OF_TRAINING, role
-from tfxfer.workbench.convert_weights import DTYPES, Conversion, plan
 
 
 def define_flags() -> flags.FlagValues:
@@ -54,7 +54,7 @@ def define_flags() -> flags.FlagValues:
         "Cast floats to it; integers, booleans and strings stay. Refused where a value would become infinite.",
         flag_values=values,
     )
-    _writing.define(values)
+    _overwrite.define(values)
     return values
 
 
@@ -76,10 +76,10 @@ def main(argv: list[str]) -> int:
         layout=values.layout,
         dtype=values.dtype,
     )
-    moved = _writing.written(out, conversion.tensors, [conversion.weights], conversion.contract, values)
+    moved = _overwrite.written(out, conversion.tensors, [conversion.weights], conversion.contract, values)
     if values.dry_run:
         _show(conversion, kind)
-    _writing.show_end(
+    _overwrite.show_end(
         out,
         conversion.tensors,
         moved,
@@ -95,10 +95,10 @@ def _show(conversion: Conversion, kind: writers.Format) -> None:
     lines = []
     for name in kind.order(conversion.tensors):
         row = rows[name]
-        before, after = _writing.form(row.before), _writing.form(row.after)
+        before, after = _overwrite.form(row.before), _overwrite.form(row.after)
         forms = (old if old == new else f"{old} -> {new}" for old, new in zip(before, after, strict=True))
         lines.append((row.old, row.new, *forms, role(row.old, row.before.shape, every)))
-    _writing.show_table(("in IN", "in OUT", "shape", "dtype", "role"), lines)
+    _overwrite.show_table(("in IN", "in OUT", "shape", "dtype", "role"), lines)
 
 
 def _hints(conversion: Conversion, kind: writers.Format) -> list[str]:

@@ -18,9 +18,9 @@ from typing import Any
 from absl import flags
 
 from tfxfer import names
-from tfxfer.contract import Contract, sidecar
 from tfxfer.errors import RunError
-from tfxfer.tools import _examples, _flags, _network, _report, _solver
+from tfxfer.input_spec import Contract, sidecar
+from tfxfer.tools import _data_flags, _flags, _model_flags, _report, _training_flags
 from tfxfer.weights import Weights, open_weights
 
 _AFTER = {"best": "the first validation", "last": "the first epoch"}
@@ -31,7 +31,7 @@ def define_flags() -> flags.FlagValues:
     values = flags.FlagValues()
     _flags.define_checkpoint(values)
     flags.DEFINE_enum("split", "test", ("train", "validation", "test"), "Which examples.", flag_values=values)
-    for name, what in _examples.PATHS.items():
+    for name, what in _data_flags.PATHS.items():
         flags.DEFINE_string(name, None, f"{what}, where it is not where it was in training.", flag_values=values)
     _report.define_top_k(values)
     _report.define_picture(values)
@@ -49,20 +49,20 @@ def main(argv: list[str]) -> int:
     import tensorflow.compat.v1 as tf
 
     import tfxfer as tx
-    from tfxfer.run import directory
+    from tfxfer.train import run_directory
 
-    settings = settings_of(directory.find_run(run), values)
-    _examples.check_there(settings, run)
+    settings = settings_of(run_directory.find_run(run), values)
+    _data_flags.check_there(settings, run)
     weights = checkpoint_of(run, values.checkpoint)
     contract = contract_of(run, weights)
-    examples = _examples.load(settings, contract)
+    examples = _data_flags.load(settings, contract)
     _report.check_top_k(values, len(examples.class_names))
     with tf.Graph().as_default():
-        network = _network.build(settings, examples.train.images.shape[1:], len(examples.class_names), contract)
+        network = _model_flags.build(settings, examples.train.images.shape[1:], len(examples.class_names), contract)
         trained = tx.select(*(settings.train or network.trained))
         step = tx.train_step(network.images, network.labels, network.logits, train=trained, loss=settings.loss)
         plan = tx.plan(tx.select(".*"), weights)
-        with tx.session(plan, **_solver.session_options(values)) as sess:
+        with tx.session(plan, **_training_flags.session_options(values)) as sess:
             split = getattr(examples, values.split)
             result = tx.evaluate(sess, step, split, class_names=examples.class_names, top_k=values.top_k)
     if values.picture:
@@ -104,8 +104,8 @@ def settings_of(run: Path, moved: Any = None) -> types.SimpleNamespace:
     missing = [name for name in ("model", "dataset", "endpoint", "hidden", "loss", "train") if name not in stored]
     if missing:
         raise RunError(f"{run} was not made by `tfxfer train`: its settings.json has no {', '.join(missing)}")
-    now = {name: moved[name].value for name in _examples.PATHS if moved is not None and moved[name].present}
-    uses = _examples.USED_OF.get(stored["dataset"], ())
+    now = {name: moved[name].value for name in _data_flags.PATHS if moved is not None and moved[name].present}
+    uses = _data_flags.USED_OF.get(stored["dataset"], ())
     unused = [f"--{name}" for name in now if name not in uses]
     if unused:
         raise RunError(f"{names.listed(unused)}: {run} was trained on {stored['dataset']}, without it; leave it out")

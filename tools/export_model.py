@@ -28,7 +28,7 @@ from tfxfer.data import pillow
 from tfxfer.data.folder import walk
 from tfxfer.data.listing import read
 from tfxfer.errors import DataError
-from tfxfer.tools import _classifier, _examples, _flags, _network, _solver, predict
+from tfxfer.tools import _classifier, _data_flags, _flags, _model_flags, _training_flags, predict
 
 COMPARED = 8  # pictures of a run's data
 USES = (_flags.Use("checkpoint", "weights", unless=True),)
@@ -48,7 +48,7 @@ def define_flags() -> flags.FlagValues:
         flag_values=values,
     )
     flags.DEFINE_bool("overwrite", False, "Move what is there aside.", flag_values=values)
-    _network.define_model(values)
+    _model_flags.define_model(values)
     _flags.define_session(values)
     return values
 
@@ -64,7 +64,7 @@ def main(argv: list[str]) -> int:
     model = _of_run(values, run[0]) if run else predict.of_weights(values)
     examples, pictures = _some(model.settings) if run else (None, [])
 
-    from tfxfer.export import export_model
+    from tfxfer.serving.export import export_model
 
     exported = export_model(
         lambda images: _classifier.endpoints(model, images),
@@ -77,7 +77,7 @@ def main(argv: list[str]) -> int:
         pictures=pictures,
         frozen_graph=values.frozen_graph,
         overwrite=values.overwrite,
-        **_solver.session_options(values),
+        **_training_flags.session_options(values),
     )
     for path, aside in exported.moved.items():
         print(f"moved {path} to {aside}")
@@ -99,8 +99,8 @@ def _of_run(values: Any, run: str) -> predict.Model:
 def _some(settings: Any) -> tuple[Any, list[str]]:
     """Return a few images, or the paths of a few pictures, of a run's data; none where it is no longer there."""
     try:
-        if settings.dataset not in _examples.PICTURES:
-            return _examples.load(settings).test.images[:COMPARED], []
+        if settings.dataset not in _data_flags.PICTURES:
+            return _data_flags.load(settings).test.images[:COMPARED], []
         if settings.dataset == "folder":
             paths = walk([Path(settings.data_dir)])[0][0]
         else:

@@ -31,7 +31,7 @@ from tfxfer import files, names
 from tfxfer.data import Data, Pictures, Split
 from tfxfer.data.batches import chunks
 from tfxfer.errors import DataError
-from tfxfer.tools import _examples, _flags, _network, _report, _solver, _store
+from tfxfer.tools import _data_flags, _flags, _model_flags, _report, _store, _training_flags
 
 PRECISIONS = ("float32", "bfloat16", "auto")
 UNITS = {"avx512_bf16", "amx_bf16"}
@@ -60,11 +60,11 @@ def define_flags() -> flags.FlagValues:
     _flags.DEFINE_patterns(
         "restore", [], "Variables to restore from --weights: all, unless told; none for a random baseline.", values
     )
-    _network.define_model(values)
-    _network.define_endpoint(values)
+    _model_flags.define_model(values)
+    _model_flags.define_endpoint(values)
     _store.define(values, "a temporary one beside OUT")
-    _examples.define(values)
-    _examples.define_augment(values)
+    _data_flags.define(values)
+    _data_flags.define_augment(values)
     _flags.define_session(values)
     return values
 
@@ -72,26 +72,26 @@ def define_flags() -> flags.FlagValues:
 def main(argv: list[str]) -> int:
     """Run the tool; see the module's docstring."""
     settings = define_flags()
-    out = Path(*_flags.parse(settings, argv, __doc__, at_least=1, at_most=1, imply=_examples.imply))
+    out = Path(*_flags.parse(settings, argv, __doc__, at_least=1, at_most=1, imply=_data_flags.imply))
     _check_out(out, settings.overwrite)
     bfloat16 = _in_bfloat16(settings.precision)
-    weights, contract = _network.opened(settings)
-    examples = _examples.augmented(_examples.load(settings, contract), settings)
+    weights, contract = _model_flags.opened(settings)
+    examples = _data_flags.augmented(_data_flags.load(settings, contract), settings)
     _report.show_notes(examples)
 
     import tensorflow.compat.v1 as tf
 
     import tfxfer as tx
-    from tfxfer.run.extraction import extract
+    from tfxfer.store.extraction import extract
 
     splits = _splits(examples)
     with tf.Graph().as_default(), contextlib.ExitStack() as stack:
         tf.set_random_seed(settings.seed)
         images = tf.placeholder(tf.uint8, [None, *examples.train.images.shape[1:]], name="images")
-        ends = _network.endpoints(settings, images, contract, _network.classes_of(weights))
-        codes = ends[_network.endpoint_of(settings)]
-        plans = _network.plans(settings, weights, [".*"], ends)
-        sess = stack.enter_context(tx.session(*plans, **_solver.session_options(settings)))
+        ends = _model_flags.endpoints(settings, images, contract, _model_flags.classes_of(weights))
+        codes = ends[_model_flags.endpoint_of(settings)]
+        plans = _model_flags.plans(settings, weights, [".*"], ends)
+        sess = stack.enter_context(tx.session(*plans, **_training_flags.session_options(settings)))
         if bfloat16:
             sess = stack.enter_context(_bfloat16_session(sess))
         store = settings.store or stack.enter_context(_temporary(out))
@@ -102,7 +102,7 @@ def main(argv: list[str]) -> int:
         with _written(out) as folder:
             _write(folder, [columns[0] for columns in rows], splits, examples.class_names)
     shape = (sum(map(len, splits.values())), *codes.shape.as_list()[1:])
-    print(f"{out}: {_network.endpoint_of(settings)} {shape}, computed in {'bfloat16' if bfloat16 else 'float32'}")
+    print(f"{out}: {_model_flags.endpoint_of(settings)} {shape}, computed in {'bfloat16' if bfloat16 else 'float32'}")
     return 0
 
 
@@ -142,7 +142,7 @@ def _bfloat16_session(sess: Any) -> Iterator[Any]:
     """Open a session on the same graph, with the same values, in which convolutions and products are in bfloat16."""
     import tensorflow.compat.v1 as tf
 
-    from tfxfer.weights.memory import owned
+    from tfxfer.formats.buffers import owned
 
     config = tf.ConfigProto()
     config.CopyFrom(sess._config)

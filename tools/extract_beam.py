@@ -28,8 +28,8 @@ from absl import flags
 
 from tfxfer import files, names
 from tfxfer.errors import DataError
-from tfxfer.run.store import Store
-from tfxfer.tools import _flags, _network, _solver
+from tfxfer.store.store import Store
+from tfxfer.tools import _flags, _model_flags, _training_flags
 from tfxfer.tools._quiet import filtered_stderr
 
 NEEDS = {
@@ -69,8 +69,8 @@ def define_flags() -> flags.FlagValues:
     _flags.DEFINE_patterns(
         "restore", [], "Variables to restore from --weights: all, unless told; none for a random baseline.", values
     )
-    _network.define_model(values)
-    _network.define_endpoint(values)
+    _model_flags.define_model(values)
+    _model_flags.define_endpoint(values)
     _define_pictures(values)
     _flags.define_session(values)
     return values
@@ -107,14 +107,14 @@ def main(argv: list[str]) -> int:
     flag, what = NEEDS[settings.dataset]
     if not settings[flag].value:
         raise _flags.UsageError(f"--dataset={settings.dataset} needs --{flag}, {what}")
-    _, contract = _network.opened(settings)
+    _, contract = _model_flags.opened(settings)
     if contract is None:
         raise DataError(f"--model={settings.model} does not take RGB pictures; take another --model")
 
     logging.getLogger().setLevel(logging.CRITICAL)
     _check_beam()
-    from tfxfer.run.beam import pipeline
-    from tfxfer.run.extraction import batch_size_for
+    from tfxfer.store.beam import pipeline
+    from tfxfer.store.extraction import batch_size_for
 
     Store(store)
     bad = _aside(settings.bad, store)
@@ -130,7 +130,7 @@ def main(argv: list[str]) -> int:
     with filtered_stderr(*NOTES):
         counts = pipeline.run(job, _origin(settings), bad, _with_defaults(options))
     print(
-        f"{store}: {_network.endpoint_of(settings)} of {counts['pictures']:,} pictures: {counts['computed']:,} "
+        f"{store}: {_model_flags.endpoint_of(settings)} of {counts['pictures']:,} pictures: {counts['computed']:,} "
         f"computed, {counts['found']:,} there before, {counts['failures']:,} bad"
     )
     _check_share(counts, settings.most_bad, bad)
@@ -156,21 +156,21 @@ def opened(argv: tuple[str, ...]) -> Iterator[Any]:
     """Open the network that a command line asks for; done on the machine that starts the job and in every worker."""
     settings = define_flags()
     _flags.parse(settings, list(argv), __doc__, imply=_imply)
-    weights, contract = _network.opened(settings, show=False)
+    weights, contract = _model_flags.opened(settings, show=False)
 
     import tensorflow.compat.v1 as tf
 
     import tfxfer as tx
-    from tfxfer.run.beam import pipeline
+    from tfxfer.store.beam import pipeline
 
     if contract is None:
         raise DataError(f"--model={settings.model} does not take RGB pictures; take another --model")
     with tf.Graph().as_default():
         tf.set_random_seed(settings.seed)
         images = tf.placeholder(tf.uint8, [None, *contract.size, 3], name="images")
-        ends = _network.endpoints(settings, images, contract, _network.classes_of(weights))
-        codes, plans = ends[_network.endpoint_of(settings)], _network.plans(settings, weights, [".*"], ends)
-        with tx.session(*plans, **_solver.session_options(settings)) as sess:
+        ends = _model_flags.endpoints(settings, images, contract, _model_flags.classes_of(weights))
+        codes, plans = ends[_model_flags.endpoint_of(settings)], _model_flags.plans(settings, weights, [".*"], ends)
+        with tx.session(*plans, **_training_flags.session_options(settings)) as sess:
             yield pipeline.Network(sess, images, codes)
 
 
@@ -180,7 +180,7 @@ def _for_workers(own: list[str], settings: Any) -> list[str]:
 
 
 def _origin(settings: Any) -> Any:
-    from tfxfer.run.beam import origins
+    from tfxfer.store.beam import origins
 
     flag, _ = NEEDS[settings.dataset]
     where = origins.absolute(settings[flag].value)

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from tfxfer.tools import _flags, _writing
+from tfxfer.tools import _flags, _overwrite
+from tfxfer.weight_tools.graft_weights import Takes, plan
 from tfxfer.weights import open_weights
-from tfxfer.workbench.graft_weights import Takes, plan
 
 
 def define_flags() -> flags.FlagValues:
@@ -28,7 +28,7 @@ def define_flags() -> flags.FlagValues:
     )
     _flags.DEFINE_takes("take", [], "Tensors to take from a file, by their names; may be repeated.", values)
     flags.DEFINE_bool("mix_layers", False, "Let the tensors of one layer come from several files.", flag_values=values)
-    _writing.define(values)
+    _overwrite.define(values)
     return values
 
 
@@ -39,11 +39,11 @@ def main(argv: list[str]) -> int:
     if not values.take:
         raise _flags.UsageError("nothing is taken: give --take='REGEX=FILE', once or more; see --help")
     graft = plan(open_weights(values.base) if values.base else None, _opened(values.take), mix_layers=values.mix_layers)
-    moved = _writing.written(out, graft.tensors, graft.sources, graft.contract, values)
+    moved = _overwrite.written(out, graft.tensors, graft.sources, graft.contract, values)
     if values.dry_run:
-        rows = [(name, *_writing.form(graft.tensors[name]), origin.path) for name, origin in graft.origins.items()]
-        _writing.show_table(("name", "shape", "dtype", "from"), rows)
-    _writing.show_end(out, graft.tensors, moved, graft.notes, graft.contract, values.dry_run)
+        rows = [(name, *_overwrite.form(graft.tensors[name]), origin.path) for name, origin in graft.origins.items()]
+        _overwrite.show_table(("name", "shape", "dtype", "from"), rows)
+    _overwrite.show_end(out, graft.tensors, moved, graft.notes, graft.contract, values.dry_run)
     return 0
 
 

@@ -21,9 +21,10 @@ from absl import flags
 
 from tfxfer import names
 from tfxfer.errors import WeightsError
-from tfxfer.tools import _flags, _show
-from tfxfer.weights import Weights, open_weights, protobuf
-from tfxfer.workbench import inspect_weights as inspecting
+from tfxfer.formats import protobuf
+from tfxfer.tools import _flags, _image_view
+from tfxfer.weight_tools import inspect_weights as inspecting
+from tfxfer.weights import Weights, open_weights
 
 USES = (
     _flags.Use("overwrite", "out", what="the file that is written"),
@@ -77,10 +78,10 @@ def main(argv: list[str]) -> int:
     if values.json:
         print(json.dumps(_json(weights, found, values.stats)))
         return 0
-    width = _show.width()
+    width = _image_view.width()
     listing = (inspecting.as_tree if values.tree else inspecting.as_table)(found, stats=values.stats, width=width)
     notes = [*_model_notes(weights), *_contract_notes(weights)]
-    _show.show(
+    _image_view.show(
         [
             *listing,
             "",
@@ -139,10 +140,10 @@ def _one(weights: Weights, values: Any) -> None:
     if values.tensor not in weights and values.tensor not in weights.skipped:
         raise WeightsError(f"{values.tensor} is not in {weights.path}{names.did_you_mean(values.tensor, weights)}")
     if values.out is None:
-        _show.show(inspecting.array_text(weights, values.tensor).splitlines())
+        _image_view.show(inspecting.array_text(weights, values.tensor).splitlines())
     else:
         wrote = inspecting.save_array(weights, values.tensor, Path(values.out), overwrite=values.overwrite)
-        _show.show([names.printable(line) for line in wrote])
+        _image_view.show([names.printable(line) for line in wrote])
 
 
 # --- what file it is ---

@@ -45,8 +45,10 @@ def main(argv: list[str]) -> int:
     values = define_flags()
     path, out = _flags.parse(values, argv, __doc__, at_least=2, at_most=2)
 
-    from tfxfer import features, files, scatter
+    from tfxfer import files
     from tfxfer.errors import DataError
+    from tfxfer.plots import scatter
+    from tfxfer.store import features
 
     if not Path(out).absolute().parent.is_dir():
         raise DataError(f"{out}: there is no such folder")

@@ -21,13 +21,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import flags
 
-from tfxfer.contract import CHANNELS, Contract
 from tfxfer.data import pillow
 from tfxfer.data.folder import walk
 from tfxfer.data.labels import class_names
 from tfxfer.data.pictures import Files, Pictures, shortened
 from tfxfer.errors import DataError, GraphError
-from tfxfer.tools import _flags, _network, _solver
+from tfxfer.input_spec import CHANNELS, Contract
+from tfxfer.tools import _flags, _model_flags, _training_flags
 from tfxfer.tools.evaluate import checkpoint_of, contract_of, settings_of
 
 USES = (
@@ -58,7 +58,7 @@ def define_flags() -> flags.FlagValues:
         "picture", None, f"PNG to draw the photographs and their bars into, {DRAWN} at most.", flag_values=values
     )
     flags.DEFINE_integer("batch_size", 32, "Pictures that go through the network at once.", 1, flag_values=values)
-    _network.define_model(values)
+    _model_flags.define_model(values)
     _flags.define_session(values)
     return values
 
@@ -95,16 +95,14 @@ def _by_model(values: Any, arguments: Sequence[str]) -> Predicted:
     import tensorflow.compat.v1 as tf
 
     import tfxfer as tx
-    from tfxfer.run import prediction
+    from tfxfer.serving import predict
 
-    pictures, bad = prediction.readable(found(arguments), model.contract.size, model.contract.resize)
+    pictures, bad = predict.readable(found(arguments), model.contract.size, model.contract.resize)
     with tf.Graph().as_default():
         images, probabilities = _build(model, pictures.shape[1:])
         plan = tx.plan(tx.select(".*"), model.weights)
-        with tx.session(plan, **_solver.session_options(values)) as sess:
-            top = prediction.predict(
-                sess, images, probabilities, pictures, top=values.top, batch_size=values.batch_size
-            )
+        with tx.session(plan, **_training_flags.session_options(values)) as sess:
+            top = predict.predict(sess, images, probabilities, pictures, top=values.top, batch_size=values.batch_size)
     return pictures, bad, top, model.contract.model, model.class_names
 
 
@@ -123,19 +121,19 @@ def _by_export(values: Any, arguments: Sequence[str]) -> Predicted:
     if values["checkpoint"].present:
         raise _flags.UsageError(f"--checkpoint: {values.run} is an export, which has none to choose from; leave it out")
 
-    from tfxfer.run import prediction, served
+    from tfxfer.serving import predict, saved_model
 
-    threads = {name: n for name, n in _solver.session_options(values).items() if name.endswith("threads")}
-    with served.loaded(values.run, **threads) as (sess, export):
+    threads = {name: n for name, n in _training_flags.session_options(values).items() if name.endswith("threads")}
+    with saved_model.loaded(values.run, **threads) as (sess, export):
         height, width, channels = export.images.shape.as_list()[1:]
         if export.image_bytes is None or channels != 3 or "probabilities" not in export.outputs:
             raise DataError(
                 f"{values.run} does not take files of RGB pictures and give probabilities; give the run itself"
             )
-        pictures, bad = prediction.readable(found(arguments), (height or 224, width or 224))
+        pictures, bad = predict.readable(found(arguments), (height or 224, width or 224))
         pictures, bad = without_pillow(pictures, bad)
         classes = sess.run(export.outputs["class_names"], {export.images: np.zeros((1, height, width, 3), np.uint8)})[0]
-        top = prediction.predict(
+        top = predict.predict(
             sess,
             export.image_bytes,
             export.outputs["probabilities"],
@@ -182,9 +180,9 @@ def of_run(values: Any) -> Model:
     Raises:
       RunError: it is no run, or has no checkpoint yet.
     """
-    from tfxfer.run import directory
+    from tfxfer.train import run_directory
 
-    settings = settings_of(directory.find_run(values.run))
+    settings = settings_of(run_directory.find_run(values.run))
     weights = checkpoint_of(values.run, values.checkpoint)
     contract = contract_of(values.run, weights)
     classes = len(contract.class_names)
@@ -198,10 +196,10 @@ def of_weights(values: Any) -> Model:
       GraphError: it has no such classifier.
       WeightsError: the file cannot be read, or not be recognised.
     """
-    weights, contract = _network.opened(values, show=False)
-    if contract is None or not _network.MODELS[values.model].own:
+    weights, contract = _model_flags.opened(values, show=False)
+    if contract is None or not _model_flags.MODELS[values.model].own:
         raise GraphError(f"--model={values.model} has no classifier of its own; give the --run of one that was trained")
-    classes = _network.classes_of(weights)
+    classes = _model_flags.classes_of(weights)
     known = contract.class_names if len(contract.class_names) == classes else tuple(map(str, range(classes)))
     settings = types.SimpleNamespace(model=values.model, endpoint="prob")
     return Model(settings, weights, contract, _names(values.class_names, classes) or known)
@@ -234,8 +232,8 @@ def _build(model: Model, shape: tuple[int, ...]) -> tuple[Any, Any]:
 
     if model.settings.endpoint == "prob":
         images = tf.placeholder(tf.uint8, [None, *shape], name="images")
-        return images, _network.features(model.settings, images, model.contract, len(model.class_names))
-    network = _network.build(model.settings, shape, len(model.class_names), model.contract)
+        return images, _model_flags.features(model.settings, images, model.contract, len(model.class_names))
+    network = _model_flags.build(model.settings, shape, len(model.class_names), model.contract)
     trained = tx.select(*(model.settings.train or network.trained))
     step = tx.train_step(network.images, network.labels, network.logits, train=trained, loss=model.settings.loss)
     return step.images, step.probabilities
@@ -275,7 +273,7 @@ def _show(results: Sequence[Mapping[str, Any]], bad: Mapping[str, str]) -> None:
 
 
 def _draw(path: str, pictures: Pictures, results: Sequence[Mapping[str, Any]]) -> None:
-    from tfxfer import pictures as drawing
+    from tfxfer.plots import curves as drawing
 
     shown = results[:DRAWN]
     photographs = list(pictures[: len(shown)])

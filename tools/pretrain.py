@@ -14,7 +14,7 @@ from pathlib import Path
 from absl import flags
 
 from tfxfer.errors import DataError, RunError
-from tfxfer.tools import _examples, _flags, _report, _solver
+from tfxfer.tools import _data_flags, _flags, _report, _training_flags
 
 USES = (_flags.Use("patch", "mask", what="the share of the image that the squares are of"),)
 
@@ -34,8 +34,8 @@ def define_flags() -> flags.FlagValues:
         )
         flags.DEFINE_integer("patch", 7, "Side of the squares set to zero as one, in pixels.", 1, flag_values=values)
         _flags.DEFINE_patterns("save", ["conv.*"], "Variables to save in OUT.", values)
-    _examples.define(values)
-    _solver.define(values)
+    _data_flags.define(values)
+    _training_flags.define(values)
     _flags.define_session(values)
     return values
 
@@ -43,21 +43,22 @@ def define_flags() -> flags.FlagValues:
 def main(argv: list[str]) -> int:
     """Run the tool; see the module's docstring."""
     settings = define_flags()
-    [out] = _flags.parse(settings, argv, __doc__, at_least=1, at_most=1, imply=_examples.imply, uses=USES)
-    _examples.find_from_anywhere(settings)
+    [out] = _flags.parse(settings, argv, __doc__, at_least=1, at_most=1, imply=_data_flags.imply, uses=USES)
+    _data_flags.find_from_anywhere(settings)
     settings.set_default("logdir", f"{out}.run")
     if Path(f"{out}.index").exists() and not settings.overwrite and not Path(settings.logdir, "settings.json").exists():
         raise RunError(f"{out} exists; take another name, or replace it by --overwrite")
     if settings.dataset not in ("digits", "mnist"):
         raise DataError(f"--dataset={settings.dataset}: the autoencoder is trained on digits or mnist")
-    examples = _examples.load(settings)
-    _report.show_misfits(_solver.fit_to_length(settings, len(examples.train)))
+    examples = _data_flags.load(settings)
+    _report.show_misfits(_training_flags.fit_to_length(settings, len(examples.train)))
 
     import tensorflow.compat.v1 as tf
 
     import tfxfer as tx
+    from tfxfer.evaluation import evaluate
     from tfxfer.models import autoencoder
-    from tfxfer.run import checkpoints, evaluation
+    from tfxfer.train import checkpoints
 
     with tf.Graph().as_default():
         tf.set_random_seed(settings.seed)
@@ -69,13 +70,13 @@ def main(argv: list[str]) -> int:
             ends["reconstruction"],
             loss=ends["loss"],
             train=tx.select(".*"),
-            **_solver.solver(settings, len(examples.train)),
+            **_training_flags.solver(settings, len(examples.train)),
         )
         kept = tf.train.Saver(tx.select(*settings.save), save_relative_paths=True)
-        with tx.session(**_solver.session_options(settings)) as sess, _report.logging():
-            fitted = tx.fit(sess, step, examples, **_solver.fitting(settings))
+        with tx.session(**_training_flags.session_options(settings)) as sess, _report.logging():
+            fitted = tx.fit(sess, step, examples, **_training_flags.fitting(settings))
             checkpoints.write(sess, kept, out, write_meta_graph=False)
-            losses = evaluation.measure(sess, step, examples.test)
+            losses = evaluate.measure(sess, step, examples.test)
     _report.show_run(fitted, settings.logdir)
     print(f"saved {', '.join(settings.save)} as {out}")
     print(f"test loss {losses['loss']:.4f}")

@@ -36,13 +36,13 @@ def main(argv: list[str]) -> int:
     if values.out and len(directories) > 1:
         raise _flags.UsageError(f"--out={values.out} is one file, and {len(directories)} runs are given; leave it out")
 
-    from tfxfer import page
+    from tfxfer import report
 
-    for run in [page.read(directory) for directory in directories]:
-        path = page.write(run, values.out, command=command(run))
-        for line in page.missing(run):
+    for run in [report.read(directory) for directory in directories]:
+        path = report.write(run, values.out, command=command(run))
+        for line in report.missing(run):
             print(f"  {line}")
-        print(f"{path}: {page.result_line(run)}")
+        print(f"{path}: {report.result_line(run)}")
     return 0
 
 
@@ -76,9 +76,9 @@ def _given(values: flags.FlagValues, run: Any) -> Iterator[str]:
 
 def _of_length(name: str, run: Any) -> Any:
     """Return the default of a flag that the length of the run decides; None for others."""
-    from tfxfer.tools import _solver
+    from tfxfer.tools import _training_flags
 
-    summary_steps = _solver.summary_steps(int(run.every))
+    summary_steps = _training_flags.summary_steps(int(run.every))
     return {"save_steps": run.every, "validation_steps": run.every, "summary_steps": summary_steps}.get(name)
 
 

@@ -26,8 +26,8 @@ from absl import flags
 
 from tfxfer import names
 from tfxfer.errors import DataError
-from tfxfer.run import upkeep
-from tfxfer.run.store import Store
+from tfxfer.store import maintenance
+from tfxfer.store.store import Store
 from tfxfer.tools import _flags
 
 
@@ -64,12 +64,12 @@ def main(argv: list[str]) -> int:
     run, fewest, most = VERBS[verb]
     if not fewest <= len(rest) <= most:
         raise _flags.UsageError(f"{verb} takes {WANTED[verb]}; see --help")
-    store = Store(first).path if verb == "merge" else upkeep.existing(first)
+    store = Store(first).path if verb == "merge" else maintenance.existing(first)
     return run(settings, store, rest)
 
 
 def _list(settings: Any, store: Path, rest: list[str]) -> int:
-    found = upkeep.tables(store)
+    found = maintenance.tables(store)
     if settings.json:
         print(json.dumps([{**held._asdict(), "path": str(held.path)} for held in found], indent=1))
         return 0
@@ -104,10 +104,10 @@ def _size(count: int) -> str:
 
 
 def _verify(settings: Any, store: Path, rest: list[str]) -> int:
-    problems = list(upkeep.verify(store))
+    problems = list(maintenance.verify(store))
     if problems:
         raise DataError("\n  ".join([f"{store}: {len(problems):,} files are damaged:", *problems]))
-    found = upkeep.tables(store)
+    found = maintenance.tables(store)
     print(
         f"{store}: {sum(held.rows for held in found):,} rows in {sum(held.shards for held in found):,} shards are whole"
     )
@@ -115,27 +115,27 @@ def _verify(settings: Any, store: Path, rest: list[str]) -> int:
 
 
 def _merge(settings: Any, store: Path, rest: list[str]) -> int:
-    new = upkeep.merge(store, [upkeep.existing(other) for other in rest])
+    new = maintenance.merge(store, [maintenance.existing(other) for other in rest])
     print(f"{store}: {new:,} new rows from {names.listed(rest)}")
     return 0
 
 
 def _compact(settings: Any, store: Path, rest: list[str]) -> int:
     for held in _selected(settings, store):
-        if time.time() - held.changed < upkeep.QUIET_SECONDS:
+        if time.time() - held.changed < maintenance.QUIET_SECONDS:
             print(f"kept {held.path.name[:12]}: written to in the last 10 minutes; try again later")
             continue
-        before, after = upkeep.compact(held, settings.full_mb << 20)
+        before, after = maintenance.compact(held, settings.full_mb << 20)
         print(f"{held.path.name[:12]}: {before:,} shards, now {after:,}; {held.doubled:,} doubled rows dropped")
     return 0
 
 
-def _selected(settings: Any, store: Path) -> list[upkeep.Held]:
-    return [upkeep.chosen(store, one) for one in settings.address] or upkeep.tables(store)
+def _selected(settings: Any, store: Path) -> list[maintenance.Held]:
+    return [maintenance.chosen(store, one) for one in settings.address] or maintenance.tables(store)
 
 
 def _gc(settings: Any, store: Path, rest: list[str]) -> int:
-    lines = upkeep.collect(store, settings.address, settings.older_than_days, dry_run=settings.dry_run)
+    lines = maintenance.collect(store, settings.address, settings.older_than_days, dry_run=settings.dry_run)
     print("\n".join(lines) if lines else f"{store}: nothing to remove")
     return 0
 
@@ -143,8 +143,8 @@ def _gc(settings: Any, store: Path, rest: list[str]) -> int:
 def _export(settings: Any, store: Path, rest: list[str]) -> int:
     if len(settings.address) > 1:
         raise _flags.UsageError("export takes one --address; see --help")
-    held = upkeep.chosen(store, *settings.address or [None])
-    print(f"{rest[0]}: {upkeep.export(held, Path(rest[0])):,} rows of {held.about.get('tensor')}, by key")
+    held = maintenance.chosen(store, *settings.address or [None])
+    print(f"{rest[0]}: {maintenance.export(held, Path(rest[0])):,} rows of {held.about.get('tensor')}, by key")
     return 0
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from absl import flags
 
-from tfxfer.tools import _board, _cluster, _examples, _flags, _network, _report, _solver, _store
+from tfxfer.tools import _board, _cluster, _data_flags, _flags, _model_flags, _report, _store, _training_flags
 
 
 def define_flags() -> flags.FlagValues:
@@ -47,12 +47,12 @@ def define_flags() -> flags.FlagValues:
         _report.define_picture(values)
         _report.define_top_k(values)
         flags.DEFINE_bool("dry_run", False, "Print what would be restored and trained, and stop.", flag_values=values)
-    _network.define(values)
+    _model_flags.define(values)
     _store.define(values, "computed at each step")
-    _examples.define(values)
-    _examples.define_augment(values)
-    _solver.define(values)
-    _solver.define_class_weights(values)
+    _data_flags.define(values)
+    _data_flags.define_augment(values)
+    _training_flags.define(values)
+    _training_flags.define_class_weights(values)
     _board.define(values)
     _flags.define_session(values)
     _cluster.define(values)
@@ -62,28 +62,28 @@ def define_flags() -> flags.FlagValues:
 def main(argv: list[str]) -> int:
     """Run the tool; see the module's docstring."""
     settings = define_flags()
-    _flags.parse(settings, argv, __doc__, at_most=0, imply=_examples.imply, uses=_store.USES)
+    _flags.parse(settings, argv, __doc__, at_most=0, imply=_data_flags.imply, uses=_store.USES)
     if not settings.logdir and not settings.dry_run:
         raise _flags.UsageError("--logdir is needed: the directory that the run is written to")
-    _examples.find_from_anywhere(settings)
+    _data_flags.find_from_anywhere(settings)
     own = _cluster.part(settings)
     if own is not None and own.task.serves:
         return _cluster.serve(own)
     _report.check_picture(settings.picture)
-    weights, contract = _network.opened(settings)
-    examples = _examples.augmented(_examples.load(settings, contract), settings)
+    weights, contract = _model_flags.opened(settings)
+    examples = _data_flags.augmented(_data_flags.load(settings, contract), settings)
     _report.show_notes(examples)
     _report.check_top_k(settings, len(examples.class_names))
-    _report.show_misfits([*_network.notes(settings), *_solver.fit_to_length(settings, len(examples.train))])
-    weights_of_classes = _solver.class_weights(settings, examples.train.labels, examples.class_names)
+    _report.show_misfits([*_model_flags.notes(settings), *_training_flags.fit_to_length(settings, len(examples.train))])
+    weights_of_classes = _training_flags.class_weights(settings, examples.train.labels, examples.class_names)
 
     import tensorflow.compat.v1 as tf
 
     import tfxfer as tx
 
     with tf.Graph().as_default(), _cluster.placed(own):
-        network = _network.build(settings, examples.train.images.shape[1:], len(examples.class_names), contract)
-        plans = _network.plans(settings, weights, network.restored, network.ends)
+        network = _model_flags.build(settings, examples.train.images.shape[1:], len(examples.class_names), contract)
+        plans = _model_flags.plans(settings, weights, network.restored, network.ends)
         step = tx.train_step(
             network.images,
             network.labels,
@@ -93,7 +93,7 @@ def main(argv: list[str]) -> int:
             multipliers=settings.lr_multipliers,
             class_weights=weights_of_classes,
             replicas=own and own.replicas,
-            **_solver.solver(settings, len(examples.train)),
+            **_training_flags.solver(settings, len(examples.train)),
             **_board.step(settings, network.ends),
         )
         _report.show_plans(plans, step)
@@ -105,7 +105,7 @@ def main(argv: list[str]) -> int:
         with _cluster.session(own, step, plans, examples, settings) as (sess, more), _report.logging():
             if settings.store:
                 examples = tx.precompute(sess, step, examples, store=settings.store, **_store.options(settings))
-            fitted = tx.fit(sess, step, examples, **_solver.fitting(settings), shown=settings.shown, **more)
+            fitted = tx.fit(sess, step, examples, **_training_flags.fitting(settings), shown=settings.shown, **more)
             step.saver.restore(sess, fitted.best)
             result = tx.evaluate(sess, step, examples.test, class_names=examples.class_names, top_k=settings.top_k)
             _board.show_test(settings, sess, step, result, examples.test, fitted)
@@ -118,7 +118,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _stages(settings: Any, network: _network.Network) -> list[Any]:
+def _stages(settings: Any, network: _model_flags.Network) -> list[Any]:
     import tfxfer as tx
 
     first = tx.Stage(0, tx.select(*(settings.train or network.trained)))

@@ -13,7 +13,7 @@ import tensorflow.compat.v1 as tf
 import tfxfer as tx
 from benchmarks import work
 from tfxfer.models import squeezenet, vgg
-from tfxfer.run.extraction import extract
+from tfxfer.store.extraction import extract
 
 
 def network(given: Any, images: tf.Tensor) -> tuple[tf.Tensor, Any]:

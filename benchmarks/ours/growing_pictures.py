@@ -11,7 +11,7 @@ import tensorflow.compat.v1 as tf
 import tfxfer as tx
 from benchmarks import work
 from tfxfer.models import squeezenet
-from tfxfer.run.extraction import extract
+from tfxfer.store.extraction import extract
 
 
 def main() -> None:

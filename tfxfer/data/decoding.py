@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from tfxfer import calls
+from tfxfer import callables
 from tfxfer.data import crops, headers, pillow
 from tfxfer.data.headers import Encoded
 from tfxfer.errors import DataError
@@ -202,7 +202,7 @@ def _decoder() -> dict[tuple[str, str], Callable[..., list[np.ndarray]]]:
     alone = {"inter_op_parallelism_threads": -1, "intra_op_parallelism_threads": 1, "device_count": {"GPU": 0}}
     sess = tf.Session(graph=graph, config=tf.ConfigProto(**alone))
     feeds = [data, box, size, palette]
-    return {key: calls.compiled(sess, [tensor], feeds) for key, tensor in fetches.items()}
+    return {key: callables.compiled(sess, [tensor], feeds) for key, tensor in fetches.items()}
 
 
 def resized(pixels: Any, box: Any, size: Any) -> Any:

@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from tfxfer.contract import MAX_SIDE, RESIZES
 from tfxfer.data import crops, decoding
 from tfxfer.data.batches import check_seed
 from tfxfer.data.decoding import MOST_PIXELS
 from tfxfer.errors import DataError
+from tfxfer.input_spec import MAX_SIDE, RESIZES
 
 T = TypeVar("T")
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from tfxfer.contract import MAX_SIDE
 from tfxfer.data import headers
 from tfxfer.data.headers import Encoded
 from tfxfer.errors import DataError
+from tfxfer.input_spec import MAX_SIDE
 
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two are BigTIFF
 DEEP = {"I;16", "I;16L", "I;16B", "I;16N"}  # 16 bits of grey

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import tensorflow.compat.v1 as tf
 
-from tfxfer.contract import CHANNELS, Contract
 from tfxfer.errors import DataError
+from tfxfer.input_spec import CHANNELS, Contract
 from tfxfer.weights import Weights
 
 CONTRACTS = "tfxfer_contracts"

@@ -10,7 +10,7 @@ import tensorflow.compat.v1 as tf
 
 from tfxfer import names
 from tfxfer.graph import traversal
-from tfxfer.graph.parts import name_of
+from tfxfer.graph.partitioned import name_of
 
 SCOPE = "SUMMARY/"
 

@@ -14,13 +14,13 @@ import tensorflow.compat.v1 as tf
 from tfxfer import names
 from tfxfer.errors import GraphError, SelectionError
 from tfxfer.graph import feeds as constants
-from tfxfer.graph import losses, optimizers, own_state, shown, traversal
+from tfxfer.graph import losses, optimizers, own_state, summary_options, traversal
 from tfxfer.graph import summaries as summary_ops
 from tfxfer.graph import updates as update_ops
 from tfxfer.graph.feeds import Feeds
 from tfxfer.graph.layers import DROPOUTS, BatchNorm, batch_norms
-from tfxfer.graph.parts import name_of
-from tfxfer.graph.replicas import Replicas, update
+from tfxfer.graph.partitioned import name_of
+from tfxfer.graph.sync_replicas import Replicas, update
 from tfxfer.graph.variables import global_step, select, unlisted_variables
 
 log = logging.getLogger("tfxfer")
@@ -102,7 +102,7 @@ class Step:
       image_summary: serialized `input_image` of a fed batch; None where the images are no pictures.
       eval_feeds: what placeholders are fed in evaluation, in each batch the same.
       l2, class_weights: as given to `train_step`.
-      summaries: what TensorBoard is shown, in the order of `tfxfer.graph.shown.SHOWN`.
+      summaries: what TensorBoard is shown, in the order of `tfxfer.graph.summary_options.SHOWN`.
       activations: endpoints whose activations it is shown, by name.
       settings: what was asked for, as JSON has it, that the graph does not tell: a run goes on only under the same.
       generators: the state of each `tf.random.Generator` that draws in a step, as far as it is a global variable.
@@ -197,8 +197,8 @@ def train_step(
       train_feeds: what placeholders are fed in training, by placeholder or name: `{keep_prob: 0.5, "is_training":
         True}`. One with a default that is not set keeps it, which is noted.
       eval_feeds: the same for validation, evaluation and what is precomputed.
-      summaries: what TensorBoard is shown beside scalars: names out of `tfxfer.graph.shown.SHOWN`; default: its
-        `DEFAULT`.
+      summaries: what TensorBoard is shown beside scalars: names out of `tfxfer.graph.summary_options.SHOWN`;
+        default: its `DEFAULT`.
       activations: endpoints, as `conv1` and `pool5`, whose activations it is shown, by name; each [batch, ...].
       replicas: the processes that make each step together; default: this one alone.
 
@@ -212,7 +212,7 @@ def train_step(
         is finalized, since a session was opened by `tfxfer.session`.
     """
     _check_graph(images, labels, outputs)
-    chosen = shown.chosen(summaries, activations or {}, images, labelled=labels is not None)
+    chosen = summary_options.chosen(summaries, activations or {}, images, labelled=labels is not None)
     plan = _stages(train, stages)
     _check_numbers(plan, learning_rate, clip_norm, multipliers or {})
     every = [variable for stage in plan for variable in stage.selection]

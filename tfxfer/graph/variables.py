@@ -14,7 +14,7 @@ from tensorflow.python.framework import ops
 from tfxfer import names
 from tfxfer.errors import GraphError, SelectionError
 from tfxfer.graph import traversal
-from tfxfer.graph.parts import wholes
+from tfxfer.graph.partitioned import wholes
 
 Initializer = Callable[..., tf.Tensor]
 

@@ -10,10 +10,10 @@ import math
 
 import tensorflow.compat.v1 as tf
 
-from tfxfer.contract import Contract
 from tfxfer.errors import GraphError
 from tfxfer.graph import layers
 from tfxfer.graph.preprocessing import preprocess
+from tfxfer.input_spec import Contract
 
 
 def contract(images: tf.Tensor) -> Contract:

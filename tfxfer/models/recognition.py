@@ -10,10 +10,10 @@ import os
 import re
 from collections.abc import Callable, Sequence
 
-from tfxfer import contract as contracts
+from tfxfer import input_spec as contracts
 from tfxfer import names
-from tfxfer.contract import Contract
 from tfxfer.errors import SelectionError, WeightsError
+from tfxfer.input_spec import Contract
 from tfxfer.models import squeezenet_sources, vgg_sources
 from tfxfer.models.sources import Source, candidates, named
 from tfxfer.models.sources import recognise as source_of

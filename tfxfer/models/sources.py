@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from tfxfer import names
-from tfxfer.contract import Contract
 from tfxfer.errors import GraphError, SelectionError, WeightsError
+from tfxfer.input_spec import Contract
 from tfxfer.weights import Weights, layouts
 
 Shape = tuple[int | None, ...]

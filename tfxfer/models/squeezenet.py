@@ -11,10 +11,10 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from tfxfer.contract import Contract
 from tfxfer.errors import DataError
 from tfxfer.graph import layers
 from tfxfer.graph.preprocessing import preprocess
+from tfxfer.input_spec import Contract
 from tfxfer.models.sources import check_last
 from tfxfer.models.squeezenet_sources import SOURCES, SQUEEZE, VERSIONS, bgr, variables
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from tfxfer.contract import Contract
+from tfxfer.input_spec import Contract
 from tfxfer.models.sources import Shape, Source, torch_contract
 from tfxfer.names import Rules
 

@@ -14,9 +14,9 @@ import numpy as np
 
 from tfxfer import names
 from tfxfer.errors import WeightsError
+from tfxfer.formats.tensors import Tensor, shown
 from tfxfer.weights import layouts, readers
 from tfxfer.weights.layouts import Layout
-from tfxfer.weights.tensors import Tensor, shown
 
 MAX_BYTES = 16 << 30
 

@@ -17,10 +17,11 @@ import google_crc32c
 import numpy as np
 
 from tfxfer.errors import WeightsError
-from tfxfer.weights import files, identify, leveldb, memory, slices
-from tfxfer.weights.checkpoints import Prefix, find_prefix
-from tfxfer.weights.protobuf import BYTES, FIXED32, fields, number, signed, tag, text, varint
-from tfxfer.weights.tensors import Tensor, shape_fault, shown, unreadable
+from tfxfer.formats import buffers, leveldb, reading
+from tfxfer.formats.protobuf import BYTES, FIXED32, fields, number, signed, tag, text, varint
+from tfxfer.formats.tensors import Tensor, shape_fault, shown, unreadable
+from tfxfer.weights import identify, slices
+from tfxfer.weights.find_checkpoint import Prefix, find_prefix
 from tfxfer.weights.tf_types import DTYPES, STATES, STRING, parse_shape, unread
 
 __all__ = ["find_prefix", "read"]
@@ -91,7 +92,7 @@ def checksums(prefix: Prefix, names: Container[str]) -> dict[str, int]:
       WeightsError: the index is missing or corrupt.
     """
     index = Path(f"{prefix}.index")
-    entries = _entries(leveldb.Table(files.map_file(index), str(index)), str(index))
+    entries = _entries(leveldb.Table(reading.map_file(index), str(index)), str(index))
     whole = {_variable(key): entry for key, entry in entries.items() if not slices.is_key(key) and not entry.slices}
     return {name: entry.crc for name, entry in whole.items() if name in names}
 
@@ -118,9 +119,9 @@ def faults(prefix: Prefix) -> dict[str, str]:
 
 
 def _open(prefix: Prefix, index: str) -> Bundle:
-    if files.tail(Path(index), 8) != leveldb.MAGIC and (what := identify.known(Path(index))):
+    if reading.tail(Path(index), 8) != leveldb.MAGIC and (what := identify.known(Path(index))):
         raise WeightsError(f"{index} is no index of a checkpoint: it is {what}")
-    table = leveldb.Table(files.map_file(index), index)
+    table = leveldb.Table(reading.map_file(index), index)
     header = fields(bytes(table.get(b"") or b""), index)
     if number(header, 2):
         raise WeightsError(f"{index} was written on a big-endian machine, which tfxfer does not read")
@@ -130,7 +131,7 @@ def _open(prefix: Prefix, index: str) -> Bundle:
     entries = _entries(table, index)
     used = {entry.shard for entry in entries.values() if 0 <= entry.shard < count and not entry.slices}
     paths = {shard: Path(f"{prefix}.data-{shard:05d}-of-{count:05d}") for shard in sorted(used)}
-    data = {shard: files.map_file(path) for shard, path in paths.items() if files.exists(path)}
+    data = {shard: reading.map_file(path) for shard, path in paths.items() if reading.exists(path)}
     return Bundle(str(prefix), count, entries, paths, data)
 
 
@@ -260,7 +261,7 @@ def _stream(bundle: Bundle, key: bytes, entry: Entry) -> Iterator[np.ndarray]:
         crc = google_crc32c.extend(crc, piece)
 
     raw = bundle.data[entry.shard][entry.offset : entry.offset + entry.size]
-    yield from memory.seen(raw, DTYPES[entry.dtype], see)
+    yield from buffers.seen(raw, DTYPES[entry.dtype], see)
     if leveldb.masked(crc) != entry.crc:
         raise WeightsError(_bad_checksum(_place(bundle, key, entry)))
 
@@ -286,16 +287,16 @@ def _plain_value(bundle: Bundle, key: bytes, entry: Entry) -> np.ndarray:
     where = _place(bundle, key, entry)
     raw, crc = bundle.data[entry.shard][entry.offset : entry.offset + entry.size], 0
     if entry.dtype == STRING:
-        return _strings(memory.fetched(raw), entry, where)
+        return _strings(buffers.fetched(raw), entry, where)
 
     def see(piece: np.ndarray) -> None:
         nonlocal crc
         crc = google_crc32c.extend(crc, piece)
 
-    raw = memory.copied(raw, memory.aligned((len(raw),), raw.dtype), see)
+    raw = buffers.copied(raw, buffers.aligned((len(raw),), raw.dtype), see)
     if leveldb.masked(crc) != entry.crc:
         raise WeightsError(_bad_checksum(where))
-    return files.array(raw, 0, DTYPES[entry.dtype], entry.shape, where)
+    return reading.array(raw, 0, DTYPES[entry.dtype], entry.shape, where)
 
 
 def _strings(raw: np.ndarray, entry: Entry, where: str) -> np.ndarray:

@@ -14,9 +14,10 @@ from typing import NamedTuple
 import numpy as np
 
 from tfxfer.errors import WeightsError
-from tfxfer.weights import checkpoints, files, leveldb, slices
-from tfxfer.weights.protobuf import BYTES, Bytes, fields, number, scan, strings, tag, text
-from tfxfer.weights.tensors import Tensor, shape_fault, shown, unreadable
+from tfxfer.formats import leveldb, reading
+from tfxfer.formats.protobuf import BYTES, Bytes, fields, number, scan, strings, tag, text
+from tfxfer.formats.tensors import Tensor, shape_fault, shown, unreadable
+from tfxfer.weights import find_checkpoint, slices
 from tfxfer.weights.tf_types import DTYPES, STRING, parse_shape, unread
 
 # The field of a TensorProto that holds the values of a dtype; numbers lie there packed.
@@ -35,7 +36,7 @@ class Variable(NamedTuple):
     parts: list[tuple[slices.Extents, leveldb.Table, bytes]]
 
 
-def read(prefix: checkpoints.Prefix) -> dict[str, Tensor]:
+def read(prefix: find_checkpoint.Prefix) -> dict[str, Tensor]:
     """List the variables of the checkpoint in the files `checkpoints.v1_parts(prefix)`; values are built when read.
 
     Raises:
@@ -43,8 +44,8 @@ def read(prefix: checkpoints.Prefix) -> dict[str, Tensor]:
     """
     variables: dict[str, Variable] = {}
     room = count = 0
-    for path in checkpoints.v1_parts(prefix):
-        data = files.map_file(path)
+    for path in find_checkpoint.v1_parts(prefix):
+        data = reading.map_file(path)
         room += len(data)
         for name, found in _variables(leveldb.Table(data, str(path)), str(path)):
             known = variables.setdefault(name, Variable(found.dtype, found.shape, []))
@@ -60,7 +61,7 @@ def read(prefix: checkpoints.Prefix) -> dict[str, Tensor]:
     return {name: _described(variable, name, prefix) for name, variable in sorted(variables.items())}
 
 
-def _described(variable: Variable, name: str, prefix: checkpoints.Prefix) -> Tensor:
+def _described(variable: Variable, name: str, prefix: find_checkpoint.Prefix) -> Tensor:
     if variable.dtype not in DTYPES:
         return unreadable(f"{name}: {unread(variable.dtype)}")
     return Tensor(variable.shape, DTYPES[variable.dtype], functools.partial(_value, variable, f"{prefix}: {name}"))

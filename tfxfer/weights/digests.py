@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tfxfer.weights import memory
+from tfxfer.formats import buffers
 
 METHOD = "SHA-256 of dtype, shape and bytes"
 
@@ -20,7 +20,7 @@ def digest(value: Any) -> str:
       value: an array, or what numpy makes one of. No copy is made of it, however large it is.
     """
     array = np.array(value, object) if isinstance(value, bytes) else np.asarray(value)
-    return running(array.dtype, array.shape, (piece for (piece,) in memory.pieces(array)))
+    return running(array.dtype, array.shape, (piece for (piece,) in buffers.pieces(array)))
 
 
 def running(dtype: np.dtype, shape: tuple[int, ...], pieces: Iterable[np.ndarray]) -> str:

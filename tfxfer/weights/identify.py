@@ -15,7 +15,7 @@ from pathlib import Path
 import google_crc32c
 
 from tfxfer import names
-from tfxfer.weights import files, leveldb
+from tfxfer.formats import leveldb, reading
 
 _UNPACK = "compressed with {}; unpack it first: {}"
 _MAGIC = (
@@ -86,12 +86,12 @@ np.savez(OUT, **out)"""
 
 def describe(path: Path) -> str:
     """Say in words what a file is, and what to do about it."""
-    return known(path) or f"of no kind that tfxfer knows: it begins with {files.head(path, 16)!r}"
+    return known(path) or f"of no kind that tfxfer knows: it begins with {reading.head(path, 16)!r}"
 
 
 def known(path: Path) -> str:
     """Say what a file is, as `describe` does; the empty string where that cannot be told."""
-    head = files.head(path, 4096)
+    head = reading.head(path, 4096)
     if not head:
         return "empty; copy or download it again"
     for magic, what in _MAGIC:
@@ -159,7 +159,7 @@ def _pickle(head: bytes, path: Path) -> str:
         )
     if not _PICKLE.match(head):
         return ""
-    paddle = b"StructuredToParameterName@@" in head + files.last(path, 1 << 16)
+    paddle = b"StructuredToParameterName@@" in head + reading.last(path, 1 << 16)
     words = "a PaddlePaddle .pdparams file, a pickle" if paddle else "a bare pickle (.pkl, or a .pth of PyTorch)"
     return (
         f"{words}, which can run any code when it is loaded; where you trust it, and it is a dict of arrays, "
@@ -189,7 +189,7 @@ def _shard(head: bytes, path: Path) -> str:
     if not _TFJS_SHARD.fullmatch(path.name):
         return ""
     there = (
-        f"convert that:\n{_python(model, _FROM_TFJS)}" if files.exists(model) else "which is not there; fetch it too"
+        f"convert that:\n{_python(model, _FROM_TFJS)}" if reading.exists(model) else "which is not there; fetch it too"
     )
     return f"a part of a model of TensorFlow.js, whose names and shapes are in the model.json beside it; {there}"
 
@@ -259,7 +259,7 @@ def _text(head: bytes, path: Path) -> str:
         text = head[: error.start].decode() if error.start > len(head) - 4 else "\0"
     if not all(letter.isprintable() or letter in "\t\r\n\f" for letter in text):
         return ""
-    if text.lstrip()[:1] == "{" and ('"modelTopology"' in text or b'"weightsManifest"' in files.last(path, 1 << 20)):
+    if text.lstrip()[:1] == "{" and ('"modelTopology"' in text or b'"weightsManifest"' in reading.last(path, 1 << 20)):
         return f"a model of TensorFlow.js; convert it:\n{_python(path, _FROM_TFJS)}"
     if re.match(r"\s*node\s*\{", text):
         return "a GraphDef as text (.pbtxt), which holds no weights; look for the checkpoint that belongs to it"

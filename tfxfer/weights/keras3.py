@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from tfxfer.errors import WeightsError
-from tfxfer.weights import files, hdf5, zips
-from tfxfer.weights.tensors import Tensor
+from tfxfer.formats import hdf5, reading, zip_members
+from tfxfer.formats.tensors import Tensor
 
 MAX_UNPACKED = 32 << 20  # bytes of a compressed model.weights.h5, which has to be unpacked whole
 
@@ -63,21 +63,21 @@ def read(path: Path) -> dict[str, Tensor]:
     Raises:
       WeightsError: the archive is corrupt, lacks a part, or its config and its weights do not belong together.
     """
-    data, where = files.map_file(path), str(path)
-    members = zips.members(data, where)
+    data, where = reading.map_file(path), str(path)
+    members = zip_members.members(data, where)
     if missing := {CONFIG, WEIGHTS} - members.keys():
         raise WeightsError(f"{where} is no .keras archive that tfxfer reads: it lacks {', '.join(sorted(missing))}")
     if members[CONFIG].size > MAX_UNPACKED or (
-        members[WEIGHTS].method != zips.STORED and members[WEIGHTS].size > MAX_UNPACKED
+        members[WEIGHTS].method != zip_members.STORED and members[WEIGHTS].size > MAX_UNPACKED
     ):
         raise WeightsError(
             f"{where} holds a compressed {WEIGHTS}, or a {CONFIG}, of more than {MAX_UNPACKED:,} bytes; "
             f"unzip it and open its {WEIGHTS}"
         )
-    config = files.parse_json(zips.whole(data, members[CONFIG], where).tobytes(), f"{where}: {CONFIG}")
-    weights = zips.whole(data, members[WEIGHTS], where)
+    config = reading.parse_json(zip_members.whole(data, members[CONFIG], where).tobytes(), f"{where}: {CONFIG}")
+    weights = zip_members.whole(data, members[WEIGHTS], where)
     root = hdf5.root(weights, f"{where}: {WEIGHTS}")
-    check = functools.cache(lambda: zips.check(zips.crc(weights), members[WEIGHTS], where))
+    check = functools.cache(lambda: zip_members.check(zip_members.crc(weights), members[WEIGHTS], where))
     found = tensors(root, hdf5.in_order(root), config)
     return {
         name: dataclasses.replace(tensor, read=functools.partial(_checked, tensor, check), stream=None)

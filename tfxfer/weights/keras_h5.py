@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tfxfer import names
-from tfxfer.weights import files, hdf5, keras3
-from tfxfer.weights.tensors import Tensor
+from tfxfer.formats import hdf5, reading
+from tfxfer.formats.tensors import Tensor
+from tfxfer.weights import keras3
 
 _OPTIMIZER, _MODEL, _TOP = "optimizer_weights", "model_weights", "top_level_model_weights"
 
@@ -32,7 +33,7 @@ def read(path: Path) -> dict[str, Tensor]:
     Raises:
       WeightsError: the file is cut short or corrupt.
     """
-    root = hdf5.root(files.map_file(path), str(path))
+    root = hdf5.root(reading.map_file(path), str(path))
     if _MODEL in root and not root.child(_MODEL).is_dataset:
         return hdf5.named([*_of_model(root.child(_MODEL)), *_of_optimizer(root)])
     if _names(root, "layer_names"):

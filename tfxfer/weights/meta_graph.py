@@ -13,8 +13,8 @@ from pathlib import Path
 
 from tfxfer import names
 from tfxfer.errors import WeightsError
-from tfxfer.weights import files
-from tfxfer.weights.protobuf import BYTES, Bytes, scan, strings, tag, text
+from tfxfer.formats import reading
+from tfxfer.formats.protobuf import BYTES, Bytes, scan, strings, tag, text
 
 _COLLECTION = tag(4, BYTES)  # an entry of the map collection_def
 _VARIABLES = b"variables"
@@ -33,10 +33,10 @@ def in_order(prefix: str | None, every: Iterable[str]) -> list[str]:
 
 
 def _variables(path: Path) -> list[str]:
-    if not files.exists(path):
+    if not reading.exists(path):
         return []
     try:
-        entries = (value for key, value in scan(files.map_file(path).data, str(path)) if key == _COLLECTION)
+        entries = (value for key, value in scan(reading.map_file(path).data, str(path)) if key == _COLLECTION)
         return [name for entry in entries for name in _of_collection(entry, str(path))]
     except WeightsError:  # only the order is lost, which nobody promised
         return []

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from tfxfer.errors import WeightsError
-from tfxfer.weights import files, pickled
-from tfxfer.weights.files import Cursor
-from tfxfer.weights.tensors import Tensor, shape_fault
+from tfxfer.formats import reading
+from tfxfer.formats.reading import Cursor
+from tfxfer.formats.tensors import Tensor, shape_fault
+from tfxfer.weights import npy_dict
 
 MAGIC = b"\x93NUMPY"
 HEADER_BYTES = 4096  # no dtype but a structured one takes so much
@@ -40,16 +41,16 @@ def read(path: Path) -> dict[str, Tensor]:
       WeightsError: the file is cut short or corrupt, or its pickle holds anything but arrays, dicts, lists, tuples,
         strings and numbers.
     """
-    data, where = files.map_file(path), str(path)
+    data, where = reading.map_file(path), str(path)
     shape, dtype, fortran, start = header(data.data, where)
     if dtype.hasobject:
-        return pickled.read(data, start, where)
+        return npy_dict.read(data, start, where)
     if len(data) != start + math.prod(shape) * dtype.itemsize:
         raise WeightsError(
             f"{where} is cut short or corrupt: {dtype} {shape} takes {math.prod(shape) * dtype.itemsize:,} "
             f"bytes, {len(data) - start:,} follow the header"
         )
-    return {PLAIN: files.tensor(data, start, dtype, shape, where, fortran)}
+    return {PLAIN: reading.tensor(data, start, dtype, shape, where, fortran)}
 
 
 class NotNumbersError(WeightsError):

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from tfxfer.errors import WeightsError
-from tfxfer.weights import files, memory, npy, pickled, zips
-from tfxfer.weights.tensors import Tensor, unreadable
+from tfxfer.formats import buffers, reading, zip_members
+from tfxfer.formats.tensors import Tensor, unreadable
+from tfxfer.weights import npy, npy_dict
 
 MAX_UNPACKED = 32 << 20  # bytes of a compressed pickle, which has to be unpacked whole
 
@@ -30,8 +31,8 @@ def read(path: Path) -> dict[str, Tensor]:
     Raises:
       WeightsError: the archive is cut short or corrupt.
     """
-    data, where = files.map_file(path), str(path)
-    members = {name: member for name, member in zips.members(data, where).items() if not name.endswith("/")}
+    data, where = reading.map_file(path), str(path)
+    members = {name: member for name, member in zip_members.members(data, where).items() if not name.endswith("/")}
     found: dict[str, Tensor] = {}
     for name, member in members.items():
         bare = name.removesuffix(".npy")
@@ -44,10 +45,10 @@ def read(path: Path) -> dict[str, Tensor]:
     return found
 
 
-def _tensors(data: np.ndarray, member: zips.Member, where: str) -> dict[str, Tensor]:
+def _tensors(data: np.ndarray, member: zip_members.Member, where: str) -> dict[str, Tensor]:
     """List what is in a member: one array without a name, or those of a pickle by what leads to them."""
     place = f"{where}: member {member.name!r}"
-    begin = memoryview(zips.unpack(data, member, min(member.size, npy.HEADER_BYTES), where))
+    begin = memoryview(zip_members.unpack(data, member, min(member.size, npy.HEADER_BYTES), where))
     if begin[:6] != npy.MAGIC:
         return {"": unreadable(f"{place} is not an array: it is not a .npy file")}
     try:
@@ -63,24 +64,24 @@ def _tensors(data: np.ndarray, member: zips.Member, where: str) -> dict[str, Ten
         )
     value = functools.partial(_value, data, member, start, (dtype, shape, fortran), where)
     # What lies in the file as it is in memory needs none.
-    plain = member.method == zips.STORED and not fortran and dtype.isnative and dtype.itemsize
+    plain = member.method == zip_members.STORED and not fortran and dtype.isnative and dtype.itemsize
     stream = functools.partial(_stream, data, member, start, dtype, where) if plain else None
     return {"": Tensor(shape, dtype.newbyteorder("="), value, stream)}
 
 
-def _pickled(data: np.ndarray, member: zips.Member, start: int, where: str) -> dict[str, Tensor]:
+def _pickled(data: np.ndarray, member: zip_members.Member, start: int, where: str) -> dict[str, Tensor]:
     place = f"{where}: member {member.name!r}"
-    if member.method != zips.STORED and member.size > MAX_UNPACKED:
+    if member.method != zip_members.STORED and member.size > MAX_UNPACKED:
         return {
             "": unreadable(
                 f"{place} is a compressed pickle of {member.size:,} bytes, more than {MAX_UNPACKED:,}; unzip "
                 f"the archive and open {member.name}"
             )
         }
-    content = zips.whole(data, member, where)
-    check = functools.cache(lambda: zips.check(zips.crc(content), member, where))
+    content = zip_members.whole(data, member, where)
+    check = functools.cache(lambda: zip_members.check(zip_members.crc(content), member, where))
     try:
-        found = pickled.read(content, start, place)
+        found = npy_dict.read(content, start, place)
     except WeightsError as error:
         return {"": unreadable(str(error))}
     if not found:
@@ -101,37 +102,39 @@ def _checked(tensor: Tensor, check: Callable[[], None]) -> np.ndarray:
 
 
 def _value(
-    data: np.ndarray, member: zips.Member, start: int, kind: tuple[np.dtype, tuple[int, ...], bool], where: str
+    data: np.ndarray, member: zip_members.Member, start: int, kind: tuple[np.dtype, tuple[int, ...], bool], where: str
 ) -> np.ndarray:
     dtype, shape, fortran = kind
-    if member.method == zips.STORED:
+    if member.method == zip_members.STORED:
         raw = data[member.offset : member.offset + member.size]
-        return files.array(_copied(raw, member, start, where), 0, dtype, shape, where, fortran)
+        return reading.array(_copied(raw, member, start, where), 0, dtype, shape, where, fortran)
     values = np.empty(member.size - start, np.uint8)
-    zips.unpack_into(data, member, start, values, where)
-    return files.array(values, 0, dtype, shape, where, fortran)
+    zip_members.unpack_into(data, member, start, values, where)
+    return reading.array(values, 0, dtype, shape, where, fortran)
 
 
-def _stream(data: np.ndarray, member: zips.Member, start: int, dtype: np.dtype, where: str) -> Iterator[np.ndarray]:
+def _stream(
+    data: np.ndarray, member: zip_members.Member, start: int, dtype: np.dtype, where: str
+) -> Iterator[np.ndarray]:
     raw = data[member.offset : member.offset + member.size]
-    crc = zips.crc(raw[:start])
+    crc = zip_members.crc(raw[:start])
 
     def see(piece: np.ndarray) -> None:
         nonlocal crc
         crc = zlib.crc32(piece.data, crc)  # type: ignore[arg-type]
 
-    yield from memory.seen(raw[start:], dtype, see)
-    zips.check(crc, member, where)
+    yield from buffers.seen(raw[start:], dtype, see)
+    zip_members.check(crc, member, where)
 
 
-def _copied(raw: np.ndarray, member: zips.Member, start: int, where: str) -> np.ndarray:
+def _copied(raw: np.ndarray, member: zip_members.Member, start: int, where: str) -> np.ndarray:
     """Copy the values of a member, in one pass with the checksum."""
-    crc = zips.crc(raw[:start])
+    crc = zip_members.crc(raw[:start])
 
     def see(piece: np.ndarray) -> None:
         nonlocal crc
         crc = zlib.crc32(piece.data, crc)  # type: ignore[arg-type]
 
-    values = memory.copied(raw[start:], memory.aligned((len(raw) - start,), raw.dtype), see)
-    zips.check(crc, member, where)
+    values = buffers.copied(raw[start:], buffers.aligned((len(raw) - start,), raw.dtype), see)
+    zip_members.check(crc, member, where)
     return values

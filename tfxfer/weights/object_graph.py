@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Container, Mapping
 
 from tfxfer import names
-from tfxfer.weights.protobuf import BYTES, fields, scan, strings, tag, text
-from tfxfer.weights.tensors import Tensor
+from tfxfer.formats.protobuf import BYTES, fields, scan, strings, tag, text
+from tfxfer.formats.tensors import Tensor
 
 KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _NODE = tag(1, BYTES)

@@ -10,12 +10,13 @@ from typing import NamedTuple
 
 from tfxfer import names
 from tfxfer.errors import WeightsError
+from tfxfer.formats import hdf5, reading, zip_members
+from tfxfer.formats.leveldb import MAGIC as LEVELDB
+from tfxfer.formats.tensors import Tensor, unreadable
 from tfxfer.weights import (
     bundle,
     checkpoint_v1,
-    checkpoints,
-    files,
-    hdf5,
+    find_checkpoint,
     identify,
     keras3,
     keras_h5,
@@ -24,10 +25,7 @@ from tfxfer.weights import (
     object_graph,
     safetensors,
     saved_model,
-    zips,
 )
-from tfxfer.weights.leveldb import MAGIC as LEVELDB
-from tfxfer.weights.tensors import Tensor, unreadable
 
 
 class Found(NamedTuple):
@@ -47,7 +45,7 @@ def read(name: str) -> Found:
     Raises:
       WeightsError: nothing does, or nothing that is known; or the file is corrupt.
     """
-    found = _read(checkpoints.prefix(name))
+    found = _read(find_checkpoint.prefix(name))
     wanted = {old: names.op_name(old) if old.endswith(":0") else old for old in found.tensors}
     wanted = {old: new.lstrip("/") or old for old, new in wanted.items()}
     count = Counter(wanted.values())
@@ -56,17 +54,17 @@ def read(name: str) -> Found:
     return found._replace(tensors={new[old]: tensor for old, tensor in found.tensors.items()}, sources=sources)
 
 
-def _read(path: checkpoints.Prefix) -> Found:
+def _read(path: find_checkpoint.Prefix) -> Found:
     file = Path(path)
-    if checkpoints.is_saved_model(file):
+    if find_checkpoint.is_saved_model(file):
         return _checkpoint(saved_model.find_prefix(file), "TensorFlow SavedModel")
-    if files.exists(file) and not checkpoints.is_part(path):
+    if reading.exists(file) and not find_checkpoint.is_part(path):
         return _file(file)
-    return _checkpoint(checkpoints.find_prefix(path), "TensorFlow checkpoint V2")
+    return _checkpoint(find_checkpoint.find_prefix(path), "TensorFlow checkpoint V2")
 
 
-def _checkpoint(prefix: checkpoints.Prefix, kind: str) -> Found:
-    if not checkpoints.is_v2(prefix):
+def _checkpoint(prefix: find_checkpoint.Prefix, kind: str) -> Found:
+    if not find_checkpoint.is_v2(prefix):
         return Found("TensorFlow checkpoint V1", checkpoint_v1.read(prefix), checkpoint=str(prefix))
     tensors = bundle.read(prefix)
     if not object_graph.is_in(tensors):
@@ -84,24 +82,24 @@ def _checkpoint(prefix: checkpoints.Prefix, kind: str) -> Found:
 
 
 def _file(path: Path) -> Found:
-    head = files.head(path, 32)
-    if head.startswith(zips.MAGIC):
+    head = reading.head(path, 32)
+    if head.startswith(zip_members.MAGIC):
         return _zip(path)
     if head.startswith(npy.MAGIC):
         return Found("NumPy .npy file", npy.read(path))
     if safetensors.begins(head):
         return Found("safetensors file", safetensors.read(path))
-    if files.tail(path, 8) == LEVELDB:
-        return _checkpoint(checkpoints.find_prefix(path), "TensorFlow checkpoint V2")
+    if reading.tail(path, 8) == LEVELDB:
+        return _checkpoint(find_checkpoint.find_prefix(path), "TensorFlow checkpoint V2")
     if identify.is_matlab(head):
         raise WeightsError(f"{path} holds no weights that tfxfer reads: it is {identify.describe(path)}")
-    if hdf5.start(files.map_file(path)) >= 0:
+    if hdf5.start(reading.map_file(path)) >= 0:
         return Found("HDF5 file", keras_h5.read(path))
     raise WeightsError(f"{path} holds no weights: it is {identify.describe(path)}")
 
 
 def _zip(path: Path) -> Found:
-    members = list(zips.members(files.map_file(path), str(path)))
+    members = list(zip_members.members(reading.map_file(path), str(path)))
     if keras3.WEIGHTS in members or keras3.CONFIG in members:
         return Found("Keras archive", keras3.read(path))
     if not any(name.endswith(".npy") for name in members):

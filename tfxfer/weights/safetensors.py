@@ -13,9 +13,9 @@ import ml_dtypes
 import numpy as np
 
 from tfxfer.errors import WeightsError
-from tfxfer.weights import files
-from tfxfer.weights.files import Cursor
-from tfxfer.weights.tensors import Tensor, shape_fault, shown, unreadable
+from tfxfer.formats import reading
+from tfxfer.formats.reading import Cursor
+from tfxfer.formats.tensors import Tensor, shape_fault, shown, unreadable
 
 METADATA = "__metadata__"  # what is no tensor in a header
 MAX_HEADER = 16 << 20  # bytes; some 30,000 tensors take a tenth of this
@@ -58,7 +58,7 @@ def read(path: Path) -> dict[str, Tensor]:
       WeightsError: the header is corrupt, or the tensors do not lie end to end from its end to that of the file; every
         tensor concerned is named.
     """
-    data, where = files.map_file(path), str(path)
+    data, where = reading.map_file(path), str(path)
     entries, start = _header(data, where)
     faults = [f"{name}: {fault}" for name, entry in entries.items() if (fault := _fault(entry))]
     if not faults:
@@ -76,7 +76,7 @@ def _header(data: np.ndarray, where: str) -> tuple[dict[str, Any], int]:
         raise WeightsError(f"{where} is corrupt or cut short: it announces a header of {size:,} bytes")
     if size > MAX_HEADER:
         raise WeightsError(f"{where} is refused: its header of {size:,} bytes is larger than {MAX_HEADER:,}")
-    entries = files.parse_json(bytes(cursor.take(size)), where)
+    entries = reading.parse_json(bytes(cursor.take(size)), where)
     if not isinstance(entries, dict):
         raise WeightsError(f"{where} is corrupt: its header is no JSON object")
     entries.pop(METADATA, None)
@@ -125,4 +125,4 @@ def _tensor(data: np.ndarray, start: int, entry: dict[str, Any], where: str) -> 
         return unreadable(f"{where}: its dtype {kind[:20]!r} is unknown; known are {', '.join(DTYPES)}")
     dtype = np.dtype(DTYPES[kind])
     offset = start + entry["data_offsets"][0]
-    return files.tensor(data, offset, dtype, shape, where)
+    return reading.tensor(data, offset, dtype, shape, where)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from tfxfer import names
 from tfxfer.errors import WeightsError
-from tfxfer.weights import checkpoints, files
+from tfxfer.formats import reading
+from tfxfer.weights import find_checkpoint
 
 
 def find_prefix(path: Path) -> Path:
@@ -18,10 +19,10 @@ def find_prefix(path: Path) -> Path:
     Raises:
       WeightsError: it has no variables.
     """
-    directory = path.parent if files.exists(path) else path
+    directory = path.parent if reading.exists(path) else path
     prefix = directory / "variables" / "variables"
-    if not checkpoints.is_v2(prefix):
-        inside = names.listed(files.siblings(directory / "variables")) or "nothing"
+    if not find_checkpoint.is_v2(prefix):
+        inside = names.listed(reading.siblings(directory / "variables")) or "nothing"
         raise WeightsError(
             f"{directory} is a SavedModel without variables: {prefix}.index does not exist (variables/ holds "
             f"{inside}). A frozen model keeps its weights as constants in the graph; export it with variables"

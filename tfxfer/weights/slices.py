@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfxfer.weights.protobuf import Bytes, fields, number, strings
+from tfxfer.formats.protobuf import Bytes, fields, number, strings
 
 Extents = tuple[tuple[int, int], ...]  # (start, length) for each dimension
 NAME_END = b"\x00\x01"

@@ -8,8 +8,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from tfxfer.weights import memory
-from tfxfer.weights.tensors import Tensor
+from tfxfer.formats import buffers
+from tfxfer.formats.tensors import Tensor
 
 Stream = Callable[[], Iterator[np.ndarray]]
 
@@ -26,7 +26,7 @@ def pieces(tensor: Tensor) -> Iterator[np.ndarray]:
     if tensor.stream is not None:
         yield from tensor.stream()
     else:
-        yield from (piece for (piece,) in memory.pieces(tensor.read()))
+        yield from (piece for (piece,) in buffers.pieces(tensor.read()))
 
 
 def together(tensors: Sequence[Tensor]) -> Iterator[tuple[np.ndarray, ...]]:
@@ -86,7 +86,7 @@ def held(array: np.ndarray) -> Tensor:
 
 
 def _joined(shape: tuple[int, ...], dtype: np.dtype, stream: Stream) -> np.ndarray:
-    result = np.empty(shape, dtype) if dtype.hasobject else memory.aligned(shape, dtype)
+    result = np.empty(shape, dtype) if dtype.hasobject else buffers.aligned(shape, dtype)
     flat, start = result.reshape(-1), 0
     for piece in stream():
         flat[start : start + len(piece)] = piece

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 
-from tfxfer.weights.protobuf import Bytes, fields, number, strings
-from tfxfer.weights.tensors import MAX_DIMENSIONS
+from tfxfer.formats.protobuf import Bytes, fields, number, strings
+from tfxfer.formats.tensors import MAX_DIMENSIONS
 
 STRING = 7
 QUANTIZED = frozenset({11, 12, 13, 15, 16})

@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from tfxfer import contract as contracts
-from tfxfer.contract import Contract
+from tfxfer import input_spec as contracts
 from tfxfer.errors import WeightsError
 from tfxfer.files import PART
-from tfxfer.weights import Weights, checkpoints, files
-from tfxfer.weights.tensors import Tensor, shown
+from tfxfer.formats import reading
+from tfxfer.formats.tensors import Tensor, shown
+from tfxfer.input_spec import Contract
+from tfxfer.weights import Weights, find_checkpoint
 from tfxfer.weights.writers import bundle, keras_h5, npz, safetensors
 from tfxfer.weights.writers.placing import placed
 
@@ -180,8 +181,8 @@ def _there(path: Path, kind: Format) -> list[Path]:
 
 
 def _parts_of(prefix: Path) -> list[Path]:
-    part = re.compile(re.escape(prefix.name) + checkpoints.PART.pattern)
-    return [prefix.with_name(name) for name in files.siblings(prefix.parent) if part.fullmatch(name)]
+    part = re.compile(re.escape(prefix.name) + find_checkpoint.PART.pattern)
+    return [prefix.with_name(name) for name in reading.siblings(prefix.parent) if part.fullmatch(name)]
 
 
 def _aside(path: Path, there: Iterable[Path]) -> dict[Path, Path]:
@@ -197,7 +198,7 @@ def _refuse_sources(path: Path, kind: Format, sources: Iterable[Weights]) -> Non
     targets = [target for target in [path, *kind.parts(path)] if target.exists()]
     for weights in sources:
         prefix = Path(weights.checkpoint or weights.path)
-        read = [prefix, *_parts_of(prefix), *checkpoints.v1_parts(prefix)]
+        read = [prefix, *_parts_of(prefix), *find_checkpoint.v1_parts(prefix)]
         if any(target.samefile(file) for target in targets for file in read if file.exists()):
             raise WeightsError(
                 f"{path} is where {weights.path} is read from; nothing is changed in place: take another name"

@@ -16,11 +16,11 @@ from typing import BinaryIO
 import google_crc32c
 import numpy as np
 
+from tfxfer.formats.buffers import ALIGNMENT
+from tfxfer.formats.leveldb import masked
+from tfxfer.formats.protobuf import BYTES, FIXED32, tag
+from tfxfer.formats.tensors import Tensor
 from tfxfer.weights import slices, streams
-from tfxfer.weights.leveldb import masked
-from tfxfer.weights.memory import ALIGNMENT
-from tfxfer.weights.protobuf import BYTES, FIXED32, tag
-from tfxfer.weights.tensors import Tensor
 from tfxfer.weights.tf_types import DTYPES, QUANTIZED
 from tfxfer.weights.writers import wire
 

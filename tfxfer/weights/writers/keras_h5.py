@@ -24,10 +24,10 @@ import ml_dtypes
 import numpy as np
 
 from tfxfer import names
+from tfxfer.formats.buffers import ALIGNMENT
+from tfxfer.formats.tensors import Tensor
 from tfxfer.weights import streams
-from tfxfer.weights.memory import ALIGNMENT
 from tfxfer.weights.roles import BIAS, KERNEL, role
-from tfxfer.weights.tensors import Tensor
 
 if TYPE_CHECKING:
     import h5py

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from tfxfer.formats.tensors import Tensor
+from tfxfer.formats.zip_members import MAX_MEMBERS
 from tfxfer.weights import streams
-from tfxfer.weights.tensors import Tensor
-from tfxfer.weights.zips import MAX_MEMBERS
 
 WORDS = "NumPy .npz archive"
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from tfxfer.formats.tensors import Tensor
 from tfxfer.weights import streams
 from tfxfer.weights.safetensors import DTYPES, MAX_HEADER, METADATA
-from tfxfer.weights.tensors import Tensor
 
 WORDS = "safetensors file"
 

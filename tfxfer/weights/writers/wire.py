@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 
 import google_crc32c
 
-from tfxfer.weights.leveldb import FOOTER, MAGIC, masked
-from tfxfer.weights.protobuf import FIXED32
+from tfxfer.formats.leveldb import FOOTER, MAGIC, masked
+from tfxfer.formats.protobuf import FIXED32
 
 BLOCK = 1 << 15  # bytes, about
 RESTART = 16  # entries, after which a key is written whole

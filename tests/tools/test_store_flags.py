@@ -1,0 +1,77 @@
+"""What tools/_store.py and --augment make of a training; what they make of an extraction is in test_extract.py."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.tools.test_predict import coloured, run
+from tfxfer.store import compute
+from tfxfer.tools import evaluate, train
+
+SMALL = ["--model=squeezenet1_1", "--restore=none", "--image_size=32", "--endpoint=conv1:mean", "--hidden=none",
+         "--dataset=folder", "--learning_rate=0.01", "--epochs=3"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    return coloured(tmp_path_factory.mktemp("coloured") / "pictures", 10)
+
+
+@pytest.fixture
+def written(monkeypatch) -> list[int]:
+    """How many examples were computed, batch by batch."""
+    counts: list[int] = []
+    fill = compute.fill
+    monkeypatch.setattr("tfxfer.store.extraction.fill", lambda *args: counts.extend(map(len, args[4])) or fill(*args))
+    return counts
+
+
+def accuracy(text: str) -> str:
+    return re.findall(r"accuracy (\S+)", text)[-1]
+
+
+def test_training_sees_crops_with_a_store_as_without_and_the_rest_as_it_is(pictures, tmp_path, capsys, written):
+    given = [*SMALL, f"--data_dir={pictures}", "--augment=2"]
+    store = f"--store={tmp_path / 'store'}"
+    assert run(train, *given, f"--logdir={tmp_path / 'images'}") == 0
+    assert run(train, *given, store, f"--logdir={tmp_path / 'features'}") == 0
+    assert sum(written) == 24 * 2 + 3 + 3
+    states = []
+    for name in ("images", "features"):
+        stored = json.loads((tmp_path / name / "settings.json").read_text())
+        assert (stored["augment"], stored["store_dtype"], stored["save_steps"]) == (2, "float32", 2)  # 48 of 32
+        assert not {"workers", "store"} & set(stored)
+        (state,) = (tmp_path / name).glob("model.ckpt-6.state.json")
+        states.append(json.loads(state.read_text())["history"])
+    assert states[0] == states[1]
+    said = accuracy(capsys.readouterr().out)
+    assert run(evaluate, tmp_path / "features") == 0
+    assert accuracy(capsys.readouterr().out) == said
+    # A whole picture is not a crop of it: what evaluate measures is as it was found.
+    assert run(evaluate, tmp_path / "features", "--split=train", "--json") == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["examples"] == 24
+
+
+def test_a_training_goes_on_with_more_workers_but_not_with_other_rows(pictures, tmp_path, capsys, written):
+    given = [*SMALL, f"--data_dir={pictures}", f"--store={tmp_path / 'store'}", f"--logdir={tmp_path / 'run'}"]
+    assert run(train, *given, "--store_dtype=float16") == 0
+    assert run(train, *given, "--store_dtype=float16", "--workers=2") == 0
+    assert sum(written) == 30
+    capsys.readouterr()
+    assert run(train, *given) == 1
+    assert re.search(r"store_dtype: was .?float16.?, now .?float32", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(("more", "status", "error"), [
+    (["--workers=2"], 2, "--workers: give --store too, the directory that is filled"),
+    (["--store_dtype=float16", "--workers=1"], 2, "--store_dtype and --workers: give --store too"),
+    (["--augment=2"], 1, "--augment=2 takes crops of pictures in files, and --dataset=digits has none"),
+])  # fmt: skip
+def test_what_makes_no_sense_is_refused(tmp_path, capsys, more, status, error):
+    assert run(train, "--restore=none", *more, f"--logdir={tmp_path / 'run'}") == status
+    assert error in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,384 @@
+"""The reader of .npz archives and the zip format under it, against numpy and zipfile."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import re
+import subprocess
+import sys
+import time
+import tracemalloc
+import zipfile
+import zlib
+from pathlib import Path
+
+import hypothesis.extra.numpy as arrays
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests import fuzz
+from tfxfer.errors import WeightsError
+from tfxfer.formats import buffers, zip_members
+from tfxfer.weights import npz, open_weights
+
+RNG = np.random.default_rng(0)
+HEADER = b"\x93NUMPY\x01\x00\x46\x00" + b"{'descr': '<f4', 'fortran_order': False, 'shape': (4,), }".ljust(69) + b"\n"
+
+
+def same(array: np.ndarray, expected: np.ndarray) -> bool:
+    return array.dtype == expected.dtype and array.shape == expected.shape and array.tobytes() == expected.tobytes()
+
+
+def archive(path: Path, *members: tuple[str, bytes], method: int = zipfile.ZIP_STORED) -> Path:
+    """Write a zip archive of anything."""
+    with zipfile.ZipFile(path, "w", method) as file:
+        for name, content in members:
+            file.writestr(name, content)
+    return path
+
+
+def test_npz_reader_agrees_with_numpy_on_real_archives(real_data):
+    for name in ("weights/squeezenet1_0.npz", "weights/vgg16_blocks1-3.npz"):
+        tensors = npz.read(real_data(name))
+        with np.load(real_data(name)) as expected:
+            assert list(tensors) == expected.files
+            for key, tensor in tensors.items():
+                assert (tensor.shape, tensor.dtype) == (expected[key].shape, expected[key].dtype)
+                assert same(tensor.read(), expected[key])
+
+
+@given(
+    named=st.dictionaries(
+        st.text("abc/é_", min_size=1, max_size=6).filter(lambda name: not name.startswith("/") and name != "file"),
+        arrays.arrays(
+            arrays.scalar_dtypes().filter(lambda dtype: dtype.kind in "biufcSU"),
+            arrays.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4),
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+    fortran=st.booleans(),
+    compressed=st.booleans(),
+)
+def test_npz_reader_returns_any_arrays_that_numpy_saved(tmp_path_factory, named, fortran, compressed):
+    path = tmp_path_factory.mktemp("given") / "a.npz"
+    (np.savez_compressed if compressed else np.savez)(
+        path, **{name: np.asfortranarray(array) if fortran and array.ndim else array for name, array in named.items()}
+    )
+    tensors = npz.read(path)
+    assert list(tensors) == list(named)
+    for name, tensor in tensors.items():
+        native = named[name].astype(named[name].dtype.newbyteorder("="))
+        assert tensor.dtype == native.dtype
+        assert same(tensor.read(), native)
+
+
+def test_stored_members_are_views_of_the_file_and_those_of_others_are_not_touched(tmp_path):
+    named = {f"v{i}": RNG.normal(size=(64, 1024)) for i in range(40)}
+    np.savez(tmp_path / "a.npz", **named)
+    tracemalloc.start()
+    weights = open_weights(tmp_path / "a.npz")
+    array = weights["v7"]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert same(array, named["v7"])
+    assert not array.flags.writeable
+    assert peak < 2 * array.nbytes
+
+
+def test_all_arrays_are_read_about_as_fast_as_numpy_reads_them(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, **{f"v{i}": RNG.integers(0, 9, size=1 << 20) for i in range(8)})
+
+    def by_numpy():
+        with np.load(path) as file:
+            return [file[name] for name in file.files]
+
+    def by_us():
+        weights = open_weights(path)
+        return [weights[name] for name in weights]
+
+    def seconds(action):
+        start = time.perf_counter()
+        action()
+        return time.perf_counter() - start
+
+    best = {action: min(seconds(action) for _ in range(5)) for action in (by_numpy, by_us)}
+    assert best[by_us] < 1.5 * best[by_numpy]
+
+
+def test_compressed_members_are_read_in_bounded_memory(tmp_path):
+    np.savez_compressed(tmp_path / "a.npz", zeros=np.zeros(1 << 20), noise=RNG.normal(size=1 << 18))
+    weights = open_weights(tmp_path / "a.npz")
+    tracemalloc.start()
+    assert not weights["zeros"].any()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < (8 << 20) + (8 << 20)
+
+
+def test_what_is_in_a_pickled_member_is_listed_below_its_name(tmp_path):
+    w, b = np.arange(6, dtype="f4").reshape(2, 3), np.arange(3, dtype=">f8")
+    for save in (np.savez, np.savez_compressed):
+        names = np.array(["a", None, w], object)
+        save(tmp_path / "a.npz", w=w, names=names, net=np.array({"fc": [w, b], 2: {"b": b}}, object))
+        weights = open_weights(tmp_path / "a.npz")
+        assert list(weights) == ["w", "names/2", "net/fc/0", "net/fc/1", "net/2/b"]
+        assert all(same(weights[name], w) for name in ("w", "names/2", "net/fc/0"))
+        assert same(weights["net/2/b"], b.astype("f8"))
+
+
+def test_a_changed_byte_is_found_when_the_array_is_read(tmp_path):
+    path = tmp_path / "a.npz"
+    for save in (np.savez, np.savez_compressed):
+        save(path, w=np.arange(1000.0))
+        raw = bytearray(path.read_bytes())
+        raw[len(raw) // 2] ^= 16
+        path.write_bytes(raw)
+        with pytest.raises(
+            WeightsError, match=r"'w\.npy' (fails its checksum: the file is damaged|is corrupt|does not unpack)"
+        ):
+            npz.read(path)["w"].read()
+
+
+def test_an_archive_that_is_cut_short_is_named_as_such(tmp_path):
+    np.savez(tmp_path / "a.npz", w=np.arange(100.0))
+    raw = (tmp_path / "a.npz").read_bytes()
+    (tmp_path / "a.npz").write_bytes(raw[:-30])
+    with pytest.raises(WeightsError, match="is cut short: a zip archive ends with a directory, which is missing"):
+        npz.read(tmp_path / "a.npz")
+
+
+def test_members_that_are_no_arrays_are_listed_with_their_reasons(tmp_path):
+    structured, dates = np.zeros(2, [("epoch", "i4"), ("loss", "f4", (2,))]), np.array(["2020-01-01"], "M8[D]")
+    np.savez(tmp_path / "a.npz", w=np.ones(3), log=structured, saved=dates, end=np.array(print, object))
+    with zipfile.ZipFile(tmp_path / "a.npz", "a") as file:
+        file.writestr("README.txt", "hello")
+        file.writestr("folder/", b"")
+    weights = open_weights(tmp_path / "a.npz")
+    assert list(weights) == ["w"]
+    assert same(weights["w"], np.ones(3))
+    assert list(weights.skipped) == ["log", "saved", "end", "README.txt"]
+    for name, why in (("README.txt", "not a .npy file"), ("log", "structured"), ("saved", "M8"), ("end", "would call")):
+        assert why in weights.skipped[name]
+        assert name not in weights
+        with pytest.raises(WeightsError, match=re.escape(weights.skipped[name])):
+            weights[name]
+    with pytest.raises(WeightsError, match="it is a zip archive of README"):
+        open_weights(archive(tmp_path / "b.npz", ("README.txt", b"hello")).rename(tmp_path / "c.npz"))
+
+
+def test_raw_bytes_and_structures_of_many_fields_are_listed_with_their_reasons(tmp_path):
+    many = np.zeros(1, [(f"a_field_of_the_log_{number}", "f4") for number in range(200)])
+    np.savez(tmp_path / "a.npz", w=np.ones(3), raw=np.zeros(2, "V4"), half=np.ones(2, ml_dtypes.bfloat16), log=many)
+    weights = open_weights(tmp_path / "a.npz")
+    assert list(weights) == ["w"]
+    for name, why in (("raw", "'|V4' is none of numbers"), ("half", "NumPy writes bfloat16 so"), ("log", "structured")):
+        assert why in weights.skipped[name]
+
+
+def test_a_member_without_npy_and_one_with_it_are_two_arrays(tmp_path):
+    one, two = HEADER + np.full(4, 1, "f4").tobytes(), HEADER + np.full(4, 2, "f4").tobytes()
+    weights = open_weights(archive(tmp_path / "a.npz", ("a.npy", one), ("a", two), ("b.npy", two)))
+    assert {name: float(weights[name][0]) for name in weights} == {"a.npy": 1, "a": 2, "b": 2}
+
+
+def test_a_header_that_does_not_fit_to_the_size_of_its_member_is_refused(tmp_path):
+    path = archive(tmp_path / "a.npz", ("a.npy", HEADER + bytes(15)))
+    with pytest.raises(WeightsError, match=r"float32 \(4,\) takes 16 bytes, 15 follow the header"):
+        npz.read(path)
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd.npy", "a\\..\\b.npy"])
+def test_names_that_lead_out_of_the_archive_are_refused(tmp_path, name):
+    path = archive(tmp_path / "a.npz", (name, HEADER + bytes(16)))
+    with pytest.raises(WeightsError, match=r"is hostile: the name .* of a member leads out of the archive"):
+        npz.read(path)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_two_members_of_one_name_are_refused(tmp_path):
+    path = archive(tmp_path / "a.npz", ("a.npy", HEADER + bytes(16)), ("a.npy", HEADER + bytes(16)))
+    with pytest.raises(WeightsError, match=r"it holds 'a\.npy' twice"):
+        npz.read(path)
+
+
+def test_other_compression_is_refused(tmp_path):
+    path = archive(tmp_path / "a.npz", ("a.npy", HEADER + bytes(16)), method=zipfile.ZIP_BZIP2)
+    with pytest.raises(WeightsError, match=r"member 'a\.npy' is encrypted, or compressed otherwise than by deflate"):
+        npz.read(path)
+
+
+def patched(path: Path, **fields: int) -> Path:
+    """Change fields of the first entry in the directory of an archive."""
+    raw = bytearray(path.read_bytes())
+    at = raw.rindex(b"PK\1\2")
+    for name, value in fields.items():
+        place, size = {"crc": (16, 4), "packed": (20, 4), "size": (24, 4), "offset": (42, 4), "method": (10, 2)}[name]
+        raw[at + place : at + place + size] = value.to_bytes(size, "little")
+    path.write_bytes(raw)
+    return path
+
+
+def test_a_bomb_is_refused_by_what_it_announces(tmp_path):
+    path = archive(tmp_path / "a.npz", ("a.npy", HEADER + bytes(16)), method=zipfile.ZIP_DEFLATED)
+    with pytest.raises(WeightsError, match=r"is hostile: member 'a\.npy' announces 4,000,000,000 bytes in "):
+        npz.read(patched(path, size=4_000_000_000))
+
+
+def test_a_bomb_that_hides_its_size_is_not_unpacked(tmp_path):
+    header = HEADER.replace(b"(4,), }  ", b"(4096,), }")[: len(HEADER)]
+    path = archive(tmp_path / "a.npz", ("a.npy", header + bytes(50 << 20)), method=zipfile.ZIP_DEFLATED)
+    tensor = npz.read(patched(path, size=len(header) + 4 * 4096))["a"]
+    tracemalloc.start()
+    with pytest.raises(WeightsError, match=r"member 'a\.npy' does not unpack to the 16,464 bytes it announces"):
+        tensor.read()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 << 20
+
+
+def test_terabytes_that_are_only_announced_are_refused(tmp_path):
+    text = b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000, 1000000), }".ljust(85) + b"\n"
+    path = archive(tmp_path / "a.npz", ("a.npy", b"\x93NUMPY\x01\x00\x56\x00" + text + bytes(16)))
+    with pytest.raises(WeightsError, match=r"takes 8,000,000,000,000 bytes, 16 follow the header"):
+        open_weights(path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"packed": 5}, r"member 'a\.npy' is stored in 5 bytes and has 96"),
+        ({"offset": 3}, r"is corrupt: member 'a\.npy' is not where its directory says"),
+        ({"offset": 10_000}, r"bytes are missing at byte 10,000"),
+        ({"packed": 9000, "size": 9000}, r"is cut short or corrupt: 9,000 bytes are missing"),
+        ({"crc": 1}, r"member 'a\.npy' fails its checksum"),
+    ],
+)
+def test_a_directory_that_contradicts_the_file_is_refused(tmp_path, fields, message):
+    path = patched(archive(tmp_path / "a.npz", ("a.npy", HEADER + bytes(16))), **fields)
+    with pytest.raises(WeightsError, match=message):
+        npz.read(path)["a"].read()
+
+
+def test_a_directory_beyond_the_file_or_of_too_many_members_is_refused(tmp_path):
+    path = archive(tmp_path / "a.npz", ("a.npy", HEADER + bytes(16)))
+    raw = path.read_bytes()
+    end = raw.rindex(b"PK\5\6")
+    path.write_bytes(raw[: end + 10] + b"\xff\xff" + raw[end + 12 :])
+    with pytest.raises(WeightsError, match=r"its directory of 65,535 members goes beyond the end of the file"):
+        npz.read(path)
+    count = zip_members.MAX_MEMBERS + 1
+    wide = raw[: end + 12] + (46 * count).to_bytes(4, "little") + (0).to_bytes(4, "little") + b"\0\0"
+    locator = b"PK\6\6" + bytes(28) + count.to_bytes(8, "little") + (46 * count).to_bytes(8, "little") + bytes(8)
+    body = bytes(46 * count)
+    path.write_bytes(body + locator + b"PK\6\7" + bytes(4) + len(body).to_bytes(8, "little") + bytes(4) + wide[end:])
+    with pytest.raises(WeightsError, match=r"announces 50,001 members, more than 50,000"):
+        npz.read(path)
+
+
+def test_archives_with_64_bit_sizes_are_read(tmp_path):
+    class Unseekable(io.RawIOBase):
+        def __init__(self, file):
+            self.file = file
+
+        def writable(self):
+            return True
+
+        def write(self, data):
+            return self.file.write(data)
+
+    for stream in (False, True):
+        with (
+            open(tmp_path / "a.npz", "wb") as raw,
+            zipfile.ZipFile(Unseekable(raw) if stream else raw, "w") as file,
+            file.open("w.npy", "w", force_zip64=True) as member,
+        ):
+            np.lib.format.write_array(member, np.arange(6.0))
+        assert same(npz.read(tmp_path / "a.npz")["w"].read(), np.arange(6.0))
+
+
+def test_comments_and_other_names_do_not_matter(tmp_path):
+    path = archive(tmp_path / "weights.h5", ("ä.npy", HEADER + bytes(16)), ("b", HEADER + bytes(16)))
+    with zipfile.ZipFile(path, "a") as file:
+        file.comment = b"a comment" * 1000
+    assert list(open_weights(path)) == ["ä", "b"]
+
+
+def test_broken_archives_give_only_weights_errors(tmp_path, fuzz_cases):
+    named = {"conv1/weights": RNG.normal(size=(3, 3, 2, 4)).astype("f4"), "b": np.arange(9), "s": np.array(["x", "yz"])}
+    for save in (np.savez, np.savez_compressed):
+        save(tmp_path / "good.npz", **named)
+        good = (tmp_path / "good.npz").read_bytes()
+        count = fuzz.check_all(tmp_path / "a.npz", fuzz.broken(good, fuzz_cases, begin=len(good)))
+        assert count["refused"] > 50
+
+
+def test_only_the_bytes_that_are_asked_for_are_read_from_a_large_archive(tmp_path):
+    # 16 MiB, of which the process may not hold more than some of one 256 KiB array.
+    path = tmp_path / "a.npz"
+    zeros = np.zeros(1 << 16, np.float32)
+    np.savez(path, **{f"v{i}": zeros for i in range(64)})
+    code = (
+        "import sys, resource\nfrom tfxfer.weights import open_weights\nweights = open_weights(sys.argv[1])\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\nweights['v3'].sum()\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 4 * zeros.nbytes // 1024
+
+
+def test_unpacking_stops_at_the_size_that_was_asked_for(tmp_path):
+    packer = zlib.compressobj(wbits=-15)
+    raw = packer.compress(bytes(range(200))) + packer.flush()
+    data = np.frombuffer(raw, np.uint8)
+    member = zip_members.Member("a", zip_members.DEFLATED, zlib.crc32(bytes(range(200))), len(raw), 200, 0)
+    assert zip_members.unpack(data, member, 7, "x") == bytes(range(7))
+    assert zip_members.whole(data, member, "x").tobytes() == bytes(range(200))
+    for skip, size in itertools.product((0, 3, 200), (0, 1)):
+        result = np.empty(200 - skip + size, np.uint8)
+        if size:
+            with pytest.raises(WeightsError, match="does not unpack to the 200 bytes it announces"):
+                zip_members.unpack_into(data, member, skip, result, "x")
+        else:
+            zip_members.unpack_into(data, member, skip, result, "x")
+            assert result.tobytes() == bytes(range(200))[skip:]
+
+
+def test_an_array_of_more_than_one_piece_is_checked_and_copied_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(buffers, "LARGE", 1 << 12)
+    values = np.random.default_rng(0).normal(size=5000).astype(np.float32)
+    np.savez(tmp_path / "a.npz", x=np.zeros(1, np.uint8), values=values)  # not aligned, and so copied
+    weights = open_weights(tmp_path / "a.npz")
+    assert weights["values"].tobytes() == values.tobytes()
+    data = bytearray((tmp_path / "a.npz").read_bytes())
+    data[data.index(values[-3:].tobytes())] ^= 1
+    (tmp_path / "a.npz").write_bytes(data)
+    with pytest.raises(WeightsError, match="values"):
+        open_weights(tmp_path / "a.npz")["values"]
+
+
+def test_a_list_of_arrays_is_read_as_tensorlayer_writes_it(tmp_path):
+    params = np.empty(2, object)
+    params[:] = [np.ones((3, 2), "f4"), np.zeros(2, "f4")]
+    np.savez(tmp_path / "a.npz", params=params)
+    weights = open_weights(tmp_path / "a.npz")
+    assert {name: weights.shape(name) for name in weights} == {"params/0": (3, 2), "params/1": (2,)}
+
+
+def test_a_changed_byte_of_a_pickled_member_is_found(tmp_path):
+    np.savez(tmp_path / "a.npz", params=np.array({"w": np.full(50, 7.5)}, object))
+    raw = (tmp_path / "a.npz").read_bytes()
+    (tmp_path / "a.npz").write_bytes(raw.replace(np.full(50, 7.5).tobytes(), np.full(50, 8.5).tobytes()))
+    with pytest.raises(WeightsError, match="fails its checksum"):
+        open_weights(tmp_path / "a.npz")["params/w"]
+
+
+def test_broken_archives_with_a_pickle_give_only_weights_errors(tmp_path, fuzz_cases):
+    np.savez_compressed(tmp_path / "b.npz", w=np.ones(9), net={"a": [np.arange(30.0)]}, log=np.zeros(2, [("a", "i4")]))
+    good = (tmp_path / "b.npz").read_bytes()
+    assert fuzz.check_all(tmp_path / "a.npz", fuzz.broken(good, fuzz_cases, len(good)))["read"]

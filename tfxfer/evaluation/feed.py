@@ -1,0 +1,82 @@
+"""How examples go into a step: as images, or as what was computed from them once."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from tfxfer import names
+from tfxfer.data.pictures import Pictures, ahead
+from tfxfer.data.splits import Images, Split
+from tfxfer.errors import DataError
+from tfxfer.frontier.frontier import frontier
+from tfxfer.graph.losses import is_one_hot
+from tfxfer.graph.train_step import StageOps, Step
+from tfxfer.store.store import Rows
+
+
+class Feed:
+    """Examples as the arrays that a step is fed with.
+
+    Attributes:
+      tensors: what is fed, in the order in which `arrays` gives it.
+    """
+
+    def __init__(self, step: Step, split: Split, stage: StageOps | None = None, *, training: bool = False) -> None:
+        """Decide what is fed.
+
+        Args:
+          step: what `train_step` returned.
+          split: the examples; where they have features, these are fed in place of the images.
+          stage: the stage that is run; default: the last one, whose frontier is right for all.
+          training: whether placeholders get what they are fed in training, or in evaluation.
+
+        Raises:
+          DataError: the features were computed for another step.
+        """
+        stage = stage or step.stages[-1]
+        inputs = (step.images,) if split.features is None else frontier(step, stage).tensors
+        columns: dict[str, Images] = {step.images.name: split.images, **(split.features or {})}
+        absent = [f"{tensor.name} {tensor.shape}" for tensor in inputs if not _fits(tensor, columns.get(tensor.name))]
+        if absent:
+            held = [f"{name} {tuple(column.shape)}" for name, column in columns.items()]
+            raise DataError(
+                f"the examples hold {names.listed(held)}, and this step needs {names.listed(absent)}: they were "
+                "precomputed for another step; call precompute with this one"
+            )
+        self.tensors: list[tf.Tensor] = list(inputs)
+        self._columns: list[Any] = [columns[tensor.name] for tensor in inputs]
+        if step.labels is not None:
+            self.tensors.append(step.labels)
+            self._columns.append(_rows(step, split.labels))
+        constants = stage.feeds if training else step.eval_feeds
+        self.tensors += constants
+        self._constants = list(constants.values())
+
+    def arrays(self, indices: np.ndarray) -> list[np.ndarray]:
+        """Return the arrays of some examples, and after them what is fed the same in every step."""
+        return [*(column[indices] for column in self._columns), *self._constants]
+
+    @contextlib.contextmanager
+    def batches(self, indices: Iterable[np.ndarray]) -> Iterator[Iterator[list[np.ndarray]]]:
+        """Give the arrays of one batch after the other; what is in files is taken ahead until the block ends."""
+        if any(isinstance(column, (Pictures, Rows)) for column in self._columns):
+            with contextlib.closing(ahead(self.arrays, indices)) as loaded:
+                yield loaded
+        else:
+            yield map(self.arrays, indices)
+
+
+def _rows(step: Step, labels: Any) -> Any:
+    """Return labels as a step takes them: class numbers as one-hot rows where its placeholder is for these."""
+    if labels is None or labels.ndim != 1 or step.labels is None or not is_one_hot(step.labels):
+        return labels
+    return np.eye(step.outputs.shape[1], dtype=step.labels.dtype.as_numpy_dtype)[labels]
+
+
+def _fits(tensor: tf.Tensor, column: Images | None) -> bool:
+    return column is not None and tensor.shape.is_compatible_with([None, *column.shape[1:]])

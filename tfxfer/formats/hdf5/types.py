@@ -1,0 +1,108 @@
+"""Shapes, dtypes and attributes, as the messages of an object's header hold them."""
+
+from __future__ import annotations
+
+import math
+
+import ml_dtypes
+import numpy as np
+
+from tfxfer.formats.hdf5.file import File
+from tfxfer.formats.reading import Cursor
+
+_CLASSES = (
+    "integers",
+    "floats",
+    "times",
+    "text",
+    "bit fields",
+    "opaque bytes",
+    "compounds",
+    "references",
+    "enumerations",
+    "text or lists of variable length",
+    "arrays within arrays",
+)
+_INTEGER, _FLOAT, _TEXT, _OPAQUE, _ENUM, _VARIABLE = 0, 1, 3, 5, 8, 9
+_SHARED = 3  # bits of an attribute whose type or space stands somewhere else
+
+
+def dataspace(message: Cursor) -> tuple[int, ...]:
+    """Read a shape (IV.A.2.b); a null space, which has no values, gives (0,)."""
+    version, rank = message.number(1), message.number(1)
+    message.take(1)
+    if version == 1:
+        message.take(5)
+    elif message.number(1) == 2:
+        return (0,)
+    return tuple(message.number(8) for _ in range(rank))
+
+
+def datatype(message: Cursor, bfloat16: bool = False) -> np.dtype | str:
+    """Read a dtype (IV.A.2.d); of what numpy has no numbers for, say in words what it is.
+
+    Args:
+      message: the message.
+      bfloat16: whether opaque values of two bytes are bfloat16, as Keras marks them.
+    """
+    kind = message.number(1) & 15
+    bits, size = message.number(3), message.number(4)
+    order = ">" if bits & 1 else "<"
+    if kind == _INTEGER and size in (1, 2, 4, 8) and (message.number(2), message.number(2)) == (0, 8 * size):
+        return np.dtype(f"{order}{'i' if bits & 8 else 'u'}{size}")
+    if kind == _FLOAT:
+        message.take(5)
+        exponent = message.number(1)
+        message.take(1)
+        found = {(2, 5, 10): "f2", (4, 8, 23): "f4", (8, 11, 52): "f8"}.get((size, exponent, message.number(1)))
+        if found:
+            return np.dtype(order + found)
+        return np.dtype(ml_dtypes.bfloat16) if (size, exponent, order) == (2, 8, "<") else "floats of an unusual format"
+    if kind == _OPAQUE and size == 2 and bfloat16:
+        return np.dtype(ml_dtypes.bfloat16)
+    if kind == _ENUM:
+        base = datatype(message)
+        # h5py writes booleans as an enumeration of FALSE and TRUE.
+        if base == np.int8 and bytes(message.data[message.position :]).startswith(b"FALSE\0"):
+            return np.dtype(bool)
+    return _CLASSES[kind] if kind < len(_CLASSES) else "values of an unknown kind"
+
+
+def attribute_name(file: File, message: Cursor) -> str:
+    """Read the name of an attribute (IV.A.2.m), leaving the rest."""
+    version, _, size = message.number(1), message.number(1), message.number(2)
+    message.take(4 if version < 3 else 5)
+    return file.text(bytes(message.take(size)).partition(b"\0")[0])
+
+
+def attribute_texts(file: File, message: Cursor) -> list[str] | None:
+    """Read an attribute (IV.A.2.m) of text, one or many; None where it is something else."""
+    version, flags = message.number(1), message.number(1)
+    sizes = [message.number(2) for _ in range(3)]
+    message.take(1 if version == 3 else 0)
+    if flags & _SHARED and version > 1:
+        return None
+    padded = [(size + 7) & ~7 if version == 1 else size for size in sizes]
+    _, kind, space = (Cursor(message.take(size), message.where) for size in padded)
+    count = math.prod(dataspace(space))
+    code, bits, size = kind.number(1) & 15, kind.number(3), kind.number(4)
+    if code == _TEXT:
+        return [_fixed(file, message.take(size), bits & 15) for _ in range(_possible(count, size, message))]
+    if code == _VARIABLE and bits & 15 == 1:
+        return [_variable(file, message) for _ in range(_possible(count, 16, message))]
+    return None
+
+
+def _possible(count: int, size: int, message: Cursor) -> int:
+    # Never loop for longer than the bytes last, which runs into the error that tells of missing ones.
+    return min(count, message.left // max(1, size) + 1)
+
+
+def _fixed(file: File, raw: memoryview, padding: int) -> str:
+    text = bytes(raw).rstrip(b" ") if padding == 2 else bytes(raw).partition(b"\0")[0]
+    return file.text(text)
+
+
+def _variable(file: File, message: Cursor) -> str:
+    length, address, index = message.number(4), message.number(8), message.number(4)
+    return file.text(bytes(file.heap_object(address, index)[:length]).rstrip(b"\0")) if length else ""

@@ -1,0 +1,218 @@
+"""Files as bytes: mapped into memory for what is said in them, read for their values, never believed."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import os
+import stat
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from tfxfer.errors import WeightsError
+from tfxfer.formats import buffers
+from tfxfer.formats.buffers import MappedFile
+from tfxfer.formats.tensors import Tensor
+
+
+def map_file(path: str | os.PathLike[str]) -> np.ndarray:
+    """Map a file into memory, read-only, as uint8 of shape [bytes in the file].
+
+    The mapping is for what is looked at while the file is opened. Later, and for all values, see `array`, `tensor`
+    and `memory.fetched`, which read: the file may be cut any time.
+
+    Raises:
+      WeightsError: the file is missing, is no file, or may not be read.
+    """
+    try:
+        with _regular(path) as file:
+            if not os.fstat(file.fileno()).st_size:  # an empty file cannot be mapped
+                return np.frombuffer(b"", np.uint8)
+            return np.frombuffer(MappedFile.of(file.fileno(), os.fspath(path)), np.uint8)
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def head(path: Path, size: int) -> bytes:
+    """Read the first bytes of a file; fewer where it is shorter, none where there is no such file."""
+    try:
+        with _regular(path) as file:
+            return file.read(size)
+    except (OSError, ValueError):
+        return b""
+
+
+def tail(path: Path, size: int) -> bytes:
+    """Read the last bytes of a file; none where there is no such file or it is shorter."""
+    try:
+        with _regular(path) as file:
+            file.seek(-size, os.SEEK_END)
+            return file.read(size)
+    except (OSError, ValueError):
+        return b""
+
+
+def last(path: Path, size: int) -> bytes:
+    """Read up to so many bytes from the end of a file; none where there is no such file."""
+    try:
+        with _regular(path) as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - size))
+            return file.read(size)
+    except (OSError, ValueError):
+        return b""
+
+
+def _regular(path: str | os.PathLike[str]) -> BinaryIO:
+    # Opening a pipe would wait for somebody to write into it.
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError("it is no regular file")
+    return open(path, "rb")
+
+
+def siblings(directory: Path) -> list[str]:
+    """List the names in a directory, sorted; none where there is no such directory."""
+    try:
+        return sorted(os.listdir(directory))
+    except (OSError, ValueError):
+        return []
+
+
+def exists(path: Path) -> bool:
+    """Say whether there is such a file; what the file system cannot even name is not there."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def is_directory(path: Path) -> bool:
+    """Say whether there is such a directory."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+class Cursor:
+    """A place in some bytes from which numbers and strings are read one after the other, little-endian."""
+
+    def __init__(self, data: memoryview, where: str, position: int = 0) -> None:
+        """Start at `position`; `where` names the file in the error messages."""
+        self.data = data
+        self.where = where
+        self.position = position
+
+    @property
+    def left(self) -> int:
+        """The number of bytes that are left."""
+        return len(self.data) - self.position
+
+    def take(self, count: int) -> memoryview:
+        """Return the next bytes, as a view.
+
+        Raises:
+          WeightsError: there are not so many left.
+        """
+        start, self.position = self.position, self.position + count
+        if not 0 <= start <= self.position <= len(self.data):
+            raise WeightsError(f"{self.where} is cut short or corrupt: {count:,} bytes are missing at byte {start:,}")
+        return self.data[start : self.position]
+
+    def number(self, size: int) -> int:
+        """Return the next `size` bytes as an unsigned integer."""
+        return int.from_bytes(self.take(size), "little")
+
+    def unpack(self, form: struct.Struct) -> tuple[int, ...]:
+        """Return the next numbers, whose sizes a struct gives."""
+        return form.unpack(self.take(form.size))
+
+    def until(self, stop: bytes, limit: int = 4096) -> bytes:
+        """Return the bytes up to `stop` and go on behind it.
+
+        Raises:
+          WeightsError: `stop` does not come within `limit` bytes.
+        """
+        text, found, _ = bytes(self.data[self.position : self.position + limit]).partition(stop)
+        if not found:
+            raise WeightsError(f"{self.where} is cut short or corrupt: the text at byte {self.position:,} does not end")
+        self.position += len(text) + len(stop)
+        return text
+
+
+def array(
+    data: np.ndarray, offset: int, dtype: np.dtype, shape: tuple[int, ...], where: str, fortran: bool = False
+) -> np.ndarray:
+    """Read the bytes at `offset` as an array.
+
+    Args:
+      data: uint8 [n], as `map_file` makes it, or in memory.
+      offset: the first byte.
+      dtype: the dtype of the values in the file.
+      shape: the shape of the result.
+      where: the file, and the array in it, for the error message.
+      fortran: whether the first index runs fastest; the result then is a transposed view.
+
+    Returns:
+      Read-only; in memory of its own where `data` is a mapped file. In the byte order of this machine.
+
+    Raises:
+      WeightsError: the bytes end beyond the end of the file, or the file has changed since it was opened.
+    """
+    size = _inside(data, offset, dtype, shape, where)
+    native = dtype.newbyteorder("=")
+    if not size:
+        return np.empty(shape, native)
+    raw = buffers.fetched(data[offset : offset + size])
+    values = raw.view(dtype).reshape(shape, order="F" if fortran else "C")
+    if not values.flags.aligned or dtype != native:
+        values = values.astype(native)
+    values.flags.writeable = False
+    return values
+
+
+def tensor(
+    data: np.ndarray, offset: int, dtype: np.dtype, shape: tuple[int, ...], where: str, fortran: bool = False
+) -> Tensor:
+    """Describe the bytes at `offset` as an array that is not read yet; see `array`."""
+    read = functools.partial(array, data, offset, dtype, shape, where, fortran)
+    plain = not fortran and dtype.itemsize and math.prod(shape)
+    stream = functools.partial(_stream, data, offset, dtype, shape, where) if plain else None
+    return Tensor(shape, dtype.newbyteorder("="), read, stream)
+
+
+def _stream(data: np.ndarray, offset: int, dtype: np.dtype, shape: tuple[int, ...], where: str) -> Iterator[np.ndarray]:
+    size, native = _inside(data, offset, dtype, shape, where), dtype.newbyteorder("=")
+    for piece in buffers.seen(data[offset : offset + size], dtype):
+        yield piece.astype(native, copy=False)
+
+
+def _inside(data: np.ndarray, offset: int, dtype: np.dtype, shape: tuple[int, ...], where: str) -> int:
+    size = math.prod(shape) * dtype.itemsize
+    if offset < 0 or offset + size > len(data):
+        raise WeightsError(f"{where}: {size:,} bytes at {offset:,} go beyond the end of the file ({len(data):,} bytes)")
+    return size
+
+
+def parse_json(data: bytes, where: str) -> Any:
+    """Parse JSON, if its values will not take more than some 32 MiB of memory, or 16 times its length.
+
+    The header of a `.safetensors` file of any number of tensors takes less than that.
+
+    Raises:
+      WeightsError: it is no JSON, is nested too deep, or would take too much memory.
+    """
+    # What Python needs for a dict, a list, a string and a reference; a hostile file is all brackets.
+    cost = (
+        232 * data.count(b"{") + 88 * data.count(b"[") + 35 * data.count(b'"') + 32 * data.count(b",") + 3 * len(data)
+    )
+    if cost > max(32 << 20, 16 * len(data)):
+        raise WeightsError(f"{where}: {len(data):,} bytes of JSON with so many values are not a description of weights")
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{where}: its description is no JSON: {error}") from None

@@ -1,0 +1,199 @@
+"""How the training went: curves of every metric and of the learning rate, over epochs."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tfxfer.report import curves
+from tfxfer.report.curves import Line
+from tfxfer.report.markup import Markup, join, tag
+from tfxfer.report.run_reader import Row, Run, number
+from tfxfer.report.tables import table
+
+MOST_ROWS = 600
+LOOKS = ("third", "fourth", "train", "validation")
+SPLITS = {"train": "training", "validation": "validation"}
+_NO_METRICS = {"step", "epoch", "split", "learning_rate"}
+
+
+def section(run: Run) -> Markup | None:
+    """Return the curves, or None where there is no epoch and no validation yet."""
+    if not run.history:
+        return None
+    last, apart = max(row["step"] for row in run.history) / run.every, parting(run)
+    charts = [
+        curves.chart(
+            name.capitalize(),
+            lines(run, name),
+            describe=_described(run, name),
+            share=name == "accuracy",
+            last=last,
+            best=_mark(run, name),
+            apart=apart if name == "loss" else None,
+        )
+        for name in metrics(run)
+    ]
+    charts += _learning_rate(run, last)
+    return tag(
+        "section",
+        tag("h2", "How training went"),
+        _summary(run, apart),
+        tag("div", charts, class_="charts" if len(charts) > 2 else "charts few"),
+        tag("details", tag("summary", "The numbers"), _table(run)),
+        id="curves",
+    )
+
+
+def metrics(run: Run) -> list[str]:
+    """Return the names of what was measured, loss and accuracy first."""
+    found = [name for row in run.history for name, value in row.items() if number(value) is not None]
+    others = dict.fromkeys(name for name in found if name not in _NO_METRICS)
+    return sorted(others, key=lambda name: ("loss accuracy".find(name) < 0, name != "loss"))
+
+
+def lines(run: Run, name: str) -> list[Line]:
+    """Return training and validation of a metric, those that there are."""
+    found = [
+        Line(word, split, [(row["step"] / run.every, number(row.get(name))) for row in run.rows(split)], True)
+        for split, word in SPLITS.items()
+    ]
+    return [line for line in found if any(y is not None for _, y in line.points)]
+
+
+def best_epoch(run: Run) -> float | None:
+    """Return the epoch after which the best checkpoint was saved; fractions of one are possible."""
+    return round(run.best["step"] / run.every, 2) if run.best else None
+
+
+def _mark(run: Run, name: str) -> tuple[float, str] | None:
+    epoch, value = best_epoch(run), number((run.best or {}).get(name))
+    if epoch is None:
+        return None
+    return epoch, f"best: epoch {epoch:g}" + (f", {value:.4g}" if value is not None else "")
+
+
+def parting(run: Run) -> float | None:
+    """Return the epoch from which the training loss falls on and the validation loss does not, or None.
+
+    It is that of the lowest validation loss, if the last one is at least 1 % higher, and the training loss has fallen
+    since.
+    """
+    losses = [(row["step"], loss) for row in run.rows("validation") if (loss := number(row.get("loss"))) is not None]
+    trained = [(row["step"], loss) for row in run.rows("train") if (loss := number(row.get("loss"))) is not None]
+    if not losses:
+        return None
+    step, lowest = min(losses, key=lambda pair: (pair[1], pair[0]))
+    before = [loss for at, loss in trained if at <= step]
+    if not before or losses[-1][1] < lowest + 0.01 * abs(lowest) or trained[-1][1] >= before[-1]:
+        return None
+    return round(step / run.every, 2)
+
+
+def _summary(run: Run, apart: float | None) -> Markup:
+    said = [f"{SPLITS[split].capitalize()} loss {_change(run, split)}." for split in SPLITS if _losses(run, split)]
+    if apart is not None:
+        said.append(f"From epoch {apart:g} on (shaded) the two part: training gets better and validation does not.")
+    elif all(_losses(run, split) for split in SPLITS) and run.finished:
+        said.append("The two do not part.")
+    if run.best:
+        said.append("The dotted line is the best checkpoint by validation.")
+    if len(_rates(run)) == 1:
+        # Noted at the end of each epoch. What it was in between is known of the tools' schedules, which never rise.
+        known = run.settings.get("schedule") == "constant" or (run.tool and len(run.rows("train")) > 1)
+        when = "throughout" if known else "at the end of each epoch"
+        said.append(f"The learning rate was {_rates(run).pop():g} {when}.")
+    return tag("p", " ".join(said), class_="soft")
+
+
+def _losses(run: Run, split: str) -> list[float]:
+    return [loss for row in run.rows(split) if (loss := number(row.get("loss"))) is not None]
+
+
+def _change(run: Run, split: str) -> str:
+    losses = _losses(run, split)
+    went = f"went from {losses[0]:.4g} to {losses[-1]:.4g}" if len(losses) > 1 else f"is {losses[0]:.4g}"
+    return f"{went}, lowest {min(losses):.4g}" if min(losses) < losses[-1] else went
+
+
+def _described(run: Run, name: str) -> str:
+    parts = []
+    for line in lines(run, name):
+        values = [y for _, y in line.points if y is not None]
+        parts.append(f"{line.name} from {values[0]:.4g} to {values[-1]:.4g}")
+    best = best_epoch(run)
+    marked = f"; the best checkpoint is of epoch {best:g}" if best is not None else ""
+    return f"{name.capitalize()} by epoch: {', '.join(parts)}{marked}."
+
+
+def _table(run: Run) -> Markup:
+    names = metrics(run)
+    rows = [_table_row(run, row, names) for row in run.history[-MOST_ROWS:]]
+    left_out = len(run.history) - len(rows)
+    note = tag("p", f"The first {left_out:,} rows are left out.", class_="note small") if left_out else None
+    columns = ("epoch", "step", "split", *names)
+    numbers = [name for name in columns if name != "split"]
+    return join(note, table(columns, rows, label="Numbers of epochs", numbers=numbers, tall=True))
+
+
+def _table_row(run: Run, row: Row, names: Sequence[str]) -> Markup:
+    best = bool(run.best) and row["split"] == "validation" and row["step"] == (run.best or {})["step"]
+    split = join(SPLITS.get(row["split"], row["split"]), tag("b", " (best)") if best else None)
+    values = (number(row.get(name)) for name in names)
+    cells = [tag("td", "" if value is None else f"{value:.4f}", class_="number") for value in values]
+    return tag("tr", [tag("td", row[name], class_="number") for name in ("epoch", "step")], tag("td", split), cells)
+
+
+# --- learning rate ---
+
+
+def _learning_rate(run: Run, last: float) -> list[Markup]:
+    """Return the learning rate as the run noted it, a line for each factor that some trained variable has."""
+    if len(_rates(run)) < 2:
+        return []
+    noted = [(row["step"], rate) for row in run.rows("train") if (rate := number(row.get("learning_rate"))) is not None]
+    drawn = [
+        _rate_line(run, noted, factor, begin, look) for look, (factor, begin) in zip(LOOKS, _factors(run), strict=False)
+    ]
+    drawn = [line for line in drawn if line.points]
+    said = ", ".join(f"{line.name} from {line.points[0][1]:.3g} to {line.points[-1][1]:.3g}" for line in drawn)
+    return [curves.chart("Learning rate", drawn, describe=f"Learning rate by epoch: {said}.", last=last)]
+
+
+def _rates(run: Run) -> set[float]:
+    """Return the different learning rates that some trained variable had at the end of some epoch."""
+    noted = {rate for row in run.rows("train") if (rate := number(row.get("learning_rate"))) is not None}
+    return {rate * factor for rate in noted for factor, _ in _factors(run)}
+
+
+def _rate_line(run: Run, noted: Sequence[tuple[int, float]], factor: float, begin: int, look: str) -> Line:
+    points = [(step / run.every, rate * factor) for step, rate in noted if step > begin * run.every]
+    times = "" if factor == 1 else f", times {factor:g}"
+    since = f", from epoch {begin + 1}" if begin else ""
+    return Line(f"learning rate{times}{since}", look, points, True)
+
+
+def _factors(run: Run) -> list[tuple[float, int]]:
+    """Return the pairs (factor, epoch from which on) that trained variables have, in order of epochs."""
+    found = {(_factor(name, epoch, run.settings), epoch) for name, epoch in run.trained().items()}
+    return sorted(found, key=lambda pair: (pair[1], -pair[0])) or [(1.0, 0)]
+
+
+def _factor(name: str, epoch: int, settings: Mapping[str, Any]) -> float:
+    given = settings.get("lr_multipliers")
+    pairs = list(given.items()) if isinstance(given, dict) else []
+    stages = settings.get("unfreeze")
+    for stage in stages if isinstance(stages, list) else []:
+        if isinstance(stage, list) and len(stage) == 3 and stage[0] == epoch:
+            pairs.append((stage[1], stage[2]))
+    factors = [number(value) or 1.0 for pattern, value in pairs if _matches(str(pattern), name)]
+    return math.prod(factors)
+
+
+def _matches(pattern: str, name: str) -> bool:
+    try:
+        return re.fullmatch(pattern, name) is not None
+    except re.error:
+        return False

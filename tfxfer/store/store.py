@@ -1,0 +1,306 @@
+"""Computed tensors on disk: rows that are found again by what computed them and from which bytes.
+
+    STORE/store.json                     the format's version
+    STORE/<address>/about.json           what computes these rows, for people to read
+    STORE/<address>/<shard>.npy          up to 64 rows
+    STORE/<address>/<shard>.json         their keys, and the CRC-32C of the .npy and of itself
+
+An address is a digest of the computation, a key a digest of an example. A shard counts once its .json is there, which
+is written last; both are written beside and renamed. So any number of processes may fill a store at once and be killed
+at any moment: a row that two of them computed is held twice and found once.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import resource
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfxfer import files
+from tfxfer.errors import DataError
+from tfxfer.formats.buffers import aligned
+from tfxfer.store import shards
+from tfxfer.store.shards import Layout, Shard
+
+VERSION = 1
+SHARD_ROWS = 64
+# Of the file descriptors that a process may have, often 1,024, a quarter is for the open shards of a table.
+OPEN_SHARDS = min(max(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4, 256), 8192)
+
+
+class Store:
+    """A folder of tables.
+
+    Attributes:
+      path: the folder.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Open a store, or make one.
+
+        Raises:
+          DataError: the folder holds something else, was written by another version, or cannot be written.
+        """
+        self.path = Path(path)
+        marker = self.path / "store.json"
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            # Listed before the marker is looked for: another process may be making the same store.
+            foreign = any(entry.name[0] != "." for entry in self.path.iterdir())
+            if not marker.exists():
+                if foreign:
+                    raise DataError(f"{path} holds files and no store; give another `store`")
+                files.write_json(marker, {"version": VERSION})
+        except OSError as error:
+            raise DataError(f"cannot make a store in {path}: {error.strerror}; give another `store`") from None
+        try:
+            version = json.loads(marker.read_bytes())["version"]
+        except (OSError, ValueError, TypeError, KeyError):
+            raise DataError(f"{marker} is damaged; give another `store`") from None
+        if version != VERSION:
+            raise DataError(
+                f"the store {path} was written by another version (format {version}, this one reads {VERSION}); "
+                "give another `store`, or delete it to compute its rows again"
+            )
+
+    def table(self, address: str, about: Mapping[str, Any], dtype: np.dtype) -> Table:
+        """Return the rows of one computation, those that are there already among them.
+
+        Args:
+          address: a digest of the computation, as hexadecimal digits.
+          about: what it is, for people to read; its `tensor` names it in messages.
+          dtype: the dtype on disk.
+
+        Raises:
+          DataError: a record of a shard is damaged.
+        """
+        return Table(self.path / address, about, dtype)
+
+
+class Table:
+    """The rows of one computation.
+
+    Attributes:
+      path: the folder.
+      about: what computes the rows.
+      dtype: the dtype on disk.
+    """
+
+    def __init__(self, path: Path, about: Mapping[str, Any], dtype: np.dtype) -> None:
+        """Read the keys of what is there; see `Store.table`."""
+        self.path, self.about, self.dtype = path, about, np.dtype(dtype)
+        self._shards: list[tuple[Path, int]] = []
+        self._places: dict[str, tuple[int, int]] = {}
+        self._layouts: dict[int, Layout] = {}
+        self._open: dict[int, Shard] = {}
+        self._opening = threading.Lock()
+        self._unflushed: list[Path] = []
+        for record in sorted(file for file in path.glob("*.json") if file.name != "about.json"):
+            self._admit(record.with_suffix(".npy"), *shards.keys_in(record))
+
+    def _admit(self, path: Path, keys: Sequence[str], crc32c: int) -> None:
+        for offset, key in enumerate(keys):
+            self._places.setdefault(key, (len(self._shards), offset))
+        self._shards.append((path, crc32c))
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._places
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """The shape of a row; there must be one."""
+        return self._layout(0).shape[1:]
+
+    def place(self, key: str) -> tuple[int, int]:
+        """Return the number of the shard that holds a key's row, and where in it.
+
+        Raises:
+          KeyError: there is no such row.
+        """
+        return self._places[key]
+
+    def shard(self, number: int) -> np.ndarray:
+        """Return all rows of a shard, memory-mapped; one that was there before is checked when it is first read.
+
+        Raises:
+          DataError: it is damaged or gone.
+        """
+        return shards.mapped(self._shards[number][0], self._layout(number), self.dtype)
+
+    def read(self, number: int, first: int, out: memoryview) -> None:
+        """Fill a buffer of bytes with the rows of a shard from one on; see `shard`.
+
+        Raises:
+          DataError: it is damaged or gone.
+        """
+        shard = self._open.get(number)
+        if shard is None:
+            layout = self._layout(number)
+            with self._opening:  # One thread may read training's batches ahead, and another those of validation.
+                while len(self._open) >= OPEN_SHARDS:
+                    del self._open[next(iter(self._open))]
+                shard = self._open[number] = Shard(self._shards[number][0], layout)
+        shard.read(first, out)
+
+    def _layout(self, number: int) -> Layout:
+        layout = self._layouts.get(number)
+        if layout is None:
+            layout = self._layouts[number] = shards.checked(*self._shards[number], self.dtype)
+        return layout
+
+    def write(
+        self,
+        keys: Sequence[str],
+        rows: np.ndarray,
+        *,
+        shard_rows: int | None = None,
+        by_content: bool = False,
+        flush: bool = True,
+    ) -> None:
+        """Write the rows that are not there yet, in shards, each whole or not at all.
+
+        Args:
+          keys: one a row.
+          rows: [m, ...]; cast to the table's dtype.
+          shard_rows: how many a shard has; `SHARD_ROWS` unless told.
+          by_content: name shards by what they hold, not by the time: whoever writes the same again replaces them by
+            the same bytes.
+          flush: return when all is on disk, safe from a power cut; else call `flush` some time. A kill loses nothing of
+            what is written either way.
+
+        Raises:
+          DataError: the disk is full, the folder cannot be written, or a number is too large for the dtype.
+        """
+        new = [place for place, key in enumerate(keys) if key not in self]
+        if len(new) < len(keys):
+            keys, rows = [keys[place] for place in new], rows[new]
+        count = shard_rows or SHARD_ROWS
+        for start in range(0, len(keys), count):
+            part = slice(start, start + count)
+            self._write_shard(keys[part], self._cast(rows[part]), by_content, flush)
+
+    def flush(self) -> None:
+        """Have on disk what was written and not flushed yet.
+
+        Raises:
+          DataError: the disk is full; what cannot be flushed is removed.
+        """
+        written, self._unflushed = self._unflushed, []
+        try:
+            for path in written:
+                shards.flush(path)
+            if written:
+                files.sync_folder(self.path)
+        except OSError as error:
+            raise self._unwritten(error) from None
+
+    def _cast(self, rows: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            cast = np.asarray(rows, self.dtype, "C")
+        lost = np.isinf(cast) & ~np.isinf(rows) if self.dtype == np.float16 else np.zeros(0, bool)
+        if lost.any():
+            raise DataError(
+                f"{self.about.get('tensor', self.path)} reaches {np.abs(rows[lost]).max():g}, and float16 no more "
+                f"than {np.finfo(np.float16).max}; keep float32"
+            )
+        return cast
+
+    def _write_shard(self, keys: Sequence[str], rows: np.ndarray, by_content: bool, flush: bool) -> None:
+        try:
+            if not (self.path / "about.json").exists():
+                self.path.mkdir(exist_ok=True)
+                about = {**self.about, "row_shape": rows.shape[1:], "dtype": self.dtype.name}
+                files.write_json(self.path / "about.json", about)
+            path, crc32c, layout = shards.write(self.path, keys, rows, by_content=by_content, flush=flush)
+        except OSError as error:
+            raise self._unwritten(error) from None
+        if not flush:
+            self._unflushed.append(path)
+        self._layouts[len(self._shards)] = layout
+        self._admit(path, keys, crc32c)
+
+    def _unwritten(self, error: OSError) -> DataError:
+        return DataError(
+            f"cannot write to the store {self.path.parent}: {error.strerror}; what was written before is kept, "
+            "and the same command goes on from there"
+        )
+
+
+class Rows:
+    """The rows of one tensor for some examples, in their order: `rows[indices]` reads these and no others.
+
+    Attributes:
+      shape: [n, ...], n the number of examples.
+      dtype: what indexing gives, whatever the dtype on disk.
+    """
+
+    def __init__(self, table: Table, keys: Sequence[str], dtype: np.dtype) -> None:
+        """Take rows of a table.
+
+        Args:
+          table: where they lie; it must hold a row for each key.
+          keys: one an example.
+          dtype: what indexing is to give.
+        """
+        self._table = table
+        self._places = np.array([table.place(key) for key in keys], np.int64).reshape(-1, 2)
+        self.dtype = np.dtype(dtype)
+        self.shape = (len(keys), *table.row_shape)
+
+    @property
+    def address(self) -> str:
+        """The digest of what computed the rows."""
+        return self._table.path.name
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """What computed the rows."""
+        return self._table.about
+
+    @property
+    def row_bytes(self) -> int:
+        """The bytes of a row on disk."""
+        return self._table.dtype.itemsize * math.prod(self.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
+        places = self._places[indices].tolist()
+        out = aligned((len(places), *self.shape[1:]), self._table.dtype)
+        size = out.nbytes // max(1, len(places))
+        memory = out.reshape(-1).view(np.uint8).data
+        for begin, end in _runs(places):
+            shard, first = places[begin]
+            self._table.read(shard, first, memory[begin * size : end * size])
+        return out.astype(self.dtype, copy=False)
+
+    def subset(self, indices: np.ndarray) -> Rows:
+        """Return some of the rows (integers [m]), in that order, still on disk."""
+        chosen = copy.copy(self)
+        chosen._places = self._places[indices]
+        chosen.shape = (len(chosen._places), *self.shape[1:])
+        return chosen
+
+
+def _runs(places: Sequence[Sequence[int]]) -> Iterator[tuple[int, int]]:
+    """Yield where each run of rows that lie behind each other in a shard begins and ends."""
+    begin, following = 0, None
+    for end, (shard, offset) in enumerate(places):
+        if end > begin and following != (shard, offset):
+            yield begin, end
+            begin = end
+        following = shard, offset + 1
+    if places:
+        yield begin, len(places)

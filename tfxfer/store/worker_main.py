@@ -1,0 +1,108 @@
+"""A process that computes a share of what a store lacks; started by `store.worker_pool`, and ended with its parent.
+
+It finds its job in a folder and says how far it is on a pipe, a JSON object a line: `ready` when the folder is no
+longer needed, `done` examples after each batch, `error` with the class and the message of a refusal. What it is given
+as standard input ends when its parent does, by a kill too; then it writes what it has computed, and ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from tfxfer.data.batches import chunks
+from tfxfer.errors import TfxferError
+from tfxfer.formats.buffers import owned
+from tfxfer.store.compute import fill, run_with
+from tfxfer.store.examples import load
+from tfxfer.store.store import Table
+
+SECONDS_LEFT = 60.0  # for a batch, once the parent is gone
+
+
+def main(folder: str, number: int, count: int, reports: int) -> None:
+    """Compute the batches number, number + count, ... of a job.
+
+    Args:
+      folder: what `tfxfer.store.worker_pool` wrote.
+      number: of this worker, from 0.
+      count: of workers.
+      reports: the file descriptor to report on.
+
+    Raises:
+      SystemExit: with status 1: the parent is gone, or was told what cannot be done.
+    """
+    gone = threading.Event()
+    threading.Thread(target=_wait_for_end_of_input, args=[gone], daemon=True).start()
+
+    def tell(**what: Any) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            os.write(reports, json.dumps(what).encode() + b"\n")
+        if gone.is_set():
+            raise SystemExit(1)
+
+    try:
+        _work(Path(folder), number, count, tell)
+    except TfxferError as error:
+        tell(error=[type(error).__name__, str(error)])
+        raise SystemExit(1) from None
+    finally:
+        if gone.is_set():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait_for_end_of_input(gone: threading.Event) -> None:
+    os.read(0, 1)
+    gone.set()
+    time.sleep(SECONDS_LEFT)
+    os._exit(1)
+
+
+def _work(folder: Path, number: int, count: int, tell: Callable[..., None]) -> None:
+    job = json.loads((folder / "job.json").read_text())
+    source = load(folder, job["parts"])
+    batches = list(chunks(len(source), job["batch_size"]))[number::count]
+    with _session(folder, job["variables"]) as sess:
+        tensors = [sess.graph.get_tensor_by_name(name) for name in job["tensors"]]
+        tables = [Table(Path(path), about, np.dtype(dtype)) for path, about, dtype in job["tables"]]
+        feeds = {
+            sess.graph.get_tensor_by_name(name): np.load(folder / f"feed-{place}.npy")
+            for place, name in enumerate(job["feeds"])
+        }
+        run = run_with(sess, tensors, sess.graph.get_tensor_by_name(job["images"]), feeds)
+        tell(ready=True)
+        fill(run, tensors, tables, source, batches, job["batch_size"], lambda some: tell(done=some))
+
+
+@contextlib.contextmanager
+def _session(folder: Path, variables: dict[str, list[int]]) -> Iterator[tf.Session]:
+    """Open a session on the graph of the job, whose variables (shapes by name) have the values of the parent's."""
+    config = tf.ConfigProto.FromString((folder / "config.pb").read_bytes())
+    with tf.Graph().as_default() as graph:
+        tf.import_graph_def(tf.GraphDef.FromString((folder / "graph.pb").read_bytes()), name="")
+        loads = [_assignment(graph.get_operation_by_name(name)) for name in variables]
+        graph.finalize()
+        with tf.Session(graph=graph, config=config) as sess:
+            for place, ((value, assign), shape) in enumerate(zip(loads, variables.values(), strict=True)):
+                held = owned(np.load(folder / f"variable-{place}.npy", mmap_mode="r", allow_pickle=False))
+                sess.run(assign, {value: held.view(value.dtype.as_numpy_dtype).reshape(shape)})
+            yield sess
+
+
+def _assignment(variable: tf.Operation) -> tuple[tf.Tensor, tf.Operation]:
+    """Return a placeholder and the op that puts what it is fed with into a variable."""
+    (handle,) = variable.outputs
+    value = tf.placeholder(variable.get_attr("dtype"))
+    if handle.dtype == tf.resource:
+        return value, tf.raw_ops.AssignVariableOp(resource=handle, value=value)
+    return value, tf.assign(handle, value, validate_shape=False).op

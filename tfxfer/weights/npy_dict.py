@@ -1,0 +1,102 @@
+"""Arrays that lie in a pickle within dicts and lists, as VGG16 and the nets of caffe-tensorflow circulate in `.npy`."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from tfxfer.errors import WeightsError
+from tfxfer.formats import buffers, pickle_parser, reading
+from tfxfer.formats.pickle_parser import Array, Odd
+from tfxfer.formats.reading import Cursor
+from tfxfer.formats.tensors import Tensor, shape_fault, unreadable
+
+MAX_VALUES = 50_000
+
+
+def read(data: np.ndarray, start: int, where: str) -> dict[str, Tensor]:
+    """List the arrays and numbers in the pickle at byte `start`, under the keys and indices that lead to them.
+
+    Args:
+      data: uint8 [n], the whole file.
+      start: where the pickle begins.
+      where: the file, for the error messages.
+
+    Returns:
+      Tensors in the order of the file; keys and indices are joined by `/`. Strings and None are left out; what else is
+      not an array of numbers, booleans or strings is listed with the reason and refuses to be read.
+
+    Raises:
+      WeightsError: the pickle is cut short or corrupt, or builds anything but arrays, dicts, lists, tuples, strings and
+        numbers.
+    """
+    found: dict[str, Tensor] = {}
+    for name, value in _leaves(pickle_parser.Machine(Cursor(data.data, where, start)).run(), where):
+        if name in found:
+            raise WeightsError(f"{where}: two arrays would both be called {name}")
+        found[name] = _tensor(data, value, f"{where}: {name}")
+    return found
+
+
+def _leaves(value: Any, where: str) -> Iterator[tuple[str, Any]]:
+    # A list may hold itself, or another a thousand times: what is looked at is bounded.
+    waiting = [("", value)]
+    for _ in range(MAX_VALUES):
+        if not waiting:
+            return
+        name, value = waiting.pop()
+        items = list(_items(value))
+        if len(waiting) + len(items) > MAX_VALUES or len(name) > 4096:
+            break
+        waiting += [(f"{name}/{key}".removeprefix("/") if key else name, inner) for key, inner in reversed(items)]
+        if isinstance(value, Array | bool | int | float | Odd) and not items:
+            yield name or "arr_0", value
+    raise WeightsError(f"{where} is hostile: its dicts and lists hold more than {MAX_VALUES:,} values, or themselves")
+
+
+def _items(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Array) and value.shape == () and isinstance(value.content, list):
+        yield from (("", inner) for inner in value.content)  # an array of objects that only wraps one
+    elif isinstance(value, dict):
+        yield from ((key.text, inner) for key, inner in value.items())
+    else:
+        inside = value.content if isinstance(value, Array) else value
+        if isinstance(inside, list) or type(inside) is tuple:  # and no string, which is a named tuple
+            yield from ((str(index), inner) for index, inner in enumerate(inside))
+
+
+def _tensor(data: np.ndarray, value: Array | Odd | float, where: str) -> Tensor:
+    if isinstance(value, Odd):
+        return unreadable(f"{where} is {value.words}")
+    if not isinstance(value, Array):
+        number = np.array(value)
+        return Tensor((), number.dtype, lambda: number)
+    shape, raw, dtype = value.shape, value.content, pickle_parser.plain_dtype(value.dtype)
+    plain = isinstance(shape, tuple) and all(type(size) is int for size in shape)
+    if dtype is None or not plain or not isinstance(raw, pickle_parser.Raw):
+        return unreadable(f"{where} is no array of numbers, booleans or strings")
+    if fault := shape_fault(shape):
+        raise WeightsError(f"{where}: {fault}")
+    size = math.prod(shape) * dtype.itemsize
+    # A byte beyond 127 takes two as text.
+    most = 2 * size if raw.encoding == pickle_parser.LATIN else size
+    if not size <= raw.size <= most:
+        raise WeightsError(f"{where} is corrupt: {dtype} {shape} takes {size:,} bytes, the file holds {raw.size:,}")
+    if raw.encoding == pickle_parser.LATIN:
+        read = functools.partial(_text_array, data, raw, dtype, shape, where, value.fortran is True)
+        return Tensor(shape, dtype.newbyteorder("="), read)
+    return reading.tensor(data, raw.start, dtype, shape, where, value.fortran is True)
+
+
+def _text_array(
+    data: np.ndarray, raw: pickle_parser.Raw, dtype: np.dtype, shape: tuple[int, ...], where: str, fortran: bool
+) -> np.ndarray:
+    text = buffers.fetched(data[raw.start : raw.start + raw.size]).tobytes()
+    content = pickle_parser.latin(text, raw.encoding)
+    if content is None or len(content) != math.prod(shape) * dtype.itemsize:
+        raise WeightsError(f"{where} is corrupt: its text does not stand for the bytes of {dtype} {shape}")
+    return reading.array(np.frombuffer(content, np.uint8), 0, dtype, shape, where, fortran)

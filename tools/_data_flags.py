@@ -1,0 +1,229 @@
+"""The flags that say which examples there are, and the examples."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from tfxfer import data
+from tfxfer.data.folder import is_hidden, splits_of
+from tfxfer.data.mnist import has_files
+from tfxfer.errors import DataError
+from tfxfer.input_spec import Contract
+from tfxfer.store.store import Store
+from tfxfer.tools import _flags
+
+DATASETS = ("digits", "mnist", "folder", "listing")
+PICTURES = ("folder", "listing")
+NEEDS = {
+    "mnist": ("data_dir", "the directory of its four idx files"),
+    "folder": ("data_dir", "a directory with a subfolder of pictures for each class"),
+    "listing": ("listing", "a file of lines `path label`, as `tfxfer make_listing` writes it"),
+}
+
+
+def define(values: flags.FlagValues) -> None:
+    """Define the flags that say which examples there are."""
+    with _flags.group(values, "examples"):
+        flags.DEFINE_enum(
+            "dataset",
+            "digits",
+            DATASETS,
+            "digits: 1,797 handwritten digits that come with scikit-learn; mnist: the four idx files in --data_dir; "
+            "folder: pictures, a subfolder of --data_dir for each class; listing: the pictures that --listing names.",
+            flag_values=values,
+        )
+        flags.DEFINE_string("data_dir", None, "Directory of the data set's files.", flag_values=values)
+        flags.DEFINE_string("listing", None, "File of lines `path label`, to train on.", flag_values=values)
+        flags.DEFINE_string(
+            "validation_listing",
+            None,
+            "File of lines `path label`, to validate and test on; --listing is split unless told.",
+            flag_values=values,
+        )
+        flags.DEFINE_enum(
+            "split",
+            "shuffle",
+            ("shuffle", "digest"),
+            "Pictures go 8:1:1 to training, validation and test: shuffle, by chance, each class at its share; digest, "
+            "by their contents alone, so that they stay where they are as others are added.",
+            flag_values=values,
+        )
+        flags.DEFINE_float(
+            "most_bad",
+            0.1,
+            "Share of the pictures that may be unreadable before it is an error.",
+            0,
+            1,
+            flag_values=values,
+        )
+        flags.DEFINE_integer(
+            "train_examples",
+            None,
+            "Train on so many examples, each class at its share; all unless told.",
+            1,
+            flag_values=values,
+        )
+        flags.DEFINE_integer(
+            "seed",
+            0,
+            "Seed of splits, random crops, initial values, dropout and the order of examples.",
+            0,
+            2**32 - 1,
+            flag_values=values,
+        )
+
+
+def define_augment(values: flags.FlagValues) -> None:
+    """Define the flag that puts random crops in the place of the training pictures."""
+    with _flags.group(values, "examples"):
+        flags.DEFINE_integer(
+            "augment",
+            None,
+            "So many random crops of each training picture, one in two mirrored, take its place; --seed decides which. "
+            "The picture itself unless told.",
+            1,
+            flag_values=values,
+        )
+
+
+LISTINGS = ("train.txt", "val.txt")  # as make_listing writes them
+
+
+def imply(settings: Any) -> None:
+    """Let --listing, or what lies in --data_dir, say what --dataset is where nobody does; print what was implied.
+
+    Raises:
+      DataError: --data_dir does not show of which kind its files are.
+      UsageError: --split is given, and the folder is divided already.
+    """
+    if not settings["dataset"].present and (settings.listing or settings.data_dir):
+        if settings.listing:
+            settings.dataset, why = "listing", f"--listing={settings.listing}"
+        else:
+            settings.dataset, why = _kind_of(settings)
+        print(f"--dataset={settings.dataset}, by {why}", flush=True)
+    if settings["split"].present and settings.dataset == "folder" and settings.data_dir:
+        divided = splits_of(settings.data_dir)
+        if {"train", "validation"} <= set(divided):
+            raise _flags.UsageError(
+                f"--split={settings.split}: {settings.data_dir} is divided already, into "
+                f"{' and '.join(divided.values())}; leave --split out"
+            )
+
+
+def _kind_of(settings: Any) -> tuple[str, str]:
+    """Return the data set that --data_dir holds, and how that shows; of a listing, set --listing too."""
+    folder = Path(settings.data_dir)
+    if folder.is_file():
+        raise DataError(f"--data_dir={folder} is a file; a file of lines `path label` is for --listing")
+    if not folder.is_dir():
+        raise DataError(f"--data_dir={folder} is not there; give the directory of the data set's files")
+    listings = [folder / name for name in LISTINGS if (folder / name).is_file()]
+    pictures = any(entry.is_dir() and not is_hidden(entry.name) for entry in folder.iterdir())
+    kinds = {"mnist": has_files(folder), "listing": bool(listings), "folder": pictures}
+    likely = [kind for kind, there in kinds.items() if there]
+    if likely == ["listing"]:
+        settings.listing, *rest = map(str, listings)
+        settings.validation_listing = settings.validation_listing or (rest[0] if rest else None)
+        return "listing", " and ".join(map(str, listings))
+    if len(likely) != 1:
+        has = f"may be {' or '.join(likely)}" if likely else "has neither idx files, nor a listing, nor subfolders"
+        raise DataError(f"--data_dir={folder} {has}; name the kind by --dataset={'|'.join(likely or DATASETS[1:])}")
+    return likely[0], {"mnist": f"the idx files in {folder}", "folder": f"the subfolders of {folder}"}[likely[0]]
+
+
+PATHS = {
+    "data_dir": "Directory of the data set's files",
+    "listing": "File of lines `path label`, to train on",
+    "validation_listing": "File of lines `path label`, to validate and test on",
+}
+USED_OF = {"mnist": ("data_dir",), "folder": ("data_dir",), "listing": tuple(PATHS)}
+
+
+def find_from_anywhere(settings: Any) -> None:
+    """Make the paths of the examples absolute: a run that stores them finds its examples from any directory."""
+    for name in PATHS:
+        if settings[name].value:
+            settings[name].value = os.path.abspath(settings[name].value)
+
+
+def check_there(settings: Any, run: str) -> None:
+    """Refuse examples of a run that have moved.
+
+    Args:
+      settings: the run's.
+      run: its directory, for the message.
+
+    Raises:
+      DataError: files or folders are not there; the message names the flags that say where they are.
+    """
+    wanted = {name: getattr(settings, name, None) for name in USED_OF.get(settings.dataset, ())}
+    gone = {name: path for name, path in wanted.items() if path and not os.path.exists(path)}
+    if gone:
+        cure = " ".join(f"--{name}=..." for name in gone)
+        raise DataError(
+            f"{run} was trained on {' and '.join(gone.values())}, which is not there; say where it is now by {cure}"
+        )
+
+
+def augmented(examples: data.Data, settings: Any) -> data.Data:
+    """Return the examples with as many crops of each training picture as --augment asks for.
+
+    Raises:
+      DataError: the examples are no pictures in files.
+    """
+    if not settings.augment:
+        return examples
+    if settings.dataset not in PICTURES:
+        raise DataError(
+            f"--augment={settings.augment} takes crops of pictures in files, and --dataset={settings.dataset} has "
+            f"none; leave it out, or take --dataset={' or '.join(PICTURES)}"
+        )
+    return examples.augmented(settings.augment, settings.seed)
+
+
+def load(settings: Any, contract: Contract | None = None) -> data.Data:
+    """Return the examples that the flags, or a run's stored settings, name.
+
+    Args:
+      settings: the flags' values, as attributes.
+      contract: to what size, and how, pictures are brought.
+
+    Raises:
+      DataError: there are none there, or they cannot be used.
+    """
+    flag, what = NEEDS.get(settings.dataset, ("", ""))
+    if flag and not getattr(settings, flag):
+        raise DataError(f"--dataset={settings.dataset} needs --{flag}, {what}")
+    if settings.dataset in PICTURES:
+        examples = _pictures(settings, contract)
+    elif settings.dataset == "mnist":
+        examples = data.mnist(settings.data_dir, seed=settings.seed)
+    else:
+        examples = data.digits(seed=settings.seed)
+    return examples.few(settings.train_examples, settings.seed) if settings.train_examples else examples
+
+
+def _pictures(settings: Any, contract: Contract | None) -> data.Data:
+    if contract is None:
+        raise DataError(
+            f"--dataset={settings.dataset} has RGB pictures, which --model={settings.model} does not take; take "
+            "a model that does, as --model=squeezenet1_1"
+        )
+    if settings.store:
+        Store(settings.store)  # Made, or refused, before all pictures are looked at.
+    options = {
+        "size": contract.size,
+        "resize": contract.resize,
+        "seed": settings.seed,
+        "split": settings.split,
+        "most_bad": settings.most_bad,
+        "index": f"{settings.store}/pictures.json" if settings.store else None,
+    }
+    if settings.dataset == "folder":
+        return data.folder(settings.data_dir, **options)
+    return data.listing(settings.listing, settings.validation_listing, root=settings.data_dir, **options)

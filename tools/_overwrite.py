@@ -1,0 +1,86 @@
+"""What the tools that write weights share: how they end when they are stopped, and what they print in the end."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from absl import flags
+
+from tfxfer.formats.tensors import Tensor
+from tfxfer.input_spec import Contract, sidecar
+from tfxfer.tools import _image_view
+from tfxfer.weight_tools.tables import table
+from tfxfer.weights import Weights, writers
+
+Moved = Mapping[Path, Path]
+
+
+def define(values: flags.FlagValues) -> None:
+    """Define what every tool that writes weights has: whether it writes, and what it does with what is there."""
+    flags.DEFINE_bool(
+        "dry_run", False, "Print every tensor that would be written, and write nothing.", flag_values=values
+    )
+    flags.DEFINE_bool("overwrite", False, "Move what is at OUT aside, to OUT.old-N.", flag_values=values)
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """End by an exception when a signal asks to, so that what is half-written is cleared away."""
+
+    def stop(number: int, frame: Any) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    old = {}
+    with contextlib.suppress(ValueError):  # only the main thread can handle signals
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                old[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def written(
+    out: str, tensors: Mapping[str, Tensor], sources: Sequence[Weights], contract: Contract | None, values: Any
+) -> Moved:
+    """Write tensors as the flags say; with --dry_run only refuse what cannot or must not be written.
+
+    Returns:
+      What was moved aside.
+    """
+    if values.dry_run:
+        writers.check(out, tensors, sources=sources, overwrite=True)
+        return {}
+    with stoppable():
+        return writers.write(out, tensors, sources=sources, contract=contract, overwrite=values.overwrite)
+
+
+def show_table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """Print a table, in full and through a pager where it is long."""
+    _image_view.show([*table(headings, rows, _image_view.width()), ""])
+
+
+def show_end(
+    out: str, tensors: Mapping[str, Tensor], moved: Moved, notes: Iterable[str], contract: Contract | None, dry: bool
+) -> None:
+    """Print what was written, or would be, and what is to be known about it."""
+    for old, new in moved.items():
+        print(f"moved {old} to {new}")
+    for note in notes:
+        print(f"note: {note}")
+    parameters = sum(tensor.size for tensor in tensors.values())
+    size = sum(tensor.nbytes for tensor in tensors.values())
+    counts = f"{len(tensors):,} tensors, {parameters:,} parameters, {size:,} bytes"
+    along = f", with its contract {sidecar(out).name}" if contract else ""
+    print(f"{out}{' would be' if dry else ''}: {writers.kind_of(Path(out)).words}, {counts}{along}")
+
+
+def form(tensor: Tensor) -> tuple[str, str]:
+    """Return shape and dtype as a table shows them."""
+    return str(tensor.shape), "string" if tensor.dtype.hasobject else tensor.dtype.name
