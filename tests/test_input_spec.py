@@ -1,4 +1,4 @@
-"""The contract: its checks, its JSON, its file beside the checkpoint."""
+"""The input spec: its checks, its JSON, its file beside the checkpoint."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import pytest
 from hypothesis import strategies
 
 from tfxfer.errors import WeightsError
-from tfxfer.input_spec import CHANNELS, Contract, sidecar
+from tfxfer.input_spec import CHANNELS, InputSpec, sidecar
 
-VGG = Contract("vgg16", "vgg16_keras", (224, 224), "BGR", (103.939, 116.779, 123.68), (1, 1, 1))
-DIGITS = Contract("autoencoder", "trained here", (28, 28), "grey", (0,), (1 / 255,), "plain", tuple("0123456789"))
+VGG = InputSpec("vgg16", "vgg16_keras", (224, 224), "BGR", (103.939, 116.779, 123.68), (1, 1, 1))
+DIGITS = InputSpec("autoencoder", "trained here", (28, 28), "grey", (0,), (1 / 255,), "plain", tuple("0123456789"))
 
 numbers = strategies.floats(-1e6, 1e6) | strategies.integers(-255, 255)
 
 
 @strategies.composite
-def contracts(draw):
+def input_specs(draw):
     channels = draw(strategies.sampled_from(sorted(CHANNELS)))
     per_channel = strategies.tuples(*[numbers] * CHANNELS[channels])
-    return Contract(
+    return InputSpec(
         model=draw(strategies.text(min_size=1).filter(str.strip)),
         source=draw(strategies.text(min_size=1).filter(str.strip)),
         size=draw(strategies.tuples(strategies.integers(1, 4096), strategies.integers(1, 4096))),
@@ -35,9 +35,9 @@ def contracts(draw):
     )
 
 
-@hypothesis.given(contracts())
-def test_json_gives_the_same_contract_to_the_last_bit(contract):
-    assert Contract.from_json(json.loads(json.dumps(contract.to_json()))) == contract
+@hypothesis.given(input_specs())
+def test_json_gives_the_same_input_spec_to_the_last_bit(input_spec):
+    assert InputSpec.from_json(json.loads(json.dumps(input_spec.to_json()))) == input_spec
 
 
 def test_the_json_is_what_a_person_expects():
@@ -58,20 +58,20 @@ def test_the_text_says_what_is_done_to_a_picture():
     assert str(DIGITS) == "28x28 by 'plain', grey, minus (0), times (0.00392157)"
 
 
-def test_a_contract_lies_beside_its_checkpoint(tmp_path):
+def test_a_input_spec_lies_beside_its_checkpoint(tmp_path):
     prefix = tmp_path / "model.ckpt-7"
     DIGITS.save(prefix)
-    assert [path.name for path in tmp_path.iterdir()] == ["model.ckpt-7.contract.json"]
-    assert Contract.load(prefix) == Contract.load(str(prefix)) == DIGITS
+    assert [path.name for path in tmp_path.iterdir()] == ["model.ckpt-7.input_spec.json"]
+    assert InputSpec.load(prefix) == InputSpec.load(str(prefix)) == DIGITS
     VGG.save(prefix)
-    assert Contract.load(prefix) == VGG
+    assert InputSpec.load(prefix) == VGG
 
 
 def test_every_fault_is_named_at_once():
     value = {**VGG.to_json(), "colour": 1, "size": "224", "mean": [1, math.nan, 2], "resize": None, "class_names": [1]}
     del value["model"]
     with pytest.raises(WeightsError) as caught:
-        Contract.from_json(value, "x.json")
+        InputSpec.from_json(value, "x.json")
     assert str(caught.value).splitlines() == [
         "x.json has 6 faults:",
         "  colour       unknown key",
@@ -107,53 +107,53 @@ def test_every_fault_is_named_at_once():
 )
 def test_a_wrong_value_is_refused_and_shown(change, message):
     with pytest.raises(WeightsError, match=message):
-        Contract.from_json(VGG.to_json() | change)
+        InputSpec.from_json(VGG.to_json() | change)
 
 
 @pytest.mark.parametrize("value", [None, 3, "x", [], [VGG.to_json()]])
 def test_what_is_no_object_is_refused(value):
-    with pytest.raises(WeightsError, match="the contract must be a JSON object, not "):
-        Contract.from_json(value)
+    with pytest.raises(WeightsError, match="the input spec must be a JSON object, not "):
+        InputSpec.from_json(value)
 
 
 def test_the_constructor_checks_too():
     with pytest.raises(
-        WeightsError, match=r"the contract has a fault:\n  channels  must be one of RGB, BGR, grey, not 'CMYK'"
+        WeightsError, match=r"the input spec has a fault:\n  channels  must be one of RGB, BGR, grey, not 'CMYK'"
     ):
         dataclasses.replace(VGG, channels="CMYK")
     with pytest.raises(WeightsError, match=r"mean  must be a number for each channel"):
         dataclasses.replace(VGG, mean=[1, 2, 3])
 
 
-def test_a_missing_contract_is_named(tmp_path):
-    with pytest.raises(WeightsError, match=r"no contract lies beside .*model: .*model\.contract\.json is missing"):
-        Contract.load(tmp_path / "model")
+def test_a_missing_input_spec_is_named(tmp_path):
+    with pytest.raises(WeightsError, match=r"no input spec lies beside .*model: .*model\.input_spec\.json is missing"):
+        InputSpec.load(tmp_path / "model")
 
 
-def test_a_contract_that_cannot_be_read_is_named(tmp_path):
+def test_a_input_spec_that_cannot_be_read_is_named(tmp_path):
     sidecar(tmp_path / "model").mkdir()
-    with pytest.raises(WeightsError, match=r"model\.contract\.json cannot be read: Is a directory"):
-        Contract.load(tmp_path / "model")
+    with pytest.raises(WeightsError, match=r"model\.input_spec\.json cannot be read: Is a directory"):
+        InputSpec.load(tmp_path / "model")
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe\x00", b"[" * 100_000, b"<html>", b"9" * 5000])
 def test_a_file_that_is_no_json_is_named(tmp_path, data):
     sidecar(tmp_path / "model").write_bytes(data)
-    with pytest.raises(WeightsError, match=r"model\.contract\.json is no JSON: "):
-        Contract.load(tmp_path / "model")
+    with pytest.raises(WeightsError, match=r"model\.input_spec\.json is no JSON: "):
+        InputSpec.load(tmp_path / "model")
 
 
-def test_a_file_that_is_no_contract_is_named(tmp_path):
+def test_a_file_that_is_no_input_spec_is_named(tmp_path):
     sidecar(tmp_path / "model").write_text('{"model": "vgg16"}')
-    with pytest.raises(WeightsError, match=r"model\.contract\.json has 7 faults:"):
-        Contract.load(tmp_path / "model")
+    with pytest.raises(WeightsError, match=r"model\.input_spec\.json has 7 faults:"):
+        InputSpec.load(tmp_path / "model")
 
 
-def test_a_contract_cut_short_anywhere_is_refused(tmp_path):
+def test_a_input_spec_cut_short_anywhere_is_refused(tmp_path):
     DIGITS.save(tmp_path / "model")
     path = sidecar(tmp_path / "model")
     data = path.read_bytes().strip()
     for length in range(len(data)):
         path.write_bytes(data[:length])
         with pytest.raises(WeightsError):
-            Contract.load(tmp_path / "model")
+            InputSpec.load(tmp_path / "model")

@@ -1,7 +1,7 @@
 """What a set of weights expects of its input and means by its output.
 
-A contract travels with the weights, as `<prefix>.contract.json` beside the checkpoint, so that training, evaluation,
-prediction and export all prepare pictures as the weights want them.
+An input spec travels with the weights, as `<prefix>.input_spec.json` beside the checkpoint, so that training,
+evaluation, prediction and export all prepare pictures as the weights want them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from tfxfer import files, names
 from tfxfer.errors import WeightsError
 
-SUFFIX = ".contract.json"
+SUFFIX = ".input_spec.json"
 CHANNELS = {"RGB": 3, "BGR": 3, "grey": 1}
 RESIZES = ("crop", "plain")
 MAX_SIDE = 65535
@@ -24,7 +24,7 @@ MAX_NUMBER = 1e9
 
 
 @dataclasses.dataclass(frozen=True)
-class Contract:
+class InputSpec:
     """How pictures become the input of a network, and what its classes are called.
 
     The input is `(pixels - mean) * scale`, channel by channel, of pixels in 0..255 in the order of `channels`.
@@ -56,7 +56,7 @@ class Contract:
         Raises:
           WeightsError: some value is of the wrong type or out of range; all of them are listed.
         """
-        _refuse(_value_faults(vars(self)), "the contract")
+        _refuse(_value_faults(vars(self)), "the input spec")
 
     def __str__(self) -> str:
         times = "" if set(self.scale) == {1} else f", times ({_numbers(self.scale)})"
@@ -68,8 +68,8 @@ class Contract:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
 
     @classmethod
-    def from_json(cls, value: object, where: str = "the contract") -> Contract:
-        """Make a contract of what `to_json` returned.
+    def from_json(cls, value: object, where: str = "the input spec") -> InputSpec:
+        """Make an input spec of what `to_json` returned.
 
         Args:
           value: the dict; every key must be there and no other.
@@ -90,7 +90,7 @@ class Contract:
         return cls(**given)
 
     def save(self, prefix: str | os.PathLike[str]) -> None:
-        """Write it beside the checkpoint of this prefix; an old contract there is replaced in one step.
+        """Write it beside the checkpoint of this prefix; an old input spec there is replaced in one step.
 
         Raises:
           OSError: the folder is missing or not writable, or the disk is full.
@@ -98,17 +98,17 @@ class Contract:
         files.write_json(sidecar(prefix), self.to_json())
 
     @classmethod
-    def load(cls, prefix: str | os.PathLike[str]) -> Contract:
-        """Read the contract beside the checkpoint of this prefix.
+    def load(cls, prefix: str | os.PathLike[str]) -> InputSpec:
+        """Read the input spec beside the checkpoint of this prefix.
 
         Raises:
-          WeightsError: there is none, or it is no JSON, or no contract.
+          WeightsError: there is none, or it is no JSON, or no input spec.
         """
         path = sidecar(prefix)
         try:
             value = json.loads(path.read_bytes())
         except FileNotFoundError:
-            raise WeightsError(f"no contract lies beside {os.fspath(prefix)}: {path} is missing") from None
+            raise WeightsError(f"no input spec lies beside {os.fspath(prefix)}: {path} is missing") from None
         except OSError as error:
             raise WeightsError(f"{path} cannot be read: {error.strerror}") from None
         except (ValueError, RecursionError) as error:
@@ -117,7 +117,7 @@ class Contract:
 
 
 def sidecar(prefix: str | os.PathLike[str]) -> Path:
-    """Return where the contract of a checkpoint lies: `model.ckpt-7` has `model.ckpt-7.contract.json`."""
+    """Return where the input spec of a checkpoint lies: `model.ckpt-7` has `model.ckpt-7.input_spec.json`."""
     return Path(os.fspath(prefix) + SUFFIX)
 
 

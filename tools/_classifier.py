@@ -21,7 +21,7 @@ def endpoints(model: Model, images: Any) -> dict[str, Any]:
     from tfxfer.models import heads
 
     settings, classes = model.settings, len(model.class_names)
-    ends = _model_flags.endpoints(settings, images, model.contract, classes)
+    ends = _model_flags.endpoints(settings, images, model.input_spec, classes)
     last = _model_flags.endpoint_of(settings)
     if last == "prob":
         return ends

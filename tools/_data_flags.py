@@ -12,7 +12,7 @@ from tfxfer import data
 from tfxfer.data.folder import is_hidden, splits_of
 from tfxfer.data.mnist import has_files
 from tfxfer.errors import DataError
-from tfxfer.input_spec import Contract
+from tfxfer.input_spec import InputSpec
 from tfxfer.store.store import Store
 from tfxfer.tools import _flags
 
@@ -186,12 +186,12 @@ def augmented(examples: data.Data, settings: Any) -> data.Data:
     return examples.augmented(settings.augment, settings.seed)
 
 
-def load(settings: Any, contract: Contract | None = None) -> data.Data:
+def load(settings: Any, input_spec: InputSpec | None = None) -> data.Data:
     """Return the examples that the flags, or a run's stored settings, name.
 
     Args:
       settings: the flags' values, as attributes.
-      contract: to what size, and how, pictures are brought.
+      input spec: to what size, and how, pictures are brought.
 
     Raises:
       DataError: there are none there, or they cannot be used.
@@ -200,7 +200,7 @@ def load(settings: Any, contract: Contract | None = None) -> data.Data:
     if flag and not getattr(settings, flag):
         raise DataError(f"--dataset={settings.dataset} needs --{flag}, {what}")
     if settings.dataset in PICTURES:
-        examples = _pictures(settings, contract)
+        examples = _pictures(settings, input_spec)
     elif settings.dataset == "mnist":
         examples = data.mnist(settings.data_dir, seed=settings.seed)
     else:
@@ -208,8 +208,8 @@ def load(settings: Any, contract: Contract | None = None) -> data.Data:
     return examples.few(settings.train_examples, settings.seed) if settings.train_examples else examples
 
 
-def _pictures(settings: Any, contract: Contract | None) -> data.Data:
-    if contract is None:
+def _pictures(settings: Any, input_spec: InputSpec | None) -> data.Data:
+    if input_spec is None:
         raise DataError(
             f"--dataset={settings.dataset} has RGB pictures, which --model={settings.model} does not take; take "
             "a model that does, as --model=squeezenet1_1"
@@ -217,8 +217,8 @@ def _pictures(settings: Any, contract: Contract | None) -> data.Data:
     if settings.store:
         Store(settings.store)  # Made, or refused, before all pictures are looked at.
     options = {
-        "size": contract.size,
-        "resize": contract.resize,
+        "size": input_spec.size,
+        "resize": input_spec.resize,
         "seed": settings.seed,
         "split": settings.split,
         "most_bad": settings.most_bad,

@@ -10,7 +10,7 @@ from absl import flags
 
 from tfxfer import names
 from tfxfer.errors import GraphError, RestoreError
-from tfxfer.input_spec import Contract
+from tfxfer.input_spec import InputSpec
 from tfxfer.tools import _flags
 from tfxfer.weights import Weights, open_weights
 
@@ -113,7 +113,7 @@ def notes(settings: Any) -> list[str]:
     return [f"--dropout={settings.dropout:g}: not used, as --hidden=none leaves no layer to drop from"] * bool(unused)
 
 
-def opened(settings: Any, *, show: bool = True) -> tuple[Weights | None, Contract | None]:
+def opened(settings: Any, *, show: bool = True) -> tuple[Weights | None, InputSpec | None]:
     """Open --weights under our names and say what they expect of their input.
 
     Args:
@@ -121,7 +121,7 @@ def opened(settings: Any, *, show: bool = True) -> tuple[Weights | None, Contrac
       show: whether to print what the file was recognised as.
 
     Returns:
-      The weights, or None without --weights; and the contract, or None for a model that takes images as they are.
+      The weights, or None without --weights; and the input spec, or None for a model that takes images as they are.
 
     Raises:
       WeightsError: the file cannot be read, or not be recognised as weights of --model.
@@ -129,7 +129,7 @@ def opened(settings: Any, *, show: bool = True) -> tuple[Weights | None, Contrac
     form = MODELS[settings.model]
     sources = _sources(form, settings.model)
     if not settings.weights:
-        return None, _sized(sources[0].contract, settings) if sources else None
+        return None, _sized(sources[0].input_spec, settings) if sources else None
     if not sources:
         return open_weights(settings.weights, rename=settings.rename or None), None
     from tfxfer.models.recognition import recognise
@@ -137,19 +137,19 @@ def opened(settings: Any, *, show: bool = True) -> tuple[Weights | None, Contrac
     found = recognise(settings.weights, model=settings.model, source=settings.source, rename=settings.rename or None)
     if show:
         print(found.report())
-    return found.weights, _sized(found.contract, settings)
+    return found.weights, _sized(found.input_spec, settings)
 
 
 def _sources(form: Form, model: str) -> list[Any]:
     import importlib
 
     module = importlib.import_module(f"tfxfer.models.{form.module}")
-    return [source for source in getattr(module, "SOURCES", ()) if source.contract.model == model]
+    return [source for source in getattr(module, "SOURCES", ()) if source.input_spec.model == model]
 
 
-def _sized(contract: Contract, settings: Any) -> Contract:
+def _sized(input_spec: InputSpec, settings: Any) -> InputSpec:
     side = settings.image_size
-    return dataclasses.replace(contract, size=(side, side)) if side else contract
+    return dataclasses.replace(input_spec, size=(side, side)) if side else input_spec
 
 
 class Network(NamedTuple):
@@ -175,17 +175,19 @@ def endpoint_of(settings: Any) -> str:
     return settings.endpoint or MODELS[settings.model].endpoint
 
 
-def features(settings: Any, images: Any, contract: Contract | None, classes: int = 1000, dropout: float = 0.0) -> Any:
+def features(
+    settings: Any, images: Any, input_spec: InputSpec | None, classes: int = 1000, dropout: float = 0.0
+) -> Any:
     """Build the model up to --endpoint and return that.
 
     Raises:
       GraphError: there is no such endpoint, or it cannot be averaged.
     """
-    return endpoints(settings, images, contract, classes, dropout)[endpoint_of(settings)]
+    return endpoints(settings, images, input_spec, classes, dropout)[endpoint_of(settings)]
 
 
 def endpoints(
-    settings: Any, images: Any, contract: Contract | None, classes: int = 1000, dropout: float = 0.0
+    settings: Any, images: Any, input_spec: InputSpec | None, classes: int = 1000, dropout: float = 0.0
 ) -> dict[str, Any]:
     """Build the model up to --endpoint and return all its endpoints, that one among them.
 
@@ -206,7 +208,7 @@ def endpoints(
         check_last(settings.model, endpoint, list(ends))
     else:
         build = getattr(module, settings.model)
-        ends = build(images, classes=classes, last=endpoint, dropout=dropout, contract=contract)
+        ends = build(images, classes=classes, last=endpoint, dropout=dropout, input_spec=input_spec)
     check_last(endpoint_of(settings), pooling or None, ["mean"])
     if pooling and ends[endpoint].shape.rank != 4:
         raise GraphError(f"{endpoint} {ends[endpoint].shape} has no positions to average over; leave :{pooling} out")
@@ -222,14 +224,14 @@ def classes_of(weights: Weights | None) -> int:
     return biases[0][0] if biases else 1000
 
 
-def build(settings: Any, shape: tuple[int, ...], classes: int, contract: Contract | None) -> Network:
+def build(settings: Any, shape: tuple[int, ...], classes: int, input_spec: InputSpec | None) -> Network:
     """Build the network with its classifier in the default graph.
 
     Args:
       settings: the flags' values, as attributes.
       shape: of an image.
       classes: how many there are.
-      contract: what the weights expect of their input.
+      input spec: what the weights expect of their input.
 
     Raises:
       GraphError: there is no such endpoint, or the head cannot be built as asked.
@@ -245,11 +247,11 @@ def build(settings: Any, shape: tuple[int, ...], classes: int, contract: Contrac
     labels = tf.placeholder(tf.int64, [None], name="labels")
     form = MODELS[settings.model]
     if endpoint_of(settings) == form.own:
-        ends = endpoints(settings, images, contract, classes, settings.dropout)
+        ends = endpoints(settings, images, input_spec, classes, settings.dropout)
         logits = ends[endpoint_of(settings)]
         base, head = tx.select(".*", exclude=form.head), tx.select(form.head)
     else:
-        ends = endpoints(settings, images, contract)
+        ends = endpoints(settings, images, input_spec)
         base = tx.select(".*")
         options = {"hidden": settings.hidden, "dropout": settings.dropout, "loss": settings.loss}
         logits = heads.classifier(ends[endpoint_of(settings)], classes=classes, **options)

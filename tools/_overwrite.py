@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from absl import flags
 
 from tfxfer.formats.tensors import Tensor
-from tfxfer.input_spec import Contract, sidecar
+from tfxfer.input_spec import InputSpec, sidecar
 from tfxfer.tools import _image_view
 from tfxfer.weight_tools.tables import table
 from tfxfer.weights import Weights, writers
@@ -47,7 +47,7 @@ def stoppable() -> Iterator[None]:
 
 
 def written(
-    out: str, tensors: Mapping[str, Tensor], sources: Sequence[Weights], contract: Contract | None, values: Any
+    out: str, tensors: Mapping[str, Tensor], sources: Sequence[Weights], input_spec: InputSpec | None, values: Any
 ) -> Moved:
     """Write tensors as the flags say; with --dry_run only refuse what cannot or must not be written.
 
@@ -58,7 +58,7 @@ def written(
         writers.check(out, tensors, sources=sources, overwrite=True)
         return {}
     with stoppable():
-        return writers.write(out, tensors, sources=sources, contract=contract, overwrite=values.overwrite)
+        return writers.write(out, tensors, sources=sources, input_spec=input_spec, overwrite=values.overwrite)
 
 
 def show_table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
@@ -67,7 +67,7 @@ def show_table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
 
 
 def show_end(
-    out: str, tensors: Mapping[str, Tensor], moved: Moved, notes: Iterable[str], contract: Contract | None, dry: bool
+    out: str, tensors: Mapping[str, Tensor], moved: Moved, notes: Iterable[str], input_spec: InputSpec | None, dry: bool
 ) -> None:
     """Print what was written, or would be, and what is to be known about it."""
     for old, new in moved.items():
@@ -77,7 +77,7 @@ def show_end(
     parameters = sum(tensor.size for tensor in tensors.values())
     size = sum(tensor.nbytes for tensor in tensors.values())
     counts = f"{len(tensors):,} tensors, {parameters:,} parameters, {size:,} bytes"
-    along = f", with its contract {sidecar(out).name}" if contract else ""
+    along = f", with its input spec {sidecar(out).name}" if input_spec else ""
     print(f"{out}{' would be' if dry else ''}: {writers.kind_of(Path(out)).words}, {counts}{along}")
 
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tfxfer import input_spec as contracts
+from tfxfer import input_spec as input_specs
 from tfxfer.errors import WeightsError
-from tfxfer.input_spec import Contract
+from tfxfer.input_spec import InputSpec
 from tfxfer.tools import _model_flags, predict
 from tfxfer.tools.evaluate import settings_of
 from tfxfer.tools.predict import Model
@@ -25,13 +25,13 @@ class Side(NamedTuple):
       path: as it was given.
       model: how it is built and restored; None for an export, which is asked as it is.
       last: the endpoint up to which it is built; None for all of it, the head that a run put on it included.
-      contract: what it expects of pictures; None for an export of others.
+      input spec: what it expects of pictures; None for an export of others.
     """
 
     path: str
     model: Model | None
     last: str | None
-    contract: Contract | None
+    input_spec: InputSpec | None
 
 
 def sides(paths: Sequence[str], values: Any) -> list[Side]:
@@ -52,7 +52,7 @@ def sides(paths: Sequence[str], values: Any) -> list[Side]:
     for path, side, model in zip(paths, known, models, strict=True):
         name = values.model or model or next(filter(None, models), "")
         found.append(side or _of_file(path, name, given, values))
-    a, b = (side.contract.model if side.contract else None for side in found)
+    a, b = (side.input_spec.model if side.input_spec else None for side in found)
     if a and b and a != b:
         raise WeightsError(f"{paths[0]} is of {a}, and {paths[1]} of {b}: they have no endpoints in common")
     return found
@@ -65,13 +65,13 @@ def _of_run(path: str, values: Any) -> Side | None:
         return None
     if folders[0] == Path(path):
         model = predict.of_run(types.SimpleNamespace(run=path, checkpoint=values.checkpoint, class_names=None))
-        return Side(path, model, values.endpoint, model.contract)
+        return Side(path, model, values.endpoint, model.input_spec)
     weights = open_weights(path)
-    if values.model or not weights.checkpoint or not contracts.sidecar(weights.checkpoint).exists():
+    if values.model or not weights.checkpoint or not input_specs.sidecar(weights.checkpoint).exists():
         return None
-    contract = Contract.load(weights.checkpoint)
-    model = Model(settings_of(folders[0]), weights, contract, contract.class_names)
-    return Side(path, model, values.endpoint, contract)
+    input_spec = InputSpec.load(weights.checkpoint)
+    model = Model(settings_of(folders[0]), weights, input_spec, input_spec.class_names)
+    return Side(path, model, values.endpoint, input_spec)
 
 
 def _of_export(path: str) -> Side | None:
@@ -84,57 +84,59 @@ def _of_export(path: str) -> Side | None:
     if not takes_images(path):
         return None
     prefix = Path(path, VARIABLES)
-    return Side(path, None, None, Contract.load(prefix) if contracts.sidecar(prefix).exists() else None)
+    return Side(path, None, None, InputSpec.load(prefix) if input_specs.sidecar(prefix).exists() else None)
 
 
 def _model_of(path: str, side: Side | None) -> str | None:
-    """Return the network that a path is of, by the contract beside it, or by names and shapes."""
+    """Return the network that a path is of, by the input spec beside it, or by names and shapes."""
     if side:
-        return side.contract.model if side.contract else None
+        return side.input_spec.model if side.input_spec else None
     weights = open_weights(path)
     prefix = weights.checkpoint or path
-    if contracts.sidecar(prefix).exists():
-        return Contract.load(prefix).model
+    if input_specs.sidecar(prefix).exists():
+        return InputSpec.load(prefix).model
 
     from tfxfer.models import squeezenet, vgg
     from tfxfer.models.sources import candidates
 
-    found = {one.source.contract.model for one in candidates(weights, [*vgg.SOURCES, *squeezenet.SOURCES])}
+    found = {one.source.input_spec.model for one in candidates(weights, [*vgg.SOURCES, *squeezenet.SOURCES])}
     return found.pop() if len(found) == 1 else None
 
 
 def _of_file(path: str, name: str, given: Side | None, values: Any) -> Side:
     if name not in _model_flags.MODELS:
         raise WeightsError(f"{path} does not show which network it is of; name it by --model")
-    weights, contract = _weights(path, name, given and given.contract, values)
+    weights, input_spec = _weights(path, name, given and given.input_spec, values)
     if given and given.model:
-        return Side(path, Model(given.model.settings, weights, contract, given.model.class_names), given.last, contract)
+        return Side(
+            path, Model(given.model.settings, weights, input_spec, given.model.class_names), given.last, input_spec
+        )
     last = values.endpoint or ("prob" if _model_flags.MODELS[name].own else _model_flags.MODELS[name].endpoint)
     class_names = tuple(map(str, range(_model_flags.classes_of(weights))))
-    return Side(path, Model(types.SimpleNamespace(model=name), weights, contract, class_names), last, contract)
+    return Side(path, Model(types.SimpleNamespace(model=name), weights, input_spec, class_names), last, input_spec)
 
 
-def _weights(path: str, name: str, given: Contract | None, values: Any) -> tuple[Weights, Contract]:
+def _weights(path: str, name: str, given: InputSpec | None, values: Any) -> tuple[Weights, InputSpec]:
     """Open a file under our names, and say what it expects of pictures."""
     weights = open_weights(path, rename=values.rename or None)
     prefix = weights.checkpoint or path
     wanted = types.SimpleNamespace(
         model=name, weights=path, source=values.source, rename=values.rename, image_size=values.image_size
     )
-    contract: Contract | None
-    if contracts.sidecar(prefix).exists():
-        contract = Contract.load(prefix)
+    input_spec: InputSpec | None
+    if input_specs.sidecar(prefix).exists():
+        input_spec = InputSpec.load(prefix)
     elif not values.source and _is_ours(weights, name):
-        contract = _shown_by(wanted) or given or _model_flags.opened(_without_weights(wanted))[1]
+        input_spec = _shown_by(wanted) or given or _model_flags.opened(_without_weights(wanted))[1]
     else:
-        opened, contract = _model_flags.opened(wanted, show=False)
+        opened, input_spec = _model_flags.opened(wanted, show=False)
         weights = opened or weights
-    contract = contract or given or _of_encoder(weights, values)
+    input_spec = input_spec or given or _of_encoder(weights, values)
     # Only what sees pictures of one size can be compared: a file takes that of the other side, unless told.
-    return weights, dataclasses.replace(contract, size=given.size) if given and not values.image_size else contract
+    return weights, dataclasses.replace(input_spec, size=given.size) if given and not values.image_size else input_spec
 
 
-def _shown_by(wanted: Any) -> Contract | None:
+def _shown_by(wanted: Any) -> InputSpec | None:
     """Return what a file under our names shows of its input; None where it shows nothing."""
     try:
         return _model_flags.opened(wanted, show=False)[1]
@@ -152,8 +154,8 @@ def _is_ours(weights: Weights, name: str) -> bool:
     return not hasattr(module, "variables") or not set(module.variables(name)).isdisjoint(weights)
 
 
-def _of_encoder(weights: Weights, values: Any) -> Contract:
+def _of_encoder(weights: Weights, values: Any) -> InputSpec:
     channels = weights.shape("conv1/kernel")[2] if "conv1/kernel" in weights else 1
     side = values.image_size or 28
     order = "grey" if channels == 1 else "RGB"
-    return Contract("autoencoder", "its weights", (side, side), order, (0.0,) * channels, (1 / 255,) * channels)
+    return InputSpec("autoencoder", "its weights", (side, side), order, (0.0,) * channels, (1 / 255,) * channels)

@@ -43,11 +43,11 @@ def main(argv: list[str]) -> int:
     *paths, out = _flags.parse(values, argv, __doc__, at_least=1)
     sources = [open_weights(path) for path in _paths(paths, values)]
     average = plan(sources, _numbers(values.coefficients))
-    moved = _overwrite.written(out, average.tensors, sources, average.contract, values)
+    moved = _overwrite.written(out, average.tensors, sources, average.input_spec, values)
     if values.dry_run:
         rows = [(name, *_overwrite.form(tensor)) for name, tensor in average.tensors.items()]
         _overwrite.show_table(("name", "shape", "dtype"), rows)
-    _overwrite.show_end(out, average.tensors, moved, average.notes, average.contract, values.dry_run)
+    _overwrite.show_end(out, average.tensors, moved, average.notes, average.input_spec, values.dry_run)
     return 0
 
 

@@ -5,10 +5,10 @@
     tfxfer compare_outputs runs/a runs/b --checkpoint=last
 
 Each is a run directory, a SavedModel that `tfxfer export_model` wrote, or a file of weights of any kind that tfxfer
-reads. Which network a file is of, --model says, or else its contract, its names and shapes, or the other side. A
+reads. Which network a file is of, --model says, or else its input spec, its names and shapes, or the other side. A
 SavedModel's graph is run as it is: like any program, it must come from somebody who is trusted.
 
-Both see the same pictures: random ones, or those of --images. Each prepares them as its own contract says, and a
+Both see the same pictures: random ones, or those of --images. Each prepares them as its own input spec says, and a
 SavedModel decodes them itself. Endpoints are shown in the order of the network, each with the largest |a - b|, that by
 the largest magnitude, and the cosine. Exit status 0: equal up to --rtol; 3: different.
 """
@@ -144,8 +144,8 @@ def _opened(side: Side, values: Any) -> Iterator[Asker]:
             shape = tuple(export.images.shape.as_list()[1:])
             yield Asker(shape, export.image_bytes is not None, lambda fed: _ask_export(sess, export, fed))
         return
-    contract = side.model.contract
-    shape = (*contract.size, CHANNELS[contract.channels])
+    input_spec = side.model.input_spec
+    shape = (*input_spec.size, CHANNELS[input_spec.channels])
     with tf.Graph().as_default():
         images = tf.placeholder(tf.uint8, [None, *shape], name="images")
         ends = _endpoints(side, images)
@@ -164,7 +164,7 @@ def _endpoints(side: Side, images: Any) -> dict[str, Any]:
     if side.last is None:
         return _classifier.endpoints(side.model, images)
     wanted = types.SimpleNamespace(model=side.model.settings.model, endpoint=side.last)
-    return _model_flags.endpoints(wanted, images, side.contract, len(side.model.class_names))
+    return _model_flags.endpoints(wanted, images, side.input_spec, len(side.model.class_names))
 
 
 def _ask_export(sess: Any, export: Any, fed: np.ndarray) -> dict[str, np.ndarray]:
@@ -208,7 +208,7 @@ def _files(shape: tuple[int, ...], askers: Sequence[Asker], sides: Sequence[Side
 
     if shape[-1] != 3:
         raise DataError(f"{sides[0].path} takes images of {'x'.join(map(str, shape))}, and not RGB; leave --images out")
-    resizes = [side.contract.resize for side in sides if side.contract] or ["crop"]
+    resizes = [side.input_spec.resize for side in sides if side.input_spec] or ["crop"]
     pictures, bad = prediction.readable(predict.found(values.images), (shape[0], shape[1]), resizes[0])
     if any(asker.takes_files for asker in askers):
         pictures, bad = predict.without_pillow(pictures, bad)
@@ -217,7 +217,7 @@ def _files(shape: tuple[int, ...], askers: Sequence[Asker], sides: Sequence[Side
     return [
         Files(pictures.paths)
         if asker.takes_files
-        else Pictures(pictures.paths, pictures.size, side.contract.resize if side.contract else resizes[0])
+        else Pictures(pictures.paths, pictures.size, side.input_spec.resize if side.input_spec else resizes[0])
         for asker, side in zip(askers, sides, strict=True)
     ]
 

@@ -6,7 +6,7 @@
 IN is anything that inspect_weights reads. OUT ends in .npz, .safetensors, .h5 (Keras), .ckpt or nothing (a checkpoint
 of TensorFlow). Names are chosen as IN has them; then come --strip_prefix, --rename and --add_prefix, and --layout goes
 by the names that OUT has. The order of --select is that of the layers in OUT, by which Keras goes; patterns for it may
-also follow OUT. A contract beside IN travels along. TensorFlow is not loaded.
+also follow OUT. An input spec beside IN travels along. TensorFlow is not loaded.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def main(argv: list[str]) -> int:
         layout=values.layout,
         dtype=values.dtype,
     )
-    moved = _overwrite.written(out, conversion.tensors, [conversion.weights], conversion.contract, values)
+    moved = _overwrite.written(out, conversion.tensors, [conversion.weights], conversion.input_spec, values)
     if values.dry_run:
         _show(conversion, kind)
     _overwrite.show_end(
@@ -84,7 +84,7 @@ def main(argv: list[str]) -> int:
         conversion.tensors,
         moved,
         [*conversion.notes, *_hints(conversion, kind)],
-        conversion.contract,
+        conversion.input_spec,
         values.dry_run,
     )
     return 0

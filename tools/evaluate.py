@@ -19,7 +19,7 @@ from absl import flags
 
 from tfxfer import names
 from tfxfer.errors import RunError
-from tfxfer.input_spec import Contract, sidecar
+from tfxfer.input_spec import InputSpec, sidecar
 from tfxfer.tools import _data_flags, _flags, _model_flags, _report, _training_flags
 from tfxfer.weights import Weights, open_weights
 
@@ -54,11 +54,11 @@ def main(argv: list[str]) -> int:
     settings = settings_of(run_directory.find_run(run), values)
     _data_flags.check_there(settings, run)
     weights = checkpoint_of(run, values.checkpoint)
-    contract = contract_of(run, weights)
-    examples = _data_flags.load(settings, contract)
+    input_spec = input_spec_of(run, weights)
+    examples = _data_flags.load(settings, input_spec)
     _report.check_top_k(values, len(examples.class_names))
     with tf.Graph().as_default():
-        network = _model_flags.build(settings, examples.train.images.shape[1:], len(examples.class_names), contract)
+        network = _model_flags.build(settings, examples.train.images.shape[1:], len(examples.class_names), input_spec)
         trained = tx.select(*(settings.train or network.trained))
         step = tx.train_step(network.images, network.labels, network.logits, train=trained, loss=settings.loss)
         plan = tx.plan(tx.select(".*"), weights)
@@ -127,17 +127,17 @@ def checkpoint_of(run: str | Path, which: str) -> Weights:
     return open_weights(folder)
 
 
-def contract_of(run: str | Path, weights: Weights) -> Contract:
-    """Return the contract beside weights; of those that have none beside them, the run's.
+def input_spec_of(run: str | Path, weights: Weights) -> InputSpec:
+    """Return the input spec beside weights; of those that have none beside them, the run's.
 
     Raises:
       RunError: the run has no checkpoint yet.
-      WeightsError: a contract cannot be read.
+      WeightsError: an input spec cannot be read.
     """
     beside = weights.checkpoint or weights.path
     if sidecar(beside).exists():
-        return Contract.load(beside)
-    return Contract.load(checkpoint_of(run, "best").checkpoint or "")
+        return InputSpec.load(beside)
+    return InputSpec.load(checkpoint_of(run, "best").checkpoint or "")
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def main(argv: list[str]) -> int:
     exported = export_model(
         lambda images: _classifier.endpoints(model, images),
         model.weights,
-        model.contract,
+        model.input_spec,
         out,
         class_names=model.class_names,
         top_k=values.top_k,

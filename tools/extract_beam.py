@@ -107,8 +107,8 @@ def main(argv: list[str]) -> int:
     flag, what = NEEDS[settings.dataset]
     if not settings[flag].value:
         raise _flags.UsageError(f"--dataset={settings.dataset} needs --{flag}, {what}")
-    _, contract = _model_flags.opened(settings)
-    if contract is None:
+    _, input_spec = _model_flags.opened(settings)
+    if input_spec is None:
         raise DataError(f"--model={settings.model} does not take RGB pictures; take another --model")
 
     logging.getLogger().setLevel(logging.CRITICAL)
@@ -122,9 +122,9 @@ def main(argv: list[str]) -> int:
         functools.partial(opened, tuple(_for_workers(own, settings))),
         str(store),
         "",
-        contract.size,
-        contract.resize,
-        settings.batch_size or batch_size_for(contract.size),
+        input_spec.size,
+        input_spec.resize,
+        settings.batch_size or batch_size_for(input_spec.size),
         settings.store_dtype,
     )
     with filtered_stderr(*NOTES):
@@ -156,19 +156,19 @@ def opened(argv: tuple[str, ...]) -> Iterator[Any]:
     """Open the network that a command line asks for; done on the machine that starts the job and in every worker."""
     settings = define_flags()
     _flags.parse(settings, list(argv), __doc__, imply=_imply)
-    weights, contract = _model_flags.opened(settings, show=False)
+    weights, input_spec = _model_flags.opened(settings, show=False)
 
     import tensorflow.compat.v1 as tf
 
     import tfxfer as tx
     from tfxfer.store.beam import pipeline
 
-    if contract is None:
+    if input_spec is None:
         raise DataError(f"--model={settings.model} does not take RGB pictures; take another --model")
     with tf.Graph().as_default():
         tf.set_random_seed(settings.seed)
-        images = tf.placeholder(tf.uint8, [None, *contract.size, 3], name="images")
-        ends = _model_flags.endpoints(settings, images, contract, _model_flags.classes_of(weights))
+        images = tf.placeholder(tf.uint8, [None, *input_spec.size, 3], name="images")
+        ends = _model_flags.endpoints(settings, images, input_spec, _model_flags.classes_of(weights))
         codes, plans = ends[_model_flags.endpoint_of(settings)], _model_flags.plans(settings, weights, [".*"], ends)
         with tx.session(*plans, **_training_flags.session_options(settings)) as sess:
             yield pipeline.Network(sess, images, codes)

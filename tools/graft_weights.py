@@ -39,11 +39,11 @@ def main(argv: list[str]) -> int:
     if not values.take:
         raise _flags.UsageError("nothing is taken: give --take='REGEX=FILE', once or more; see --help")
     graft = plan(open_weights(values.base) if values.base else None, _opened(values.take), mix_layers=values.mix_layers)
-    moved = _overwrite.written(out, graft.tensors, graft.sources, graft.contract, values)
+    moved = _overwrite.written(out, graft.tensors, graft.sources, graft.input_spec, values)
     if values.dry_run:
         rows = [(name, *_overwrite.form(graft.tensors[name]), origin.path) for name, origin in graft.origins.items()]
         _overwrite.show_table(("name", "shape", "dtype", "from"), rows)
-    _overwrite.show_end(out, graft.tensors, moved, graft.notes, graft.contract, values.dry_run)
+    _overwrite.show_end(out, graft.tensors, moved, graft.notes, graft.input_spec, values.dry_run)
     return 0
 
 

@@ -80,7 +80,7 @@ def main(argv: list[str]) -> int:
         return 0
     width = _image_view.width()
     listing = (inspecting.as_tree if values.tree else inspecting.as_table)(found, stats=values.stats, width=width)
-    notes = [*_model_notes(weights), *_contract_notes(weights)]
+    notes = [*_model_notes(weights), *_input_spec_notes(weights)]
     _image_view.show(
         [
             *listing,
@@ -177,8 +177,8 @@ def _model_notes(weights: Weights) -> list[str]:
 
 def _source_notes(comparison: Any) -> list[str]:
     source, missing = comparison.source, comparison.missing
-    held = f"  holds {len(comparison.found)} of the {len(source.variables)} variables of {source.contract.model}"
-    expects = [] if source.words == OURS else [f"  expects {source.contract}"]
+    held = f"  holds {len(comparison.found)} of the {len(source.variables)} variables of {source.input_spec.model}"
+    expects = [] if source.words == OURS else [f"  expects {source.input_spec}"]
     return [
         f"it is {source.name}: {source.words}",
         *expects,
@@ -186,20 +186,20 @@ def _source_notes(comparison: Any) -> list[str]:
     ]
 
 
-def _contract_notes(weights: Weights) -> list[str]:
+def _input_spec_notes(weights: Weights) -> list[str]:
     try:
-        contract = inspecting.contract_of(weights)
+        input_spec = inspecting.input_spec_of(weights)
     except WeightsError as error:
         return [str(error)]
-    if contract is None:
+    if input_spec is None:
         return []
-    classes = f"; {len(contract.class_names):,} classes" if contract.class_names else ""
-    return [f"its contract: {contract.model}, from {names.printable(contract.source)}: {contract}{classes}"]
+    classes = f"; {len(input_spec.class_names):,} classes" if input_spec.class_names else ""
+    return [f"its input spec: {input_spec.model}, from {names.printable(input_spec.source)}: {input_spec}{classes}"]
 
 
 def _json(weights: Weights, found: Sequence[inspecting.Row], stats: bool) -> dict[str, Any]:
     every = inspecting.total(found)
-    contract = inspecting.contract_of(weights)
+    input_spec = inspecting.input_spec_of(weights)
     return {
         "path": weights.path,
         "kind": weights.kind,
@@ -212,13 +212,13 @@ def _json(weights: Weights, found: Sequence[inspecting.Row], stats: bool) -> dic
         "recognised": [
             {
                 "source": one.source.name,
-                "model": one.source.contract.model,
+                "model": one.source.input_spec.model,
                 "found": len(one.found),
                 "missing": one.missing,
             }
             for one in _recognised(weights)
         ],
-        "contract": contract and contract.to_json(),
+        "input_spec": input_spec and input_spec.to_json(),
     }
 
 

@@ -26,9 +26,9 @@ from tfxfer.data.folder import walk
 from tfxfer.data.labels import class_names
 from tfxfer.data.pictures import Files, Pictures, shortened
 from tfxfer.errors import DataError, GraphError
-from tfxfer.input_spec import CHANNELS, Contract
+from tfxfer.input_spec import CHANNELS, InputSpec
 from tfxfer.tools import _flags, _model_flags, _training_flags
-from tfxfer.tools.evaluate import checkpoint_of, contract_of, settings_of
+from tfxfer.tools.evaluate import checkpoint_of, input_spec_of, settings_of
 
 USES = (
     _flags.Use("checkpoint", "run", what="the run that has it"),
@@ -42,7 +42,7 @@ class Model(NamedTuple):
 
     settings: Any
     weights: Any
-    contract: Contract
+    input_spec: InputSpec
     class_names: tuple[str, ...]
 
 
@@ -88,22 +88,22 @@ Predicted = tuple[Pictures, dict[str, str], Any, str, Sequence[str]]
 def _by_model(values: Any, arguments: Sequence[str]) -> Predicted:
     """Return the pictures, why others cannot be read, what a run or weights say of them, the model, and the classes."""
     model = of_run(values) if values.run else of_weights(values)
-    if CHANNELS[model.contract.channels] != 3:
-        size = "x".join(map(str, model.contract.size))
-        raise DataError(f"{values.run} takes {model.contract.channels} images of {size}, and not RGB pictures")
+    if CHANNELS[model.input_spec.channels] != 3:
+        size = "x".join(map(str, model.input_spec.size))
+        raise DataError(f"{values.run} takes {model.input_spec.channels} images of {size}, and not RGB pictures")
 
     import tensorflow.compat.v1 as tf
 
     import tfxfer as tx
     from tfxfer.serving import predict
 
-    pictures, bad = predict.readable(found(arguments), model.contract.size, model.contract.resize)
+    pictures, bad = predict.readable(found(arguments), model.input_spec.size, model.input_spec.resize)
     with tf.Graph().as_default():
         images, probabilities = _build(model, pictures.shape[1:])
         plan = tx.plan(tx.select(".*"), model.weights)
         with tx.session(plan, **_training_flags.session_options(values)) as sess:
             top = predict.predict(sess, images, probabilities, pictures, top=values.top, batch_size=values.batch_size)
-    return pictures, bad, top, model.contract.model, model.class_names
+    return pictures, bad, top, model.input_spec.model, model.class_names
 
 
 # --- exports ---
@@ -184,9 +184,9 @@ def of_run(values: Any) -> Model:
 
     settings = settings_of(run_directory.find_run(values.run))
     weights = checkpoint_of(values.run, values.checkpoint)
-    contract = contract_of(values.run, weights)
-    classes = len(contract.class_names)
-    return Model(settings, weights, contract, _names(values.class_names, classes) or contract.class_names)
+    input_spec = input_spec_of(values.run, weights)
+    classes = len(input_spec.class_names)
+    return Model(settings, weights, input_spec, _names(values.class_names, classes) or input_spec.class_names)
 
 
 def of_weights(values: Any) -> Model:
@@ -196,13 +196,13 @@ def of_weights(values: Any) -> Model:
       GraphError: it has no such classifier.
       WeightsError: the file cannot be read, or not be recognised.
     """
-    weights, contract = _model_flags.opened(values, show=False)
-    if contract is None or not _model_flags.MODELS[values.model].own:
+    weights, input_spec = _model_flags.opened(values, show=False)
+    if input_spec is None or not _model_flags.MODELS[values.model].own:
         raise GraphError(f"--model={values.model} has no classifier of its own; give the --run of one that was trained")
     classes = _model_flags.classes_of(weights)
-    known = contract.class_names if len(contract.class_names) == classes else tuple(map(str, range(classes)))
+    known = input_spec.class_names if len(input_spec.class_names) == classes else tuple(map(str, range(classes)))
     settings = types.SimpleNamespace(model=values.model, endpoint="prob")
-    return Model(settings, weights, contract, _names(values.class_names, classes) or known)
+    return Model(settings, weights, input_spec, _names(values.class_names, classes) or known)
 
 
 def _names(path: str | None, classes: int) -> tuple[str, ...]:
@@ -232,8 +232,8 @@ def _build(model: Model, shape: tuple[int, ...]) -> tuple[Any, Any]:
 
     if model.settings.endpoint == "prob":
         images = tf.placeholder(tf.uint8, [None, *shape], name="images")
-        return images, _model_flags.features(model.settings, images, model.contract, len(model.class_names))
-    network = _model_flags.build(model.settings, shape, len(model.class_names), model.contract)
+        return images, _model_flags.features(model.settings, images, model.input_spec, len(model.class_names))
+    network = _model_flags.build(model.settings, shape, len(model.class_names), model.input_spec)
     trained = tx.select(*(model.settings.train or network.trained))
     step = tx.train_step(network.images, network.labels, network.logits, train=trained, loss=model.settings.loss)
     return step.images, step.probabilities

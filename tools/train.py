@@ -70,8 +70,8 @@ def main(argv: list[str]) -> int:
     if own is not None and own.task.serves:
         return _cluster.serve(own)
     _report.check_picture(settings.picture)
-    weights, contract = _model_flags.opened(settings)
-    examples = _data_flags.augmented(_data_flags.load(settings, contract), settings)
+    weights, input_spec = _model_flags.opened(settings)
+    examples = _data_flags.augmented(_data_flags.load(settings, input_spec), settings)
     _report.show_notes(examples)
     _report.check_top_k(settings, len(examples.class_names))
     _report.show_misfits([*_model_flags.notes(settings), *_training_flags.fit_to_length(settings, len(examples.train))])
@@ -82,7 +82,7 @@ def main(argv: list[str]) -> int:
     import tfxfer as tx
 
     with tf.Graph().as_default(), _cluster.placed(own):
-        network = _model_flags.build(settings, examples.train.images.shape[1:], len(examples.class_names), contract)
+        network = _model_flags.build(settings, examples.train.images.shape[1:], len(examples.class_names), input_spec)
         plans = _model_flags.plans(settings, weights, network.restored, network.ends)
         step = tx.train_step(
             network.images,

@@ -4,7 +4,7 @@
     tfxfer verify_weights vgg16_weights.npz --digests=vgg16.digests
     tfxfer verify_weights runs/digits
 
-Every checksum that the file has, every offset, NaN and Inf, the contract beside it. Of a run directory each checkpoint,
+Every checksum of the file, every offset, NaN and Inf, the input spec beside it. Of a run directory each checkpoint,
 and that what was frozen is what it was at the start and what it is in the file that it was restored from. Exit status
 0: sound; 1: something is bad, and all of it is listed.
 """

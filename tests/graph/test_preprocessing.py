@@ -9,20 +9,20 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from tfxfer.errors import DataError
-from tfxfer.graph.preprocessing import contracts, preprocess
-from tfxfer.input_spec import Contract
+from tfxfer.graph.preprocessing import input_specs, preprocess
+from tfxfer.input_spec import InputSpec
 
-RGB = Contract("net", "test", (4, 5), "RGB", (123.68, 116.779, 103.939), (1, 1, 1))
+RGB = InputSpec("net", "test", (4, 5), "RGB", (123.68, 116.779, 103.939), (1, 1, 1))
 BGR = dataclasses.replace(RGB, channels="BGR", mean=(103.939, 116.779, 123.68))
 # torchvision's: mean and standard deviation of pixels in 0..1.
 UNIT = dataclasses.replace(RGB, mean=(123.675, 116.28, 103.53), scale=(1 / 58.395, 1 / 57.12, 1 / 57.375))
-GREY = Contract("net", "test", (4, 5), "grey", (0,), (1 / 255,))
+GREY = InputSpec("net", "test", (4, 5), "grey", (0,), (1 / 255,))
 
 
-def run(contract: Contract, pixels: np.ndarray) -> np.ndarray:
+def run(input_spec: InputSpec, pixels: np.ndarray) -> np.ndarray:
     with tf.Graph().as_default(), tf.Session() as sess:
         images = tf.placeholder(tf.uint8, [None, *pixels.shape[1:]])
-        return sess.run(preprocess(images, contract), {images: pixels})
+        return sess.run(preprocess(images, input_spec), {images: pixels})
 
 
 @pytest.fixture
@@ -56,12 +56,12 @@ def test_the_input_is_float32_of_the_same_shape_and_grouped_in_the_graph():
         assert result.name == "PREPROCESS/input:0"
 
 
-def test_the_graph_remembers_its_contracts():
+def test_the_graph_remembers_its_input_specs():
     with tf.Graph().as_default() as graph:
-        assert contracts() == []
+        assert input_specs() == []
         preprocess(tf.placeholder(tf.uint8, [None, 4, 5, 3]), BGR)
         preprocess(tf.placeholder(tf.uint8, [None, 4, 5, 1]), GREY)
-        assert contracts() == contracts(graph) == [BGR, GREY]
+        assert input_specs() == input_specs(graph) == [BGR, GREY]
         tf.train.export_meta_graph()  # nothing in a collection that a MetaGraph cannot hold
 
 
@@ -71,20 +71,20 @@ def test_pictures_in_floats_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("contract", "shape", "message"),
+    ("input_spec", "shape", "message"),
     [
         (
             RGB,
             [None, 4, 5, 1],
-            r"images have the shape \(None, 4, 5, 1\); the contract wants RGB pictures, \[n, h, w, 3\]",
+            r"images have the shape \(None, 4, 5, 1\); the input spec wants RGB pictures, \[n, h, w, 3\]",
         ),
-        (BGR, [None, 4, 5, 4], r"the contract wants RGB pictures, \[n, h, w, 3\]"),
-        (GREY, [None, 4, 5, 3], r"the contract wants grey pictures, \[n, h, w, 1\]"),
+        (BGR, [None, 4, 5, 4], r"the input spec wants RGB pictures, \[n, h, w, 3\]"),
+        (GREY, [None, 4, 5, 3], r"the input spec wants grey pictures, \[n, h, w, 1\]"),
         (RGB, [4, 5, 3], r"images have the shape \(4, 5, 3\)"),
         (RGB, [None, 4, 5, None], r"images have the shape \(None, 4, 5, None\)"),
         (RGB, None, r"images have the shape <unknown>"),
     ],
 )
-def test_pictures_of_another_shape_are_refused(contract, shape, message):
+def test_pictures_of_another_shape_are_refused(input_spec, shape, message):
     with tf.Graph().as_default(), pytest.raises(DataError, match=message):
-        preprocess(tf.placeholder(tf.uint8, shape), contract)
+        preprocess(tf.placeholder(tf.uint8, shape), input_spec)

@@ -8,7 +8,7 @@ import tensorflow.compat.v1 as tf
 
 import tfxfer as tx
 from tfxfer.errors import RestoreError, SelectionError, WeightsError
-from tfxfer.input_spec import Contract
+from tfxfer.input_spec import InputSpec
 from tfxfer.models import recognition, vgg, vgg_sources
 from tfxfer.models.sources import named
 
@@ -46,7 +46,7 @@ SLASHES = [("/kernel", "/W"), ("/bias", "/b")]
 def test_one_call_gives_names_and_the_order_of_channels(tmp_path, first, channels, source):
     path = saved(tmp_path / "w.npz", LETTERS, first)
     for found in (tx.recognise(path), tx.recognise(tx.open_weights(path)), tx.recognise(str(path), model="vgg16")):
-        assert (found.model, found.source, found.contract.channels) == ("vgg16", f"vgg16_{source}", channels)
+        assert (found.model, found.source, found.input_spec.channels) == ("vgg16", f"vgg16_{source}", channels)
         assert "conv3_3/kernel" in found.weights
         assert found.weights.source("conv1_1/kernel") == "conv1_1_W"
         assert found.report().startswith(f"{path} is vgg16_{source} (")
@@ -60,7 +60,7 @@ def test_a_network_that_is_built_for_the_other_order_refuses_the_weights_and_the
             images = tf.placeholder(tf.uint8, [None, 32, 32, 3])
             known = tx.recognise(path)
             weights = known.weights if cured else tx.open_weights(path, rename=vgg.RENAMES)
-            vgg.vgg16(images, last="pool3", contract=known.contract if cured else None)
+            vgg.vgg16(images, last="pool3", input_spec=known.input_spec if cured else None)
             if cured:
                 assert len(tx.plan("conv.*", weights).chosen()) == 14
             else:
@@ -91,8 +91,8 @@ def test_a_layout_is_put_right(tmp_path):
 def test_after_a_renaming_the_first_kernel_still_shows_the_order_of_channels(tmp_path, first, channels):
     path = saved(tmp_path / "w.npz", SLASHES, first)
     found = tx.recognise(path, model="vgg16", rename=TENSORPACK)
-    assert (found.contract.channels, found.source) == (channels, recognition.UNKNOWN)
-    assert found.contract.mean == (vgg_sources.MEAN if channels == "RGB" else vgg_sources.MEAN[::-1])
+    assert (found.input_spec.channels, found.source) == (channels, recognition.UNKNOWN)
+    assert found.input_spec.mean == (vgg_sources.MEAN if channels == "RGB" else vgg_sources.MEAN[::-1])
     assert set(found.weights) == set(arrays())
 
 
@@ -105,7 +105,7 @@ def test_what_nothing_shows_is_asked_for_and_never_guessed(tmp_path):
     for source in named(recognition.SOURCES, "vgg16_npz"), named(recognition.SOURCES, "vgg16_torchvision"):
         assert f"  {source}" in str(caught.value)
     found = tx.recognise(path, rename=TENSORPACK, source="vgg16_caffe")  # the cure that the message names
-    assert (found.source, found.contract.channels) == ("vgg16_caffe", "BGR")
+    assert (found.source, found.input_spec.channels) == ("vgg16_caffe", "BGR")
     assert set(found.weights) == set(arrays())
 
 
@@ -113,7 +113,7 @@ def test_a_source_gives_layout_and_input_and_a_renaming_gives_names(tmp_path):
     turned = {name: a.transpose(3, 2, 0, 1) if a.ndim == 4 else a for name, a in arrays((9, 9, 9)).items()}
     np.savez(tmp_path / "w.npz", **{f"net.{name}": array for name, array in turned.items()})
     found = tx.recognise(tmp_path / "w.npz", source="vgg16_torchvision", rename=[(r"^net\.", "")])
-    assert found.contract == named(recognition.SOURCES, "vgg16_torchvision").contract
+    assert found.input_spec == named(recognition.SOURCES, "vgg16_torchvision").input_spec
     assert found.weights.shape("conv1_1/kernel") == (3, 3, 3, 64)
     assert found.weights["conv1_1/kernel"].tobytes() == arrays((9, 9, 9))["conv1_1/kernel"].tobytes()
 
@@ -132,14 +132,14 @@ def test_a_renaming_may_lead_to_the_names_of_a_known_source(tmp_path):
     assert "conv3_3/kernel" in found.weights
 
 
-def test_the_contract_beside_a_file_decides(tmp_path):
+def test_the_input_spec_beside_a_file_decides(tmp_path):
     path = saved(tmp_path / "w.npz", [], (9, 9, 9))
-    contract = Contract("vgg16", "mine", (64, 64), "BGR", (1.0, 2.0, 3.0), (1.0, 1.0, 1.0))
-    contract.save(path)
+    input_spec = InputSpec("vgg16", "mine", (64, 64), "BGR", (1.0, 2.0, 3.0), (1.0, 1.0, 1.0))
+    input_spec.save(path)
     found = tx.recognise(path)
-    assert found.contract == contract
+    assert found.input_spec == input_spec
     assert found.source == "mine"
-    with pytest.raises(WeightsError, match="is of vgg16, by the contract beside it, and not of `model=vgg19`"):
+    with pytest.raises(WeightsError, match="is of vgg16, by the input spec beside it, and not of `model=vgg19`"):
         tx.recognise(path, model="vgg19")
     with pytest.raises(WeightsError, match=r"says that the source is 'mine', and not 'vgg16_npz'"):
         tx.recognise(path, source="vgg16_npz")

@@ -12,11 +12,11 @@ import pytest
 
 import tfxfer as tx
 from tfxfer.errors import SelectionError, WeightsError
-from tfxfer.input_spec import Contract
+from tfxfer.input_spec import InputSpec
 from tfxfer.models import squeezenet, vgg
 from tfxfer.models.sources import Source, candidates, named, recognise
 
-RGB = Contract("net", "letters", (8, 8), "RGB", (1, 2, 3), (1, 1, 1))
+RGB = InputSpec("net", "letters", (8, 8), "RGB", (1, 2, 3), (1, 1, 1))
 BGR = dataclasses.replace(RGB, channels="BGR", mean=(3, 2, 1))
 VARIABLES = {"conv1/kernel": (3, 3, 3, 4), "conv1/bias": (4,), "fc2/kernel": (36, None), "fc2/bias": (None,)}
 PROBE = ("conv1/kernel", (0.1, 0.2, 0.3))
@@ -29,7 +29,7 @@ LETTERS = Source(
     ignored=("mean",),
     probe=PROBE,
 )
-LETTERS_BGR = dataclasses.replace(LETTERS, name="letters_bgr", contract=BGR)
+LETTERS_BGR = dataclasses.replace(LETTERS, name="letters_bgr", input_spec=BGR)
 TORCH = Source(
     "torch",
     "a sequence",
@@ -45,7 +45,7 @@ TORCH = Source(
 DEEPER = dataclasses.replace(
     LETTERS,
     name="deeper",
-    contract=dataclasses.replace(RGB, model="deeper"),
+    input_spec=dataclasses.replace(RGB, model="deeper"),
     variables={**VARIABLES, "conv3/kernel": (3, 3, 4, 4), "conv3/bias": (4,)},
     probe=None,
 )
@@ -252,8 +252,8 @@ def test_all_known_sources_have_names_of_their_own_and_layouts_that_exist():
         for name in source.variables:
             if text := source.layout_of(name):
                 tx.weights.layouts.layout(text)
-        assert source.contract.source == source.name
-        assert source.name.startswith(source.contract.model)
+        assert source.input_spec.source == source.name
+        assert source.name.startswith(source.input_spec.model)
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")

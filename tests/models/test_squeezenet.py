@@ -11,7 +11,7 @@ import tensorflow.compat.v1 as tf
 
 import tfxfer as tx
 from tfxfer.errors import DataError
-from tfxfer.graph.preprocessing import contracts
+from tfxfer.graph.preprocessing import input_specs
 from tfxfer.models import squeezenet
 from tfxfer.models.sources import named, recognise
 
@@ -110,14 +110,14 @@ def test_poolings_round_up_as_caffe_and_torchvision_do(model, side, last):
 def test_any_size_and_any_number_of_classes_will_do():
     with tf.Graph().as_default():
         ends = squeezenet.squeezenet1_1(
-            placeholder(None), classes=4, contract=named(squeezenet.SOURCES, "squeezenet1_1_torchvision").contract
+            placeholder(None), classes=4, input_spec=named(squeezenet.SOURCES, "squeezenet1_1_torchvision").input_spec
         )
         assert ends["prob"].shape.as_list() == [None, 4]
-        assert [contract.source for contract in contracts()] == ["squeezenet1_1_torchvision"]
+        assert [input_spec.source for input_spec in input_specs()] == ["squeezenet1_1_torchvision"]
     with tf.Graph().as_default():
         assert list(squeezenet.squeezenet1_1(placeholder(), top=False))[-1] == "fire9"
-        (contract,) = contracts()
-        assert (contract.size, contract.channels, contract.mean) == ((227, 227), "BGR", (104, 117, 123))
+        (input_spec,) = input_specs()
+        assert (input_spec.size, input_spec.channels, input_spec.mean) == ((227, 227), "BGR", (104, 117, 123))
 
 
 @pytest.mark.parametrize(("model", "side"), [("squeezenet1_0", 20), ("squeezenet1_1", 16)])
@@ -198,7 +198,7 @@ def test_every_endpoint_agrees_with_plain_loops(tmp_path, model, side):
     assert source.name == f"{model}_torchvision"
     images = rng.integers(0, 256, (2, side, side, 3), np.uint8)
     with tf.Graph().as_default():
-        ends = BUILD[model](placeholder(side), classes=5, contract=source.contract)
+        ends = BUILD[model](placeholder(side), classes=5, input_spec=source.input_spec)
         with tx.session(tx.plan(tx.select(".*"), source.apply(file))) as sess:
             got = sess.run(ends, {"images:0": images})
     expected = oracle(model, np.float32((images / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]), weights)
@@ -244,7 +244,7 @@ def test_keras_files_with_the_kernels_of_theano_are_recognised(tmp_path, model):
             group[f"{layer}/kernel:0"] = values.transpose(3, 2, 0, 1)[:, :, ::-1, ::-1]
             group[f"{layer}/bias:0"] = np.zeros(2 if bias == (None,) else bias, "f4")
     found = tx.recognise(tmp_path / "w.h5")
-    assert (found.model, found.source, found.contract.channels) == (model, f"{model}_keras_th", "BGR")
+    assert (found.model, found.source, found.input_spec.channels) == (model, f"{model}_keras_th", "BGR")
     assert all(np.array_equal(found.weights[name], value) for name, value in expected.items())
 
 
@@ -270,7 +270,7 @@ def classify(real_data):
     source = recognise(file, squeezenet.SOURCES)
     assert source.name == "squeezenet1_0_npz"
     with tf.Graph().as_default():
-        ends = squeezenet.squeezenet1_0(placeholder(), contract=source.contract)
+        ends = squeezenet.squeezenet1_0(placeholder(), input_spec=source.input_spec)
         path = tf.placeholder(tf.string, [], "path")
         resized = {half: crop_and_resize(path, half) for half in (False, True)}
         plan = tx.plan(tx.select(".*"), source.apply(file))

@@ -16,7 +16,7 @@ from keras.src.legacy.saving import legacy_h5_format
 
 import tfxfer as tx
 from tfxfer.errors import DataError, RestoreError, WeightsError
-from tfxfer.graph.preprocessing import contracts
+from tfxfer.graph.preprocessing import input_specs
 from tfxfer.models import vgg
 from tfxfer.models.sources import named, recognise
 from tfxfer.weights import Tensor, Weights, layouts
@@ -120,16 +120,16 @@ def test_the_graph_groups_the_network_and_its_preprocessing():
         assert ends["fc8"].op.type == "BiasAdd"
 
 
-def test_classes_and_the_contract_are_what_the_caller_says():
-    contract = named(vgg.SOURCES, "vgg16_keras").contract
+def test_classes_and_the_input_spec_are_what_the_caller_says():
+    input_spec = named(vgg.SOURCES, "vgg16_keras").input_spec
     with tf.Graph().as_default():
-        ends = vgg.vgg16(placeholder(32), classes=7, contract=contract)
+        ends = vgg.vgg16(placeholder(32), classes=7, input_spec=input_spec)
         assert ends["prob"].shape.as_list() == [None, 7]
-        assert contracts() == [contract]
+        assert input_specs() == [input_spec]
     with tf.Graph().as_default():
         vgg.vgg11(placeholder(32))
-        (contract,) = contracts()
-        assert (contract.model, contract.channels, contract.mean) == ("vgg11", "RGB", (123.68, 116.779, 103.939))
+        (input_spec,) = input_specs()
+        assert (input_spec.model, input_spec.channels, input_spec.mean) == ("vgg11", "RGB", (123.68, 116.779, 103.939))
 
 
 def test_dropout_is_behind_fc6_and_fc7_and_acts_only_when_switched_on():
@@ -278,7 +278,7 @@ def check_parity(tmp_path, model: str, network: keras.Model, images: np.ndarray,
             assert recognise(file, vgg.SOURCES) is source
         with tf.Graph().as_default():
             classes = network.output_shape[-1] if top else 1000
-            ends = BUILD[model](placeholder(images.shape[1]), top=top, classes=classes, contract=source.contract)
+            ends = BUILD[model](placeholder(images.shape[1]), top=top, classes=classes, input_spec=source.input_spec)
             with tx.session(tx.plan(tx.select(".*"), source.apply(file))) as sess:
                 ours = sess.run(ends, {"images:0": images})
         np.testing.assert_allclose(ours["input"], x, rtol=0, atol=1e-5)
@@ -483,7 +483,7 @@ def random_weights(model: str, layers: list[str]) -> dict[str, np.ndarray]:
     }
 
 
-KNOWN = [(source.contract.model, source.name.split("_", 1)[1]) for source in vgg.SOURCES]
+KNOWN = [(source.input_spec.model, source.name.split("_", 1)[1]) for source in vgg.SOURCES]
 
 
 def test_the_sources_are_these():
@@ -495,7 +495,7 @@ def test_the_sources_are_these():
         *("vgg11_slim", "vgg16_slim", "vgg19_slim"),
         *(f"{model}_{form}" for model in ("vgg11", "vgg13", "vgg16", "vgg19") for form in ("torchvision", "timm")),
     ]
-    assert all(source.contract.source == source.name for source in vgg.SOURCES)
+    assert all(source.input_spec.source == source.name for source in vgg.SOURCES)
 
 
 @pytest.mark.parametrize(("model", "form"), KNOWN)
@@ -507,7 +507,7 @@ def test_a_file_of_every_form_is_recognised_and_read(tmp_path, model, form):
         with pytest.raises(WeightsError, match=r"may come from 2 sources, .*\n  vgg16_npz .*\n  vgg16_npz_bgr "):
             recognise(file, vgg.SOURCES)
     else:
-        assert recognise(file, [other for other in vgg.SOURCES if other.contract.model == model]) is source
+        assert recognise(file, [other for other in vgg.SOURCES if other.input_spec.model == model]) is source
     ours = source.apply(file)
     assert set(weights) <= set(ours)
     for name, value in weights.items():
@@ -562,11 +562,11 @@ def test_the_fully_connected_layers_of_every_form_are_laid_out_as_ours(tmp_path,
         ("timm", "RGB", 123.675),
     ],
 )
-def test_every_form_has_its_contract(form, channels, first):
-    contract = named(vgg.SOURCES, f"vgg16_{form}").contract
-    assert (contract.size, contract.channels, contract.mean[0]) == ((224, 224), channels, first)
+def test_every_form_has_its_input_spec(form, channels, first):
+    input_spec = named(vgg.SOURCES, f"vgg16_{form}").input_spec
+    assert (input_spec.size, input_spec.channels, input_spec.mean[0]) == ((224, 224), channels, first)
     scale = (1, 1, 1) if form not in ("torchvision", "timm") else (1 / 58.395, 1 / 57.12, 1 / 57.375)
-    assert contract.scale == pytest.approx(scale)
+    assert input_spec.scale == pytest.approx(scale)
 
 
 @pytest.mark.parametrize(
@@ -586,7 +586,7 @@ def test_foreign_kernels_give_what_their_own_framework_computes(tmp_path, form, 
     # The same layout, for pictures of 64x64 instead of 224x224.
     source = dataclasses.replace(source, layout=[(name, text.replace("7,7", "2,2")) for name, text in source.layout])
     with tf.Graph().as_default():
-        ends = vgg.vgg16(placeholder(64), contract=source.contract)
+        ends = vgg.vgg16(placeholder(64), input_spec=source.input_spec)
         with tx.session(tx.plan(tx.select("conv1_.*", "fc6/.*"), source.apply(file))) as sess:
             got = sess.run(
                 {name: ends[name] for name in ("input", "conv1_1", "conv1_2", "pool5", "fc6")},
@@ -610,7 +610,7 @@ def test_a_slim_checkpoint_is_restored_with_its_convolutions_made_dense(tmp_path
     source = named(vgg.SOURCES, "vgg16_slim")
     file = source.apply(tx.open_weights(write(tmp_path, "slim", "vgg16", weights)))
     with tf.Graph().as_default():
-        vgg.vgg16(placeholder(32), classes=6, contract=source.contract)
+        vgg.vgg16(placeholder(32), classes=6, input_spec=source.input_spec)
         with tx.session(tx.plan(tx.select("conv1_1/.*", "fc8/.*"), file)) as sess:
             for variable in tx.select("conv1_1/.*", "fc8/.*"):
                 np.testing.assert_array_equal(sess.run(variable), weights[variable.op.name])
@@ -626,7 +626,7 @@ def test_a_real_part_of_vgg16_is_restored_and_the_report_says_what_is_left(real_
     # Its names are those of vgg16_weights.npz, its kernels those of Keras: the first kernel tells.
     assert source.name == "vgg16_npz_bgr"
     with tf.Graph().as_default():
-        vgg.vgg16(placeholder(), contract=source.contract)
+        vgg.vgg16(placeholder(), input_spec=source.input_spec)
         plan = tx.plan(tx.select("conv[123]_.*"), source.apply(file))
         with np.load(path) as arrays, tx.session(plan) as sess:
             for variable in plan.variables:
@@ -652,12 +652,14 @@ def test_the_real_first_kernel_tells_the_order_of_the_channels(real_data, tmp_pa
     with np.load(real_data("weights/vgg16_blocks1-3.npz")) as arrays:
         bgr, bias = arrays["conv1_1_W"], arrays["conv1_1_b"]
     source = named(vgg.SOURCES, f"vgg16_{form}")
-    right, wrong = (bgr, bgr[:, :, ::-1]) if source.contract.channels == "BGR" else (bgr[:, :, ::-1], bgr)
+    right, wrong = (bgr, bgr[:, :, ::-1]) if source.input_spec.channels == "BGR" else (bgr[:, :, ::-1], bgr)
     file = tx.open_weights(write(tmp_path, form, "vgg16", {"conv1_1/kernel": right, "conv1_1/bias": bias}))
-    assert recognise(file, [other for other in vgg.SOURCES if other.contract.model == "vgg16"]) is source
+    assert recognise(file, [other for other in vgg.SOURCES if other.input_spec.model == "vgg16"]) is source
     (tmp_path / "wrong").mkdir()
     file = tx.open_weights(write(tmp_path / "wrong", form, "vgg16", {"conv1_1/kernel": wrong, "conv1_1/bias": bias}))
-    assert source.compare(file).faults[0].startswith(f"wants {source.contract.channels}, and the first kernel is for ")
+    assert (
+        source.compare(file).faults[0].startswith(f"wants {source.input_spec.channels}, and the first kernel is for ")
+    )
 
 
 def test_renames_open_the_well_known_file_and_a_part_of_it(real_data, tmp_path):

@@ -18,16 +18,16 @@ from tfxfer.errors import DataError, GraphError, RestoreError, WeightsError
 from tfxfer.graph import decoding as graph_decoding
 from tfxfer.graph import layers
 from tfxfer.graph.preprocessing import preprocess
-from tfxfer.input_spec import Contract
+from tfxfer.input_spec import InputSpec
 from tfxfer.serving import export, export_check
 from tfxfer.serving.export import export_model
 from tfxfer.serving.saved_model import ask, loaded
 
 SIZE = (24, 32)
-CONTRACT = Contract(
+INPUT_SPEC = InputSpec(
     "tiny", "test", SIZE, "BGR", (104, 117, 123), (0.02, 0.01, 0.03), class_names=("rose", "Gänse", "x y")
 )
-GREY = Contract("tiny", "test", SIZE, "grey", (0,), (1 / 255,))
+GREY = InputSpec("tiny", "test", SIZE, "grey", (0,), (1 / 255,))
 PICTURES = [
     encoded(photo(60, 80), "JPEG"),
     encoded(photo(80, 61, 1), "JPEG", exif=exif(6)),
@@ -38,9 +38,9 @@ PICTURES = [
 ]
 
 
-def network(contract: Contract, images: tf.Tensor) -> dict[str, tf.Tensor]:
+def network(input_spec: InputSpec, images: tf.Tensor) -> dict[str, tf.Tensor]:
     """A convolution, a batch normalisation, dropout, a dense layer: all that can go wrong."""
-    ends = {"input": preprocess(images, contract)}
+    ends = {"input": preprocess(images, input_spec)}
     ends["conv1"] = layers.conv2d(ends["input"], 4, 3, "conv1", stride=4)
     x = layers.batch_norm(ends["conv1"], "norm")
     x = layers.dropout(layers.flatten(x), 0.5, "dropout")
@@ -48,10 +48,10 @@ def network(contract: Contract, images: tf.Tensor) -> dict[str, tf.Tensor]:
     return {**ends, "prob": tf.nn.softmax(ends["logits"])}
 
 
-def make(path: Path, contract: Contract = CONTRACT, **changed: np.ndarray) -> tx.weights.Weights:
+def make(path: Path, input_spec: InputSpec = INPUT_SPEC, **changed: np.ndarray) -> tx.weights.Weights:
     """Write weights of the network, drawn at random."""
     generator = np.random.default_rng(1)
-    channels = len(contract.mean)
+    channels = len(input_spec.mean)
     shapes = {"conv1/kernel": (3, 3, channels, 4), "conv1/bias": (4,), "norm/gamma": (4,), "norm/beta": (4,),
               "norm/moving_mean": (4,), "logits/kernel": (6 * 8 * 4, 3), "logits/bias": (3,)}  # fmt: skip
     arrays = {name: generator.normal(0, 0.2, shape).astype(np.float32) for name, shape in shapes.items()}
@@ -61,7 +61,7 @@ def make(path: Path, contract: Contract = CONTRACT, **changed: np.ndarray) -> tx
 
 
 def build(images: tf.Tensor) -> dict[str, tf.Tensor]:
-    return network(CONTRACT, images)
+    return network(INPUT_SPEC, images)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def weights(tmp_path_factory) -> tx.weights.Weights:
 def out(weights, tmp_path_factory) -> Path:
     """What is exported, and a frozen graph beside it."""
     folder = tmp_path_factory.mktemp("exported")
-    export_model(build, weights, CONTRACT, folder / "out", top_k=2, frozen_graph=folder / "frozen.pb")
+    export_model(build, weights, INPUT_SPEC, folder / "out", top_k=2, frozen_graph=folder / "frozen.pb")
     return folder / "out"
 
 
@@ -125,7 +125,7 @@ def test_the_classes_are_named_the_most_probable_first(out, expected):
 
 def test_of_equal_probabilities_the_lower_class_comes_first_and_there_are_no_more_than_classes(tmp_path):
     weights = make(tmp_path / "w.npz", logits__kernel=np.zeros((192, 3), np.float32), logits__bias=np.zeros(3, "f4"))
-    export_model(build, weights, CONTRACT, tmp_path / "out", top_k=9)
+    export_model(build, weights, INPUT_SPEC, tmp_path / "out", top_k=9)
     with loaded(tmp_path / "out") as (sess, served):
         assert ask(sess, served, pixels(1))["top_k_indices"].tolist() == [[0, 1, 2]]
 
@@ -135,7 +135,7 @@ def test_tensorflow_2_loads_it_without_us(out, expected):
     assert set(model.signatures) == {"serving_default", "image_bytes"}
     answer = model.signatures["image_bytes"](image_bytes=tf2.constant(PICTURES))
     np.testing.assert_allclose(answer["probabilities"], expected(decoded(PICTURES)), atol=1e-6)
-    assert answer["top_k_names"].numpy()[0, 0].decode() in CONTRACT.class_names
+    assert answer["top_k_names"].numpy()[0, 0].decode() in INPUT_SPEC.class_names
     answer = model.signatures["serving_default"](images=tf2.constant(pixels()))
     np.testing.assert_allclose(answer["probabilities"], expected(pixels()), atol=1e-6)
     assert Path(model.asset_paths[0].asset_path.numpy().decode()).read_text() == "rose\nGänse\nx y\n"
@@ -166,7 +166,7 @@ def test_the_signatures_say_what_goes_in_and_comes_out(out):
 
 def test_it_holds_the_variables_of_the_model_and_nothing_of_where_it_was_made(out):
     assert sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()) == [
-        "assets/labels.txt", "saved_model.pb", "variables/variables.contract.json",
+        "assets/labels.txt", "saved_model.pb", "variables/variables.input_spec.json",
         "variables/variables.data-00000-of-00001", "variables/variables.index",
     ]  # fmt: skip
     held = {name for name, _ in tf.train.list_variables(str(out / "variables" / "variables"))}
@@ -179,11 +179,11 @@ def test_it_holds_the_variables_of_the_model_and_nothing_of_where_it_was_made(ou
     assert (out / "saved_model.pb").stat().st_mode & 0o777 == (out / "assets" / "labels.txt").stat().st_mode & 0o777
 
 
-def test_its_weights_and_their_contract_can_be_opened_again(out, weights):
+def test_its_weights_and_their_input_spec_can_be_opened_again(out, weights):
     again = tx.open_weights(out)
     assert set(weights) <= set(again)
     assert all(np.array_equal(weights[name], again[name]) for name in weights)
-    assert Contract.load(again.checkpoint) == CONTRACT
+    assert InputSpec.load(again.checkpoint) == INPUT_SPEC
 
 
 def test_the_endpoints_of_the_model_can_be_asked_for(out, weights, expected):
@@ -216,15 +216,15 @@ def test_grey_models_take_grey_pixels_and_files_of_any_colour(tmp_path):
 # --- labels ---
 
 
-def test_names_are_those_given_or_the_contracts_or_numbers():
-    assert export._labels(("a", "b", "c"), CONTRACT, 3) == [b"a", b"b", b"c"]
-    assert export._labels((), CONTRACT, 3) == [b"rose", "Gänse".encode(), b"x y"]
-    assert export._labels((), CONTRACT, 2) == [b"0", b"1"]
+def test_names_are_those_given_or_the_input_specs_or_numbers():
+    assert export._labels(("a", "b", "c"), INPUT_SPEC, 3) == [b"a", b"b", b"c"]
+    assert export._labels((), INPUT_SPEC, 3) == [b"rose", "Gänse".encode(), b"x y"]
+    assert export._labels((), INPUT_SPEC, 2) == [b"0", b"1"]
     assert export._labels((), GREY, 2) == [b"0", b"1"]
 
 
 def test_a_name_that_is_no_unicode_keeps_its_bytes(weights, tmp_path):
-    export_model(build, weights, CONTRACT, tmp_path / "out", class_names=("a", "b\udcff", "c"))
+    export_model(build, weights, INPUT_SPEC, tmp_path / "out", class_names=("a", "b\udcff", "c"))
     assert (tmp_path / "out/assets/labels.txt").read_bytes() == b"a\nb\xff\nc\n"
 
 
@@ -234,7 +234,7 @@ def test_a_name_that_is_no_unicode_keeps_its_bytes(weights, tmp_path):
 ])  # fmt: skip
 def test_names_that_do_not_go_into_the_file_are_refused(weights, tmp_path, given, message):
     with pytest.raises(DataError, match=message):
-        export_model(build, weights, CONTRACT, tmp_path / "out", class_names=given)
+        export_model(build, weights, INPUT_SPEC, tmp_path / "out", class_names=given)
     assert os.listdir(tmp_path) == []
 
 
@@ -243,14 +243,14 @@ def test_names_that_do_not_go_into_the_file_are_refused(weights, tmp_path, given
 
 def test_what_is_there_is_refused_or_moved_aside(weights, tmp_path):
     goals = {"out": tmp_path / "out", "frozen_graph": tmp_path / "frozen.pb"}
-    first = export_model(build, weights, CONTRACT, **goals)
+    first = export_model(build, weights, INPUT_SPEC, **goals)
     assert first.moved == {}
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     for taken, other in (("out", "frozen_graph"), ("frozen_graph", "out")):
         with pytest.raises(DataError, match=rf"{goals[taken].name} is there already; give another name, or let `over"):
-            export_model(build, weights, CONTRACT, **{**goals, other: tmp_path / "new"})
+            export_model(build, weights, INPUT_SPEC, **{**goals, other: tmp_path / "new"})
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
-    second = export_model(build, weights, CONTRACT, **goals, overwrite=True)
+    second = export_model(build, weights, INPUT_SPEC, **goals, overwrite=True)
     assert second.moved == {tmp_path / name: tmp_path / f"{name}.old-1" for name in ("out", "frozen.pb")}
     assert (tmp_path / "frozen.pb.old-1").read_bytes() == before[tmp_path / "frozen.pb"]
     assert sorted(os.listdir(tmp_path)) == ["frozen.pb", "frozen.pb.old-1", "out", "out.old-1"]
@@ -258,8 +258,8 @@ def test_what_is_there_is_refused_or_moved_aside(weights, tmp_path):
 
 def test_an_empty_folder_is_as_good_as_none_and_missing_ones_are_made(weights, tmp_path):
     (tmp_path / "empty").mkdir()
-    assert export_model(build, weights, CONTRACT, tmp_path / "empty").moved == {}
-    exported = export_model(build, weights, CONTRACT, tmp_path / "a/b/out", examples=pixels(3))
+    assert export_model(build, weights, INPUT_SPEC, tmp_path / "empty").moved == {}
+    exported = export_model(build, weights, INPUT_SPEC, tmp_path / "a/b/out", examples=pixels(3))
     inside = [path for path in (tmp_path / "a/b/out").rglob("*") if path.is_file()]
     assert exported.nbytes == sum(path.stat().st_size for path in inside)
     assert (exported.path, exported.images, exported.classes) == (tmp_path / "a/b/out", (24, 32, 3), 3)
@@ -270,7 +270,7 @@ def test_an_empty_folder_is_as_good_as_none_and_missing_ones_are_made(weights, t
 def test_a_frozen_graph_is_not_written_into_the_savedmodel(weights, tmp_path):
     for inside in ("out/frozen.pb", "out"):
         with pytest.raises(DataError, match="is written as a whole; give the frozen graph another place"):
-            export_model(build, weights, CONTRACT, tmp_path / "out", frozen_graph=tmp_path / inside)
+            export_model(build, weights, INPUT_SPEC, tmp_path / "out", frozen_graph=tmp_path / inside)
     assert os.listdir(tmp_path) == []
 
 
@@ -278,7 +278,7 @@ def test_a_folder_without_a_name_of_its_own_is_refused(weights, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     for path in (".", "..", "/"):
         with pytest.raises(DataError, match=r"is no name for what is written; give it a folder of its own"):
-            export_model(build, weights, CONTRACT, path, overwrite=True)
+            export_model(build, weights, INPUT_SPEC, path, overwrite=True)
     assert os.listdir(tmp_path) == []
 
 
@@ -291,12 +291,12 @@ def unlike(monkeypatch):
 
 
 def test_an_export_that_answers_otherwise_is_refused_and_nothing_is_left(weights, tmp_path, monkeypatch):
-    export_model(build, weights, CONTRACT, tmp_path / "out")
+    export_model(build, weights, INPUT_SPEC, tmp_path / "out")
     before = (tmp_path / "out/saved_model.pb").read_bytes()
     unlike(monkeypatch)
     message = r"the export of .*weights.npz does not answer as that does: probabilities differ by \S+, more than 1e-05"
     with pytest.raises(GraphError, match=message):
-        export_model(build, weights, CONTRACT, tmp_path / "out", overwrite=True)
+        export_model(build, weights, INPUT_SPEC, tmp_path / "out", overwrite=True)
     assert os.listdir(tmp_path) == ["out"]
     assert (tmp_path / "out/saved_model.pb").read_bytes() == before
 
@@ -304,7 +304,7 @@ def test_an_export_that_answers_otherwise_is_refused_and_nothing_is_left(weights
 def test_weights_that_give_nan_are_refused(tmp_path):
     weights = make(tmp_path / "w.npz", logits__bias=np.full(3, np.nan, np.float32))
     with pytest.raises(GraphError, match="probabilities differ by nan"):
-        export_model(build, weights, CONTRACT, tmp_path / "out")
+        export_model(build, weights, INPUT_SPEC, tmp_path / "out")
     assert os.listdir(tmp_path) == ["w.npz"]
 
 
@@ -314,7 +314,7 @@ def test_a_full_disk_leaves_nothing(weights, tmp_path, monkeypatch):
 
     monkeypatch.setattr(tf.train.Saver, "save", full)
     with pytest.raises(OSError, match=r"cannot write .*out: .*No space left on device"):
-        export_model(build, weights, CONTRACT, tmp_path / "out")
+        export_model(build, weights, INPUT_SPEC, tmp_path / "out")
     assert os.listdir(tmp_path) == []
 
 
@@ -323,15 +323,15 @@ def test_weights_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(
         RestoreError, match=r"logits/kernel .*variable is float32 \(192, 3\), file has float32 \(5, 3\)"
     ):
-        export_model(build, weights, CONTRACT, tmp_path / "out")
+        export_model(build, weights, INPUT_SPEC, tmp_path / "out")
     assert os.listdir(tmp_path) == ["w.npz"]
 
 
 def test_a_model_that_ends_with_no_probabilities_is_refused(weights, tmp_path):
     with pytest.raises(GraphError, match=r"the last endpoint, conv1 \(None, 6, 8, 4\), is not \[n, classes\]"):
         export_model(
-            lambda images: {"conv1": layers.conv2d(preprocess(images, CONTRACT), 4, 3, "conv1", stride=4)},
-            weights, CONTRACT, tmp_path / "out",
+            lambda images: {"conv1": layers.conv2d(preprocess(images, INPUT_SPEC), 4, 3, "conv1", stride=4)},
+            weights, INPUT_SPEC, tmp_path / "out",
         )  # fmt: skip
 
 
@@ -345,9 +345,9 @@ def test_a_placeholder_that_nobody_feeds_is_refused_by_name_and_the_cure_cures(w
 
     out = tmp_path / "out"
     with pytest.raises(GraphError, match=r"nobody feeds keep_prob in an export.*placeholder_with_default"):
-        export_model(lambda x: build_with(tf.placeholder(tf.float32, [], "keep_prob"), x), weights, CONTRACT, out)
+        export_model(lambda x: build_with(tf.placeholder(tf.float32, [], "keep_prob"), x), weights, INPUT_SPEC, out)
     assert not list(tmp_path.iterdir())
-    export_model(lambda x: build_with(tf.placeholder_with_default(1.0, [], "keep_prob"), x), weights, CONTRACT, out)
+    export_model(lambda x: build_with(tf.placeholder_with_default(1.0, [], "keep_prob"), x), weights, INPUT_SPEC, out)
     assert out.is_dir()
 
 
@@ -356,7 +356,7 @@ def test_it_is_checked_on_given_pictures_too_and_bad_ones_are_passed_over(weight
     for number, data in enumerate([*PICTURES, b"no picture", b"\xff\xd8\xff"]):
         paths.append(str(tmp_path / f"{number}"))
         Path(paths[-1]).write_bytes(data)
-    exported = export_model(build, weights, CONTRACT, tmp_path / "out", pictures=[*paths, "is not there"])
+    exported = export_model(build, weights, INPUT_SPEC, tmp_path / "out", pictures=[*paths, "is not there"])
     assert exported.compared == export_check.RANDOM + 3 + len(PICTURES)
 
 
@@ -409,7 +409,7 @@ def plain_answer(arrays: tx.weights.Weights, images: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("fused", [True, False])
 def test_statistics_that_we_did_not_make_are_exported(tmp_path, resource, fused):
     weights = plain_weights(tmp_path / "w.npz")
-    export_model(lambda images: plain(images, resource, fused), weights, CONTRACT, tmp_path / "out")
+    export_model(lambda images: plain(images, resource, fused), weights, INPUT_SPEC, tmp_path / "out")
     with loaded(tmp_path / "out") as (sess, served):
         got = ask(sess, served, pixels())["probabilities"]
     np.testing.assert_allclose(got, plain_answer(weights, pixels()), atol=1e-5)
@@ -418,7 +418,7 @@ def test_statistics_that_we_did_not_make_are_exported(tmp_path, resource, fused)
 def test_what_the_weights_do_not_hold_of_what_is_read_is_refused_by_name(tmp_path):
     weights = plain_weights(tmp_path / "w.npz", "plain/mean")
     with pytest.raises(RestoreError, match=r"plain/mean +not in the file"):
-        export_model(lambda images: plain(images, True, False), weights, CONTRACT, tmp_path / "out")
+        export_model(lambda images: plain(images, True, False), weights, INPUT_SPEC, tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["w.npz"]
 
 
@@ -436,7 +436,7 @@ def test_an_imported_meta_graph_is_exported_without_its_slots_and_other_layers(t
         return {"prob": tf.get_default_graph().get_tensor_by_name("prob:0")}
 
     weights = plain_weights(tmp_path / "w.npz")
-    exported = export_model(imported, weights, CONTRACT, tmp_path / "out", frozen_graph=tmp_path / "frozen.pb")
+    exported = export_model(imported, weights, INPUT_SPEC, tmp_path / "out", frozen_graph=tmp_path / "frozen.pb")
     assert exported.apart < 1e-6
     assert sorted(tx.open_weights(tmp_path / "out")) == sorted(weights)
     for path in (tmp_path / "out", tmp_path / "frozen.pb"):
@@ -458,5 +458,5 @@ def test_an_array_that_was_not_written_as_the_weights_have_it_is_refused_by_name
     monkeypatch.setattr(tf.train.Saver, "save", wrong)
     with pytest.raises(GraphError, match=r"the export of .*w\.npz does not hold its arrays: plain/beta; nothing was"):
         export_model(
-            lambda images: plain(images, True, False), plain_weights(tmp_path / "w.npz"), CONTRACT, tmp_path / "out"
+            lambda images: plain(images, True, False), plain_weights(tmp_path / "w.npz"), INPUT_SPEC, tmp_path / "out"
         )

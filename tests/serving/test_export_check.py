@@ -9,16 +9,16 @@ import tensorflow.compat.v1 as tf
 from tests.data.test_pictures import encoded, photo
 from tfxfer.data import headers
 from tfxfer.errors import GraphError
-from tfxfer.input_spec import Contract
+from tfxfer.input_spec import InputSpec
 from tfxfer.serving import export_check
 from tfxfer.serving.saved_model import Served
 
 SIZE = (20, 30)
 
 
-def contract(channels: str) -> Contract:
+def input_spec(channels: str) -> InputSpec:
     count = 1 if channels == "grey" else 3
-    return Contract("tiny", "test", SIZE, channels, (0,) * count, (1,) * count)
+    return InputSpec("tiny", "test", SIZE, channels, (0,) * count, (1,) * count)
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def model():
 def test_random_pixels_given_ones_and_files_are_asked_about(model, tmp_path):
     (tmp_path / "x.jpg").write_bytes(encoded(photo(), "JPEG"))
     given = np.full((11, *SIZE, 3), 51, np.uint8)
-    cases = export_check.cases(*model, contract("RGB"), given, [str(tmp_path / "x.jpg"), "absent"])
+    cases = export_check.cases(*model, input_spec("RGB"), given, [str(tmp_path / "x.jpg"), "absent"])
     assert [len(case.pictures) for case in cases] == [8, 7, 4]
     assert [case.pictures.dtype for case in cases] == [np.uint8, np.uint8, object]
     np.testing.assert_allclose(cases[1].probabilities, 0.2, atol=1e-6)
@@ -44,14 +44,14 @@ def test_random_pixels_given_ones_and_files_are_asked_about(model, tmp_path):
 
 
 def test_the_same_is_asked_every_time(model):
-    first, again = (export_check.cases(*model, contract("RGB")) for _ in range(2))
+    first, again = (export_check.cases(*model, input_spec("RGB")) for _ in range(2))
     for a, b in zip(first, again, strict=True):
         assert (a.pictures == b.pictures).all()
 
 
 def answers(model, monkeypatch, **changes: np.ndarray) -> float:
     """Check against a model that answers with the right probabilities and these."""
-    cases = export_check.cases(*model, contract("RGB"))[:1]
+    cases = export_check.cases(*model, input_spec("RGB"))[:1]
     probabilities = cases[0].probabilities
     best = np.argsort(-probabilities, axis=1, kind="stable")
     answer = {

@@ -264,9 +264,9 @@ def test_what_cannot_be_done_is_said_without_a_traceback(files, trained, tmp_pat
         source = ROOT / "checkpoints/digits_autoencoder"
         for suffix in (".index", ".data-00000-of-00001"):
             (tmp_path / f"digits{suffix}").write_bytes(Path(f"{source}{suffix}").read_bytes())
-        contract = {"model": "autoencoder", "source": "test", "size": [28, 28], "channels": "grey", "mean": [0],
+        input_spec = {"model": "autoencoder", "source": "test", "size": [28, 28], "channels": "grey", "mean": [0],
                     "scale": [1], "resize": "crop", "class_names": []}  # fmt: skip
-        (tmp_path / "digits.contract.json").write_text(json.dumps(contract))
+        (tmp_path / "digits.input_spec.json").write_text(json.dumps(input_spec))
     assert run(compare_outputs, *(argument.format(**places) for argument in arguments)) == status
     said = capsys.readouterr().err
     assert re.search(error, said), said

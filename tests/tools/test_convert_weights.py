@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from tfxfer.input_spec import Contract
+from tfxfer.input_spec import InputSpec
 from tfxfer.tools import _flags, convert_weights
 from tfxfer.weight_tools.convert_weights import plan
 from tfxfer.weights import open_weights, writers
@@ -24,7 +24,7 @@ from tfxfer.weights import open_weights, writers
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 COMMAND = str(Path(sys.executable).with_name("tfxfer"))
-CONTRACT = Contract("autoencoder", "here", (28, 28), "grey", (0.0,), (1.0,))
+INPUT_SPEC = InputSpec("autoencoder", "here", (28, 28), "grey", (0.0,), (1.0,))
 RNG = np.random.default_rng(0)
 
 
@@ -41,7 +41,7 @@ def npz(tmp_path) -> Path:
 
 @pytest.fixture
 def best(tmp_path) -> Path:
-    """The folder of a run with its best checkpoint: a head behind convolutions, with slots and a contract."""
+    """The folder of a run with its best checkpoint: a head behind convolutions, with slots and an input spec."""
     folder = tmp_path / "run" / "best"
     folder.mkdir(parents=True)
     with tf.Graph().as_default(), tf.Session() as sess:
@@ -54,7 +54,7 @@ def best(tmp_path) -> Path:
         tf.train.AdamOptimizer().minimize(tf.reduce_sum(x), tf.train.create_global_step())
         sess.run(tf.global_variables_initializer())
         tf.train.Saver().save(sess, str(folder / "model.ckpt"), global_step=800)
-    CONTRACT.save(folder / "model.ckpt-800")
+    INPUT_SPEC.save(folder / "model.ckpt-800")
     return folder
 
 
@@ -63,7 +63,7 @@ def test_the_head_of_a_run_goes_to_keras_alone(best, tmp_path, capsys):
     assert run(best, out, "--select=fc.*", "logits.*", "--drop_slots") == 0
     assert capsys.readouterr().out.splitlines() == [
         f"note: 8 optimizer slots of {best} left out",
-        "note: model.ckpt-800.contract.json stays behind: 1 of its variables are left out, as conv1/kernel",
+        "note: model.ckpt-800.input_spec.json stays behind: 1 of its variables are left out, as conv1/kernel",
         f"{out}: Keras HDF5 file, 4 tensors, 53 parameters, 212 bytes",
     ]
     head = keras.Sequential([keras.Input((6,)), keras.layers.Dense(5), keras.layers.Dense(3)])
@@ -74,12 +74,12 @@ def test_the_head_of_a_run_goes_to_keras_alone(best, tmp_path, capsys):
         np.testing.assert_array_equal(array, weights[name])
 
 
-def test_a_whole_run_goes_with_its_contract(best, tmp_path, capsys):
+def test_a_whole_run_goes_with_its_input_spec(best, tmp_path, capsys):
     assert run(best, tmp_path / "all.npz", "--drop_slots") == 0
     assert capsys.readouterr().out.endswith(
-        "5 tensors, 149 parameters, 596 bytes, with its contract all.npz.contract.json\n"
+        "5 tensors, 149 parameters, 596 bytes, with its input spec all.npz.input_spec.json\n"
     )
-    assert Contract.load(tmp_path / "all.npz") == CONTRACT
+    assert InputSpec.load(tmp_path / "all.npz") == INPUT_SPEC
 
 
 def test_names_are_shown_before_anything_is_written(npz, tmp_path, capsys):

@@ -125,7 +125,7 @@ def test_a_models_own_classifier_is_exported_with_its_weights(real_data, tmp_pat
     assert [expected[path][0][0] for path in paths] == list(PHOTOGRAPHS.values())
 
 
-def test_the_export_is_a_file_of_weights_with_its_contract_too(trained, pictures, capsys):
+def test_the_export_is_a_file_of_weights_with_its_input_spec_too(trained, pictures, capsys):
     again = tx.open_weights(trained / "out")
     assert set(again) == {"conv1/kernel", "conv1/bias", "fc1/kernel", "fc1/bias", "logits/kernel", "logits/bias"}
     best = tx.open_weights(trained / "run/best")

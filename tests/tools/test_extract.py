@@ -228,7 +228,7 @@ def test_the_processor_is_read_from_where_linux_tells():
     (["--dataset=listing"], 1, "needs --listing"),
     (["--restore=.*"], 1, "RestoreError: --weights is needed"),
     (["--model=autoencoder"], 2, "--image_size: not used with --model=autoencoder; leave one of the two out"),
-    (["--weights={other}", "--restore=.*"], 1, "is of vgg16, by the contract beside it"),
+    (["--weights={other}", "--restore=.*"], 1, "is of vgg16, by the input spec beside it"),
     (["--augment=3", "--dataset=digits", "--model=autoencoder"], 2, "--data_dir: give --dataset=mnist or"),
     (["--augment=0"], 2, "augment"),
     (["--workers=0"], 2, "workers"),
@@ -250,11 +250,11 @@ def test_what_cannot_be_done_is_said_without_a_traceback(pictures, tmp_path, cap
 
 
 def of_another_model(folder: Path) -> None:
-    """Make a copy of a checkpoint with a contract beside it that is VGG16's."""
+    """Make a copy of a checkpoint with an input spec beside it that is VGG16's."""
     source = Path(__file__).resolve().parents[2] / "checkpoints"
     folder.mkdir()
     for file in source.glob("digits_autoencoder.*"):
         shutil.copy(file, folder)
-    contract = {"model": "vgg16", "source": "test", "size": [64, 64], "channels": "RGB", "mean": [0, 0, 0],
+    input_spec = {"model": "vgg16", "source": "test", "size": [64, 64], "channels": "RGB", "mean": [0, 0, 0],
                 "scale": [1, 1, 1], "resize": "crop", "class_names": []}  # fmt: skip
-    (folder / "digits_autoencoder.contract.json").write_text(json.dumps(contract))
+    (folder / "digits_autoencoder.input_spec.json").write_text(json.dumps(input_spec))

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from tests.weights.test_bundle import save
-from tfxfer.input_spec import Contract
+from tfxfer.input_spec import InputSpec
 from tfxfer.models import vgg_sources
 from tfxfer.tools import _flags, inspect_weights
 from tfxfer.weights import writers
@@ -145,7 +145,7 @@ def test_json_is_one_object_with_everything(capsys, tmp_path):
     [model] = found["recognised"]
     assert (model["source"], model["model"], model["found"]) == ("vgg16_npz", "vgg16", 14)
     assert len(model["missing"]) == 18
-    assert found["contract"] is None
+    assert found["input_spec"] is None
 
 
 def test_a_tensor_is_printed_summarised(capsys, tmp_path):
@@ -246,15 +246,15 @@ def test_a_damaged_first_kernel_is_no_reason_not_to_list_the_file(capsys, tmp_pa
     assert re.search(r"where it comes from cannot be told: .*fails its checksum", capsys.readouterr().out)
 
 
-def test_the_contract_beside_a_checkpoint_is_shown_or_what_is_wrong_with_it(capsys, tmp_path):
+def test_the_input_spec_beside_a_checkpoint_is_shown_or_what_is_wrong_with_it(capsys, tmp_path):
     save(tmp_path / "m", {"conv1/kernel": np.zeros((3, 3, 1, 2), np.float32)})
-    Contract("net", "a test", (8, 9), "grey", (0,), (1,), class_names=("a", "b")).save(tmp_path / "m")
+    InputSpec("net", "a test", (8, 9), "grey", (0,), (1,), class_names=("a", "b")).save(tmp_path / "m")
     assert run(tmp_path / "m") == 0
-    expected = "its contract: net, from a test: 8x9 by 'crop', grey, minus (0); 2 classes"
+    expected = "its input spec: net, from a test: 8x9 by 'crop', grey, minus (0); 2 classes"
     assert capsys.readouterr().out.splitlines()[-1] == expected
-    (tmp_path / "m.contract.json").write_text("{")
+    (tmp_path / "m.input_spec.json").write_text("{")
     assert run(tmp_path / "m") == 0
-    assert "m.contract.json is no JSON" in capsys.readouterr().out
+    assert "m.input_spec.json is no JSON" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("file", "source", "found", "missing"), [

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from tfxfer.errors import WeightsError
 from tfxfer.formats import buffers
-from tfxfer.input_spec import Contract
+from tfxfer.input_spec import InputSpec
 from tfxfer.weight_tools.average_weights import last_of, plan
 from tfxfer.weights import Weights, open_weights, streams, writers
 
 RNG = np.random.default_rng(0)
-CONTRACT = Contract("vgg16", "here", (224, 224), "RGB", (1.0, 2.0, 3.0), (1.0, 1.0, 1.0))
+INPUT_SPEC = InputSpec("vgg16", "here", (224, 224), "RGB", (1.0, 2.0, 3.0), (1.0, 1.0, 1.0))
 
 
 def opened(path: Path, named: dict[str, np.ndarray]) -> Weights:
@@ -143,12 +143,12 @@ def test_a_damaged_file_is_told_while_it_is_averaged(make, tmp_path):
     assert not list(tmp_path.glob("*out*"))
 
 
-def test_the_contract_travels_where_all_files_say_the_same(make):
+def test_the_input_spec_travels_where_all_files_say_the_same(make):
     files = make(*[{"w": np.ones(1)}] * 2)
     for weights in files:
-        assert plan(files).contract is None
-        CONTRACT.save(weights.checkpoint or weights.path)
-    assert plan(files).contract == CONTRACT
+        assert plan(files).input_spec is None
+        INPUT_SPEC.save(weights.checkpoint or weights.path)
+    assert plan(files).input_spec == INPUT_SPEC
 
 
 # --- the last of a directory ---

@@ -1,4 +1,4 @@
-"""What conversion decides: names, order, layouts, dtypes, what is left out, and the contract."""
+"""What conversion decides: names, order, layouts, dtypes, what is left out, and the input spec."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfxfer.errors import SelectionError, WeightsError
-from tfxfer.input_spec import Contract
+from tfxfer.input_spec import InputSpec
 from tfxfer.weight_tools.convert_weights import plan
 from tfxfer.weights import Weights, open_weights, streams, writers
 
 RNG = np.random.default_rng(0)
-CONTRACT = Contract("vgg16", "here", (224, 224), "RGB", (1.0, 2.0, 3.0), (1.0, 1.0, 1.0))
+INPUT_SPEC = InputSpec("vgg16", "here", (224, 224), "RGB", (1.0, 2.0, 3.0), (1.0, 1.0, 1.0))
 NAMES = ["conv1_1_W", "conv1_1_b", "conv10_1_W", "fc6_W", "fc6_b"]
 
 
@@ -55,7 +55,7 @@ def test_without_a_wish_everything_stays_as_it_is(weights):
     conversion = plan(weights)
     assert [(row.old, row.new) for row in conversion.rows] == [(name, name) for name in NAMES]
     assert all(row.before is row.after for row in conversion.rows)
-    assert (conversion.contract, conversion.notes) == (None, [])
+    assert (conversion.input_spec, conversion.notes) == (None, [])
 
 
 def test_rules_apply_in_order_between_the_prefixes(weights):
@@ -184,25 +184,27 @@ def test_values_that_would_become_infinite_are_counted_for_all_tensors_before_an
         plan(opened(tmp_path / "b", {"w": np.array([3.4e38], np.float32)}), dtype="bfloat16")
 
 
-# --- the contract, and graphs of objects ---
+# --- the input spec, and graphs of objects ---
 
 
-def test_the_contract_travels_while_all_variables_do(trained):
-    CONTRACT.save(trained.checkpoint)
-    assert plan(trained, drop_slots=True, add_prefix="x/").contract == CONTRACT
+def test_the_input_spec_travels_while_all_variables_do(trained):
+    INPUT_SPEC.save(trained.checkpoint)
+    assert plan(trained, drop_slots=True, add_prefix="x/").input_spec == INPUT_SPEC
     conversion = plan(trained, select=["squeeze.*", "expand.*"])
-    assert conversion.contract is None
-    assert conversion.notes == ["m.contract.json stays behind: 2 of its variables are left out, as conv10/kernel"]
+    assert conversion.input_spec is None
+    assert conversion.notes == ["m.input_spec.json stays behind: 2 of its variables are left out, as conv10/kernel"]
 
 
-def test_the_contract_does_not_travel_past_a_layout_that_belies_it(tmp_path):
+def test_the_input_spec_does_not_travel_past_a_layout_that_belies_it(tmp_path):
     weights = opened(tmp_path / "a.npz", {"conv1/kernel": np.ones((3, 3, 3, 2)), "fc/kernel": np.ones((2, 1001))})
-    CONTRACT.save(tmp_path / "a.npz")
-    assert plan(weights, layout=[("conv.*", "-oihw_conv")]).contract == CONTRACT
+    INPUT_SPEC.save(tmp_path / "a.npz")
+    assert plan(weights, layout=[("conv.*", "-oihw_conv")]).input_spec == INPUT_SPEC
     for name, layout in (("conv.*", "bgr_conv+-oihw_conv"), ("fc.*", "classes_1001")):
         conversion = plan(weights, layout=[(name, layout)])
-        assert conversion.contract is None
-        assert conversion.notes == [f"a.npz.contract.json stays behind: the layout {layout} changes what it speaks of"]
+        assert conversion.input_spec is None
+        assert conversion.notes == [
+            f"a.npz.input_spec.json stays behind: the layout {layout} changes what it speaks of"
+        ]
 
 
 def test_of_many_entries_that_are_left_out_the_first_are_named_and_the_rest_counted(tmp_path):

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from tfxfer.errors import SelectionError, WeightsError
-from tfxfer.input_spec import Contract
+from tfxfer.input_spec import InputSpec
 from tfxfer.weight_tools.graft_weights import plan
 from tfxfer.weights import Weights, open_weights, streams, writers
 
-CONTRACT = Contract("vgg16", "here", (224, 224), "RGB", (1.0, 2.0, 3.0), (1.0, 1.0, 1.0))
+INPUT_SPEC = InputSpec("vgg16", "here", (224, 224), "RGB", (1.0, 2.0, 3.0), (1.0, 1.0, 1.0))
 LAYERS = [f"{layer}/{kind}" for layer in ("conv1", "conv2", "fc") for kind in ("kernel", "bias")]
 
 
@@ -127,11 +127,11 @@ def test_slots_and_steps_stay_behind(make):
     assert [note.partition(" of ")[0] for note in graft.notes] == ["3 slots and steps", "1 slots and steps"]
 
 
-def test_the_contract_travels_where_all_files_say_the_same(make):
+def test_the_input_spec_travels_where_all_files_say_the_same(make):
     one, two = make("a", 1), make("b", 2)
-    CONTRACT.save(one.path)
+    INPUT_SPEC.save(one.path)
     graft = plan(one, [("fc/.*", two)])
-    assert graft.contract is None
-    assert graft.notes == ["no contract is written: the files have different ones, or only some have one"]
-    CONTRACT.save(two.path)
-    assert plan(one, [("fc/.*", two)]).contract == CONTRACT
+    assert graft.input_spec is None
+    assert graft.notes == ["no input spec is written: the files have different ones, or only some have one"]
+    INPUT_SPEC.save(two.path)
+    assert plan(one, [("fc/.*", two)]).input_spec == INPUT_SPEC

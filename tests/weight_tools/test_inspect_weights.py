@@ -11,13 +11,13 @@ import pytest
 
 from tests.weights.test_bundle import save
 from tfxfer.errors import WeightsError
-from tfxfer.input_spec import Contract
+from tfxfer.input_spec import InputSpec
 from tfxfer.weight_tools import inspect_weights as inspecting
 from tfxfer.weight_tools.inspect_weights import Total, as_table, as_tree, by_number, by_role, by_scope, rows, total
 from tfxfer.weights import Weights, open_weights
 from tfxfer.weights.streams import held
 
-GREY = Contract("net", "a test", (8, 8), "grey", (0,), (1,))
+GREY = InputSpec("net", "a test", (8, 8), "grey", (0,), (1,))
 
 
 def weights(**shapes: tuple[int, ...]) -> Weights:
@@ -227,13 +227,13 @@ def test_strings_are_printed_and_not_saved(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-# --- contracts ---
+# --- input specs ---
 
 
-def test_the_contract_beside_a_file_is_found(tmp_path):
+def test_the_input_spec_beside_a_file_is_found(tmp_path):
     save(tmp_path / "m", {"a": np.zeros(1)})
     np.savez(tmp_path / "m.npz", a=np.zeros(1))
     for name in ("m", "m.npz"):
-        assert inspecting.contract_of(open_weights(tmp_path / name)) is None
+        assert inspecting.input_spec_of(open_weights(tmp_path / name)) is None
         GREY.save(tmp_path / name)
-        assert inspecting.contract_of(open_weights(tmp_path / name)) == GREY
+        assert inspecting.input_spec_of(open_weights(tmp_path / name)) == GREY

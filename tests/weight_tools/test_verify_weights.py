@@ -18,7 +18,7 @@ import safetensors.numpy
 from tests import fuzz, tables
 from tests.weights.test_bundle import HEADER, save, write
 from tfxfer.errors import WeightsError
-from tfxfer.input_spec import Contract
+from tfxfer.input_spec import InputSpec
 from tfxfer.tools import _flags, verify_weights
 from tfxfer.weight_tools.verify_weights import Digests, read_digests, verify
 from tfxfer.weights import bundle
@@ -34,7 +34,7 @@ ARRAYS = {
     "fc/kernel": RNG.normal(size=(9, 4)),
     "step": RNG.integers(1 << 40, 1 << 41, size=(3,)),
 }
-CONTRACT = Contract("net", "a test", (8, 8), "RGB", (0, 0, 0), (1, 1, 1))
+INPUT_SPEC = InputSpec("net", "a test", (8, 8), "RGB", (0, 0, 0), (1, 1, 1))
 
 
 def run(*args: object) -> int:
@@ -296,27 +296,27 @@ def test_what_holds_no_digests_is_refused(text, tmp_path):
         read_digests(str(tmp_path / "d.json"))
 
 
-# --- the contract ---
+# --- the input spec ---
 
 
-def test_a_contract_that_cannot_be_read_is_a_fault(tmp_path):
+def test_a_input_spec_that_cannot_be_read_is_a_fault(tmp_path):
     path = made(tmp_path, "ckpt")
-    CONTRACT.save(path)
+    INPUT_SPEC.save(path)
     assert verify(str(path)).faults == {}
-    path.with_name("net.ckpt.contract.json").write_text('{"model": "net"}')
-    assert "net.ckpt.contract.json has 7 faults" in verify(str(path)).faults[""]
+    path.with_name("net.ckpt.input_spec.json").write_text('{"model": "net"}')
+    assert "net.ckpt.input_spec.json has 7 faults" in verify(str(path)).faults[""]
 
 
 @pytest.mark.parametrize(("change", "fault"), [
     ({"channels": "grey", "mean": (0,), "scale": (1,)},
-     r"contract\.json says grey, and conv1/kernel \(3, 3, 3, 8\) takes 3 channels"),
-    ({"class_names": ("a", "b", "c")}, r"contract\.json names 3 classes, and logits/bias is for 2"),
+     r"input_spec\.json says grey, and conv1/kernel \(3, 3, 3, 8\) takes 3 channels"),
+    ({"class_names": ("a", "b", "c")}, r"input_spec\.json names 3 classes, and logits/bias is for 2"),
     ({"class_names": ("a", "b")}, None),
     ({}, None),
 ])  # fmt: skip
-def test_a_contract_must_fit_to_the_tensors(change, fault, tmp_path):
+def test_a_input_spec_must_fit_to_the_tensors(change, fault, tmp_path):
     path = made(tmp_path, "npz", {**ARRAYS, "logits/bias": np.ones(2, np.float32)})
-    dataclasses.replace(CONTRACT, **change).save(path)
+    dataclasses.replace(INPUT_SPEC, **change).save(path)
     faults = verify(str(path)).faults
     assert list(faults) == ([""] if fault else [])
     assert not fault or re.search(fault, faults[""])
@@ -324,7 +324,7 @@ def test_a_contract_must_fit_to_the_tensors(change, fault, tmp_path):
 
 def test_one_logit_is_enough_for_two_classes(tmp_path):
     path = made(tmp_path, "npz", {"logits/bias": np.ones(1, np.float32)})
-    dataclasses.replace(CONTRACT, class_names=("cat", "dog")).save(path)
+    dataclasses.replace(INPUT_SPEC, class_names=("cat", "dog")).save(path)
     assert verify(str(path)).faults == {}
 
 

@@ -1,4 +1,4 @@
-"""From pixels to the input of a network, inside the graph, as the contract of its weights says."""
+"""From pixels to the input of a network, inside the graph, as the input spec of its weights says."""
 
 from __future__ import annotations
 
@@ -8,44 +8,44 @@ from collections.abc import Callable
 import tensorflow.compat.v1 as tf
 
 from tfxfer.errors import DataError
-from tfxfer.input_spec import CHANNELS, Contract
+from tfxfer.input_spec import CHANNELS, InputSpec
 from tfxfer.weights import Weights
 
-CONTRACTS = "tfxfer_contracts"
+INPUT_SPECS = "tfxfer_input_specs"
 # A tuple: TensorFlow writes no collection of such a key into a MetaGraph, and functions could not be written.
 CHECKS = ("tfxfer_checks_of_weights",)
 
 
-def preprocess(images: tf.Tensor, contract: Contract) -> tf.Tensor:
-    """Compute `(pixels - mean) * scale` in the contract's order of channels, and record the contract in the graph.
+def preprocess(images: tf.Tensor, input_spec: InputSpec) -> tf.Tensor:
+    """Compute `(pixels - mean) * scale` in the input spec's order of channels, and record the input spec in the graph.
 
     Args:
-      images: uint8 [n, h, w, 3] in the order RGB, whatever the contract's order; [n, h, w, 1] for a grey contract.
+      images: uint8 [n, h, w, 3] in the order RGB, whatever the input spec's order; [n, h, w, 1] for a grey input spec.
         Nothing is resized here.
-      contract: what the weights expect.
+      input spec: what the weights expect.
 
     Returns:
       float32 of the same shape, the tensor `PREPROCESS/input`.
 
     Raises:
-      DataError: images are not uint8, or not of the contract's number of channels.
+      DataError: images are not uint8, or not of the input spec's number of channels.
     """
-    _check(images, contract)
-    tf.add_to_collection(CONTRACTS, json.dumps(contract.to_json()))
+    _check(images, input_spec)
+    tf.add_to_collection(INPUT_SPECS, json.dumps(input_spec.to_json()))
     with tf.name_scope("PREPROCESS"):
-        pixels = tf.reverse(images, [-1]) if contract.channels == "BGR" else images
+        pixels = tf.reverse(images, [-1]) if input_spec.channels == "BGR" else images
         pixels = tf.cast(pixels, tf.float32)
-        if any(contract.mean):
-            pixels -= tf.constant(contract.mean, tf.float32, name="mean")
-        if set(contract.scale) != {1}:
-            pixels *= tf.constant(contract.scale, tf.float32, name="scale")
+        if any(input_spec.mean):
+            pixels -= tf.constant(input_spec.mean, tf.float32, name="mean")
+        if set(input_spec.scale) != {1}:
+            pixels *= tf.constant(input_spec.scale, tf.float32, name="scale")
         return tf.identity(pixels, "input")
 
 
-def contracts(graph: tf.Graph | None = None) -> list[Contract]:
-    """Return the contracts by which the pictures of a graph are prepared, in the order of the `preprocess` calls."""
+def input_specs(graph: tf.Graph | None = None) -> list[InputSpec]:
+    """Return the input specs by which the pictures of a graph are prepared, in the order of the `preprocess` calls."""
     graph = graph or tf.get_default_graph()
-    return [Contract.from_json(json.loads(record)) for record in graph.get_collection(CONTRACTS)]
+    return [InputSpec.from_json(json.loads(record)) for record in graph.get_collection(INPUT_SPECS)]
 
 
 def check_weights_by(check: Callable[[Weights], str]) -> None:
@@ -61,13 +61,15 @@ def objections(graph: tf.Graph, weights: Weights) -> list[str]:
     return list(filter(None, (check(weights) for check in graph.get_collection(CHECKS))))
 
 
-def _check(images: tf.Tensor, contract: Contract) -> None:
+def _check(images: tf.Tensor, input_spec: InputSpec) -> None:
     if images.dtype.base_dtype != tf.uint8:
         raise DataError(
             f"images are {images.dtype.base_dtype.name}; pass uint8 in 0..255, as mean and scale are made for"
         )
-    count = CHANNELS[contract.channels]
+    count = CHANNELS[input_spec.channels]
     shape = images.shape.as_list() if images.shape.rank is not None else []
     if len(shape) != 4 or shape[-1] != count:
         kind = "grey" if count == 1 else "RGB"
-        raise DataError(f"images have the shape {images.shape}; the contract wants {kind} pictures, [n, h, w, {count}]")
+        raise DataError(
+            f"images have the shape {images.shape}; the input spec wants {kind} pictures, [n, h, w, {count}]"
+        )

@@ -13,10 +13,10 @@ import tensorflow.compat.v1 as tf
 from tfxfer.errors import GraphError
 from tfxfer.graph import layers
 from tfxfer.graph.preprocessing import preprocess
-from tfxfer.input_spec import Contract
+from tfxfer.input_spec import InputSpec
 
 
-def contract(images: tf.Tensor) -> Contract:
+def input_spec(images: tf.Tensor) -> InputSpec:
     """Return what the encoder expects of its input: pixels scaled to [0, 1], grey or RGB, of the images' own size.
 
     Raises:
@@ -27,7 +27,7 @@ def contract(images: tf.Tensor) -> Contract:
         raise GraphError(f"images {images.shape}: the autoencoder takes [n, h, w, 1] or [n, h, w, 3] of known size")
     height, width, channels = sizes
     order = "grey" if channels == 1 else "RGB"
-    return Contract(
+    return InputSpec(
         "autoencoder", "tfxfer pretrain", (height, width), order, mean=(0.0,) * channels, scale=(1 / 255,) * channels
     )
 
@@ -42,7 +42,7 @@ def encoder(images: tf.Tensor) -> dict[str, tf.Tensor]:
       Endpoints: `input` [n, h, w, c] in [0, 1], `conv1` [n, h/2, w/2, 16], `conv2` [n, h/4, w/4, 32] and `flatten`.
     """
     with tf.name_scope("ENCODER"):
-        return _encode(preprocess(images, contract(images)))
+        return _encode(preprocess(images, input_spec(images)))
 
 
 def autoencoder(images: tf.Tensor, *, latent: int = 50, mask: float = 0.0, patch: int = 1) -> dict[str, tf.Tensor]:
@@ -68,7 +68,7 @@ def autoencoder(images: tf.Tensor, *, latent: int = 50, mask: float = 0.0, patch
             "doubles them twice, comes out at the same size"
         )
     with tf.name_scope("ENCODER"):
-        pixels = preprocess(images, contract(images))
+        pixels = preprocess(images, input_spec(images))
         ends = _encode(_mask(pixels, mask, patch) if mask else pixels)
     with tf.name_scope("LATENT"):
         ends["fc1"] = layers.dense(ends["flatten"], 200, "fc1")

@@ -10,10 +10,10 @@ import os
 import re
 from collections.abc import Callable, Sequence
 
-from tfxfer import input_spec as contracts
+from tfxfer import input_spec as input_specs
 from tfxfer import names
 from tfxfer.errors import SelectionError, WeightsError
-from tfxfer.input_spec import Contract
+from tfxfer.input_spec import InputSpec
 from tfxfer.models import squeezenet_sources, vgg_sources
 from tfxfer.models.sources import Source, candidates, named
 from tfxfer.models.sources import recognise as source_of
@@ -21,7 +21,7 @@ from tfxfer.weights import MAX_BYTES, Weights, open_weights
 
 SOURCES: tuple[Source, ...] = (*vgg_sources.SOURCES, *squeezenet_sources.SOURCES)
 MODELS = tuple(dict.fromkeys([*vgg_sources.FAMILY, *squeezenet_sources.VERSIONS]))
-# What the contract says of a file under our names whose first kernel is the authors', in one order of channels.
+# What the input spec says of a file under our names whose first kernel is the authors', in one order of channels.
 UNKNOWN = "unknown names; the first kernel shows the order of the channels"
 
 Rename = names.Rules | Callable[[str], str]
@@ -34,28 +34,28 @@ class Recognised:
 
     Attributes:
       weights: its arrays under the names and in the layout of our models, to be given to `plan`.
-      contract: what they expect of their input, to be given to the model: `vgg.vgg16(images, contract=...)`.
+      input spec: what they expect of their input, to be given to the model: `vgg.vgg16(images, input_spec=...)`.
       path: the file.
     """
 
     weights: Weights
-    contract: Contract
+    input_spec: InputSpec
     path: str
 
     @property
     def model(self) -> str:
         """The network, as `vgg16`."""
-        return self.contract.model
+        return self.input_spec.model
 
     @property
     def source(self) -> str:
         """Where the weights come from: the name of a `Source`, as `vgg16_keras`, or words where none is known."""
-        return self.contract.source
+        return self.input_spec.source
 
     def report(self) -> str:
         """Say what the file is, how pictures are prepared for it, and what of the network it holds."""
         source = next((source for source in SOURCES if source.name == self.source), None)
-        words = str(source) if source else f"{self.source}: {self.contract}"
+        words = str(source) if source else f"{self.source}: {self.input_spec}"
         if self.model not in MODELS:
             return f"{self.path} is {words}"
         variables = _variables(self.model)
@@ -76,11 +76,11 @@ def recognise(
     """Find out what a file of weights is, and bring it to our names and our layout.
 
         vgg16 = tx.recognise("vgg16_weights.npz")
-        ends = vgg.vgg16(images, last="pool5", contract=vgg16.contract)
+        ends = vgg.vgg16(images, last="pool5", input_spec=vgg16.input_spec)
         convolutions = tx.plan(tx.select("conv.*"), vgg16.weights)
 
-    The contract beside the file decides, if there is one. Else its names and shapes do, first as the file has them and
-    then after `rename`; where they leave a doubt whether its first kernel is for RGB or BGR, a few values of it do.
+    The input spec beside the file decides, if there is one. Else its names and shapes do, first as the file has them
+    and then after `rename`; where they leave a doubt whether its first kernel is for RGB or BGR, a few values of it do.
     Nothing is guessed: what remains in doubt is an error, which lists what the file could be.
 
     Args:
@@ -100,30 +100,30 @@ def recognise(
     sources = _sources(model)
     renamed = file if rename is None else file.renamed(rename)
     beside = file.checkpoint or file.path
-    if contracts.sidecar(beside).exists():
-        return _by_contract(file, renamed, Contract.load(beside), model, source)
+    if input_specs.sidecar(beside).exists():
+        return _by_input_spec(file, renamed, InputSpec.load(beside), model, source)
     if source is not None:
         return _by_source(file, renamed, named(sources, source))
     if len(candidates(file, sources)) == 1 or (rename is None and not _own(file, model)):
         return _named(file, renamed, source_of(file, sources))
     if rename is not None and candidates(renamed, sources):
         found = source_of(renamed, sources)
-        return Recognised(found.apply(renamed), found.contract, file.path)
+        return Recognised(found.apply(renamed), found.input_spec, file.path)
     if own := _own(renamed, model):
         return _by_kernel(renamed, own)
     return _named(file, renamed, source_of(renamed if rename is not None else file, sources))
 
 
-def objection(contract: Contract, weights: Weights) -> str:
-    """Say that the first kernel of a file is for another order of channels than a contract has, or nothing."""
-    source = dataclasses.replace(_plain(contract), probe=vgg_sources.PROBE)
+def objection(input_spec: InputSpec, weights: Weights) -> str:
+    """Say that the first kernel of a file is for another order of channels than an input spec has, or nothing."""
+    source = dataclasses.replace(_plain(input_spec), probe=vgg_sources.PROBE)
     order = source.order_of_channels(weights)
-    if order in ("", contract.channels):
+    if order in ("", input_spec.channels):
         return ""
     return (
-        f"the first kernel of {weights.path} is for {order}, and the network is built for {contract.channels}; let "
-        f"tfxfer.recognise find out what the file is, and build by its contract: {contract.model}(images, "
-        "contract=recognised.contract)"
+        f"the first kernel of {weights.path} is for {order}, and the network is built for {input_spec.channels}; let "
+        f"tfxfer.recognise find out what the file is, and build by its input spec: {input_spec.model}(images, "
+        "input_spec=recognised.input_spec)"
     )
 
 
@@ -132,21 +132,23 @@ def _sources(model: str | None) -> list[Source]:
         raise SelectionError(
             f"nothing is known of files of {model!r}{names.did_you_mean(model, MODELS)}; there are {', '.join(MODELS)}"
         )
-    return [source for source in SOURCES if model in (None, source.contract.model)]
+    return [source for source in SOURCES if model in (None, source.input_spec.model)]
 
 
-def _by_contract(
-    file: Weights, renamed: Weights, contract: Contract, model: str | None, source: str | None
+def _by_input_spec(
+    file: Weights, renamed: Weights, input_spec: InputSpec, model: str | None, source: str | None
 ) -> Recognised:
-    where = contracts.sidecar(file.checkpoint or file.path)
-    if model not in (None, contract.model):
-        raise WeightsError(f"{file.path} is of {contract.model}, by the contract beside it, and not of `model={model}`")
-    if source not in (None, contract.source):
+    where = input_specs.sidecar(file.checkpoint or file.path)
+    if model not in (None, input_spec.model):
         raise WeightsError(
-            f"{where} says that the source is {contract.source!r}, and not {source!r}; leave `source` out, or "
+            f"{file.path} is of {input_spec.model}, by the input spec beside it, and not of `model={model}`"
+        )
+    if source not in (None, input_spec.source):
+        raise WeightsError(
+            f"{where} says that the source is {input_spec.source!r}, and not {source!r}; leave `source` out, or "
             "move that file away if it is wrong"
         )
-    return Recognised(renamed, contract, file.path)
+    return Recognised(renamed, input_spec, file.path)
 
 
 def _by_source(file: Weights, renamed: Weights, source: Source) -> Recognised:
@@ -154,65 +156,65 @@ def _by_source(file: Weights, renamed: Weights, source: Source) -> Recognised:
     there = [name for name in weights if name in source.variables]
     if not there:
         raise WeightsError(
-            f"{file.path} holds none of the variables of {source.contract.model} under the names of {source.name}, nor "
-            f"under ours: {names.listed(weights, 4)}; bring them to ours, as conv1_1/kernel (`rename`)"
+            f"{file.path} holds none of the variables of {source.input_spec.model} under the names of {source.name}, "
+            f"nor under ours: {names.listed(weights, 4)}; bring them to ours, as conv1_1/kernel (`rename`)"
         )
     weights = _laid_out(weights, {name: source.layout_of(name) for name in there})
     if source.probe:
-        order = dataclasses.replace(_plain(source.contract), probe=source.probe).order_of_channels(weights)
-        if order not in ("", source.contract.channels):
+        order = dataclasses.replace(_plain(source.input_spec), probe=source.probe).order_of_channels(weights)
+        if order not in ("", source.input_spec.channels):
             raise WeightsError(
-                f"{file.path} is not {source.name}: that is for {source.contract.channels}, and the first "
+                f"{file.path} is not {source.name}: that is for {source.input_spec.channels}, and the first "
                 f"kernel has the values for {order}; leave `source` out, or name one that is for {order}"
             )
-    return Recognised(weights, source.contract, file.path)
+    return Recognised(weights, source.input_spec, file.path)
 
 
 def _named(file: Weights, renamed: Weights, source: Source) -> Recognised:
     """Apply a source to the names that a file has, but for those that were renamed otherwise."""
     if renamed is file:
-        return Recognised(source.apply(file), source.contract, file.path)
+        return Recognised(source.apply(file), source.input_spec, file.path)
     by_rules = {renamed.source(name): name for name in renamed}
     old = {file.source(name): name for name in file}
     new = {old[key]: name if name != old[key] else source.rename(name) for key, name in by_rules.items()}
     layout = {new[name]: source.layout_of(ours) for name in file if (ours := source.ours(name))}
-    return Recognised(_laid_out(file.renamed(new.__getitem__), layout), source.contract, file.path)
+    return Recognised(_laid_out(file.renamed(new.__getitem__), layout), source.input_spec, file.path)
 
 
 def _laid_out(weights: Weights, layout: dict[str, str]) -> Weights:
     return weights.laid_out([(re.escape(name), text) for name, text in layout.items() if text])
 
 
-def _plain(contract: Contract) -> Source:
-    return Source(contract.source, contract.source, contract, _variables(contract.model), _SAME)
+def _plain(input_spec: InputSpec) -> Source:
+    return Source(input_spec.source, input_spec.source, input_spec, _variables(input_spec.model), _SAME)
 
 
 def _own(weights: Weights, model: str | None) -> list[Source]:
     """List what a file under our own names may be: for each model, one order of channels or the other."""
     found: list[Source] = []
     for name in MODELS if model is None else [model]:
-        for contract in dict.fromkeys(
-            dataclasses.replace(source.contract, source=UNKNOWN)
+        for input_spec in dict.fromkeys(
+            dataclasses.replace(source.input_spec, source=UNKNOWN)
             for source in SOURCES
-            if source.contract.model == name and source.probe
+            if source.input_spec.model == name and source.probe
         ):
-            found.append(dataclasses.replace(_plain(contract), probe=vgg_sources.PROBE))
-        found += [] if found and found[-1].contract.model == name else [_plain(_any_contract(name))]
+            found.append(dataclasses.replace(_plain(input_spec), probe=vgg_sources.PROBE))
+        found += [] if found and found[-1].input_spec.model == name else [_plain(_any_input_spec(name))]
     return [comparison.source for comparison in candidates(weights, found)]
 
 
-def _any_contract(model: str) -> Contract:
-    known = next((source.contract for source in SOURCES if source.contract.model == model), None)
+def _any_input_spec(model: str) -> InputSpec:
+    known = next((source.input_spec for source in SOURCES if source.input_spec.model == model), None)
     return known or vgg_sources.rgb(model, UNKNOWN)
 
 
 def _by_kernel(weights: Weights, own: Sequence[Source]) -> Recognised:
     """Say what a file under our names is, by the values of its first kernel, or not at all."""
-    confirmed = [source for source in own if source.order_of_channels(weights) == source.contract.channels]
+    confirmed = [source for source in own if source.order_of_channels(weights) == source.input_spec.channels]
     if len(confirmed) == 1:
-        return Recognised(weights, confirmed[0].contract, weights.path)
-    models = dict.fromkeys(source.contract.model for source in own)
-    known = [source for source in SOURCES if source.contract.model in models]
+        return Recognised(weights, confirmed[0].input_spec, weights.path)
+    models = dict.fromkeys(source.input_spec.model for source in own)
+    known = [source for source in SOURCES if source.input_spec.model in models]
     raise WeightsError(
         "\n".join(
             [

@@ -1,4 +1,4 @@
-"""Where the weights of a model come from: under which names, in which layout and with which contract they circulate.
+"""Where the weights of a model come from: under which names, in which layout and with which input spec they circulate.
 
 Each model lists its sources beside itself. A file is recognised by its names and shapes, which its header tells.
 """
@@ -14,7 +14,7 @@ import numpy as np
 
 from tfxfer import names
 from tfxfer.errors import GraphError, SelectionError, WeightsError
-from tfxfer.input_spec import Contract
+from tfxfer.input_spec import InputSpec
 from tfxfer.weights import Weights, layouts
 
 Shape = tuple[int | None, ...]
@@ -37,7 +37,7 @@ class Source:
     Attributes:
       name: what it is called, as `vgg16_keras`.
       words: which files these are.
-      contract: what the weights expect of their input.
+      input spec: what the weights expect of their input.
       variables: the shape of every variable of the model, by our names; None is a size that varies, as the number of
         classes does.
       renames: pairs (regular expression, replacement); the first that matches the whole of a name makes our name of it.
@@ -50,7 +50,7 @@ class Source:
 
     name: str
     words: str
-    contract: Contract
+    input_spec: InputSpec
     variables: Mapping[str, Shape]
     renames: names.Rules
     layout: names.Rules = ()
@@ -58,7 +58,7 @@ class Source:
     probe: tuple[str, tuple[float, float, float]] | None = None
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.words}): {self.contract}"
+        return f"{self.name} ({self.words}): {self.input_spec}"
 
     def ours(self, name: str) -> str | None:
         """Return our name for a name in the file, or None if no rule matches it or the model has no such variable."""
@@ -95,10 +95,10 @@ class Source:
             return Comparison(self, weights.path, found, (f"knows none of the {len(weights)} names",))
         faults = [*_name_faults(self, weights, found), *_shape_faults(self, weights, found)]
         order = "" if faults else self.order_of_channels(weights)
-        contradicted = order not in ("", self.contract.channels)
+        contradicted = order not in ("", self.input_spec.channels)
         if contradicted:
-            faults.append(f"wants {self.contract.channels}, and the first kernel is for {order}")
-        return Comparison(self, weights.path, found, tuple(faults), order == self.contract.channels, contradicted)
+            faults.append(f"wants {self.input_spec.channels}, and the first kernel is for {order}")
+        return Comparison(self, weights.path, found, tuple(faults), order == self.input_spec.channels, contradicted)
 
     def order_of_channels(self, weights: Weights) -> str:
         """Return `RGB` or `BGR` where the first kernel of a file is the authors' in that order, else the empty string.
@@ -129,7 +129,7 @@ class Comparison:
       path: the file.
       found: the names in the file that the source knows, by our names.
       faults: what speaks against the file being of this source; empty where nothing does.
-      confirmed: whether the probe shows the order of the channels that the contract says.
+      confirmed: whether the probe shows the order of the channels that the input spec says.
       contradicted: whether it shows the other order, and nothing else speaks against the source.
     """
 
@@ -147,22 +147,21 @@ class Comparison:
 
     def report(self) -> str:
         """Say what the file is, how it is prepared, and what of the model is missing."""
-        held = (
-            f"it holds {len(self.found)} of the {len(self.source.variables)} variables of {self.source.contract.model}"
-        )
+        every, model = len(self.source.variables), self.source.input_spec.model
+        held = f"it holds {len(self.found)} of the {every} variables of {model}"
         missing = f"; not in it: {names.listed(self.missing)}" if self.missing else ""
         return "\n  ".join([f"{self.path} is {self.source}", held + missing, *self.faults])
 
 
-def torch_contract(model: str, source: str) -> Contract:
-    """Return the contract of torchvision's ImageNet networks: pixels in 0..1, minus a mean, by a standard deviation.
+def torch_input_spec(model: str, source: str) -> InputSpec:
+    """Return the input spec of torchvision's ImageNet networks: pixels in 0..1, minus a mean, by a standard deviation.
 
     Source: https://pytorch.org/vision/stable/models.html. Its evaluation resizes the shorter side to 256 and crops
     224x224 out of the centre; ours crops first.
     """
     mean, deviation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     scale = tuple(1 / (255 * value) for value in deviation)
-    return Contract(model, source, (224, 224), "RGB", tuple(255 * value for value in mean), scale)
+    return InputSpec(model, source, (224, 224), "RGB", tuple(255 * value for value in mean), scale)
 
 
 def recognise(weights: Weights, sources: Sequence[Source]) -> Source:
@@ -293,7 +292,7 @@ def _unknown(weights: Weights, compared: Sequence[Comparison]) -> str:
 def _lacks(comparison: Comparison) -> str:
     # What speaks against a source that fits, beside one that fits better but for the order of the channels.
     every = comparison.source.variables
-    return f"lacks {len(comparison.missing)} of the {len(every)} variables of {comparison.source.contract.model}"
+    return f"lacks {len(comparison.missing)} of the {len(every)} variables of {comparison.source.input_spec.model}"
 
 
 def _ambiguous(weights: Weights, sources: Sequence[Source]) -> str:

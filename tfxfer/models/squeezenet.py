@@ -14,7 +14,7 @@ import tensorflow.compat.v1 as tf
 from tfxfer.errors import DataError
 from tfxfer.graph import layers
 from tfxfer.graph.preprocessing import preprocess
-from tfxfer.input_spec import Contract
+from tfxfer.input_spec import InputSpec
 from tfxfer.models.sources import check_last
 from tfxfer.models.squeezenet_sources import SOURCES, SQUEEZE, VERSIONS, bgr, variables
 
@@ -28,7 +28,7 @@ def squeezenet1_0(
     top: bool = True,
     last: str | None = None,
     dropout: float = 0.5,
-    contract: Contract | None = None,
+    input_spec: InputSpec | None = None,
 ) -> dict[str, tf.Tensor]:
     """Build version 1.0.
 
@@ -41,7 +41,7 @@ def squeezenet1_0(
       top: whether to build what follows `fire9`.
       last: the last endpoint to be built, if not all are wanted; what follows it has no variables either.
       dropout: the share of `fire9` that training drops, in [0, 1); the paper's is 0.5.
-      contract: what the weights expect of their input, as the `Source` has it that `sources.recognise` finds; unless
+      input spec: what the weights expect of their input, as the `Source` has it that `sources.recognise` finds; unless
         given, that of the authors' weights.
 
     Returns:
@@ -52,7 +52,7 @@ def squeezenet1_0(
     Raises:
       DataError: images are smaller than 21x21 (17x17 for version 1.1), not uint8 or not RGB.
     """
-    return _build("squeezenet1_0", images, classes=classes, top=top, last=last, dropout=dropout, contract=contract)
+    return _build("squeezenet1_0", images, classes=classes, top=top, last=last, dropout=dropout, input_spec=input_spec)
 
 
 def squeezenet1_1(images: tf.Tensor, **options: Any) -> dict[str, tf.Tensor]:
@@ -68,12 +68,12 @@ def _build(
     top: bool = True,
     last: str | None = None,
     dropout: float = 0.5,
-    contract: Contract | None = None,
+    input_spec: InputSpec | None = None,
 ) -> dict[str, tf.Tensor]:
     filters, size, pooled = VERSIONS[model]
     _check_size(model, images, size + 14)
     with tf.name_scope(model.upper()):
-        x = preprocess(images, contract or bgr(model, "the authors' weights, BGR"))
+        x = preprocess(images, input_spec or bgr(model, "the authors' weights, BGR"))
         ends = {"input": x}
         x = ends["conv1"] = layers.conv2d(x, filters, size, "conv1", stride=2, padding="VALID")
         for number in range(1, 10):

@@ -1,4 +1,4 @@
-"""Under which names, in which layout and with which contract the weights of SqueezeNet circulate.
+"""Under which names, in which layout and with which input spec the weights of SqueezeNet circulate.
 
 No TensorFlow is loaded: tools that only read files recognise them by this.
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from tfxfer.input_spec import Contract
-from tfxfer.models.sources import Shape, Source, torch_contract
+from tfxfer.input_spec import InputSpec
+from tfxfer.models.sources import Shape, Source, torch_input_spec
 from tfxfer.names import Rules
 
 # Table 1 of the paper: the filters of the squeezing convolution in each fire module. Either of those that expand has
@@ -38,9 +38,9 @@ def variables(model: str) -> dict[str, Shape]:
     return shapes | {"conv10/kernel": (1, 1, channels, None), "conv10/bias": (None,)}
 
 
-def bgr(model: str, source: str) -> Contract:
-    """Return the contract of the authors' weights."""
-    return Contract(model, source, (SIDE, SIDE), "BGR", MEAN, (1, 1, 1))
+def bgr(model: str, source: str) -> InputSpec:
+    """Return the input spec of the authors' weights."""
+    return InputSpec(model, source, (SIDE, SIDE), "BGR", MEAN, (1, 1, 1))
 
 
 # How files call our layers and their variables.
@@ -82,7 +82,7 @@ def _in_torch(model: str) -> Rules:
 
 
 def _sources(model: str) -> Iterator[Source]:
-    for form, words, contract, renames, layout in (
+    for form, words, input_spec, renames, layout in (
         ("npz", "fire2/conv1x1_1/weights, conv_final/weights", bgr, _NPZ, ()),
         # https://github.com/ethereon/caffe-tensorflow writes `_` for `/` in the names of layers.
         ("caffe", "caffe-tensorflow's .npy, a dict of dicts", bgr, _CAFFE, ()),
@@ -90,10 +90,10 @@ def _sources(model: str) -> Iterator[Source]:
         ("keras", "Keras, TensorFlow's kernels", bgr, _KERAS, ()),
         ("keras_th", "Keras, Theano's kernels", bgr, _KERAS, _THEANO),
         # https://github.com/pytorch/vision, torchvision/models/squeezenet.py.
-        ("torchvision", "torchvision", torch_contract, _in_torch(model), _TORCH),
+        ("torchvision", "torchvision", torch_input_spec, _in_torch(model), _TORCH),
     ):
         name = f"{model}_{form}"
-        yield Source(name, words, contract(model, name), variables(model), renames, layout)
+        yield Source(name, words, input_spec(model, name), variables(model), renames, layout)
 
 
 # Every form that is known, by version. `recognise(weights, SOURCES)` finds that of a file.

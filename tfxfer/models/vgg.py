@@ -14,7 +14,7 @@ import tensorflow.compat.v1 as tf
 from tfxfer.errors import DataError
 from tfxfer.graph import layers
 from tfxfer.graph.preprocessing import check_weights_by, preprocess
-from tfxfer.input_spec import Contract
+from tfxfer.input_spec import InputSpec
 from tfxfer.models.recognition import objection
 from tfxfer.models.sources import check_last
 from tfxfer.models.vgg_sources import RENAMES, SOURCES, UNITS, WIDTHS, convolutions, rgb, variables
@@ -47,7 +47,7 @@ def vgg16(
     top: bool = True,
     last: str | None = None,
     dropout: float = 0.5,
-    contract: Contract | None = None,
+    input_spec: InputSpec | None = None,
 ) -> dict[str, tf.Tensor]:
     """Build configuration D, the one that is called VGG16: 13 convolutions and 3 fully connected layers.
 
@@ -58,7 +58,7 @@ def vgg16(
       top: whether to build the fully connected layers.
       last: the last endpoint to be built, if not all are wanted; what follows it has no variables either.
       dropout: the share of fc6 and of fc7 that training drops, in [0, 1); the paper's is 0.5.
-      contract: what the weights expect of their input, as the `Source` has it that `sources.recognise` finds; unless
+      input spec: what the weights expect of their input, as the `Source` has it that `sources.recognise` finds; unless
         given, RGB minus the mean of ImageNet.
 
     Returns:
@@ -70,7 +70,7 @@ def vgg16(
       DataError: images are too small, not uint8, not RGB, or with `top` of unknown size.
       GraphError: there is no endpoint `last`.
     """
-    return _build("vgg16", images, classes=classes, top=top, last=last, dropout=dropout, contract=contract)
+    return _build("vgg16", images, classes=classes, top=top, last=last, dropout=dropout, input_spec=input_spec)
 
 
 def vgg19(images: tf.Tensor, **options: Any) -> dict[str, tf.Tensor]:
@@ -86,16 +86,16 @@ def _build(
     top: bool = True,
     last: str | None = None,
     dropout: float = 0.5,
-    contract: Contract | None = None,
+    input_spec: InputSpec | None = None,
 ) -> dict[str, tf.Tensor]:
     names_of_all = [*(layer for layer, _, _ in convolutions(model)), *(TOP if top else ())]
     check_last(model, last, names_of_all)
     top = top and (last is None or last in TOP)
     _check_size(model, images, top)
-    contract = contract or rgb(model, "the authors' weights, RGB")
-    check_weights_by(functools.partial(objection, contract))
+    input_spec = input_spec or rgb(model, "the authors' weights, RGB")
+    check_weights_by(functools.partial(objection, input_spec))
     with tf.name_scope(model.upper()):
-        x = preprocess(images, contract)
+        x = preprocess(images, input_spec)
         ends = {"input": x}
         for layer, size, width in convolutions(model):
             x = layers.conv2d(x, width, size, layer) if size else layers.max_pool2d(x, 2, layer)

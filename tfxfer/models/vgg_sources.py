@@ -1,4 +1,4 @@
-"""Under which names, in which layout and with which contract the weights of the VGG networks circulate.
+"""Under which names, in which layout and with which input spec the weights of the VGG networks circulate.
 
 No TensorFlow is loaded: tools that only read files recognise them by this.
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 
-from tfxfer.input_spec import Contract
-from tfxfer.models.sources import Shape, Source, named, torch_contract
+from tfxfer.input_spec import InputSpec
+from tfxfer.models.sources import Shape, Source, named, torch_input_spec
 from tfxfer.names import Rules
 
 # Table 1 of the paper: the sizes of the kernels in each block. A block has one width, and ends in 2x2 max pooling.
@@ -49,13 +49,13 @@ def convolutions(model: str) -> Iterator[tuple[str, int, int]]:
         yield f"pool{block}", 0, width
 
 
-def rgb(model: str, source: str) -> Contract:
-    """Return the contract of weights for RGB pictures of 224x224."""
-    return Contract(model, source, (224, 224), "RGB", MEAN, (1, 1, 1))
+def rgb(model: str, source: str) -> InputSpec:
+    """Return the input spec of weights for RGB pictures of 224x224."""
+    return InputSpec(model, source, (224, 224), "RGB", MEAN, (1, 1, 1))
 
 
-def _bgr(model: str, source: str) -> Contract:
-    return Contract(model, source, (224, 224), "BGR", MEAN[::-1], (1, 1, 1))
+def _bgr(model: str, source: str) -> InputSpec:
+    return InputSpec(model, source, (224, 224), "BGR", MEAN[::-1], (1, 1, 1))
 
 
 # How files call our layers and their variables.
@@ -119,14 +119,14 @@ def _source(
     model: str,
     form: str,
     words: str,
-    contract: Callable[[str, str], Contract],
+    input_spec: Callable[[str, str], InputSpec],
     renames: Rules,
     layout: Rules = (),
     ignored: Sequence[str] = (),
 ) -> Source:
     name = f"{model}_{form}"
-    probe = PROBE if model == "vgg16" and contract is not torch_contract else None
-    return Source(name, words, contract(model, name), variables(model), renames, layout, ignored, probe)
+    probe = PROBE if model == "vgg16" and input_spec is not torch_input_spec else None
+    return Source(name, words, input_spec(model, name), variables(model), renames, layout, ignored, probe)
 
 
 def _of_authors(model: str) -> Iterator[Source]:
@@ -156,10 +156,10 @@ def _of_slim(model: str, scope: str) -> Source:
 def _of_torch(model: str) -> Iterator[Source]:
     # https://github.com/pytorch/vision, torchvision/models/vgg.py
     dense = _in_torch(model, "classifier.0", "classifier.3", "classifier.6")
-    yield _source(model, "torchvision", "torchvision", torch_contract, dense, _TORCH)
+    yield _source(model, "torchvision", "torchvision", torch_input_spec, dense, _TORCH)
     # https://github.com/huggingface/pytorch-image-models, timm/models/vgg.py
     convolutional = _in_torch(model, "pre_logits.fc1", "pre_logits.fc2", "head.fc")
-    yield _source(model, "timm", "timm", torch_contract, convolutional, _TIMM)
+    yield _source(model, "timm", "timm", torch_input_spec, convolutional, _TIMM)
 
 
 # Every form that is known, by model. `recognise(weights, SOURCES)` finds that of a file.

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfxfer import input_spec as contracts
+from tfxfer import input_spec as input_specs
 from tfxfer.errors import TfxferError
-from tfxfer.input_spec import Contract
+from tfxfer.input_spec import InputSpec
 from tfxfer.plots.png import png
 from tfxfer.report.markup import Markup, data_uri, tag
 from tfxfer.report.run_reader import Row, Run
@@ -67,8 +67,8 @@ def _is_first(name: str, weights: Weights) -> bool:
 
 def _is_bgr(weights: Weights) -> bool:
     try:
-        sidecar = contracts.sidecar(weights.checkpoint or "")
-        return Contract.load(weights.checkpoint or "").channels == "BGR" if sidecar else False
+        sidecar = input_specs.sidecar(weights.checkpoint or "")
+        return InputSpec.load(weights.checkpoint or "").channels == "BGR" if sidecar else False
     except (TfxferError, OSError):
         return False
 

@@ -1,12 +1,12 @@
 """A model as a SavedModel: pixels or the bytes of pictures in, probabilities and names of classes out.
 
     def build(images):
-        return squeezenet.squeezenet1_0(images, contract=contract)
+        return squeezenet.squeezenet1_0(images, input_spec=input spec)
 
-    export_model(build, weights, contract, "served")
+    export_model(build, weights, input spec, "served")
 
-Preprocessing, and for bytes decoding and resizing too, are inside the graph, as the contract says. What was written is
-loaded again, and must answer as the weights do, before it takes its place.
+Preprocessing, and for bytes decoding and resizing too, are inside the graph, as the input spec says. What was
+written is loaded again, and must answer as the weights do, before it takes its place.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tfxfer.graph import decoding
 from tfxfer.graph.partitioned import is_part, name_of, taken, wholes
 from tfxfer.graph.traversal import placeholders, variables_read
 from tfxfer.graph.variables import every_variable, model_variables, select
-from tfxfer.input_spec import CHANNELS, Contract
+from tfxfer.input_spec import CHANNELS, InputSpec
 from tfxfer.restore.plan import plan
 from tfxfer.restore.session import configuration, message, session
 from tfxfer.serving import export_check
@@ -70,7 +70,7 @@ class Exported:
 def export_model(
     build: Build,
     weights: Weights,
-    contract: Contract,
+    input_spec: InputSpec,
     out: str | os.PathLike[str],
     *,
     class_names: Sequence[str] = (),
@@ -92,9 +92,9 @@ def export_model(
         It is called twice, in a graph of its own each time: the export is compared with a second network, into which
         the arrays are assigned one by one.
       weights: every variable that the endpoints read, moving statistics among them.
-      contract: what these expect of their input.
+      input spec: what these expect of their input.
       out: the directory to write.
-      class_names: one for each class; those of the contract unless told, or else numbers.
+      class_names: one for each class; those of the input spec unless told, or else numbers.
       top_k: how many of the most probable classes are named, where there are as many.
       examples: uint8 [m, height, width, channels], pixels to check it on besides random ones.
       pictures: files to check it on; those that cannot be read are passed over.
@@ -112,21 +112,21 @@ def export_model(
     goals = [Path(path) for path in (out, frozen_graph) if path is not None]
     check_free(goals, overwrite=overwrite)
     with tf.Graph().as_default(), contextlib.ExitStack() as stack:
-        served, labels = _build(build, contract, class_names, top_k)
+        served, labels = _build(build, input_spec, class_names, top_k)
         outputs = [*served.outputs.values(), *served.endpoints.values()]
         restored = plan(select(".*", outputs=outputs), weights, outputs=outputs)
         saver = _saver(outputs)
         graph = _saved_model(saver, served)
         sess = stack.enter_context(session(restored, **session_options))
         parts = stack.enter_context(_parts(goals))
-        cases = _cases(build, weights, contract, examples, pictures)
+        cases = _cases(build, weights, input_spec, examples, pictures)
         try:
             saver.save(sess, os.fspath(_folders(parts[0]) / VARIABLES), write_meta_graph=False, write_state=False)
             if frozen_graph is not None:
                 parts[1].write_bytes(_frozen(sess, served))
         except tf.errors.OpError as error:
             raise OSError(f"cannot write {goals[0]}: {message(error)}") from None
-        _write(parts[0], graph, labels, contract)
+        _write(parts[0], graph, labels, input_spec)
         export_check.check_values(parts[0] / VARIABLES, restored)
         apart = max(export_check.check(part, cases, labels, weights.path) for part in parts)
         nbytes = _sync(parts[0])
@@ -162,20 +162,20 @@ def _is_empty(path: Path) -> bool:
 # --- the graph ---
 
 
-def _build(build: Build, contract: Contract, class_names: Sequence[str], top_k: int) -> tuple[Served, list[bytes]]:
+def _build(build: Build, input_spec: InputSpec, class_names: Sequence[str], top_k: int) -> tuple[Served, list[bytes]]:
     image_bytes = tf.placeholder(tf.string, [None], name=IMAGE_BYTES)
-    pixels = decoding.decode(image_bytes, contract.size, contract.resize)
-    channels = CHANNELS[contract.channels]
+    pixels = decoding.decode(image_bytes, input_spec.size, input_spec.resize)
+    channels = CHANNELS[input_spec.channels]
     # One network for both signatures: where images are fed, what decodes bytes does not run.
     images = tf.placeholder_with_default(
-        decoding.grey(pixels) if channels == 1 else pixels, [None, *contract.size, channels], name=IMAGES
+        decoding.grey(pixels) if channels == 1 else pixels, [None, *input_spec.size, channels], name=IMAGES
     )
     endpoints = dict(build(images))
     probabilities = list(endpoints.values())[-1]
     _check_fed(endpoints, [image_bytes, images])
     if probabilities.shape.rank != 2 or probabilities.shape[1] is None:
         raise GraphError(f"the last endpoint, {list(endpoints)[-1]} {probabilities.shape}, is not [n, classes]")
-    labels = _labels(class_names, contract, int(probabilities.shape[1]))
+    labels = _labels(class_names, input_spec, int(probabilities.shape[1]))
     tf.constant(LABELS, name="labels_file")
     tf.add_to_collection(ENDPOINTS, json.dumps({name: tensor.name for name, tensor in endpoints.items()}))
     return Served(images, image_bytes, _outputs(probabilities, labels, top_k), endpoints), labels
@@ -192,8 +192,8 @@ def _check_fed(endpoints: Mapping[str, tf.Tensor], fed: Sequence[tf.Tensor]) -> 
         )
 
 
-def _labels(class_names: Sequence[str], contract: Contract, classes: int) -> list[bytes]:
-    known = contract.class_names if len(contract.class_names) == classes else map(str, range(classes))
+def _labels(class_names: Sequence[str], input_spec: InputSpec, classes: int) -> list[bytes]:
+    known = input_spec.class_names if len(input_spec.class_names) == classes else map(str, range(classes))
     chosen = tuple(class_names or known)
     if len(chosen) != classes:
         raise DataError(f"there are {len(chosen):,} names of classes, and the model has {classes:,} classes")
@@ -230,11 +230,11 @@ def _saver(outputs: Sequence[tf.Tensor]) -> tf.train.Saver:
 
 
 def _cases(
-    build: Build, weights: Weights, contract: Contract, examples: np.ndarray | None, pictures: Sequence[str]
+    build: Build, weights: Weights, input_spec: InputSpec, examples: np.ndarray | None, pictures: Sequence[str]
 ) -> list[export_check.Case]:
     """Ask a second network, whose variables are assigned from the weights without a plan or a Saver."""
     with tf.Graph().as_default() as graph:
-        images = tf.placeholder(tf.uint8, [None, *contract.size, CHANNELS[contract.channels]], IMAGES)
+        images = tf.placeholder(tf.uint8, [None, *input_spec.size, CHANNELS[input_spec.channels]], IMAGES)
         probabilities = list(build(images).values())[-1]
         with tf.Session(graph=graph, config=configuration()) as sess:
             initializers = [variable.initializer for variable in every_variable(graph)]
@@ -243,7 +243,7 @@ def _cases(
                 array = taken(variable, weights[name_of(variable)])
                 sess.run(variable.initializer, {variable.initializer.inputs[1]: owned(array)})
             served = Served(images, None, {"probabilities": probabilities}, {})
-            return export_check.cases(sess, served, contract, examples, pictures)
+            return export_check.cases(sess, served, input_spec, examples, pictures)
 
 
 # --- writing ---
@@ -268,12 +268,12 @@ def _folders(folder: Path) -> Path:
     return folder
 
 
-def _write(folder: Path, graph: bytes, labels: Sequence[bytes], contract: Contract) -> None:
-    """Write what is in a SavedModel besides the variables; the contract lies beside these, as beside any checkpoint."""
+def _write(folder: Path, graph: bytes, labels: Sequence[bytes], input_spec: InputSpec) -> None:
+    """Write what is in a SavedModel besides the variables; the input spec lies beside these."""
     (folder / GRAPH).write_bytes(graph)
     (folder / "assets" / LABELS).write_bytes(b"".join(label + b"\n" for label in labels))
     class_names = tuple(label.decode("utf-8", "surrogateescape") for label in labels)
-    dataclasses.replace(contract, class_names=class_names).save(folder / VARIABLES)
+    dataclasses.replace(input_spec, class_names=class_names).save(folder / VARIABLES)
 
 
 def _saved_model(saver: tf.train.Saver, served: Served) -> bytes:

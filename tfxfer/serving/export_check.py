@@ -17,7 +17,7 @@ from tfxfer.data.batches import chunks
 from tfxfer.data.decoding import decode, read_file
 from tfxfer.errors import DataError, GraphError
 from tfxfer.graph.decoding import LUMA
-from tfxfer.input_spec import CHANNELS, Contract
+from tfxfer.input_spec import CHANNELS, InputSpec
 from tfxfer.restore.plan import Plan
 from tfxfer.serving.saved_model import Served, ask, loaded
 from tfxfer.weights import open_weights
@@ -36,7 +36,7 @@ class Case(NamedTuple):
 def cases(
     sess: tf.Session,
     served: Served,
-    contract: Contract,
+    input_spec: InputSpec,
     examples: np.ndarray | None = None,
     paths: Sequence[str] = (),
 ) -> list[Case]:
@@ -45,7 +45,7 @@ def cases(
     Args:
       sess: the session.
       served: the model.
-      contract: what it expects of its input.
+      input spec: what it expects of its input.
       examples: uint8 [n, height, width, channels], pixels besides random ones.
       paths: of files of pictures besides random ones; those that cannot be read are passed over.
     """
@@ -53,11 +53,11 @@ def cases(
     pixels = generator.integers(0, 256, (RANDOM, *served.images.shape.as_list()[1:])).astype(np.uint8)
     pixels = pixels if examples is None else np.concatenate([pixels, examples])
     encoded, decoded = [], []
-    for data in (*_encoded(generator, contract.size), *map(_read, paths)):
+    for data in (*_encoded(generator, input_spec.size), *map(_read, paths)):
         with contextlib.suppress(DataError):
-            decoded.append(decode(data, contract.size, contract.resize))
+            decoded.append(decode(data, input_spec.size, input_spec.resize))
             encoded.append(data)
-    from_files = _grey(np.stack(decoded)) if CHANNELS[contract.channels] == 1 else np.stack(decoded)
+    from_files = _grey(np.stack(decoded)) if CHANNELS[input_spec.channels] == 1 else np.stack(decoded)
     return [
         Case(asked[chunk], ask(sess, served, seen[chunk])["probabilities"])
         for asked, seen in ((pixels, pixels), (np.array(encoded, object), from_files))

@@ -41,7 +41,7 @@ def readable(paths: Sequence[str], size: tuple[int, int], resize: str = "crop") 
 
     Args:
       paths: of the files.
-      size, resize: how pictures are brought to the size of a model, as its contract has it.
+      size, resize: how pictures are brought to the size of a model, as its input spec has it.
 
     Raises:
       DataError: none can be read; the message says why.

@@ -22,7 +22,7 @@ from tfxfer.data.splits import Data
 from tfxfer.errors import RunError
 from tfxfer.evaluation.evaluate import Evaluation
 from tfxfer.graph.partitioned import fetch, shape_of, wholes
-from tfxfer.graph.preprocessing import contracts
+from tfxfer.graph.preprocessing import input_specs
 from tfxfer.graph.train_step import StageOps, Step
 from tfxfer.graph.traversal import needed, placeholders
 from tfxfer.graph.variables import model_variables
@@ -114,7 +114,7 @@ class Board:
         self.events.text(TRAIN, "environment", table(("what", "which"), list(_environment().items())))
 
     def _filters(self, number: int) -> None:
-        known = contracts(self.sess.graph)
+        known = input_specs(self.sess.graph)
         for name, kernel in fetch(self.sess, wholes(first_kernel(self.step))).items():
             picture = tiles.filters(kernel, bgr=bool(known) and known[0].channels == "BGR")
             self.events.image(TRAIN, f"filters/{name}", picture, number)

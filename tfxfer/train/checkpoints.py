@@ -57,7 +57,7 @@ def write(
       sess: the session whose variables are saved.
       saver: of the variables to save.
       prefix: as `tf.train.Saver.restore` takes it; its folder is made if it is missing.
-      sidecars: suffix to value: `{"contract": ...}` becomes `<prefix>.contract.json`.
+      sidecars: suffix to value: `{"input_spec": ...}` becomes `<prefix>.input_spec.json`.
       write_meta_graph: whether to write `<prefix>.meta` too.
 
     Raises:

@@ -22,7 +22,7 @@ from tfxfer.errors import DivergedError, RunError
 from tfxfer.evaluation import evaluate
 from tfxfer.evaluation.feed import Feed
 from tfxfer.graph.partitioned import wholes
-from tfxfer.graph.preprocessing import contracts
+from tfxfer.graph.preprocessing import input_specs
 from tfxfer.graph.train_step import Step
 from tfxfer.restore.session import message
 from tfxfer.store import provenance
@@ -289,7 +289,7 @@ class Training:
         self.state["stopped"] = self.asked["patience"] is not None and self.state["waited"] >= self.asked["patience"]
         if any(one["step"] == self.done for one in self.state["best"]):
             self._require_finite()
-            self.directory.save(self.checkpoints, self.done, best=True, sidecars=self._contract())
+            self.directory.save(self.checkpoints, self.done, best=True, sidecars=self._input_spec())
         self.board.pause(self.examples)
 
     def _measured(self) -> tuple[Mapping[str, float], evaluate.Evaluation | None]:
@@ -318,19 +318,19 @@ class Training:
             raise RunError(
                 f"cannot write events in {self.directory.path}: {message(error)}; {self.directory.last_good()}"
             ) from None
-        self.directory.save(self.checkpoints, self.done, sidecars={"state": self.state, **self._contract()})
+        self.directory.save(self.checkpoints, self.done, sidecars={"state": self.state, **self._input_spec()})
         self.directory.keep(self.state["saved"], [one["step"] for one in self.state["best"]])
         self.board.pause(self.examples)
 
-    def _contract(self) -> dict[str, Any]:
+    def _input_spec(self) -> dict[str, Any]:
         """What the model expects of its input, where the graph says so, and what its classes are called."""
-        known = contracts(self.sess.graph)
+        known = input_specs(self.sess.graph)
         if not known:
             return {}
         named = dataclasses.replace(
             known[0], class_names=tuple(self.data.class_names) if self.step.labels is not None else ()
         )
-        return {"contract": named.to_json()}
+        return {"input_spec": named.to_json()}
 
     def _require_finite(self) -> None:
         if not self.sess.run(self.step.finite):

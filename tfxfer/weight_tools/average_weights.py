@@ -14,9 +14,9 @@ import numpy as np
 from tfxfer import names
 from tfxfer.errors import WeightsError
 from tfxfer.formats.tensors import Tensor, shown
-from tfxfer.input_spec import Contract
+from tfxfer.input_spec import InputSpec
 from tfxfer.weight_tools.convert_weights import is_float, skipped_notes
-from tfxfer.weight_tools.graft_weights import common_contract
+from tfxfer.weight_tools.graft_weights import common_input_spec
 from tfxfer.weights import Weights, find_checkpoint, meta_graph, streams
 from tfxfer.weights.roles import SLOT, role
 
@@ -28,12 +28,12 @@ class Average(NamedTuple):
 
     Attributes:
       tensors: the tensors by name, in the order of the last file.
-      contract: what travels along, where all files say the same.
+      input spec: what travels along, where all files say the same.
       notes: what whoever averages should know, a line each.
     """
 
     tensors: dict[str, Tensor]
-    contract: Contract | None
+    input_spec: InputSpec | None
     notes: list[str]
 
 
@@ -57,11 +57,11 @@ def plan(files: Sequence[Weights], coefficients: Sequence[float] = ()) -> Averag
     _refuse_differences(files, forms)
     last = files[-1]
     tensors = {name: _averaged(name, files, shares) for name in forms[-1]}
-    contract, notes = common_contract(files)
+    input_spec, notes = common_input_spec(files)
     kept, slots = [name for name in tensors if not is_float(last.dtype(name))], len(last) - len(tensors)
     taken = [f"not averaged but as in {last.path}: {names.listed(kept)}"] if kept else []
     left = [f"{slots} optimizer slots left out"] if slots else []
-    return Average(tensors, contract, [*taken, *left, *skipped_notes(last), *notes])
+    return Average(tensors, input_spec, [*taken, *left, *skipped_notes(last), *notes])
 
 
 def last_of(directory: Path, count: int) -> list[Path]:

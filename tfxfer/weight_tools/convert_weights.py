@@ -10,11 +10,11 @@ from typing import NamedTuple
 import ml_dtypes
 import numpy as np
 
-from tfxfer import input_spec as contracts
+from tfxfer import input_spec as input_specs
 from tfxfer import names
 from tfxfer.errors import SelectionError, WeightsError
 from tfxfer.formats.tensors import Tensor, shown
-from tfxfer.input_spec import Contract
+from tfxfer.input_spec import InputSpec
 from tfxfer.weights import Weights, layouts, meta_graph, streams
 from tfxfer.weights.roles import OF_TRAINING, role
 
@@ -25,8 +25,8 @@ DTYPES = {
     "float64": np.dtype(np.float64),
 }
 MOST_NOTES = 10  # about entries that are left out; an export of Keras has one for each variable
-# Layouts after which a contract no longer says the truth: the order of colours, and how many classes there are.
-_AGAINST_CONTRACT = ("bgr_conv", "classes_1001")
+# Layouts after which an input spec no longer says the truth: the order of colours, and how many classes there are.
+_AGAINST_INPUT_SPEC = ("bgr_conv", "classes_1001")
 
 
 class Row(NamedTuple):
@@ -51,13 +51,13 @@ class Conversion(NamedTuple):
     Attributes:
       weights: the file that it comes from.
       rows: the tensors, in the order in which they are written.
-      contract: what travels along; None where there is none, or where it would no longer hold.
+      input spec: what travels along; None where there is none, or where it would no longer hold.
       notes: what whoever converts should know, a line each.
     """
 
     weights: Weights
     rows: list[Row]
-    contract: Contract | None
+    input_spec: InputSpec | None
     notes: list[str]
 
     @property
@@ -106,8 +106,8 @@ def plan(
         for name, name_new in zip(kept, new, strict=True)
     ]
     _refuse_overflow(rows, dtype)
-    contract, notes = _contract(weights, kept, layout)
-    return Conversion(weights, rows, contract, [*_dropped(weights, old, kept), *skipped_notes(weights), *notes])
+    input_spec, notes = _input_spec(weights, kept, layout)
+    return Conversion(weights, rows, input_spec, [*_dropped(weights, old, kept), *skipped_notes(weights), *notes])
 
 
 def skipped_notes(weights: Weights) -> list[str]:
@@ -207,25 +207,25 @@ def _overflows(tensor: Tensor, dtype: np.dtype) -> int:
         )
 
 
-# --- the contract ---
+# --- the input spec ---
 
 
-def _contract(weights: Weights, kept: list[str], layout: layouts.Rules) -> tuple[Contract | None, list[str]]:
-    """Return the contract beside the file if it still holds; else a note why it does not."""
+def _input_spec(weights: Weights, kept: list[str], layout: layouts.Rules) -> tuple[InputSpec | None, list[str]]:
+    """Return the input spec beside the file if it still holds; else a note why it does not."""
     prefix = weights.checkpoint or weights.path
-    if not contracts.sidecar(prefix).exists():
+    if not input_specs.sidecar(prefix).exists():
         return None, []
-    contract = Contract.load(prefix)
+    input_spec = InputSpec.load(prefix)
     every, there = frozenset(weights), frozenset(kept)
     missing = [
         name for name in weights if name not in there and role(name, weights.shape(name), every) not in OF_TRAINING
     ]
-    changes = [text for _, text in layout if any(change in str(text) for change in _AGAINST_CONTRACT)]
+    changes = [text for _, text in layout if any(change in str(text) for change in _AGAINST_INPUT_SPEC)]
     if not missing and not changes:
-        return contract, []
+        return input_spec, []
     why = (
         f"the layout {changes[0]} changes what it speaks of"
         if changes
         else (f"{len(missing)} of its variables are left out, as {missing[0]}")
     )
-    return None, [f"{contracts.sidecar(prefix).name} stays behind: {why}"]
+    return None, [f"{input_specs.sidecar(prefix).name} stays behind: {why}"]

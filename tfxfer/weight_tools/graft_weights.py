@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from tfxfer import input_spec as contracts
+from tfxfer import input_spec as input_specs
 from tfxfer import names
 from tfxfer.errors import SelectionError, WeightsError
 from tfxfer.formats.tensors import Tensor, shown
-from tfxfer.input_spec import Contract
+from tfxfer.input_spec import InputSpec
 from tfxfer.weight_tools.convert_weights import skipped_notes
 from tfxfer.weights import Weights, meta_graph
 from tfxfer.weights.roles import OF_TRAINING, role
@@ -27,14 +27,14 @@ class Graft(NamedTuple):
       tensors: the tensors by name: those of the base in its order, then those that were added.
       origins: the file that each comes from.
       sources: all files that were given.
-      contract: what travels along, where all files say the same.
+      input spec: what travels along, where all files say the same.
       notes: what whoever grafts should know, a line each.
     """
 
     tensors: dict[str, Tensor]
     origins: dict[str, Weights]
     sources: list[Weights]
-    contract: Contract | None
+    input_spec: InputSpec | None
     notes: list[str]
 
 
@@ -65,20 +65,20 @@ def plan(base: Weights | None, takes: Takes, *, mix_layers: bool = False) -> Gra
     if not mix_layers:
         _refuse_mixtures(origins)
     files = [base, *(weights for _, weights in takes)] if base is not None else [weights for _, weights in takes]
-    contract, notes = common_contract(files)
+    input_spec, notes = common_input_spec(files)
     left = {weights.path: len(weights) - len(_of_model(weights)) for weights in files}
     notes += [f"{count} slots and steps of {path} are left out" for path, count in left.items() if count]
     notes += dict.fromkeys(note for weights in files for note in skipped_notes(weights))
-    return Graft({name: weights.tensor(name) for name, weights in origins.items()}, origins, files, contract, notes)
+    return Graft({name: weights.tensor(name) for name, weights in origins.items()}, origins, files, input_spec, notes)
 
 
-def common_contract(files: Sequence[Weights]) -> tuple[Contract | None, list[str]]:
-    """Return the contract that all files have; None where none has one, or with a note where they do not agree."""
+def common_input_spec(files: Sequence[Weights]) -> tuple[InputSpec | None, list[str]]:
+    """Return the input spec that all files have; None where none has one, or with a note where they do not agree."""
     prefixes = [weights.checkpoint or weights.path for weights in files]
-    found = [Contract.load(prefix) if contracts.sidecar(prefix).exists() else None for prefix in prefixes]
-    if all(contract == found[0] for contract in found):
+    found = [InputSpec.load(prefix) if input_specs.sidecar(prefix).exists() else None for prefix in prefixes]
+    if all(input_spec == found[0] for input_spec in found):
         return found[0], []
-    return None, ["no contract is written: the files have different ones, or only some have one"]
+    return None, ["no input spec is written: the files have different ones, or only some have one"]
 
 
 def _of_model(weights: Weights) -> list[str]:

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfxfer import files
-from tfxfer import input_spec as contracts
+from tfxfer import input_spec as input_specs
 from tfxfer.errors import WeightsError
-from tfxfer.input_spec import Contract
+from tfxfer.input_spec import InputSpec
 from tfxfer.names import printable
 from tfxfer.weight_tools.convert_weights import reason
 from tfxfer.weight_tools.tables import number, table
@@ -285,11 +285,11 @@ def save_array(weights: Weights, name: str, out: Path, *, overwrite: bool = Fals
     return [*moved, f"wrote {name} {array.shape} to {out}{wider}"]
 
 
-def contract_of(weights: Weights) -> Contract | None:
-    """Return the contract that lies beside a file; None where there is none.
+def input_spec_of(weights: Weights) -> InputSpec | None:
+    """Return the input spec that lies beside a file; None where there is none.
 
     Raises:
       WeightsError: it cannot be read.
     """
     beside = weights.checkpoint or weights.path
-    return Contract.load(beside) if contracts.sidecar(beside).exists() else None
+    return InputSpec.load(beside) if input_specs.sidecar(beside).exists() else None

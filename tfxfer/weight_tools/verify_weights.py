@@ -1,4 +1,4 @@
-"""Whether a file of weights is whole: checksums, offsets, NaN and Inf, its contract, and digests that were kept."""
+"""Whether a file of weights is whole: checksums, offsets, NaN and Inf, its input spec, and digests that were kept."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from tfxfer import files as writing
-from tfxfer import input_spec as contracts
+from tfxfer import input_spec as input_specs
 from tfxfer.errors import WeightsError
 from tfxfer.formats import reading
-from tfxfer.input_spec import CHANNELS, Contract
+from tfxfer.input_spec import CHANNELS, InputSpec
 from tfxfer.names import listed, printable
 from tfxfer.weight_tools.inspect_weights import by_number
 from tfxfer.weight_tools.values import not_finite
@@ -50,7 +50,7 @@ class Verdict:
     Attributes:
       path, kind: the file; `kind` is empty where it could not be opened.
       tensors, bytes: how many were listed, and how much they take in memory.
-      faults: what is wrong, by tensor; that of the file as a whole, or of its contract, under the empty name.
+      faults: what is wrong, by tensor; that of the file as a whole, or of its input spec, under the empty name.
       notes: what else should be known.
       digests: of each tensor, where they were asked for.
     """
@@ -99,7 +99,7 @@ def verify(path: str, *, kept: Digests | None = None, take_digests: bool = False
     for name in weights:
         _look(weights, name, verdict, take_digests or (kept is not None and name in kept.by_name))
     _compare(weights, verdict, kept)
-    for what in contract_faults(weights):
+    for what in input_spec_faults(weights):
         verdict.blame("", what)
     return verdict
 
@@ -228,29 +228,29 @@ def read_json(path: Path) -> Any:
     return reading.parse_json(reading.map_file(path).tobytes(), str(path))
 
 
-# --- the contract ---
+# --- the input spec ---
 
 
-def contract_faults(weights: Weights) -> Iterator[str]:
-    """Say what is wrong with the contract beside a file: that it cannot be read, or does not fit to the tensors."""
+def input_spec_faults(weights: Weights) -> Iterator[str]:
+    """Say what is wrong with the input spec beside a file: that it cannot be read, or does not fit to the tensors."""
     beside = weights.checkpoint or weights.path
-    if not contracts.sidecar(beside).exists():
+    if not input_specs.sidecar(beside).exists():
         return
     try:
-        contract = Contract.load(beside)
+        input_spec = InputSpec.load(beside)
     except WeightsError as error:
         yield str(error)
         return
     kernels = sorted(filter(_FIRST_KERNEL.fullmatch, weights), key=by_number)
     shape = weights.shape(kernels[0]) if kernels else ()
-    wanted = CHANNELS[contract.channels]
+    wanted = CHANNELS[input_spec.channels]
     if len(shape) == 4 and shape[2] != wanted:
         what = f"{kernels[0]} {shape} takes {shape[2]} channels"
-        yield f"{contracts.sidecar(beside)} says {contract.channels}, and {what}"
+        yield f"{input_specs.sidecar(beside)} says {input_spec.channels}, and {what}"
     last = next((name for name in _LAST_BIASES if name in weights), None)
-    units, classes = weights.shape(last)[:1] if last else (), len(contract.class_names)
+    units, classes = weights.shape(last)[:1] if last else (), len(input_spec.class_names)
     if classes and units and units[0] != classes and (units[0], classes) != (1, 2):
-        yield f"{contracts.sidecar(beside)} names {classes:,} classes, and {last} is for {units[0]:,}"
+        yield f"{input_specs.sidecar(beside)} names {classes:,} classes, and {last} is for {units[0]:,}"
 
 
 # --- as text ---

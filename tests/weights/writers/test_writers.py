@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from tfxfer.errors import WeightsError
 from tfxfer.formats.tensors import Tensor
-from tfxfer.input_spec import Contract, sidecar
+from tfxfer.input_spec import InputSpec, sidecar
 from tfxfer.weights import open_weights, streams, writers
 from tfxfer.weights.writers import placing
 
@@ -29,7 +29,7 @@ RNG = np.random.default_rng(0)
 OUTS = ("out.ckpt", "out.npz", "out.safetensors", "out.h5")
 HALVES = ("out.ckpt", "out.safetensors", "out.h5")  # that have bfloat16
 COMMON = ["float16", "float32", "float64", "int32", "int64", "uint8", "bool"]
-CONTRACT = Contract("vgg16", "here", (224, 224), "RGB", (1.0, 2.0, 3.0), (1.0, 1.0, 1.0))
+INPUT_SPEC = InputSpec("vgg16", "here", (224, 224), "RGB", (1.0, 2.0, 3.0), (1.0, 1.0, 1.0))
 # Parts of names that differ from what paths, zip archives, HDF5 and JSON take for special.
 PARTS = st.text('abé語/:0_ "\\%', min_size=1, max_size=6).filter(
     lambda text: "" not in text.split("/") and not text.endswith(":0")
@@ -237,7 +237,7 @@ def test_an_empty_set_is_refused(tmp_path):
 
 @pytest.mark.parametrize("out", OUTS)
 def test_what_exists_is_refused_and_survives(tmp_path, out):
-    writers.write(tmp_path / out, held(values()), contract=CONTRACT)
+    writers.write(tmp_path / out, held(values()), input_spec=INPUT_SPEC)
     before = {name: (tmp_path / name).read_bytes() for name in names_in(tmp_path)}
     with pytest.raises(
         WeightsError, match=rf"out\.\S* exists; take another name, or `overwrite=True`, .* aside to {out}.old-1"
@@ -250,7 +250,9 @@ def test_what_exists_is_refused_and_survives(tmp_path, out):
 def test_overwriting_moves_what_was_there_aside_whole(tmp_path, out):
     rounds = [values() for _ in range(3)]
     for number, named in enumerate(rounds):
-        moved = writers.write(tmp_path / out, held(named), contract=CONTRACT if not number else None, overwrite=True)
+        moved = writers.write(
+            tmp_path / out, held(named), input_spec=INPUT_SPEC if not number else None, overwrite=True
+        )
     assert all(old.name.startswith(out) and new.name.startswith(f"{out}.old-2") for old, new in moved.items())
     for name, named in zip((f"{out}.old-1", f"{out}.old-2", out), rounds, strict=True):
         found = open_weights(tmp_path / name)
@@ -260,7 +262,7 @@ def test_overwriting_moves_what_was_there_aside_whole(tmp_path, out):
 
 
 def test_overwriting_a_checkpoint_takes_all_of_it_aside_and_nothing_else(tmp_path):
-    parts = ["index", "meta", "data-00000-of-00002", "data-00001-of-00002", "contract.json", "state.json"]
+    parts = ["index", "meta", "data-00000-of-00002", "data-00001-of-00002", "input_spec.json", "state.json"]
     for part in [*parts, "other", "data-1", "index.old"]:
         (tmp_path / f"m.ckpt-7.{part}").write_text(part)
     (tmp_path / "m.ckpt-70.index").touch()
@@ -284,10 +286,10 @@ def test_the_folder_is_made_if_it_is_missing(tmp_path):
     assert len(open_weights(tmp_path / "a/b/c.npz")) == 3
 
 
-def test_the_contract_is_written_with_the_weights(tmp_path):
+def test_the_input_spec_is_written_with_the_weights(tmp_path):
     for out in OUTS:
-        writers.write(tmp_path / out, held(values()), contract=CONTRACT)
-        assert Contract.load(tmp_path / out) == CONTRACT
+        writers.write(tmp_path / out, held(values()), input_spec=INPUT_SPEC)
+        assert InputSpec.load(tmp_path / out) == INPUT_SPEC
 
 
 # --- IN and OUT ---
@@ -355,10 +357,10 @@ def breaking(error: BaseException, size: int = 1000) -> dict[str, Tensor]:
 )
 def test_whatever_goes_wrong_leaves_what_was_there_and_nothing_else(tmp_path, out, there, error, raised, message):
     if there:
-        writers.write(tmp_path / out, held(values()), contract=CONTRACT)
+        writers.write(tmp_path / out, held(values()), input_spec=INPUT_SPEC)
     before = {name: (tmp_path / name).read_bytes() for name in names_in(tmp_path)}
     with pytest.raises(raised, match=message):
-        writers.write(tmp_path / out, breaking(error), contract=CONTRACT, overwrite=True)
+        writers.write(tmp_path / out, breaking(error), input_spec=INPUT_SPEC, overwrite=True)
     assert {name: (tmp_path / name).read_bytes() for name in names_in(tmp_path)} == before
 
 

@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from tfxfer import input_spec as contracts
+from tfxfer import input_spec as input_specs
 from tfxfer.errors import WeightsError
 from tfxfer.files import PART
 from tfxfer.formats import reading
 from tfxfer.formats.tensors import Tensor, shown
-from tfxfer.input_spec import Contract
+from tfxfer.input_spec import InputSpec
 from tfxfer.weights import Weights, find_checkpoint
 from tfxfer.weights.writers import bundle, keras_h5, npz, safetensors
 from tfxfer.weights.writers.placing import placed
@@ -60,7 +60,7 @@ FORMATS = {
     ".hdf5": KERAS,
 }
 # What travels with a checkpoint or stands for it, besides its parts.
-_SIDECARS = (contracts.SUFFIX, ".state.json")
+_SIDECARS = (input_specs.SUFFIX, ".state.json")
 
 
 def kind_of(out: Path) -> Format:
@@ -126,7 +126,7 @@ def write(
     tensors: Mapping[str, Tensor],
     *,
     sources: Iterable[Weights] = (),
-    contract: Contract | None = None,
+    input_spec: InputSpec | None = None,
     overwrite: bool = False,
 ) -> dict[Path, Path]:
     """Write tensors to a file of the format that its suffix asks for: see `kind_of`.
@@ -137,7 +137,7 @@ def write(
       out: the file, or the prefix of a checkpoint.
       tensors: what to write, by name; a format that has an order keeps it, but for what its module says.
       sources: what the tensors come from, none of whose files is written over.
-      contract: written beside, as `<out>.contract.json`.
+      input spec: written beside, as `<out>.input_spec.json`.
       overwrite: move what is there aside, to `<out>.old-N`, instead of refusing.
 
     Returns:
@@ -151,10 +151,10 @@ def write(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = _aside(path, _there(path, kind))
-        beside = [contracts.sidecar(path)] if contract else []
+        beside = [input_specs.sidecar(path)] if input_spec else []
         with placed([*beside, *kind.parts(path)], aside) as parts:
-            if contract:
-                parts[0].write_text(json.dumps(contract.to_json(), indent=1) + "\n", "utf-8")
+            if input_spec:
+                parts[0].write_text(json.dumps(input_spec.to_json(), indent=1) + "\n", "utf-8")
             kind.write(parts[len(beside) :], tensors)
     except MemoryError:
         raise WeightsError(f"{path} was not written: there is too little memory for its largest tensor") from None
