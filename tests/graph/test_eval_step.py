@@ -92,7 +92,9 @@ def test_without_labels_there_are_probabilities_and_no_metrics():
 def test_placeholders_are_fed_as_they_are_given_and_what_nobody_feeds_is_refused():
     images, labels, logits = network()
     rate = tf.placeholder(tf.float32, [], name="scale")
-    with pytest.raises(GraphError, match=r"(?s)nobody feeds .*scale \(float32 \(\)\): give it in eval_feeds\n  as eval"):
+    with pytest.raises(
+        GraphError, match=r"(?s)nobody feeds .*scale \(float32 \(\)\): give it in eval_feeds\n  as eval"
+    ):
         eval_step(images, labels, logits * rate)
     with pytest.raises(GraphError, match=r"scale \(float32 \(\)\): give it in eval_feeds"):
         eval_step(images, None, logits, activations={"scaled": logits * rate})
