@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = sorted((ROOT / "tfxfer").rglob("*.py"))
 TOOLS = sorted((ROOT / "tools").glob("*.py"))
 
-GROUND = {"errors", "names", "files", "input_spec", "callables", "progress"}
+GROUND = {"errors", "names", "files", "input_spec", "callables", "progress", "tf_private"}
 BYTES = GROUND | {"formats", "weights"}
 GRAPHS = BYTES | {"data", "graph"}
 SESSIONS = GRAPHS | {"frontier", "restore", "store", "evaluation"}
@@ -26,7 +26,8 @@ FLOORS = {
     "errors": set(),
     "files": set(),
     "names": {"errors"},
-    "callables": set(),
+    "callables": {"tf_private"},
+    "tf_private": set(),
     "progress": set(),
     "input_spec": {"errors", "names", "files"},
     "formats": {"errors"},
@@ -46,7 +47,8 @@ FLOORS = {
     "report": BYTES | {"plots"},
 }
 WITHOUT_TENSORFLOW = GROUND | {"formats", "weights", "weight_tools", "data", "report", "plots"}
-INSIDE = {"data", "callables"}  # load it inside a function: with the first picture, where there is a session
+# These load it in a function: with the first picture, or where there is a session.
+INSIDE = {"data", "callables", "tf_private"}
 BANNED = {"tf_keras", "tf_slim", "pickle", "cloudpickle", "dill"}
 
 
@@ -144,6 +146,23 @@ def test_tensorflow_has_one_spelling():
         for node, name in imports(path)
         if name == "tensorflow" or name.startswith("tensorflow.keras")
     ]
+    assert not faults, "\n".join(faults)
+
+
+def test_what_tensorflow_keeps_private_is_used_in_one_module():
+    attributes = {"_config", "_get_save_slice_info", "_id", "_make_callable_from_options", "_shape_tuple",
+                  "_as_graph_element", "_as_graph_def", "_c_graph", "_c_op", "_set_attr", "_unsafe_unfinalize",
+                  "_variable_list", "_handle_name"}  # fmt: skip
+    faults = []
+    for path in LIBRARY + TOOLS:
+        if path.name == "tf_private.py":
+            continue
+        faults += [f"{at(path, node)}: {name}" for node, name in imports(path) if name.startswith("tensorflow.python")]
+        faults += [
+            f"{at(path, node)}: {ast.unparse(node)}"
+            for node in ast.walk(parse(path))
+            if isinstance(node, ast.Attribute) and node.attr in attributes and ast.unparse(node.value) != "self"
+        ]
     assert not faults, "\n".join(faults)
 
 

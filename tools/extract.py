@@ -143,9 +143,10 @@ def _bfloat16_session(sess: Any) -> Iterator[Any]:
     import tensorflow.compat.v1 as tf
 
     from tfxfer.formats.buffers import owned
+    from tfxfer.tf_private import session_config
 
     config = tf.ConfigProto()
-    config.CopyFrom(sess._config)
+    config.CopyFrom(session_config(sess))
     rewrites = config.graph_options.rewrite_options
     rewrites.auto_mixed_precision_onednn_bfloat16 = type(rewrites).ON
     with tf.Session(graph=sess.graph, config=config) as other:

@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import tensorflow.compat.v1 as tf
-from tensorflow.python.framework import op_def_registry
 
 from tfxfer.errors import GraphError
 from tfxfer.frontier.batch_axis import Layout, Mixed, Rows
@@ -29,6 +28,7 @@ from tfxfer.graph import feeds, traversal
 from tfxfer.graph.eval_step import EvalStep
 from tfxfer.graph.stages import StageOps
 from tfxfer.graph.traversal import VARIABLES, called, called_in, spread, variables_of
+from tfxfer.tf_private import op_definition
 
 # Ops that count as stateful and yet give the same to all who ask: those that read variables, as long as nobody writes
 # them, which is told apart by handle; arrays and stacks of tensors, which live for one step; and checks.
@@ -173,7 +173,7 @@ class Functions:
 
     def acts(self, kind: str, called: Iterable[str]) -> bool:
         """Say whether an op gives something new each time, or does something, of itself or in what it calls."""
-        definition = op_def_registry.get(kind)
+        definition = op_definition(kind)
         if definition is None:
             return self._acts(kind)
         if kind in PYTHON:

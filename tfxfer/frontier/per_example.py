@@ -14,13 +14,11 @@ from typing import Any
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-# There is no public way to turn a function of a graph into a graph, in which shapes are inferred anew.
-from tensorflow.python.framework.function_def_to_graph import function_def_to_graph_def
-
 from tfxfer.frontier import batch_rules
 from tfxfer.frontier.batch_axis import FIXED, Layout, Mixed, Rows, is_fixed, joined
 from tfxfer.frontier.batch_rules import Arguments, NotProvedError
 from tfxfer.graph.traversal import VARIABLES, needed
+from tfxfer.tf_private import function_to_graph_def
 
 _CALLS = {"PartitionedCall", "StatefulPartitionedCall"}
 _CONDS = {"If", "StatelessIf", "Case", "StatelessCase"}
@@ -211,7 +209,7 @@ class _Analysis:
         if key not in self._bodies:
             function = self._functions()[name]
             with self._graph.as_default():  # where the functions that it calls are looked up
-                graph_def, flat = function_def_to_graph_def(function, [shape.as_proto() for shape in shapes])
+                graph_def, flat = function_to_graph_def(function, [shape.as_proto() for shape in shapes])
             graph_def.library.CopyFrom(self._library)
             arguments = [arg.name for arg in function.signature.input_arg]
             _with_arguments(graph_def, dict(zip(arguments, zip(shapes, handles, strict=True), strict=True)))

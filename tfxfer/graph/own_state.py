@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import tensorflow.compat.v1 as tf
-from tensorflow.python.framework import op_def_registry
 
 from tfxfer.graph.traversal import VARIABLES, called, called_in, needed, variables_of
+from tfxfer.tf_private import op_definition
 
 # TensorFlow calls them stateful, and nothing of them outlives a step or changes with it: variables are in checkpoints,
 # tables are filled once, control flow and functions are what is in them.
@@ -109,7 +109,7 @@ def _nodes_within(functions: Iterable[str], library: dict[str, Any], seen: set[s
 
 
 def _holds(kind: str, attributes: Any) -> bool:
-    definition = op_def_registry.get(kind)
+    definition = op_definition(kind)
     if definition is None or kind in _HARMLESS:
         return False
     if "seed" in attributes and not kind.endswith("Dataset"):

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from tfxfer.tf_private import slice_info
+
 
 def name_of(variable: tf.Variable) -> str:
     """Return the name by which a variable is known: its op's, or that of the whole that it is a part of."""
-    info = variable._get_save_slice_info()
+    info = slice_info(variable)
     return info.full_name if info else variable.op.name
 
 
@@ -29,13 +31,13 @@ def wholes(variables: Iterable[tf.Variable]) -> dict[str, list[tf.Variable]]:
 
 def shape_of(variable: tf.Variable) -> tf.TensorShape:
     """Return the shape of a variable, or of the whole that it is a part of."""
-    info = variable._get_save_slice_info()
+    info = slice_info(variable)
     return tf.TensorShape(info.full_shape) if info else variable.shape
 
 
 def is_part(variable: tf.Variable) -> bool:
     """Return whether a variable is a part of another."""
-    return variable._get_save_slice_info() is not None
+    return slice_info(variable) is not None
 
 
 def taken(variable: tf.Variable, whole: np.ndarray) -> np.ndarray:
@@ -44,7 +46,7 @@ def taken(variable: tf.Variable, whole: np.ndarray) -> np.ndarray:
 
 
 def _region(part: tf.Variable) -> tuple[slice, ...]:
-    info = part._get_save_slice_info()
+    info = slice_info(part)
     return tuple(slice(start, start + size) for start, size in zip(info.var_offset, info.var_shape, strict=True))
 
 

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import tensorflow.compat.v1 as tf
-from tensorflow.python.framework import op_def_registry
+
+from tfxfer.tf_private import creation_number, op_definition
 
 VARIABLES = {"VarHandleOp", "VariableV2", "Variable"}
 ASSIGNING = {"Assign", "AssignVariableOp"}
@@ -105,7 +106,7 @@ def variables_read(tensors: Iterable[tf.Tensor]) -> list[tf.Operation]:
     order in which they were made.
     """
     found = [op for op in behind(tensors) if op.type in VARIABLES]
-    return sorted(found, key=lambda op: op._id)
+    return sorted(found, key=creation_number)
 
 
 def placeholders(fetches: Iterable[tf.Operation], fed: Iterable[tf.Tensor] = ()) -> list[tf.Operation]:
@@ -116,7 +117,7 @@ def placeholders(fetches: Iterable[tf.Operation], fed: Iterable[tf.Tensor] = ())
     fed = list(fed)
     given = {tensor.ref() for tensor in fed}
     every = [op for op in needed(fetches, fed) if op.type in PLACEHOLDERS and op.outputs[0].ref() not in given]
-    return sorted(every, key=lambda op: op._id)
+    return sorted(every, key=creation_number)
 
 
 def variables_of(tensors: Iterable[tf.Tensor]) -> set[tf.Operation]:
@@ -147,7 +148,7 @@ def memory_of(variable: tf.Operation) -> tuple[str, str]:
 
 def called(op: tf.Operation) -> list[str]:
     """Return the names of the functions that an op calls: tf.cond's branches, a loop's body."""
-    definition = op_def_registry.get(op.type)
+    definition = op_definition(op.type)
     values = [op.get_attr(attr.name) for attr in definition.attr if "func" in attr.type] if definition else []
     flat = [one for value in values for one in (value if isinstance(value, list) else [value])]
     return [function.name for function in flat if function.name]
@@ -232,7 +233,7 @@ def _forward_variables(graph: tf.Graph, ops: Sequence[tf.Operation]) -> list[tf.
     meant = _reached({op for op in ops if op in trained or _gives_data(op)}, after)
     outputs = [op for op in outputs if op in meant] or outputs
     before = {op: [tensor.op for tensor in tensors] for op, tensors in taken.items()}
-    return sorted((op for op in _reached(outputs, before) if op.type in VARIABLES), key=lambda op: op._id)
+    return sorted((op for op in _reached(outputs, before) if op.type in VARIABLES), key=creation_number)
 
 
 def _values_taken(op: tf.Operation, functions: _Functions) -> list[tf.Tensor]:
@@ -262,7 +263,7 @@ def _looks(op: tf.Operation) -> bool:
 
 def _writes(op: tf.Operation) -> bool:
     """Say whether an op writes a reference variable; queues and tables are references too."""
-    definition = op_def_registry.get(op.type)
+    definition = op_definition(op.type)
     if op.type in _PASSING or definition is None or not any(arg.is_ref for arg in definition.input_arg):
         return False
     return bool(variables_of(op.inputs[:1]))
@@ -312,7 +313,7 @@ class _Functions:
 
     def called(self, op: tf.Operation) -> list[str]:
         """Return the names of the functions that an op calls; the op of an old function has its name as type."""
-        return called(op) if op_def_registry.get(op.type) else [op.type]
+        return called(op) if op_definition(op.type) else [op.type]
 
     def read(self, op: tf.Operation, names: Sequence[str], number: int, tensor: tf.Tensor) -> bool:
         """Say whether the value of an input enters what an op returns that calls these functions."""
@@ -362,7 +363,7 @@ class _Functions:
 
 
 def _writes_in_function(node: Any) -> bool:
-    definition = op_def_registry.get(node.op)
+    definition = op_definition(node.op)
     if definition is None or called_in(node) or node.op in _READERS or node.op in _PASSING:
         return False
     return definition.is_stateful and any(arg.type == tf.resource.as_datatype_enum for arg in definition.input_arg)

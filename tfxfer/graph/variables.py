@@ -9,9 +9,8 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 from tensorflow.core.framework import variable_pb2
-from tensorflow.python.framework import ops
 
-from tfxfer import names
+from tfxfer import names, tf_private
 from tfxfer.errors import GraphError, SelectionError
 from tfxfer.graph import traversal
 from tfxfer.graph.partitioned import wholes
@@ -41,7 +40,7 @@ def model_variables(graph: tf.Graph | None = None, *, outputs: Iterable[tf.Tenso
     steps = {variable.op for variable in _global_steps(graph)}
     steps |= {variable.op for name, variable in known.items() if name.endswith("/global_step")}
     ops = set(traversal.variables_read(outputs)) if outputs else _belonging(graph)
-    belonging = sorted(ops - steps, key=lambda op: op._id)
+    belonging = sorted(ops - steps, key=tf_private.creation_number)
     wrapped = {op.name: _wrapped(op) for op in belonging if op.name not in known}
     lost = [name for name, variable in wrapped.items() if variable is None]
     if lost:
@@ -177,9 +176,8 @@ def _wrapped(op: tf.Operation) -> tf.Variable | None:
         snapshot_name=read.name,
         is_resource=op.type == "VarHandleOp",
     )
-    # What TensorFlow makes the variables of an imported MetaGraph by; there is no public name for it.
     with op.graph.as_default():
-        return ops.get_from_proto_function(tf.GraphKeys.GLOBAL_VARIABLES)(definition)
+        return tf_private.variable_of(definition)
 
 
 def model_variable(name: str, shape: Sequence[int], initializer: Initializer, *, trainable: bool = True) -> tf.Variable:

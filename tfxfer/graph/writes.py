@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import tensorflow.compat.v1 as tf
-from tensorflow.python.framework import op_def_registry
 
 from tfxfer.graph.traversal import VARIABLES, called, called_in, variables_of
+from tfxfer.tf_private import op_definition
 
 _PASSING = {"RefEnter", "RefExit", "RefIdentity", "RefMerge", "RefNextIteration", "RefSelect", "RefSwitch"}
 _READING = {"DisableCopyOnRead", "ReadVariableOp", "ResourceGather", "ResourceGatherNd", "VarIsInitializedOp",
@@ -43,7 +43,7 @@ def written(ops: Sequence[tf.Operation]) -> dict[tf.Operation, set[tf.Operation]
 
 
 def _writes(kind: str) -> bool:
-    definition = op_def_registry.get(kind)
+    definition = op_definition(kind)
     if definition is None or kind in _READING:
         return False
     return definition.is_stateful or any(argument.is_ref for argument in definition.input_arg)
@@ -51,7 +51,7 @@ def _writes(kind: str) -> bool:
 
 def _changed(op: tf.Operation) -> list[bool]:
     """Say for each input of an op that writes whether it is a handle, or a reference that the op takes as one."""
-    definition = op_def_registry.get(op.type)
+    definition = op_definition(op.type)
     is_ref = [argument.is_ref for argument in definition.input_arg]
     exact = len(is_ref) == len(op.inputs)
     return [

@@ -23,6 +23,7 @@ from tfxfer.store.compute import NONE, NOTHING, Run, fill, padded, run_with
 from tfxfer.store.examples import Source, distinct, pinned
 from tfxfer.store.store import Rows, Store, Table
 from tfxfer.store.worker_pool import fill as by_workers
+from tfxfer.tf_private import session_config
 
 log = logging.getLogger("tfxfer")
 
@@ -204,7 +205,7 @@ def open_tables(
 
 def _to_be_read(sess: tf.Session) -> dict[str, Any]:
     """Return what tells people one table from another, and is in its address in another form."""
-    rewrites = getattr(sess, "_config", tf.ConfigProto()).graph_options.rewrite_options
+    rewrites = session_config(sess).graph_options.rewrite_options
     low = rewrites.auto_mixed_precision_onednn_bfloat16 == type(rewrites).ON
     weights = [os.path.abspath(plan.weights.path) for plan in getattr(sess, "plans", ())]
     return {"precision": "bfloat16" if low else "float32", "weights": weights}

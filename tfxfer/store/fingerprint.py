@@ -14,6 +14,7 @@ from tfxfer import names
 from tfxfer.errors import GraphError
 from tfxfer.frontier.frontier import Functions
 from tfxfer.graph.traversal import VARIABLES, behind, called
+from tfxfer.tf_private import session_config
 from tfxfer.weights.digests import digest
 
 # Attributes that say where an op lies or how it is displayed, and not what it computes.
@@ -132,7 +133,7 @@ def value_of(variable: tf.Operation) -> tf.Tensor:
 
 def rewrites(sess: tf.Session) -> str:
     """Return how a session was told to change graphs: bfloat16 in place of float32 gives other bits."""
-    options = getattr(sess, "_config", tf.ConfigProto()).graph_options
+    options = session_config(sess).graph_options
     return hashlib.sha256(options.SerializeToString(deterministic=True)).hexdigest()
 
 

@@ -38,6 +38,7 @@ from tfxfer.store import fingerprint
 from tfxfer.store.compute import NOTHING
 from tfxfer.store.examples import Source
 from tfxfer.store.store import Table
+from tfxfer.tf_private import session_config
 
 SECONDS_TO_END = 10.0  # for the batch that is being computed, and for writing
 # What TensorFlow says while it is loaded.
@@ -146,7 +147,7 @@ def _write_job(
         (folder / "graph.pb").write_bytes(graph.SerializeToString())
         # As many threads as here, since bits may depend on it: by oneDNN, VGG16 and SqueezeNet 1.0 gave the same ones
         # with 1 to 4 threads; by Eigen (TF_ENABLE_ONEDNN_OPTS=0), with 1 and with more they were 1e-6 apart.
-        (folder / "config.pb").write_bytes(sess._config.SerializeToString())
+        (folder / "config.pb").write_bytes(session_config(sess).SerializeToString())
         (folder / "job.json").write_text(json.dumps(job))
     except OSError as error:
         raise DataError(

@@ -9,6 +9,7 @@ import tensorflow.compat.v1 as tf
 from tfxfer.errors import FrozenError
 from tfxfer.graph.partitioned import fetch, wholes
 from tfxfer.graph.train_step import Step
+from tfxfer.tf_private import creation_number
 from tfxfer.weights.digests import METHOD, digest
 
 __all__ = ["METHOD", "check", "digest", "digests", "frozen_variables"]
@@ -26,7 +27,7 @@ def frozen_variables(step: Step, epoch: int) -> list[tf.Variable]:
     listed = step.images.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)
     every = {variable.op.name: variable for variable in (*listed, *step.moving.variables, *step.frozen.variables)}
     frozen = [variable for name, variable in every.items() if name not in written]
-    return sorted(frozen, key=lambda variable: variable.op._id)
+    return sorted(frozen, key=lambda variable: creation_number(variable.op))
 
 
 def digests(sess: tf.Session, variables: Iterable[tf.Variable]) -> dict[str, str]:
