@@ -155,32 +155,6 @@ def test_a_finalized_graph_and_what_is_not_a_tensor_are_refused():
         tx.train_step(images, labels, logits, train="kernel")
 
 
-def test_two_variables_of_one_memory_are_not_trained_apart_and_the_cure_cures(tmp_path):
-    with tf.Graph().as_default() as other:
-        tf.matmul(tf.placeholder(tf.float32, [None, 4], "x"), tf.get_variable("w", [4, 3]), name="y")
-        meta = tf.train.export_meta_graph(graph=other)
-    for cured in (False, True):
-        with tf.Graph().as_default() as graph:
-            images, labels = tf.placeholder(tf.float32, [None, 4]), tf.placeholder(tf.int64, [None])
-            tf.train.import_meta_graph(meta, import_scope="teacher", input_map={"x:0": images})
-            if cured:
-                for node in meta.graph_def.node:
-                    if "shared_name" in node.attr:
-                        node.attr["shared_name"].s = b""
-            tf.train.import_meta_graph(meta, import_scope="student", input_map={"x:0": images})
-            logits = graph.get_tensor_by_name("student/y:0")
-            if not cured:
-                with pytest.raises(GraphError, match=r"(?s)student/w and teacher/w.*empty the shared_name"):
-                    tx.train_step(images, labels, logits, train="student/w")
-            else:
-                step = tx.train_step(images, labels, logits, train="student/w")
-                teacher = tf.global_variables()[0]
-                with tx.session() as sess:
-                    before = sess.run(teacher)
-                    sess.run(step.stages[0].apply, {images: IMAGES, labels: LABELS})
-                    assert sess.run(teacher).tobytes() == before.tobytes()
-
-
 @pytest.mark.parametrize("name", ["adam", "momentum", "rmsprop"])
 @pytest.mark.parametrize("resource", [True, False])
 def test_slots_of_an_imported_graph_stay_and_new_ones_have_names_of_their_own(name, resource, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from tfxfer.errors import GraphError
-from tfxfer.graph.summary_options import DEFAULT, SHOWN, chosen
+from tfxfer.graph.summary_options import DEFAULT, SHOWN, choose
 
 
 @pytest.fixture(autouse=True)
@@ -24,20 +24,20 @@ def images():
 
 
 def test_the_default_is_what_costs_next_to_nothing(images):
-    assert chosen(None, {}, labelled=True) == DEFAULT
+    assert choose(None, {}, labelled=True) == DEFAULT
     assert not {"confusion", "projector", "trace", "activations"} & set(DEFAULT)
 
 
 def test_names_come_in_one_order_whatever_the_order_given(images):
-    assert chosen(["trace", "graph"], {}, labelled=True) == ("graph", "trace")
-    assert chosen([], {}, labelled=True) == ()
+    assert choose(["trace", "graph"], {}, labelled=True) == ("graph", "trace")
+    assert choose([], {}, labelled=True) == ()
 
 
 def test_what_needs_labels_is_left_out_without_them(images):
     given = {"conv1": tf.cast(images, tf.float32)}
-    everything = chosen(list(SHOWN), given, labelled=True)
+    everything = choose(list(SHOWN), given, labelled=True)
     assert everything == tuple(SHOWN)
-    assert set(everything) - set(chosen(list(SHOWN), given, labelled=False)) == {
+    assert set(everything) - set(choose(list(SHOWN), given, labelled=False)) == {
         "confusion",
         "mistakes",
         "pr_curves",
@@ -46,8 +46,8 @@ def test_what_needs_labels_is_left_out_without_them(images):
 
 def test_endpoints_that_are_given_are_shown_unless_they_are_for_the_projector(images):
     given = {"conv1": tf.cast(images, tf.float32)}
-    assert "activations" in chosen(None, given, labelled=True)
-    assert chosen(["projector"], given, labelled=True) == ("projector",)
+    assert "activations" in choose(None, given, labelled=True)
+    assert choose(["projector"], given, labelled=True) == ("projector",)
 
 
 @pytest.mark.parametrize(("given", "message"), [
@@ -57,7 +57,7 @@ def test_endpoints_that_are_given_are_shown_unless_they_are_for_the_projector(im
 ])  # fmt: skip
 def test_what_cannot_be_shown_is_refused_with_what_can(images, given, message):
     with pytest.raises(GraphError, match=message):
-        chosen(given, {}, labelled=True)
+        choose(given, {}, labelled=True)
 
 
 def test_the_names_are_known_without_tensorflow():

@@ -72,8 +72,8 @@ def test_the_chief_runs_the_update_with_its_step(graph):
     step = built(replicas, "/job:worker/task:0")
     found = [op.type for op in _behind(step.stages[0].apply)]
     assert found.count("ResourceApplyAdam") == 4
-    assert list(replicas.begin) == [step.stages[0].apply]
-    assert len(replicas.left) == 5
+    assert list(replicas.start_ops) == [step.stages[0].apply]
+    assert len(replicas.leftovers) == 5
 
 
 def _behind(op: tf.Operation) -> set[tf.Operation]:

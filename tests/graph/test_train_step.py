@@ -581,3 +581,32 @@ def test_the_saver_keeps_every_variable_slots_and_global_step_included(tmp_path)
     assert sorted(saved) == sorted(op_names(tf.global_variables()))
     # What is kept is the run directory's to say.
     assert len(list(tmp_path.glob("*.index"))) == 6
+
+
+# Variables that are one in memory.
+
+
+def test_two_variables_of_one_memory_are_not_trained_apart_and_the_cure_cures(tmp_path):
+    with tf.Graph().as_default() as other:
+        tf.matmul(tf.placeholder(tf.float32, [None, 16], "x"), tf.get_variable("w", [16, 3]), name="y")
+        tf.train.export_meta_graph(str(tmp_path / "model.meta"), graph=other)
+
+    def step_of_student(import_meta_graph):
+        images, labels = placeholders()
+        for scope in ("teacher", "student"):
+            import_meta_graph(str(tmp_path / "model.meta"), scope, {"x:0": layers.flatten(images)})
+        logits = tf.get_default_graph().get_tensor_by_name("student/y:0")
+        return tx.train_step(images, labels, logits, train="student/w")
+
+    told = r"(?s)student/w and teacher/w.*by tfxfer\.import_meta_graph\(path, scope\)"
+    with tf.Graph().as_default(), pytest.raises(GraphError, match=told):
+        step_of_student(
+            lambda path, scope, inputs: tf.train.import_meta_graph(path, import_scope=scope, input_map=inputs)
+        )
+    step = step_of_student(lambda path, scope, inputs: tx.import_meta_graph(path, scope, input_map=inputs))
+    with tx.session() as sess:
+        before = fetch(sess)
+        train(sess, step)
+        changed = moved(before, fetch(sess))
+    assert "student/w" in changed
+    assert "teacher/w" not in changed

@@ -462,7 +462,7 @@ def test_variables_of_one_memory_are_told_by_name():
     for scope in ("one", "two"):
         tf.train.import_meta_graph(meta, import_scope=scope)
     some("alone")
-    assert aliases(tf.global_variables()) == {
+    assert aliases(variable.op for variable in tf.global_variables()) == {
         "one/w": ["two/w"],
         "two/w": ["one/w"],
         "one/v": ["two/v"],

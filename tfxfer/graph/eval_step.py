@@ -41,6 +41,11 @@ class EvalStep:
     activations: Mapping[str, tf.Tensor]
     stages: tuple[StageOps, ...] = ()
 
+    @property
+    def examples(self) -> list[tf.Tensor]:
+        """The placeholders that are fed with examples: `images`, and `labels` if there are some."""
+        return [tensor for tensor in (self.images, self.labels) if tensor is not None]
+
 
 def eval_step(
     images: tf.Tensor,
@@ -74,9 +79,8 @@ def eval_step(
     check_graph("eval_step", images, labels, outputs)
     step = build(images, labels, outputs, loss, eval_feeds, activations)
     check_feeds(step)
-    examples = [tensor for tensor in (images, labels) if tensor is not None]
     fetches = [tensor.op for tensor in (*step.metrics.values(), step.probabilities) if tensor is not None]
-    updates.warn_of_writes(updates.variables_written_always(fetches, examples))
+    updates.warn_of_writes(updates.written_always(fetches, step.examples))
     return step
 
 
@@ -148,6 +152,5 @@ def check_feeds(step: EvalStep) -> None:
         training = [op for stage in step.stages for op in (stage.apply, stage.scalars.op)]
         fetches["train_feeds"], fed["train_feeds"] = [*training, *metrics], step.stages[-1].feeds
     fetches["eval_feeds"], fed["eval_feeds"] = [*metrics, *shown], step.eval_feeds
-    examples = [tensor for tensor in (step.images, step.labels) if tensor is not None]
     norms = [tf.get_default_graph().get_tensor_by_name(norm.switch) for norm in batch_norms()]
-    feeds.check(fetches, fed, examples, [*norms, *tf.get_collection(DROPOUTS)])
+    feeds.check(fetches, fed, step.examples, [*norms, *tf.get_collection(DROPOUTS)])

@@ -28,7 +28,7 @@ OF_LABELS = ("confusion", "mistakes", "pr_curves")
 OF_ENDPOINTS = ("activations", "projector")
 
 
-def chosen(summaries: Sequence[str] | None, activations: Mapping[str, Any], *, labelled: bool) -> tuple[str, ...]:
+def choose(summaries: Sequence[str] | None, activations: Mapping[str, Any], *, labelled: bool) -> tuple[str, ...]:
     """Return what is to be shown, in the order of `SHOWN`.
 
     Args:

@@ -4,70 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from tfxfer.graph.partitioned import name_of, splitting
-
-Pairs = Sequence[tuple[Any, tf.Variable]]
-
-
-def update(
-    pairs: Pairs, steps: tf.Variable, *, groups: Sequence[Any], name: str, also: Sequence[tf.Operation]
-) -> tf.Operation:
-    """Return the op that makes one step and counts it.
-
-    Args:
-      pairs: gradients and their variables.
-      steps: the variable that counts steps.
-      groups: each with the names of its variables, `members`, and their optimizer, `solver`.
-      name: what the ops are called.
-      also: what else has to run in a step.
-    """
-    applies = []
-    for number, group in enumerate(groups, 1):
-        mine = [(gradient, variable) for gradient, variable in pairs if name_of(variable) in group.members]
-        if mine:
-            # The scope goes in as a name: within tf.name_scope, beta1_power would be called SOLVER/beta1_power.
-            scope = name if len(groups) == 1 else f"{name}_group{number}"
-            with tf.variable_scope(tf.get_variable_scope(), custom_getter=_free, auxiliary_name_scope=False):
-                applies.append(group.solver.apply_gradients(mine, name=f"SOLVER/{scope}"))
-    with tf.name_scope("SOLVER/"), tf.control_dependencies([*applies, *also]):
-        step = steps.assign_add(1, read_value=False, name="step")
-    return getattr(step, "op", step)
-
-
-def _free(getter: Callable[..., Any], name: str, **options: Any) -> Any:
-    """Get a slot under a name that no op has: an imported graph may hold the slots of another optimizer."""
-    slot = name.rstrip("/")  # A slot is made in a variable scope of its name, with an empty name.
-    if not _is_op(slot):
-        return getter(name, **options)
-    numbered = (f"{slot}_{number}" for number in itertools.count(1))
-    return getter(next(free for free in numbered if not _is_op(free)), **options)
-
-
-def _is_op(name: str) -> bool:
-    # Asked by name: the list of all ops, made for each slot, would cost the square of their number.
-    try:
-        tf.get_default_graph().get_operation_by_name(name)
-    except KeyError:
-        return False
-    return True
+from tfxfer.graph.optimizer_groups import Pairs
+from tfxfer.graph.partitioned import splitting
 
 
 class _Joint(tf.train.Optimizer):
     """The optimizers of all groups of a stage as one, which also counts the step."""
 
-    def __init__(self, update: Callable[[Pairs, tf.Variable], tf.Operation]) -> None:
+    def __init__(self, update: Callable[[Pairs], tf.Operation]) -> None:
         super().__init__(use_locking=False, name="joint")
         self._update = update
 
     def apply_gradients(self, grads_and_vars: Any, global_step: Any = None, name: str | None = None) -> tf.Operation:
-        return self._update(list(grads_and_vars), global_step)
+        return self._update(list(grads_and_vars))
 
 
 @dataclasses.dataclass
@@ -80,23 +35,23 @@ class Replicas:
     Attributes:
       number: how many processes there are.
       chief: whether this is the one that updates.
-      begin: for each op that `apply` returned, what has to run before it is first run in a start or a stage.
-      dated: for each such op of the chief's, what makes its gradients count as those of the step that is due.
-      left: the chief's: for each place where a start that was killed may have left something, how many there are, and
-        what takes them out.
-      spare: the chief's: lets as many processes as there are begin the step that is due, once more.
+      start_ops: for each op that `apply` returned, the op that has to run before it is first run in a start or a stage.
+      local_step_ops: for each such op of the chief, the op that sets its local step to global_step, so that its
+        gradients count in the step that is due.
+      leftovers: the chief's: for each accumulator and queue in which a killed start may have left something, how many
+        items there are, and what takes them out.
+      extra_tokens: the chief's: puts as many tokens into the queue as there are processes, so that each can begin the
+        step that is due once more.
     """
 
     number: int
     chief: bool
-    begin: dict[tf.Operation, tf.Operation] = dataclasses.field(default_factory=dict)
-    dated: dict[tf.Operation, tf.Operation] = dataclasses.field(default_factory=dict)
-    left: list[tuple[tf.Tensor, tf.Tensor]] = dataclasses.field(default_factory=list)
-    spare: tf.Operation | None = None
+    start_ops: dict[tf.Operation, tf.Operation] = dataclasses.field(default_factory=dict)
+    local_step_ops: dict[tf.Operation, tf.Operation] = dataclasses.field(default_factory=dict)
+    leftovers: list[tuple[tf.Tensor, tf.Tensor]] = dataclasses.field(default_factory=list)
+    extra_tokens: tf.Operation | None = None
 
-    def apply(
-        self, alone: Callable[[Pairs, tf.Variable], tf.Operation], pairs: Pairs, steps: tf.Variable
-    ) -> tf.Operation:
+    def apply(self, alone: Callable[[Pairs], tf.Operation], pairs: Pairs, steps: tf.Variable) -> tf.Operation:
         """Return the op by which this process takes part in a step.
 
         Args:
@@ -105,20 +60,20 @@ class Replicas:
           steps: the variable that counts steps.
         """
         solver = tf.train.SyncReplicasOptimizer(_Joint(alone), replicas_to_aggregate=self.number)
-        given = solver.apply_gradients(pairs, global_step=steps)
-        given = getattr(given, "op", given)
+        contribute = solver.apply_gradients(pairs, global_step=steps)
+        contribute = getattr(contribute, "op", contribute)
         solver.ready_for_local_init_op.mark_used()  # It is the Scaffold's to ask that, which has an op of its own.
         if not self.chief:
-            self.begin[given] = solver.local_step_init_op
-            return given
+            self.start_ops[contribute] = solver.local_step_init_op
+            return contribute
         # TensorFlow runs this in a thread of its own, at any time; here it is part of the chief's step.
-        (taken,) = solver.get_chief_queue_runner().enqueue_ops
-        self.spare = solver.get_init_tokens_op(self.number)
-        self.left += [_gradients_left(gradient, variable) for gradient, variable in pairs]
-        self.left.append(_tokens_left(steps))
+        (update,) = solver.get_chief_queue_runner().enqueue_ops
+        self.extra_tokens = solver.get_init_tokens_op(self.number)
+        self.leftovers += [_gradients_left(gradient, variable) for gradient, variable in pairs]
+        self.leftovers.append(_tokens_left(steps))
         with tf.name_scope("SOLVER/"):
-            together = tf.group(given, taken, name="together")
-        self.begin[together], self.dated[together] = solver.chief_init_op, solver.local_step_init_op
+            together = tf.group(contribute, update, name="together")
+        self.start_ops[together], self.local_step_ops[together] = solver.chief_init_op, solver.local_step_init_op
         return together
 
 
@@ -152,7 +107,7 @@ def placed(cluster: Mapping[str, Sequence[str]], device: str, min_slice_size: in
       device: what TensorFlow calls the process's device, as `/job:worker/task:1`.
       min_slice_size: the bytes of the smallest part that a variable is split into, to lie on several servers.
     """
-    spec = tf.train.ClusterSpec({role: list(found) for role, found in cluster.items()})
+    spec = tf.train.ClusterSpec({role: list(addresses) for role, addresses in cluster.items()})
     loads = [0] * len(cluster["ps"])
     setter = tf.train.replica_device_setter(
         cluster=spec, worker_device=device, ps_strategy=lambda op: _lightest(loads, op)

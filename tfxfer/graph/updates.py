@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import tensorflow.compat.v1 as tf
@@ -27,6 +27,8 @@ from tfxfer.graph.layers import batch_norms
 from tfxfer.graph.traversal import VARIABLES, called
 
 log = logging.getLogger("tfxfer")
+
+Writes = Mapping[tf.Operation, set[tf.Operation]]
 
 # What passes a variable's value on, or gives it another shape or dtype.
 _PASSING = {"Cast", "Enter", "ExpandDims", "Identity", "ReadVariableOp", "RefEnter", "RefIdentity", "RefSwitch",
@@ -192,27 +194,22 @@ def _has_size(tensor: tf.Tensor, sizes: set[int]) -> bool:
     return tensor.shape.is_fully_defined() and tensor.shape.num_elements() in sizes
 
 
-def check_network(fetches: Sequence[tf.Operation], fed: Sequence[tf.Tensor], written: set[str]) -> list[str]:
+def check_network(always: Writes, written: set[str]) -> None:
     """Refuse a network that writes frozen variables whenever it is run.
 
     What is written in a branch only is not refused: it may well not be taken, and what a stage does not train is proved
     not to have moved after the first step of a run.
 
     Args:
-      fetches: the network's ops.
-      fed: what is fed with examples.
+      always: what `written_always` returned.
       written: the names of what the stage trains, and of what belongs to that.
-
-    Returns:
-      The names of the variables that it writes and may write, in evaluation too.
 
     Raises:
       GraphError: an op writes another variable; each such op is named.
     """
-    writing = _written_always(fetches, fed)
     wrong = [
         f"{op.name} ({op.type}) writes {names.listed(variable.name for variable in variables)}"
-        for op, variables in writing.items()
+        for op, variables in always.items()
         if not {variable.name for variable in variables} <= written
     ]
     if wrong:
@@ -221,11 +218,11 @@ def check_network(fetches: Sequence[tf.Operation], fed: Sequence[tf.Tensor], wri
             + "\nbuild these ops outside of tf.control_dependencies, and give them as updates=[...] or put them into "
             "tf.GraphKeys.UPDATE_OPS; or train the layer that they belong to"
         )
-    return sorted({variable.name for variables in writing.values() for variable in variables})
 
 
-def warn_of_writes(variables: Sequence[str]) -> None:
-    """Log which variables a network writes whenever it is run."""
+def warn_of_writes(always: Writes) -> None:
+    """Log which variables a network writes whenever it is run; see `written_always`."""
+    variables = sorted({variable.name for variables in always.values() for variable in variables})
     if variables:
         log.warning(
             "%s: written whenever the network is run, in evaluation too; build what writes them outside of "
@@ -234,13 +231,8 @@ def warn_of_writes(variables: Sequence[str]) -> None:
         )
 
 
-def variables_written_always(fetches: Sequence[tf.Operation], fed: Sequence[tf.Tensor]) -> list[str]:
-    """Return the names of the variables that a network writes whenever it is run, and not in a branch alone."""
-    written = _written_always(fetches, fed).values()
-    return sorted({variable.name for variables in written for variable in variables})
-
-
-def _written_always(fetches: Sequence[tf.Operation], fed: Sequence[tf.Tensor]) -> dict[tf.Operation, set[tf.Operation]]:
+def written_always(fetches: Sequence[tf.Operation], fed: Sequence[tf.Tensor]) -> Writes:
+    """Return the ops that write variables whenever the fetches are run, and not in a branch alone, each with these."""
     ops = traversal.needed(fetches, fed)
     inner = traversal.inner(ops)
     return {op: variables for op, variables in writes.written(ops).items() if not (op in inner or called(op))}

@@ -66,15 +66,15 @@ def every_variable(graph: tf.Graph) -> list[tf.Variable]:
     return list({variable.op.name: variable for variable in [*model_variables(graph), *listed]}.values())
 
 
-def aliases(variables: Iterable[tf.Variable]) -> dict[str, list[str]]:
-    """Return the op names of the variables that share their memory with others among them, each with the others.
+def aliases(variables: Iterable[tf.Operation]) -> dict[str, list[str]]:
+    """Return the names of the variable ops that share their memory with others among them, each with the others.
 
     Two variables are one in a session if they have one `shared_name`, as after importing a MetaGraph twice: whatever
     is written to one is written to the other. `import_meta_graph` keeps them apart.
     """
     members: dict[tuple[str, str], dict[str, None]] = {}
     for variable in variables:
-        members.setdefault(traversal.memory_of(variable.op), {})[variable.op.name] = None
+        members.setdefault(traversal.memory_of(variable), {})[variable.name] = None
     return {
         name: [other for other in group if other != name]
         for group in members.values()

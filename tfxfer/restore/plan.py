@@ -582,7 +582,7 @@ def _check_memory(plans: Sequence[Plan], every: Sequence[tf.Variable]) -> None:
     """Refuse what would be written into one memory twice, with different values."""
     restored = {variable.op.name: (plan, name_of(variable)) for plan in plans for variable in plan.variables}
     variables = {variable.op.name: variable for plan in plans for variable in plan.variables}
-    shared = aliases({**{variable.op.name: variable for variable in every}, **variables}.values())
+    shared = aliases(variable.op for variable in {**{v.op.name: v for v in every}, **variables}.values())
     lines = []
     for name, others in shared.items():
         for other in others if name in restored else ():

@@ -74,7 +74,7 @@ class ChiefTraining(Training):
     def _order(self) -> Iterator[np.ndarray]:
         if self.replicas is None:
             return _every(self.asked["seed"], len(self.data.train), self.asked["batch_size"], self.done, self.task)
-        self.sess.run(self.replicas.begin[self.stage.apply])
+        self.sess.run(self.replicas.start_ops[self.stage.apply])
         order = batches(self.asked["seed"], len(self.data.train), self.asked["batch_size"], self.done)
         return (own_part(batch, self.task.place, self.replicas.number) for batch in order)
 
@@ -83,7 +83,7 @@ class ChiefTraining(Training):
         if self.replicas is not None:
             # What lets the chief begin may be left from a step before, when a process was killed; gradients that are
             # dated by it are not counted, and all would wait for them.
-            self.sess.run(self.replicas.dated[self.stage.apply])
+            self.sess.run(self.replicas.local_step_ops[self.stage.apply])
         super()._one(lambda *arrays: self._patiently(lambda: call(*arrays)), feed, batch)
         if self.replicas is None:
             # Others have made steps too. What falls due at some step is never leapt over, but done a little later.
@@ -141,15 +141,15 @@ class ChiefTraining(Training):
         if self.replicas is not None and time.monotonic() - self._since > patience:
             self._since, self._disturbed = time.monotonic(), True
             log.info("step %d has taken more than %.0f s: all begin it once more", self.done + 1, patience)
-            self.sess.run(self.replicas.spare)
+            self.sess.run(self.replicas.extra_tokens)
 
 
 def _clear(sess: tf.Session, replicas: Replicas) -> None:
     """Take out what a start that was killed has left on the servers, and begin from global_step."""
-    for count, taken in replicas.left:
+    for count, taken in replicas.leftovers:
         if sess.run(count):
             sess.run(taken)
-    sess.run(list(replicas.begin.values()))
+    sess.run(list(replicas.start_ops.values()))
 
 
 def _every(seed: int, examples: int, batch_size: int, done: int, task: Task) -> Iterator[np.ndarray]:
@@ -246,7 +246,7 @@ class Worker:
     def _stage(self, stage: StageOps, done: int, every: int, total: int) -> None:
         """Make steps for as long as they follow each other in one stage."""
         if self.replicas is not None:
-            self.sess.run(self.replicas.begin[stage.apply])
+            self.sess.run(self.replicas.start_ops[stage.apply])
         feed = Feed(self.step, self.data.train, stage, training=True)
         call = compiled(self.sess, [], feed.tensors, [stage.apply])
         with feed.batches(self._order(done)) as loaded:
