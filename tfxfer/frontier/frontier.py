@@ -37,7 +37,6 @@ _HARMLESS = VARIABLES | {"Assert", "CheckNumerics", "CheckNumericsV2", "DisableC
                           "VariableShape"}  # fmt: skip
 _ARRAYS = ("TensorArray", "Stack")
 _CALLERS = {"If", "Case", "While", "StatefulPartitionedCall"}
-_PASSING = {"RefEnter", "RefExit", "RefIdentity", "RefMerge", "RefNextIteration", "RefSelect", "RefSwitch"}
 # Stateless random ops repeat themselves for the same seed, and the seed is a function of global_step or of nothing; in
 # both cases what they draw belongs to the step and not to the image.
 _RANDOM = (
@@ -180,13 +179,17 @@ class Functions:
             return True
         if kind in _HARMLESS or kind.startswith(_ARRAYS):
             return False
-        writes = kind not in _PASSING and any(arg.is_ref for arg in definition.input_arg)
         stateful = definition.is_stateful and kind not in _CALLERS
-        return stateful or writes or kind.startswith(_RANDOM) or any(self._acts(name) for name in called)
+        return (
+            stateful
+            or traversal.takes_reference(kind)
+            or kind.startswith(_RANDOM)
+            or any(self._acts(name) for name in called)
+        )
 
     def _acts(self, name: str) -> bool:
         if self._library is None:
-            self._library = {f.signature.name: f for f in self._graph.as_graph_def().library.function}
+            self._library = traversal.function_library(self._graph)
         if name not in self._library:
             return True
         if name not in self._known:

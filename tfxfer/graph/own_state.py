@@ -10,7 +10,8 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from tfxfer.graph.traversal import VARIABLES, called, called_in, needed, variables_of
+from tfxfer.graph import writes
+from tfxfer.graph.traversal import VARIABLES, called, called_in, function_library, needed, variables_of
 from tfxfer.tf_private import op_definition
 
 # TensorFlow calls them stateful, and nothing of them outlives a step or changes with it: variables are in checkpoints,
@@ -28,7 +29,6 @@ _HARMLESS = {
 }
 _FILLED = {"LookupTableInsert", "LookupTableInsertV2", "LookupTableRemoveV2"}  # of tables, in the step itself
 _OF_GENERATOR = ("Rng", "StatefulUniform", "StatefulStandardNormal", "StatefulTruncatedNormal", "StatefulRandom")
-_READING = {"ReadVariableOp", "VarIsInitializedOp", "VariableShape", "ResourceGather", "ResourceGatherNd"}
 
 
 def variables_of_step(fetches: Iterable[tf.Operation], among: Iterable[tf.Variable]) -> list[tf.Variable]:
@@ -42,24 +42,16 @@ def generators(fetches: Iterable[tf.Operation], among: Iterable[tf.Variable]) ->
     fetched = list(fetches)
     if not fetched:
         return []
-    library = _library(fetched[0].graph)
-    drawing = {tensor for op in needed(fetched) if _draws(op, library) for tensor in _handles(op)}
-    return [variable for variable in among if variable.op.name in drawing]
+    library = function_library(fetched[0].graph)
+    drawing = {variable for op in needed(fetched) if _draws(op, library) for variable in variables_of(op.inputs)}
+    return [variable for variable in among if variable.op in drawing]
 
 
 def _draws(op: tf.Operation, library: dict[str, Any]) -> bool:
     return any(
         kind.startswith(_OF_GENERATOR)
-        for kind in [op.type, *(node.op for node in _nodes_within([op.type, *called(op)], library, set()))]
+        for kind in [op.type, *(node.op for node in _nodes_within(called(op), library, set()))]
     )
-
-
-def _handles(op: tf.Operation) -> list[str]:
-    return [variable.name for variable in variables_of(op.inputs)]
-
-
-def _library(graph: tf.Graph) -> dict[str, Any]:
-    return {f.signature.name: f for f in graph.as_graph_def().library.function}
 
 
 def holders(fetches: Iterable[tf.Operation], saved: Iterable[tf.Variable]) -> dict[str, str]:
@@ -73,29 +65,18 @@ def holders(fetches: Iterable[tf.Operation], saved: Iterable[tf.Variable]) -> di
     """
     fetched = list(fetches)
     kept = {variable.op.name for variable in saved}
-    library = _library(fetched[0].graph)
-    held: dict[str, str] = {}
+    library = function_library(fetched[0].graph)
+    holders: dict[str, str] = {}
     run = needed(fetched)
+    written = {variable for variables in writes.written(run).values() for variable in variables}
     for op in run:
-        lost = op.type in VARIABLES and op.name not in kept and _is_written(op, set(run))
+        lost = op in written and op.name not in kept
         types = {op.type} if lost or _holds(op.type, op.node_def.attr) else set()
-        within = _nodes_within([op.type, *called(op)], library, set())
+        within = _nodes_within(called(op), library, set())
         types |= {node.op for node in within if _holds(node.op, node.attr)}
         if types:
-            held[op.name] = ", ".join(sorted(types))
-    return held
-
-
-def _is_written(variable: tf.Operation, run: set[tf.Operation]) -> bool:
-    """Say whether an op that is run takes a variable's handle or reference and does more than read it."""
-    (handle,) = variable.outputs
-    return any(op in run and _writes(op, handle) for op in handle.consumers())
-
-
-def _writes(op: tf.Operation, handle: tf.Tensor) -> bool:
-    if handle.dtype == tf.resource:
-        return op.type not in _READING
-    return any(arg.is_ref for arg in op.op_def.input_arg)
+            holders[op.name] = ", ".join(sorted(types))
+    return holders
 
 
 def _nodes_within(functions: Iterable[str], library: dict[str, Any], seen: set[str]) -> Iterator[Any]:
@@ -105,7 +86,7 @@ def _nodes_within(functions: Iterable[str], library: dict[str, Any], seen: set[s
             seen.add(name)
             for node in library[name].node_def:
                 yield node
-                yield from _nodes_within([node.op, *called_in(node)], library, seen)
+                yield from _nodes_within(called_in(node), library, seen)
 
 
 def _holds(kind: str, attributes: Any) -> bool:

@@ -17,13 +17,13 @@ from tfxfer.tf_private import creation_number, op_definition
 VARIABLES = {"VarHandleOp", "VariableV2", "Variable"}
 ASSIGNING = {"Assign", "AssignVariableOp"}
 PLACEHOLDERS = {"Placeholder", "PlaceholderV2", "PlaceholderWithDefault"}
-_WAYS_BACK = {"NextIteration", "RefNextIteration"}
-# What hands a value on as it is.
-_PASSING = {
-    *("Identity", "RefIdentity", "IdentityN", "ReadVariableOp", "Switch", "RefSwitch", "Merge", "RefMerge"),
-    *("Enter", "RefEnter", "Exit", "RefExit", "NextIteration", "RefNextIteration", "RefSelect", "LoopCond"),
-}
-_READERS = {"ReadVariableOp", "ResourceGather", "ResourceGatherNd"}
+WAYS_BACK = {"NextIteration", "RefNextIteration"}
+# What hands its first input on as it is, and what hands on any of its inputs.
+FORWARDING = {"Enter", "Identity", "ReadVariableOp", "RefEnter", "RefIdentity", "RefSwitch", "Switch"}
+PASSING = FORWARDING | WAYS_BACK | {"Exit", "IdentityN", "LoopCond", "Merge", "RefExit", "RefMerge", "RefSelect"}
+# What reads values of the variable whose handle it takes, and what takes a handle and writes nothing.
+READERS = {"ReadVariableOp", "ResourceGather", "ResourceGatherNd"}
+_READ_ONLY = READERS | {"DisableCopyOnRead", "VarIsInitializedOp", "VariableShape"}
 # What asks about a tensor, and has nothing of its values.
 _QUESTIONS = {
     *("Shape", "ShapeN", "Size", "Rank", "OnesLike", "ZerosLike", "VariableShape"),
@@ -51,8 +51,8 @@ def needed(fetches: Iterable[tf.Operation], fed: Iterable[tf.Tensor] = ()) -> li
         elif op not in seen:
             seen.add(op)
             before = [*(tensor.op for tensor in op.inputs if tensor.ref() not in given), *op.control_inputs]
-            ways_back += [other for other in before if other.type in _WAYS_BACK]
-            stack += [(op, True), *((other, False) for other in before if other.type not in _WAYS_BACK)]
+            ways_back += [other for other in before if other.type in WAYS_BACK]
+            stack += [(op, True), *((other, False) for other in before if other.type not in WAYS_BACK)]
     return list(done)
 
 
@@ -75,11 +75,16 @@ def spread(
     sources: Iterable[tf.Operation], within: Sequence[tf.Operation], *, through_control: bool = False
 ) -> set[tf.Operation]:
     """Return the sources and what takes their outputs, directly or not; or also what only waits for them."""
-    after: dict[tf.Operation, list[tf.Operation]] = {op: [] for op in within}
-    for op in within:
+    return _reached(set(sources).intersection(within), takers(within, through_control=through_control))
+
+
+def takers(ops: Sequence[tf.Operation], *, through_control: bool = False) -> dict[tf.Operation, list[tf.Operation]]:
+    """Return for each op those of the ops that take its outputs; or also those that only wait for it."""
+    after: dict[tf.Operation, list[tf.Operation]] = {op: [] for op in ops}
+    for op in ops:
         for before in (*(tensor.op for tensor in op.inputs), *(op.control_inputs if through_control else ())):
-            after[before].append(op)
-    return _reached(set(sources).intersection(within), after)
+            after.setdefault(before, []).append(op)
+    return after
 
 
 def inner(needed: Sequence[tf.Operation]) -> set[tf.Operation]:
@@ -147,16 +152,40 @@ def memory_of(variable: tf.Operation) -> tuple[str, str]:
 
 
 def called(op: tf.Operation) -> list[str]:
-    """Return the names of the functions that an op calls: tf.cond's branches, a loop's body."""
+    """Return the names of the functions that an op calls: tf.cond's branches, a loop's body.
+
+    The op of an old function (`Defun`) has its name as type.
+    """
     definition = op_definition(op.type)
-    values = [op.get_attr(attr.name) for attr in definition.attr if "func" in attr.type] if definition else []
-    flat = [one for value in values for one in (value if isinstance(value, list) else [value])]
-    return [function.name for function in flat if function.name]
+    if definition is None:
+        return [op.type]
+    values = [op.get_attr(attr.name) for attr in definition.attr if "func" in attr.type]
+    functions = [f for value in values for f in (value if isinstance(value, list) else [value])]
+    return [function.name for function in functions if function.name]
 
 
 def called_in(node: Any) -> list[str]:
     """Return the names of the functions that a NodeDef calls."""
-    return [one.name for value in node.attr.values() for one in (value.func, *value.list.func) if one.name]
+    if op_definition(node.op) is None:
+        return [node.op]
+    return [f.name for value in node.attr.values() for f in (value.func, *value.list.func) if f.name]
+
+
+def function_library(graph: tf.Graph) -> dict[str, Any]:
+    """Return the FunctionDefs of a graph by name."""
+    return {function.signature.name: function for function in graph.as_graph_def().library.function}
+
+
+def may_write(kind: str) -> bool:
+    """Say whether ops of a type can write the variables that they take; what functions do is not looked at."""
+    definition = op_definition(kind)
+    return definition is not None and kind not in _READ_ONLY and (definition.is_stateful or takes_reference(kind))
+
+
+def takes_reference(kind: str) -> bool:
+    """Say whether ops of a type take a reference for more than to pass it on: they write it."""
+    definition = op_definition(kind)
+    return definition is not None and kind not in PASSING and any(arg.is_ref for arg in definition.input_arg)
 
 
 # --- what belongs to a network ---
@@ -240,10 +269,9 @@ def _values_taken(op: tf.Operation, functions: _Functions) -> list[tf.Tensor]:
     """Return the inputs whose values enter an op's own; of one that writes a variable, the variable alone."""
     if op.type in _QUESTIONS:
         return []
-    called_by = functions.called(op)
-    if called_by:
-        return [tensor for number, tensor in enumerate(op.inputs) if functions.read(op, called_by, number, tensor)]
-    if op.type in _PASSING or op.type in _READERS:
+    if called(op):
+        return [tensor for number, tensor in enumerate(op.inputs) if functions.read(op, number, tensor)]
+    if op.type in PASSING | READERS:
         return list(op.inputs)
     if _writes(op):
         return [op.inputs[0]]
@@ -263,10 +291,7 @@ def _looks(op: tf.Operation) -> bool:
 
 def _writes(op: tf.Operation) -> bool:
     """Say whether an op writes a reference variable; queues and tables are references too."""
-    definition = op_definition(op.type)
-    if op.type in _PASSING or definition is None or not any(arg.is_ref for arg in definition.input_arg):
-        return False
-    return bool(variables_of(op.inputs[:1]))
+    return takes_reference(op.type) and bool(variables_of(op.inputs[:1]))
 
 
 def _is_variable(op: tf.Operation, taken: Mapping[tf.Operation, Sequence[tf.Tensor]]) -> bool:
@@ -277,7 +302,7 @@ def _is_variable(op: tf.Operation, taken: Mapping[tf.Operation, Sequence[tf.Tens
         if op.type in VARIABLES or op in seen:
             continue
         seen.add(op)
-        if op.type not in _PASSING or not taken[op]:
+        if op.type not in PASSING or not taken[op]:
             return False
         # What decides where a value goes is not the value.
         stack += [tensor.op for tensor in (taken[op][:1] if "Switch" in op.type else taken[op])]
@@ -311,15 +336,11 @@ class _Functions:
         self._library: dict[str, Any] | None = None
         self._known: dict[tuple[str, int], bool] = {}
 
-    def called(self, op: tf.Operation) -> list[str]:
-        """Return the names of the functions that an op calls; the op of an old function has its name as type."""
-        return called(op) if op_definition(op.type) else [op.type]
-
-    def read(self, op: tf.Operation, names: Sequence[str], number: int, tensor: tf.Tensor) -> bool:
-        """Say whether the value of an input enters what an op returns that calls these functions."""
+    def read(self, op: tf.Operation, number: int, tensor: tf.Tensor) -> bool:
+        """Say whether the value of an input enters what an op returns that calls functions."""
         if tensor.dtype != tf.resource or not variables_of([tensor]):
             return True
-        return any(self._reads(name, number, len(op.inputs)) for name in names)
+        return any(self._reads(name, number, len(op.inputs)) for name in called(op))
 
     def _reads(self, name: str, number: int, count: int) -> bool:
         function = self._function(name)
@@ -337,7 +358,7 @@ class _Functions:
 
     def _function(self, name: str) -> Any:
         if self._library is None:
-            self._library = {f.signature.name: f for f in self._graph.as_graph_def().library.function}
+            self._library = function_library(self._graph)
         return self._library.get(name)
 
     def _body_reads(self, function: Any, handle: str) -> bool:
@@ -356,14 +377,13 @@ class _Functions:
     def _spread_handle(self, node: Any, inputs: Sequence[str], handles: set[str], values: set[str]) -> None:
         names = called_in(node)
         places = [place for place, text in enumerate(inputs) if text in handles]
-        if node.op in _READERS or any(self._reads(name, place, len(inputs)) for name in names for place in places):
+        if node.op in READERS or any(self._reads(name, place, len(inputs)) for name in names for place in places):
             values.add(node.name)
-        elif node.op in _PASSING:
+        elif node.op in PASSING:
             handles.add(node.name)
 
 
 def _writes_in_function(node: Any) -> bool:
-    definition = op_definition(node.op)
-    if definition is None or called_in(node) or node.op in _READERS or node.op in _PASSING:
+    if called_in(node) or not may_write(node.op):
         return False
-    return definition.is_stateful and any(arg.type == tf.resource.as_datatype_enum for arg in definition.input_arg)
+    return any(arg.type == tf.resource.as_datatype_enum for arg in op_definition(node.op).input_arg)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import tensorflow.compat.v1 as tf
@@ -31,8 +31,7 @@ log = logging.getLogger("tfxfer")
 Writes = Mapping[tf.Operation, set[tf.Operation]]
 
 # What passes a variable's value on, or gives it another shape or dtype.
-_PASSING = {"Cast", "Enter", "ExpandDims", "Identity", "ReadVariableOp", "RefEnter", "RefIdentity", "RefSwitch",
-            "Reshape", "Squeeze", "Switch", "BroadcastTo"}  # fmt: skip
+_CARRYING = traversal.FORWARDING | {"BroadcastTo", "Cast", "ExpandDims", "Reshape", "Squeeze"}
 _LOOPS = {"Enter", "Exit", "LoopCond", "NextIteration", "RefEnter", "RefExit", "RefNextIteration"}
 
 
@@ -147,7 +146,7 @@ class Updates:
         ops that take another variable of that size. Of the former, inputs are looked at as well.
         """
         found: set[tf.Operation] = set()
-        following = _consumers(self._forward)
+        following = traversal.takers(self._forward)
         queue = deque((op, False) for op in starts)
         seen = set(queue)
         while queue:
@@ -155,10 +154,10 @@ class Updates:
             variables = _direct(op) - written
             found |= variables
             passed = passed or any(_size(variable) != 1 for variable in variables)
-            near = [other for other in following(op) if not passed or _is_small(other, sizes)]
+            near = [other for other in following[op] if not passed or _is_small(other, sizes)]
             near += [
                 other
-                for other in following(op)
+                for other in following[op]
                 if passed and any(_size(variable) in sizes for variable in _direct(other) - written)
             ]
             near += [tensor.op for tensor in op.inputs if _has_size(tensor, sizes) and not _is_read(tensor.op)]
@@ -249,33 +248,23 @@ def _variables_written(update: tf.Operation) -> set[tf.Operation]:
     return {variable for written in writes.written(traversal.needed([update])).values() for variable in written}
 
 
-def _consumers(ops: Sequence[tf.Operation]) -> Callable[[tf.Operation], list[tf.Operation]]:
-    after: dict[tf.Operation, list[tf.Operation]] = {}
-    for op in ops:
-        for tensor in op.inputs:
-            after.setdefault(tensor.op, []).append(op)
-    return lambda op: after.get(op, [])
+def _source(op: tf.Operation) -> tf.Operation:
+    """Return the op whose value an op gives, but for shape and dtype."""
+    while op.type in _CARRYING and op.inputs:
+        op = op.inputs[0].op
+    return op
 
 
 def _is_read(op: tf.Operation) -> bool:
     """Say whether an op merely reads a variable."""
-    while op.type in _PASSING and op.inputs:
-        op = op.inputs[0].op
-    return op.type in VARIABLES
+    return _source(op).type in VARIABLES
 
 
 def _direct(op: tf.Operation) -> set[tf.Operation]:
     """Return the variables whose values an op takes as they are, but for shape and dtype; none for a mere read."""
-    if op.type in VARIABLES or _is_read(op):
+    if _is_read(op):
         return set()
-    found = set()
-    for tensor in op.inputs:
-        before = tensor.op
-        while before.type in _PASSING and before.inputs:
-            before = before.inputs[0].op
-        if before.type in VARIABLES:
-            found.add(before)
-    return found
+    return {source for tensor in op.inputs if (source := _source(tensor.op)).type in VARIABLES}
 
 
 def _size(variable: tf.Operation) -> int:

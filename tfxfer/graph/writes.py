@@ -7,12 +7,9 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from tfxfer.graph.traversal import VARIABLES, called, called_in, variables_of
+from tfxfer.graph.traversal import called, called_in, function_library, may_write, variables_of
 from tfxfer.tf_private import op_definition
 
-_PASSING = {"RefEnter", "RefExit", "RefIdentity", "RefMerge", "RefNextIteration", "RefSelect", "RefSwitch"}
-_READING = {"DisableCopyOnRead", "ReadVariableOp", "ResourceGather", "ResourceGatherNd", "VarIsInitializedOp",
-            "VariableShape"}  # fmt: skip
 # Ops that call functions with all their inputs but the first so many.
 _BEFORE_ARGUMENTS = {"Case": 1, "If": 1, "StatelessCase": 1, "StatelessIf": 1}
 
@@ -26,27 +23,20 @@ def written(ops: Sequence[tf.Operation]) -> dict[tf.Operation, set[tf.Operation]
     found: dict[tf.Operation, set[tf.Operation]] = {}
     for op in ops:
         handles = [t for t in op.inputs if t.dtype == tf.resource or t.dtype != t.dtype.base_dtype]
-        if not handles or op.type in _PASSING or op.type in VARIABLES:
+        if not handles:
             continue
         if called(op):
-            functions = functions or {f.signature.name: f for f in op.graph.as_graph_def().library.function}
+            functions = functions or function_library(op.graph)
             taken = _arguments_written(called(op), functions)
             before = _BEFORE_ARGUMENTS.get(op.type, 0)
             handles = [tensor for place, tensor in enumerate(op.inputs) if place - before in taken]
-        elif not _writes(op.type):
+        elif not may_write(op.type):
             continue
         else:
             handles = [t for t, changes in zip(op.inputs, _changed(op), strict=True) if changes]
         if variables := variables_of(handles):
             found[op] = variables
     return found
-
-
-def _writes(kind: str) -> bool:
-    definition = op_definition(kind)
-    if definition is None or kind in _READING:
-        return False
-    return definition.is_stateful or any(argument.is_ref for argument in definition.input_arg)
 
 
 def _changed(op: tf.Operation) -> list[bool]:
@@ -75,7 +65,7 @@ def _arguments_written(names: Iterable[str], functions: dict[str, Any], within: 
                 before = _BEFORE_ARGUMENTS.get(node.op, 0)
                 inner = _arguments_written(callees, functions, (*within, name))
                 inputs = [reference for place, reference in enumerate(inputs) if place - before in inner]
-            elif not _writes(node.op):
+            elif not may_write(node.op):
                 continue
             owners = {_argument_behind(reference.partition(":")[0], nodes) for reference in inputs}
             found |= {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -13,18 +13,14 @@ import tensorflow.compat.v1 as tf
 from tfxfer import names
 from tfxfer.errors import GraphError
 from tfxfer.frontier.frontier import Functions
-from tfxfer.graph.traversal import VARIABLES, behind, called
+from tfxfer.graph.structure import FunctionDigests, hash_parts
+from tfxfer.graph.traversal import VARIABLES, behind, called, function_library
 from tfxfer.tf_private import session_config
 from tfxfer.weights.digests import digest
 
-# Attributes that say where an op lies or how it is displayed, and not what it computes.
-_IDLE = {"_XlaMustCompile", "_class", "_gradient_op_type", "_output_shapes", "container", "debug_name", "frame_name",
-         "shared_name", "stack_name", "tensor_array_name"}  # fmt: skip
 _SHOWN = {"Print", "PrintV2"}  # They show something, and change nothing.
 
 NOTHING: Mapping[tf.Tensor, np.ndarray] = {}
-
-Node = TypeVar("Node", bound=Hashable)
 
 
 def addresses(
@@ -55,10 +51,10 @@ def addresses(
         digest can stand for: a Python function, a table, random numbers.
     """
     _check(tensors)
-    functions = _Functions(images.graph)
+    functions = FunctionDigests(function_library(images.graph))
     values = {} if variables is None else variables
     constants = {
-        tensor.op: _hash("fed", value.dtype.str, value.shape, digest(value)) for tensor, value in feeds.items()
+        tensor.op: hash_parts("fed", value.dtype.str, value.shape, digest(value)) for tensor, value in feeds.items()
     }
 
     def combine(op: tf.Operation, inputs: list[str]) -> str:
@@ -73,7 +69,7 @@ def addresses(
                 values[op.name] = digest(sess.run(value_of(op)))
             return values[op.name]
         taken = [f"{what}:{tensor.value_index}" for what, tensor in zip(inputs, op.inputs, strict=True)]
-        return _hash(functions.digest(op.type), _attributes(op.node_def.attr, functions), taken)
+        return hash_parts(functions.digest(op.type), functions.attributes(op.node_def.attr), taken)
 
     asked = json.dumps({"rewrites": rewrites(sess), **conditions}, sort_keys=True)
 
@@ -81,7 +77,7 @@ def addresses(
         return [] if op is images.op or op in constants else [tensor.op for tensor in op.inputs]
 
     found = [_fold(tensor.op, inputs, combine) for tensor in tensors]
-    return [_hash(digest, tensor.value_index, asked) for digest, tensor in zip(found, tensors, strict=True)]
+    return [hash_parts(digest, tensor.value_index, asked) for digest, tensor in zip(found, tensors, strict=True)]
 
 
 def _check(tensors: Sequence[tf.Tensor]) -> None:
@@ -97,22 +93,26 @@ def _check(tensors: Sequence[tf.Tensor]) -> None:
         )
 
 
-def _fold(root: Node, inputs: Callable[[Node], Sequence[Node]], combine: Callable[[Node, list[str]], str]) -> str:
-    """Return what `combine` makes of a node and of what it made of its inputs.
+def _fold(
+    root: tf.Operation,
+    inputs: Callable[[tf.Operation], Sequence[tf.Operation]],
+    combine: Callable[[tf.Operation, list[str]], str],
+) -> str:
+    """Return what `combine` makes of an op and of what it made of its inputs.
 
-    A node that is met again within itself (a loop of TensorFlow 1) stands as the number at which it was first met.
+    An op that is met again within itself (a loop of TensorFlow 1) stands as the number at which it was first met.
     """
-    done: dict[Node, str] = {}
-    met: dict[Node, int] = {}
+    done: dict[tf.Operation, str] = {}
+    met: dict[tf.Operation, int] = {}
     stack = [(root, False)]
     while stack:
-        node, expanded = stack.pop()
+        op, expanded = stack.pop()
         if expanded:
-            done[node] = combine(node, [done.get(one, f"met {met[one]}") for one in inputs(node)])
-        elif node not in met:
-            met[node] = len(met)
-            stack.append((node, True))
-            stack += [(one, False) for one in inputs(node)]
+            done[op] = combine(op, [done.get(before, f"met {met[before]}") for before in inputs(op)])
+        elif op not in met:
+            met[op] = len(met)
+            stack.append((op, True))
+            stack += [(before, False) for before in inputs(op)]
     return done[root]
 
 
@@ -135,58 +135,3 @@ def rewrites(sess: tf.Session) -> str:
     """Return how a session was told to change graphs: bfloat16 in place of float32 gives other bits."""
     options = session_config(sess).graph_options
     return hashlib.sha256(options.SerializeToString(deterministic=True)).hexdigest()
-
-
-class _Functions:
-    """Digests of the functions of a graph, by their names, which do not enter."""
-
-    def __init__(self, graph: tf.Graph) -> None:
-        self._library = {f.signature.name: f for f in graph.as_graph_def().library.function}
-        self._digests: dict[str, str] = {}
-
-    def digest(self, name: str) -> str:
-        """Return the digest of a function, or the name itself where that is no function's."""
-        if name not in self._digests:
-            self._digests[name] = name  # What calls itself is known by its name within.
-            self._digests[name] = self._body(self._library[name]) if name in self._library else name
-        return self._digests[name]
-
-    def _body(self, function: Any) -> str:
-        arguments = {arg.name: f"{number} {arg.type}" for number, arg in enumerate(function.signature.input_arg)}
-        nodes = {node.name: node for node in function.node_def}
-
-        def inputs(name: str) -> list[str]:
-            return [_owner(one) for one in nodes[name].input if one[0] != "^"] if name in nodes else []
-
-        def combine(name: str, digests: list[str]) -> str:
-            if name not in nodes:
-                return f"argument {arguments[name]}"
-            node = nodes[name]
-            outputs = [one.partition(":")[2] for one in node.input if one[0] != "^"]
-            return _hash(self.digest(node.op), _attributes(node.attr, self), list(zip(digests, outputs, strict=True)))
-
-        returned = [function.ret[arg.name] for arg in function.signature.output_arg]
-        parts = [(_fold(_owner(one), inputs, combine), one.partition(":")[2]) for one in returned]
-        return _hash("function", parts)
-
-
-def _owner(reference: str) -> str:
-    return reference.partition(":")[0]
-
-
-def _attributes(attributes: Mapping[str, Any], functions: _Functions) -> list[tuple[str, str]]:
-    rows = []
-    for name in sorted(set(attributes) - _IDLE):
-        value = attributes[name]
-        called = [f.name for f in (value.func, *value.list.func) if f.name]
-        text = (
-            " ".join(functions.digest(function) for function in called)
-            if called
-            else hashlib.sha256(value.SerializeToString(deterministic=True)).hexdigest()
-        )
-        rows.append((name, text))
-    return rows
-
-
-def _hash(*parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
