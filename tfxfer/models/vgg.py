@@ -7,7 +7,6 @@ The files of their weights are in `vgg_sources`.
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import tensorflow.compat.v1 as tf
 
@@ -17,27 +16,50 @@ from tfxfer.graph.preprocessing import check_weights_by, preprocess
 from tfxfer.input_spec import InputSpec
 from tfxfer.models.recognition import objection
 from tfxfer.models.sources import check_last
-from tfxfer.models.vgg_sources import RENAMES, SOURCES, UNITS, WIDTHS, convolutions, rgb, variables
+from tfxfer.models.vgg_sources import AUTHORS, PROBE, RENAMES, SOURCES, TOP, UNITS, WIDTHS, convolutions, rgb, variables
 
 __all__ = ["RENAMES", "SOURCES", "variables", "vgg11", "vgg13", "vgg16", "vgg16c", "vgg19"]
 
 SMALLEST = 2 ** len(WIDTHS)
-TOP = ("flatten", "fc6", "fc7", "fc8", "prob")
 
 
-def vgg11(images: tf.Tensor, **options: Any) -> dict[str, tf.Tensor]:
+def vgg11(
+    images: tf.Tensor,
+    *,
+    classes: int = 1000,
+    top: bool = True,
+    last: str | None = None,
+    dropout: float = 0.5,
+    input_spec: InputSpec | None = None,
+) -> dict[str, tf.Tensor]:
     """Build configuration A: 8 convolutions. Takes what `vgg16` takes."""
-    return _build("vgg11", images, **options)
+    return _build("vgg11", images, classes, top, last, dropout, input_spec)
 
 
-def vgg13(images: tf.Tensor, **options: Any) -> dict[str, tf.Tensor]:
+def vgg13(
+    images: tf.Tensor,
+    *,
+    classes: int = 1000,
+    top: bool = True,
+    last: str | None = None,
+    dropout: float = 0.5,
+    input_spec: InputSpec | None = None,
+) -> dict[str, tf.Tensor]:
     """Build configuration B: 10 convolutions. Takes what `vgg16` takes."""
-    return _build("vgg13", images, **options)
+    return _build("vgg13", images, classes, top, last, dropout, input_spec)
 
 
-def vgg16c(images: tf.Tensor, **options: Any) -> dict[str, tf.Tensor]:
+def vgg16c(
+    images: tf.Tensor,
+    *,
+    classes: int = 1000,
+    top: bool = True,
+    last: str | None = None,
+    dropout: float = 0.5,
+    input_spec: InputSpec | None = None,
+) -> dict[str, tf.Tensor]:
     """Build configuration C: 13 convolutions; conv3_3, conv4_3 and conv5_3 are 1x1. Takes what `vgg16` takes."""
-    return _build("vgg16c", images, **options)
+    return _build("vgg16c", images, classes, top, last, dropout, input_spec)
 
 
 def vgg16(
@@ -58,8 +80,8 @@ def vgg16(
       top: whether to build the fully connected layers.
       last: the last endpoint to be built, if not all are wanted; what follows it has no variables either.
       dropout: the share of fc6 and of fc7 that training drops, in [0, 1); the paper's is 0.5.
-      input spec: what the weights expect of their input, as the `Source` has it that `sources.recognise` finds; unless
-        given, RGB minus the mean of ImageNet.
+      input_spec: what the weights expect of their input, as `tfxfer.recognise` finds it. Default: RGB minus the mean of
+        ImageNet.
 
     Returns:
       Endpoints: `input` float32 [n, h, w, 3], `conv1_1` ... `pool5` [n, h/32, w/32, 512] (rounded down) and, with
@@ -70,16 +92,10 @@ def vgg16(
       DataError: images are too small, not uint8, not RGB, or with `top` of unknown size.
       GraphError: there is no endpoint `last`.
     """
-    return _build("vgg16", images, classes=classes, top=top, last=last, dropout=dropout, input_spec=input_spec)
+    return _build("vgg16", images, classes, top, last, dropout, input_spec)
 
 
-def vgg19(images: tf.Tensor, **options: Any) -> dict[str, tf.Tensor]:
-    """Build configuration E: 16 convolutions. Takes what `vgg16` takes."""
-    return _build("vgg19", images, **options)
-
-
-def _build(
-    model: str,
+def vgg19(
     images: tf.Tensor,
     *,
     classes: int = 1000,
@@ -88,14 +104,21 @@ def _build(
     dropout: float = 0.5,
     input_spec: InputSpec | None = None,
 ) -> dict[str, tf.Tensor]:
+    """Build configuration E: 16 convolutions. Takes what `vgg16` takes."""
+    return _build("vgg19", images, classes, top, last, dropout, input_spec)
+
+
+def _build(
+    model: str, images: tf.Tensor, classes: int, top: bool, last: str | None, dropout: float, spec: InputSpec | None
+) -> dict[str, tf.Tensor]:
     names_of_all = [*(layer for layer, _, _ in convolutions(model)), *(TOP if top else ())]
     check_last(model, last, names_of_all)
     top = top and (last is None or last in TOP)
     _check_size(model, images, top)
-    input_spec = input_spec or rgb(model, "the authors' weights, RGB")
-    check_weights_by(functools.partial(objection, input_spec))
+    spec = spec or rgb(model, AUTHORS)
+    check_weights_by(functools.partial(objection, spec, PROBE))
     with tf.name_scope(model.upper()):
-        x = preprocess(images, input_spec)
+        x = preprocess(images, spec)
         ends = {"input": x}
         for layer, size, width in convolutions(model):
             x = layers.conv2d(x, width, size, layer) if size else layers.max_pool2d(x, 2, layer)

@@ -1,0 +1,127 @@
+"""A network with the weights that are restored into it: of a run, or of a file of weights."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import tensorflow.compat.v1 as tf
+
+from tfxfer.errors import GraphError
+from tfxfer.graph.variables import select
+from tfxfer.input_spec import CHANNELS, InputSpec
+from tfxfer.models.network import build_classifier, count_classes
+from tfxfer.models.recognition import Rename, recognise
+from tfxfer.models.registry import find_model
+from tfxfer.restore.plan import plan
+from tfxfer.restore.session import session
+from tfxfer.serving.export import Exported, export_model
+from tfxfer.serving.predict import BATCH_SIZE, Examples, Predictions, predict
+from tfxfer.weights import Weights
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedNetwork:
+    """How a network is built, the weights that are restored into it, what they expect and what they mean.
+
+    Attributes:
+      build: from images, uint8 [n, height, width, channels], and the input spec to the endpoints by name, in order. The
+        last one of a classifier is its probabilities, float32 [n, classes].
+      weights: every variable that the endpoints read.
+      input_spec: what the weights expect of images.
+      class_names: one for each class.
+    """
+
+    build: Callable[[tf.Tensor, InputSpec], Mapping[str, tf.Tensor]]
+    weights: Weights
+    input_spec: InputSpec
+    class_names: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Height, width and channels of the images that it takes."""
+        return (*self.input_spec.size, CHANNELS[self.input_spec.channels])
+
+    @contextlib.contextmanager
+    def session(self, **options: Any) -> Iterator[tuple[tf.Session, tf.Tensor, Mapping[str, tf.Tensor]]]:
+        """Build the network in a graph of its own, restore it, and yield session, images placeholder and endpoints.
+
+        Args:
+          **options: as `tfxfer.session` takes them.
+
+        Raises:
+          RestoreError: the weights do not fit the network.
+        """
+        with tf.Graph().as_default():
+            images = tf.placeholder(tf.uint8, [None, *self.shape], name="images")
+            endpoints = self.build(images, self.input_spec)
+            with session(plan(select(".*"), self.weights), **options) as sess:
+                yield sess, images, endpoints
+
+    def predict(
+        self, examples: Examples, *, top_k: int = 5, batch_size: int = BATCH_SIZE, **session_options: Any
+    ) -> Predictions:
+        """Return the most probable classes of examples; arguments as `tfxfer.serving.predict.predict` takes them."""
+        with self.session(**session_options) as (sess, images, endpoints):
+            return predict(
+                sess,
+                list(endpoints.values())[-1],
+                examples,
+                images=images,
+                top_k=top_k,
+                class_names=self.class_names,
+                resize=self.input_spec.resize,
+                batch_size=batch_size,
+            )
+
+    def export(self, out: str | os.PathLike[str], **options: Any) -> Exported:
+        """Write a SavedModel; `out` and the options are as `tfxfer.serving.export.export_model` takes them."""
+        return export_model(
+            lambda images: self.build(images, self.input_spec),
+            self.weights,
+            self.input_spec,
+            out,
+            **{"class_names": self.class_names, **options},
+        )
+
+
+def open_classifier(
+    model: str,
+    weights: str | os.PathLike[str] | Weights,
+    *,
+    source: str | None = None,
+    rename: Rename | None = None,
+    image_size: int | None = None,
+    class_names: Sequence[str] = (),
+) -> TrainedNetwork:
+    """Return a model that has a classifier of its own, with the weights of a file.
+
+    Args:
+      model: a name in `tfxfer.models.registry.MODELS`.
+      weights, source, rename: as `tfxfer.recognise` takes them.
+      image_size: side of the square that pictures are brought to, in pixels. Default: what the weights expect.
+      class_names: one for each class. Default: those of the input spec, or numbers.
+
+    Raises:
+      GraphError: the model has no classifier of its own.
+      WeightsError: the file cannot be read, or not be recognised as weights of the model.
+    """
+    if not find_model(model).classifier:
+        raise GraphError(f"`model={model}` has no classifier of its own; give the `run` of one that was trained")
+    file = recognise(weights, model=model, source=source, rename=rename)
+    input_spec = with_size(file.input_spec, image_size)
+    classes = count_classes(model, file.weights)
+    known = input_spec.class_names if len(input_spec.class_names) == classes else map(str, range(classes))
+
+    def build(images: tf.Tensor, input_spec: InputSpec) -> dict[str, tf.Tensor]:
+        return build_classifier(model, images, classes=classes, endpoint="prob", input_spec=input_spec)
+
+    return TrainedNetwork(build, file.weights, input_spec, tuple(class_names or known))
+
+
+def with_size(input_spec: InputSpec, side: int | None) -> InputSpec:
+    """Return an input spec for squares of a side in pixels; the spec itself where there is none."""
+    return dataclasses.replace(input_spec, size=(side, side)) if side else input_spec
