@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tfxfer import data, errors, evaluation, graph, models, names, restore, serving, store, train, weights
     from tfxfer.evaluation.evaluate import evaluate
+    from tfxfer.graph.eval_step import eval_step
     from tfxfer.graph.importing import import_meta_graph
-    from tfxfer.graph.train_step import Stage, train_step
+    from tfxfer.graph.stages import Stage
+    from tfxfer.graph.train_step import train_step
     from tfxfer.graph.variables import select
     from tfxfer.models.recognition import recognise
     from tfxfer.restore.plan import plan
@@ -36,6 +38,7 @@ __all__ = [
     "Stage",
     "data",
     "errors",
+    "eval_step",
     "evaluate",
     "evaluation",
     "fit",
@@ -58,7 +61,8 @@ __all__ = [
 ]
 
 _HOME = {
-    "Stage": "tfxfer.graph.train_step",
+    "Stage": "tfxfer.graph.stages",
+    "eval_step": "tfxfer.graph.eval_step",
     "evaluate": "tfxfer.evaluation.evaluate",
     "fit": "tfxfer.train.fit",
     "import_meta_graph": "tfxfer.graph.importing",

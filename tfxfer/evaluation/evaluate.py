@@ -17,8 +17,9 @@ from tfxfer.data.batches import chunks
 from tfxfer.data.splits import Split, as_split, class_numbers, labels_outside
 from tfxfer.errors import DataError
 from tfxfer.evaluation.feed import Feed
+from tfxfer.graph.eval_step import EvalStep
 from tfxfer.graph.losses import is_one_hot
-from tfxfer.graph.train_step import StageOps, Step
+from tfxfer.graph.stages import StageOps
 from tfxfer.store import provenance
 
 log = logging.getLogger("tfxfer")
@@ -31,7 +32,7 @@ class Evaluation:
     """What a model says of a split.
 
     Attributes:
-      metrics: the mean over all examples of each of `Step.metrics`.
+      metrics: the mean over all examples of each of `EvalStep.metrics`.
       probabilities: float32 [n, classes].
       labels: int64 [n], the true classes.
       class_names: one for each class.
@@ -138,7 +139,7 @@ def _of_classes() -> Iterator[None]:
 
 def evaluate(
     sess: tf.Session,
-    step: Step,
+    step: EvalStep,
     split: Split | tuple[Any, Any],
     *,
     batch_size: int = BATCH_SIZE,
@@ -151,7 +152,7 @@ def evaluate(
 
     Args:
       sess: a session on the step's graph.
-      step: what `train_step` returned, with labels.
+      step: what `eval_step` or `train_step` returned, with labels.
       split: the examples, as a split or a pair of arrays (images, labels); the last batch may be short and counts as
         much as it has examples.
       batch_size: how many examples go through the network at once.
@@ -187,7 +188,7 @@ def evaluate(
 
 def measure(
     sess: tf.Session,
-    step: Step,
+    step: EvalStep,
     split: Split,
     batch_size: int = BATCH_SIZE,
     stage: StageOps | None = None,
@@ -207,7 +208,7 @@ def measure(
     return _run(sess, step, split, batch_size, [], stage)[0]
 
 
-def check_split(step: Step, split: Split, name: str) -> None:
+def check_split(step: EvalStep, split: Split, name: str) -> None:
     """Refuse examples that cannot be fed to a step.
 
     Raises:
@@ -229,7 +230,7 @@ def check_split(step: Step, split: Split, name: str) -> None:
         raise DataError(f"{name} cannot be fed to the model: {'; '.join(problems)}")
 
 
-def _label_problems(step: Step, split: Split) -> list[str]:
+def _label_problems(step: EvalStep, split: Split) -> list[str]:
     if step.labels is None or step.probabilities is None:
         return []
     if split.labels is None:
@@ -252,7 +253,7 @@ def _label_problems(step: Step, split: Split) -> list[str]:
     return [f"the model has {classes} classes, and {outside}"] if outside else []
 
 
-def _cure(step: Step, split: Split) -> str:
+def _cure(step: EvalStep, split: Split) -> str:
     """Say how images get the dtype of the placeholder."""
     if split.images.dtype.kind == "f" and step.images.dtype.is_floating:
         return f"(images.astype(numpy.{step.images.dtype.name}))"
@@ -266,7 +267,7 @@ def _holds(placeholder: tf.Tensor, dtype: np.dtype) -> bool:
 
 def _run(
     sess: tf.Session,
-    step: Step,
+    step: EvalStep,
     split: Split,
     batch_size: int,
     fetches: Sequence[tf.Tensor],

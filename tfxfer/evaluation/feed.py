@@ -14,8 +14,9 @@ from tfxfer.data.pictures import Pictures, ahead
 from tfxfer.data.splits import Images, Split
 from tfxfer.errors import DataError
 from tfxfer.frontier.frontier import frontier
+from tfxfer.graph.eval_step import EvalStep
 from tfxfer.graph.losses import is_one_hot
-from tfxfer.graph.train_step import StageOps, Step
+from tfxfer.graph.stages import StageOps
 from tfxfer.store.store import Rows
 
 
@@ -26,19 +27,18 @@ class Feed:
       tensors: what is fed, in the order in which `arrays` gives it.
     """
 
-    def __init__(self, step: Step, split: Split, stage: StageOps | None = None, *, training: bool = False) -> None:
+    def __init__(self, step: EvalStep, split: Split, stage: StageOps | None = None, *, training: bool = False) -> None:
         """Decide what is fed.
 
         Args:
-          step: what `train_step` returned.
+          step: what `train_step` or `eval_step` returned.
           split: the examples; where they have features, these are fed in place of the images.
           stage: the stage that is run; default: the last one, whose frontier is right for all.
-          training: whether placeholders get what they are fed in training, or in evaluation.
+          training: whether placeholders get what they are fed in training, in that stage, or in evaluation.
 
         Raises:
           DataError: the features were computed for another step.
         """
-        stage = stage or step.stages[-1]
         inputs = (step.images,) if split.features is None else frontier(step, stage).tensors
         columns: dict[str, Images] = {step.images.name: split.images, **(split.features or {})}
         absent = [f"{tensor.name} {tensor.shape}" for tensor in inputs if not _fits(tensor, columns.get(tensor.name))]
@@ -53,7 +53,7 @@ class Feed:
         if step.labels is not None:
             self.tensors.append(step.labels)
             self._columns.append(_rows(step, split.labels))
-        constants = stage.feeds if training else step.eval_feeds
+        constants = stage.feeds if stage and training else step.eval_feeds
         self.tensors += constants
         self._constants = list(constants.values())
 
@@ -71,7 +71,7 @@ class Feed:
             yield map(self.arrays, indices)
 
 
-def _rows(step: Step, labels: Any) -> Any:
+def _rows(step: EvalStep, labels: Any) -> Any:
     """Return labels as a step takes them: class numbers as one-hot rows where its placeholder is for these."""
     if labels is None or labels.ndim != 1 or step.labels is None or not is_one_hot(step.labels):
         return labels

@@ -26,7 +26,8 @@ from tfxfer.errors import GraphError
 from tfxfer.frontier.batch_axis import Layout, Mixed, Rows
 from tfxfer.frontier.per_example import layouts
 from tfxfer.graph import feeds, traversal
-from tfxfer.graph.train_step import StageOps, Step
+from tfxfer.graph.eval_step import EvalStep
+from tfxfer.graph.stages import StageOps
 from tfxfer.graph.traversal import VARIABLES, called, called_in, spread, variables_of
 
 # Ops that count as stateful and yet give the same to all who ask: those that read variables, as long as nobody writes
@@ -75,21 +76,28 @@ class Frontier:
     reasons: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-def frontier(step: Step, stage: StageOps) -> Frontier:
-    """Find where the frozen part ends in one stage of a training step.
+def frontier(step: EvalStep, stage: StageOps | None = None) -> Frontier:
+    """Find where the frozen part ends in one stage of a step.
+
+    Args:
+      step: what `train_step` or `eval_step` returned.
+      stage: default: the last, which is right for all. The step of an evaluation has none; there all is frozen but
+        what depends on the labels, and what is fetched.
 
     Raises:
       GraphError: images are fed in batches of one size only, or an op that is run in each step has a control
         dependency on the frozen part; each is named.
     """
     # A placeholder that training feeds otherwise than evaluation changes; one that both feed alike does not.
-    differing = feeds.differing(stage.feeds, step.eval_feeds)
+    stage = stage or (step.stages[-1] if step.stages else None)
+    training = stage.feeds if stage else step.eval_feeds
+    differing = feeds.differing(training, step.eval_feeds)
     changing = [tensor.op for tensor in (step.labels, *differing) if tensor is not None]
-    constant = feeds.constant(stage.feeds, step.eval_feeds)
-    fetches = [stage.apply, *(tensor.op for tensor in (*step.metrics.values(), stage.scalars))]
-    if step.probabilities is not None:
-        fetches.append(step.probabilities.op)
-    return find(step.images, fetches, changing, constant)
+    constant = feeds.constant(training, step.eval_feeds)
+    shown = [*step.metrics.values(), *([] if step.probabilities is None else [step.probabilities])]
+    fetched = [tensor.op for tensor in shown]
+    applied = [stage.apply, stage.scalars.op] if stage else []
+    return find(step.images, [*applied, *fetched], changing, constant, run=fetched)
 
 
 def find(
@@ -97,6 +105,8 @@ def find(
     fetches: Sequence[tf.Operation],
     changing: Iterable[tf.Operation] = (),
     constant: Mapping[tf.Operation, np.ndarray] = NOTHING,
+    *,
+    run: Iterable[tf.Operation] = (),
 ) -> Frontier:
     """Find where the frozen part ends in any graph.
 
@@ -105,6 +115,7 @@ def find(
       fetches: the ops that are to be run.
       changing: placeholders that are fed otherwise from step to step; one without a default counts as if it were.
       constant: placeholders that are always fed the same, with what they are fed.
+      run: those of the fetches that are run in any case, since what is fed cannot be fetched.
 
     Raises:
       GraphError: see `frontier`.
@@ -118,7 +129,7 @@ def find(
     live = spread(sources, needed, through_control=True)
     depending = spread({images.op}, needed)
     inner = traversal.inner(needed)
-    frozen = depending - live
+    frozen = depending - live - set(run)
     layout = layouts([op for op in needed if op in frozen and op is not images.op], images, changing, constant)
     frozen -= {op for op in frozen if any(isinstance(layout(tensor), Mixed) for tensor in op.outputs)}
     while True:

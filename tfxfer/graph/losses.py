@@ -4,54 +4,74 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import tensorflow.compat.v1 as tf
 
 from tfxfer.errors import GraphError
 
 
-class Losses(NamedTuple):
-    """What `build` built.
-
-    Attributes:
-      metrics: per example, float32 [batch]: `loss`, and with labels `accuracy`; no class weight is in them.
-      probabilities: float32 [batch, classes], or None without labels.
-      mean: float32 scalar, the mean of `metrics["loss"]`.
-      objective: float32 scalar that is to become small: `mean`, or with class weights the mean of the weighted losses.
-    """
-
-    metrics: dict[str, tf.Tensor]
-    probabilities: tf.Tensor | None
-    mean: tf.Tensor
-    objective: tf.Tensor
-
-
-def build(
-    loss: str | tf.Tensor, labels: tf.Tensor | None, outputs: tf.Tensor, class_weights: Sequence[float] | None = None
-) -> Losses:
-    """Build losses, accuracy and probabilities; see `train_step` for the arguments.
+def check_labels(loss: str | tf.Tensor, labels: tf.Tensor | None) -> None:
+    """Refuse to train without labels by a loss that is computed from them.
 
     Raises:
-      GraphError: an unknown loss, one that does not go with `outputs` or is not [batch], labels that are neither class
-        numbers nor one-hot, or class weights that do not go with the classes.
+      GraphError: there are no labels, and `loss` is a name; or it is not a known one.
+    """
+    if isinstance(loss, str):
+        _check_name(loss)
+        if labels is None:
+            raise GraphError(f"`loss={loss!r}` needs labels; without them, loss is a tensor [batch]")
+
+
+def build_metrics(
+    loss: str | tf.Tensor, labels: tf.Tensor | None, outputs: tf.Tensor
+) -> tuple[dict[str, tf.Tensor], tf.Tensor | None]:
+    """Build what a step measures, and the probabilities that it predicts; see `eval_step` for the arguments.
+
+    Returns:
+      Metrics per example, float32 [batch]: `loss`, and with labels `accuracy`; and probabilities, float32
+      [batch, classes]. Without labels there are probabilities or a loss: the former where `loss` is a name.
+
+    Raises:
+      GraphError: an unknown loss, one that does not go with `outputs` or is not [batch], or labels that are neither
+        class numbers nor one-hot.
     """
     with tf.name_scope("LOSS/"):
         numbers = _class_numbers(labels, outputs)
-        metrics = {"loss": _losses(loss, labels, numbers, outputs)}
-        probabilities = None if labels is None else class_probabilities(outputs)
-        if labels is not None:
-            right = tf.equal(tf.argmax(probabilities, axis=1), numbers)
-            # Of what is not a number none is the largest, whatever argmax says.
-            right &= tf.reduce_all(tf.equal(probabilities, probabilities), axis=1)
-            metrics["accuracy"] = tf.cast(right, tf.float32, name="accuracy")
-        mean = objective = tf.reduce_mean(metrics["loss"], name="mean_loss")
-        if class_weights is not None:
-            _check_weights(class_weights, probabilities)
-            weights = tf.constant(class_weights, tf.float32, name="class_weights")
-            # Divided by the number of examples, as Keras does, and not by the sum of their weights.
-            objective = tf.reduce_mean(metrics["loss"] * tf.gather(weights, numbers), name="weighted_loss")
-    return Losses(metrics, probabilities, mean, objective)
+        if isinstance(loss, str):
+            _check_outputs(loss, outputs)
+        if labels is None:
+            return ({}, class_probabilities(outputs)) if isinstance(loss, str) else ({"loss": _own_loss(loss)}, None)
+        losses = _cross_entropy(loss, labels, numbers, outputs) if isinstance(loss, str) else _own_loss(loss)
+        probabilities = class_probabilities(outputs)
+        right = tf.equal(tf.argmax(probabilities, axis=1), numbers)
+        # Of what is not a number none is the largest, whatever argmax says.
+        right &= tf.reduce_all(tf.equal(probabilities, probabilities), axis=1)
+        return {"loss": losses, "accuracy": tf.cast(right, tf.float32, name="accuracy")}, probabilities
+
+
+def build_objective(
+    losses: tf.Tensor,
+    labels: tf.Tensor | None,
+    probabilities: tf.Tensor | None,
+    class_weights: Sequence[float] | None = None,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Build the mean of the losses [batch], and what gradients are of: that, or the mean of the weighted losses.
+
+    Raises:
+      GraphError: class weights that do not go with the classes.
+    """
+    with tf.name_scope("LOSS/"):
+        mean = tf.reduce_mean(losses, name="mean_loss")
+        if class_weights is None:
+            return mean, mean
+        if probabilities is None:
+            raise GraphError("`class_weights` need labels; without them, put weights into the loss, a tensor [batch]")
+        _check_weights(class_weights, probabilities.shape.as_list()[-1])
+        weights = tf.constant(class_weights, tf.float32, name="class_weights")
+        # Divided by the number of examples, as Keras does, and not by the sum of their weights.
+        weighted = losses * tf.gather(weights, _class_numbers(labels, probabilities))
+        return mean, tf.reduce_mean(weighted, name="weighted_loss")
 
 
 def _class_numbers(labels: tf.Tensor | None, outputs: tf.Tensor) -> tf.Tensor | None:
@@ -79,18 +99,19 @@ def is_one_hot(labels: tf.Tensor) -> bool:
     return labels.shape.rank == 2 and (labels.dtype.is_floating or labels.dtype.is_integer)
 
 
-def _losses(
-    loss: str | tf.Tensor, labels: tf.Tensor | None, numbers: tf.Tensor | None, outputs: tf.Tensor
-) -> tf.Tensor:
-    if not isinstance(loss, str):
-        return _own_loss(loss)
+def _check_name(loss: str) -> None:
     if loss not in ("softmax", "sigmoid"):
         raise GraphError(f"loss is 'softmax', 'sigmoid' or a tensor [batch], not {loss!r}")
-    if labels is None or numbers is None:
-        raise GraphError(f"`loss={loss!r}` needs labels; without them, loss is a tensor [batch]")
+
+
+def _check_outputs(loss: str, outputs: tf.Tensor) -> None:
+    _check_name(loss)
     if outputs.shape.rank != 2 or (outputs.shape[1] == 1) != (loss == "sigmoid"):
         shape = "[batch, classes], of two classes or more" if loss == "softmax" else "[batch, 1]"
         raise GraphError(f"`loss={loss!r}` takes outputs {shape}, not {outputs.shape}")
+
+
+def _cross_entropy(loss: str, labels: tf.Tensor, numbers: tf.Tensor | None, outputs: tf.Tensor) -> tf.Tensor:
     if loss == "sigmoid":
         wanted = tf.cast(numbers, outputs.dtype)
         return tf.nn.sigmoid_cross_entropy_with_logits(labels=wanted, logits=outputs[:, 0], name="loss")
@@ -119,10 +140,7 @@ def class_probabilities(logits: tf.Tensor) -> tf.Tensor:
     return tf.nn.softmax(logits, name="probabilities")
 
 
-def _check_weights(weights: Sequence[float], probabilities: tf.Tensor | None) -> None:
-    if probabilities is None:
-        raise GraphError("`class_weights` need labels; without them, put weights into the loss, a tensor [batch]")
-    classes = probabilities.shape.as_list()[-1]
+def _check_weights(weights: Sequence[float], classes: int) -> None:
     if len(weights) != classes:
         raise GraphError(
             f"`class_weights` has {len(weights)} numbers, and there are {classes} classes; give one a class"

@@ -28,19 +28,16 @@ OF_LABELS = ("confusion", "mistakes", "pr_curves")
 OF_ENDPOINTS = ("activations", "projector")
 
 
-def chosen(
-    summaries: Sequence[str] | None, activations: Mapping[str, Any], images: Any, *, labelled: bool
-) -> tuple[str, ...]:
+def chosen(summaries: Sequence[str] | None, activations: Mapping[str, Any], *, labelled: bool) -> tuple[str, ...]:
     """Return what is to be shown, in the order of `SHOWN`.
 
     Args:
       summaries: names out of `SHOWN`; `DEFAULT` unless given. What needs labels is left out where there are none.
       activations: endpoints by name; where there are some, activations are shown unless the projector alone is.
-      images: the placeholder that they must be computed from, for a batch of any size.
       labelled: whether there are labels.
 
     Raises:
-      GraphError: a name is none, endpoints are missing, or one has not the batch as its first dimension.
+      GraphError: a name is unknown, or endpoints are missing.
     """
     wanted = list(DEFAULT if summaries is None else summaries)
     unknown = [name for name in wanted if name not in SHOWN]
@@ -53,7 +50,4 @@ def chosen(
     lacking = [name for name in OF_ENDPOINTS if name in wanted and not activations]
     if lacking:
         raise GraphError(f"{names.listed(lacking)} need endpoints: activations={{'conv1': ends['conv1']}}, say")
-    for name, tensor in activations.items():
-        if tensor.graph is not images.graph or not tensor.shape.rank or tensor.shape.as_list()[0] is not None:
-            raise GraphError(f"activations: {name} {tensor.shape} must be [batch, ...] with a batch of any size")
     return tuple(name for name in SHOWN if name in wanted and (labelled or name not in OF_LABELS))

@@ -13,64 +13,21 @@ import tensorflow.compat.v1 as tf
 
 from tfxfer import names
 from tfxfer.errors import GraphError, SelectionError
+from tfxfer.graph import eval_step, losses, optimizers, own_state, summary_options, traversal
 from tfxfer.graph import feeds as constants
-from tfxfer.graph import losses, optimizers, own_state, summary_options, traversal
 from tfxfer.graph import summaries as summary_ops
 from tfxfer.graph import updates as update_ops
+from tfxfer.graph.eval_step import EvalStep, check_feeds, check_graph
 from tfxfer.graph.feeds import Feeds
 from tfxfer.graph.layers import DROPOUTS, BatchNorm, batch_norms
 from tfxfer.graph.partitioned import name_of
+from tfxfer.graph.stages import Selection, Stage, StageOps
 from tfxfer.graph.sync_replicas import Replicas, update
 from tfxfer.graph.variables import global_step, select, unlisted_variables
 
 log = logging.getLogger("tfxfer")
 
-Selection = str | Sequence[str | tf.Variable]
 LearningRate = float | Callable[[tf.Variable], tf.Tensor]
-
-
-@dataclasses.dataclass(frozen=True)
-class Stage:
-    """From an epoch on, further variables are trained.
-
-    Attributes:
-      epoch: the first epoch of the stage, counted from 0.
-      selection: the variables that join those of earlier stages; or regular expressions, as `select` takes them.
-      multiplier: what the learning rate is multiplied by for them.
-    """
-
-    epoch: int
-    selection: Selection
-    multiplier: float = 1.0
-
-
-@dataclasses.dataclass(frozen=True)
-class StageOps:
-    """What training runs from `epoch` on.
-
-    Attributes:
-      epoch: the first epoch of the stage, counted from 0.
-      variables: all that is trained in it.
-      written: all that it writes but optimizer slots and global_step: `variables`, and what the update ops that run
-        with it write, as the moving statistics of a batch normalisation whose gamma or beta is among them.
-      apply: the op that makes one step and adds 1 to global_step.
-      feeds: what placeholders are fed with it, in each step the same: the switches of dropout and of batch
-        normalisations that are trained, and `train_feeds`.
-      summary: serialized scalars of a fed batch: loss, accuracy, learning rates of the groups that are trained in it,
-        and norms of gradients and weights by layer if they are among `Step.summaries`; and of the graph's own
-        summaries (`tf.summary.scalar` and the like) those that can be run with what is fed.
-      scalars: `summary` without the graph's own.
-      own_summaries: the graph's own, one by one.
-    """
-
-    epoch: int
-    variables: tuple[tf.Variable, ...]
-    written: tuple[tf.Variable, ...]
-    apply: tf.Operation
-    feeds: Feeds
-    summary: tf.Tensor
-    scalars: tf.Tensor
-    own_summaries: tuple[tf.Tensor, ...] = ()
 
 
 class Saved(NamedTuple):
@@ -80,58 +37,40 @@ class Saved(NamedTuple):
     saver: tf.train.Saver | None = None
 
 
-_NOTHING = Saved()
-
-
-@dataclasses.dataclass(frozen=True)
-class Step:
-    """Everything that training and evaluation run.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Step(EvalStep):
+    """Everything that training and evaluation run; `EvalStep` has the attributes that evaluation needs.
 
     Attributes:
-      images, labels, outputs: as given to `train_step`; `labels` may be None.
-      probabilities: float32 [batch, classes], or None without labels.
       loss: float32 scalar, the mean of `metrics["loss"]` over the batch.
-      metrics: per example, float32 [batch]: `loss`, and with labels `accuracy` (1 where the prediction is right). They
-        are plain: neither L2 nor a class weight is in them, so that runs with others compare.
       learning_rate: float32 scalar, before any multiplier.
       global_step: integer variable, the number of steps made.
-      stages: in order of their epochs; the first begins at 0.
       slots: the optimizers' own variables, of all stages.
       finite: bool scalar: whether every trained variable is finite.
       saver: saves and restores all variables, those of the optimizers and global_step included.
-      image_summary: serialized `input_image` of a fed batch; None where the images are no pictures.
-      eval_feeds: what placeholders are fed in evaluation, in each batch the same.
+      image_summary: serialized `input_image` of a fed batch; None where the images are not pictures.
       l2, class_weights: as given to `train_step`.
       summaries: what TensorBoard is shown, in the order of `tfxfer.graph.summary_options.SHOWN`.
-      activations: endpoints whose activations it is shown, by name.
       settings: what was asked for, as JSON has it, that the graph does not tell: a run goes on only under the same.
       generators: the state of each `tf.random.Generator` that draws in a step, as far as it is a global variable.
       moving: what any stage writes, the slots and global_step among it, and the local variables that a step reads.
       frozen: all other global variables.
     """
 
-    images: tf.Tensor
-    labels: tf.Tensor | None
-    outputs: tf.Tensor
-    probabilities: tf.Tensor | None
     loss: tf.Tensor
-    metrics: Mapping[str, tf.Tensor]
     learning_rate: tf.Tensor
     global_step: tf.Variable
-    stages: tuple[StageOps, ...]
     slots: tuple[tf.Variable, ...]
     finite: tf.Tensor
     saver: tf.train.Saver
     image_summary: tf.Tensor | None
-    eval_feeds: Feeds = dataclasses.field(default_factory=dict)
-    l2: float = 0.0
-    class_weights: tuple[float, ...] | None = None
-    summaries: tuple[str, ...] = ()
-    activations: Mapping[str, tf.Tensor] = dataclasses.field(default_factory=dict)
-    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    generators: tuple[tf.Variable, ...] = ()
-    moving: Saved = _NOTHING
-    frozen: Saved = _NOTHING
+    l2: float
+    class_weights: tuple[float, ...] | None
+    summaries: tuple[str, ...]
+    settings: Mapping[str, Any]
+    generators: tuple[tf.Variable, ...]
+    moving: Saved
+    frozen: Saved
 
     @property
     def trained(self) -> tuple[tf.Variable, ...]:
@@ -211,8 +150,8 @@ def train_step(
         writes a variable which is not trained; two variables that are one in memory, one of them trained; or the graph
         is finalized, since a session was opened by `tfxfer.session`.
     """
-    _check_graph(images, labels, outputs)
-    chosen = summary_options.chosen(summaries, activations or {}, images, labelled=labels is not None)
+    check_graph("train_step", images, labels, outputs)
+    chosen = summary_options.chosen(summaries, activations or {}, labelled=labels is not None)
     plan = _stages(train, stages)
     _check_numbers(plan, learning_rate, clip_norm, multipliers or {})
     every = [variable for stage in plan for variable in stage.selection]
@@ -220,10 +159,11 @@ def train_step(
     _check_memory(every)
     unlisted = unlisted_variables(tf.get_default_graph())
     make = optimizers.maker(optimizer)
-    examples = {"images": images, "labels": labels}
-    in_training = constants.resolve(train_feeds, "train_feeds", examples)
-    in_evaluation = constants.resolve(eval_feeds, "eval_feeds", examples)
-    built = losses.build(loss, labels, outputs, class_weights)
+    in_training = constants.resolve(train_feeds, "train_feeds", {"images": images, "labels": labels})
+    losses.check_labels(loss, labels)
+    evaluation = eval_step.build(images, labels, outputs, loss, eval_feeds, activations)
+    metrics = evaluation.metrics
+    mean, objective = losses.build_objective(metrics["loss"], labels, evaluation.probabilities, class_weights)
     steps = global_step()
     with tf.name_scope("SOLVER/"):
         rate = learning_rate(steps) if callable(learning_rate) else learning_rate
@@ -233,66 +173,49 @@ def train_step(
         examples=[tensor for tensor in (images, labels) if tensor is not None],
         unlisted=unlisted,
         last=every[-1],
-        built=built,
+        metrics=metrics,
+        objective=objective,
         groups=groups,
         steps=steps,
-        updates=update_ops.Updates([tensor.op for tensor in built.metrics.values()], updates),
+        updates=update_ops.Updates([tensor.op for tensor in metrics.values()], updates),
         clip_norm=clip_norm,
         l2=l2,
         feeds=in_training,
-        summary=functools.partial(_summary, built.metrics, rate, groups, "norms" in chosen),
+        summary=functools.partial(_summary, metrics, rate, groups, "norms" in chosen),
         replicas=replicas,
     )
     ops = builder.stages(plan)
     slots = tuple(variable for group in groups for variable in group.solver.variables())
-    run = [*(stage.apply for stage in ops), *(metric.op for metric in built.metrics.values())]
+    run = [*(stage.apply for stage in ops), *(metric.op for metric in metrics.values())]
     generators = own_state.generators(run, tf.global_variables())
     written = [*ops[-1].written, *slots, steps, *generators]
     moving, frozen = _saved(written, unlisted, run if replicas is None else ())
     step = Step(
-        *(images, labels, outputs, built.probabilities, built.mean, built.metrics, rate, steps, ops),
+        **vars(evaluation) | {"stages": ops},
+        loss=mean,
+        learning_rate=rate,
+        global_step=steps,
         slots=slots,
         finite=_finite(ops[-1].variables),
         saver=_saver(_lasting(unlisted)),
         image_summary=summary_ops.images(images),
-        eval_feeds=in_evaluation,
         l2=float(l2),
         class_weights=None if class_weights is None else tuple(map(float, class_weights)),
         summaries=chosen,
-        activations=dict(activations or {}),
         settings={
             **_settings(groups, learning_rate, clip_norm, loss, replicas),
             "train_feeds": constants.described(in_training),
-            "eval_feeds": constants.described(in_evaluation),
+            "eval_feeds": constants.described(evaluation.eval_feeds),
         },
         generators=tuple(generators),
         moving=moving,
         frozen=frozen,
     )
-    _check_fed(step, builder.examples)
+    check_feeds(step)
     return step
 
 
 # --- at the door ---
-
-
-def _check_graph(images: tf.Tensor, labels: tf.Tensor | None, outputs: tf.Tensor) -> None:
-    graph = tf.get_default_graph()
-    given = {"images": images, "outputs": outputs} | ({} if labels is None else {"labels": labels})
-    wrong = [f"{name} is {value!r}" for name, value in given.items() if not isinstance(value, tf.Tensor)]
-    if wrong:
-        raise GraphError(f"{'; '.join(wrong)}: give tensors, images and labels as tf.placeholder makes them")
-    apart = [name for name, value in given.items() if value.graph is not graph]
-    if apart:
-        raise GraphError(
-            f"{names.listed(apart)} of another graph than the default one; call train_step within the "
-            "`with graph.as_default():` in which they were made"
-        )
-    if graph.finalized:
-        raise GraphError(
-            "the graph is finalized, as tfxfer.session does when it opens one: nothing can be added; call train_step, "
-            "and make summaries, before the session"
-        )
 
 
 def _check_numbers(
@@ -321,21 +244,6 @@ def _check_memory(trained: Sequence[tf.Variable]) -> None:
             "  for node in meta_graph.graph_def.node:\n"
             '    if "shared_name" in node.attr: node.attr["shared_name"].s = b""'
         )
-
-
-def _check_fed(step: Step, examples: Sequence[tf.Tensor]) -> None:
-    last = step.stages[-1]
-    fetches = [tensor.op for tensor in step.metrics.values()]
-    shown_ops = [tensor.op for tensor in step.activations.values()]
-    outputs = [] if step.probabilities is None else [step.probabilities.op]
-    training = [op for stage in step.stages for op in (stage.apply, stage.scalars.op)]
-    norms = [tf.get_default_graph().get_tensor_by_name(norm.switch) for norm in batch_norms()]
-    constants.check(
-        {"train_feeds": [*training, *fetches], "eval_feeds": [*fetches, *outputs, *shown_ops]},
-        {"train_feeds": last.feeds, "eval_feeds": step.eval_feeds},
-        examples,
-        [*norms, *tf.get_collection(DROPOUTS)],
-    )
 
 
 def _settings(
@@ -499,7 +407,8 @@ class _Builder:
     examples: list[tf.Tensor]
     unlisted: list[tf.Variable]
     last: tf.Variable
-    built: losses.Losses
+    metrics: Mapping[str, tf.Tensor]
+    objective: tf.Tensor
     groups: Sequence[_Group]
     steps: tf.Variable
     updates: update_ops.Updates
@@ -521,7 +430,7 @@ class _Builder:
             running |= set(updates)
             written = self._written(trained, updates)
             name = f"stage{number}" if len(plan) > 1 else "apply"
-            gradients = _gradients(self.built.objective, trained, self.l2)
+            gradients = _gradients(self.objective, trained, self.l2)
             apply = self._apply(gradients, trained, updates, name)
             scalars = self.summary(stage.epoch, list(zip(gradients, trained, strict=True)))
             fed = self._feeds(norms)
@@ -548,20 +457,16 @@ class _Builder:
           GraphError: the network writes another variable whenever it is run.
         """
         written = {variable.op.name for variable in trained} | self.updates.written(trained, updates)
-        fetches = [tensor.op for tensor in self.built.metrics.values()]
+        fetches = [tensor.op for tensor in self.metrics.values()]
         always = update_ops.check_network(fetches, self.examples, written)
-        if always and trained[-1] is self.last:
-            log.warning(
-                "%s: written whenever the network is run, in evaluation too; build what writes them outside of "
-                "tf.control_dependencies, and put it into tf.GraphKeys.UPDATE_OPS",
-                names.listed(always),
-            )
+        if trained[-1] is self.last:
+            update_ops.warn_of_writes(always)
         return written
 
     def _apply(
         self, gradients: Sequence[Any], trained: Sequence[tf.Variable], updates: Sequence[tf.Operation], name: str
     ) -> tf.Operation:
-        reading = [*self.built.metrics.values(), *update_ops.inputs_of(updates)]
+        reading = [*self.metrics.values(), *update_ops.inputs_of(updates)]
         gated = update_ops.gate(_clipped(gradients, self.clip_norm), reading)
         also = update_ops.after(gated, updates)
         alone = functools.partial(update, groups=self.groups, name=name, also=also)

@@ -209,9 +209,7 @@ def check_network(fetches: Sequence[tf.Operation], fed: Sequence[tf.Tensor], wri
     Raises:
       GraphError: an op writes another variable; each such op is named.
     """
-    ops = traversal.needed(fetches, fed)
-    inner = traversal.inner(ops)
-    writing = {op: variables for op, variables in writes.written(ops).items() if not (op in inner or called(op))}
+    writing = _written_always(fetches, fed)
     wrong = [
         f"{op.name} ({op.type}) writes {names.listed(variable.name for variable in variables)}"
         for op, variables in writing.items()
@@ -224,6 +222,28 @@ def check_network(fetches: Sequence[tf.Operation], fed: Sequence[tf.Tensor], wri
             "tf.GraphKeys.UPDATE_OPS; or train the layer that they belong to"
         )
     return sorted({variable.name for variables in writing.values() for variable in variables})
+
+
+def warn_of_writes(variables: Sequence[str]) -> None:
+    """Log which variables a network writes whenever it is run."""
+    if variables:
+        log.warning(
+            "%s: written whenever the network is run, in evaluation too; build what writes them outside of "
+            "tf.control_dependencies, and put it into tf.GraphKeys.UPDATE_OPS",
+            names.listed(variables),
+        )
+
+
+def variables_written_always(fetches: Sequence[tf.Operation], fed: Sequence[tf.Tensor]) -> list[str]:
+    """Return the names of the variables that a network writes whenever it is run, and not in a branch alone."""
+    written = _written_always(fetches, fed).values()
+    return sorted({variable.name for variables in written for variable in variables})
+
+
+def _written_always(fetches: Sequence[tf.Operation], fed: Sequence[tf.Tensor]) -> dict[tf.Operation, set[tf.Operation]]:
+    ops = traversal.needed(fetches, fed)
+    inner = traversal.inner(ops)
+    return {op: variables for op, variables in writes.written(ops).items() if not (op in inner or called(op))}
 
 
 def _op(update: Any, graph: tf.Graph) -> tf.Operation:

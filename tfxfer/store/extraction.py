@@ -17,7 +17,7 @@ from tfxfer.data.batches import chunks
 from tfxfer.data.splits import Data, Images, Split
 from tfxfer.errors import DataError, GraphError
 from tfxfer.frontier.frontier import frontier
-from tfxfer.graph.train_step import Step
+from tfxfer.graph.eval_step import EvalStep
 from tfxfer.store import fingerprint
 from tfxfer.store.compute import NONE, NOTHING, Run, fill, padded, run_with
 from tfxfer.store.examples import Source, distinct, pinned
@@ -34,7 +34,7 @@ TOLERANCE = 1e-4
 
 def precompute(
     sess: tf.Session,
-    step: Step,
+    step: EvalStep,
     data: Data,
     *,
     store: str | os.PathLike[str],
@@ -42,15 +42,16 @@ def precompute(
     dtype: str = "float32",
     workers: int = 1,
 ) -> Data:
-    """Compute what is frozen in a training step once for each example of all splits, and find it again next time.
+    """Compute what is frozen in a step once for each example of all splits, and find it again next time.
 
     The result feeds the same step in the same graph: `fit` and `evaluate` take it in place of the data, and the frozen
-    layers are not run again. With several stages, what each of them needs is computed.
+    layers are not run again. With several stages, what each of them needs is computed. The step of an evaluation needs
+    the network's last tensors.
 
     Args:
       sess: a session in which everything is restored, opened by `tfxfer.session`: in others, TensorFlow may run frozen
         layers all the same.
-      step: what `train_step` returned.
+      step: what `train_step` or `eval_step` returned.
       data: the examples.
       store: the folder that computed rows are kept in; rows of other weights, layers or pictures may lie in it too.
       batch_size: how many examples go through the network at once; always so many, the last batch padded, since the
@@ -65,7 +66,7 @@ def precompute(
         examples share a batch.
       RunError: a worker was killed, or broke down.
     """
-    found = [frontier(step, stage) for stage in step.stages]
+    found = [frontier(step, stage) for stage in step.stages or [None]]
     tensors = {tensor.name: tensor for each in found for tensor in each.tensors}
     tensors.pop(step.images.name, None)
     if not tensors:

@@ -12,7 +12,8 @@ from tfxfer import names
 from tfxfer.data.splits import Images, Split
 from tfxfer.errors import DataError
 from tfxfer.frontier.frontier import frontier
-from tfxfer.graph.train_step import StageOps, Step
+from tfxfer.graph.eval_step import EvalStep
+from tfxfer.graph.stages import StageOps
 from tfxfer.store.compute import run_with
 from tfxfer.store.extraction import difference, spread_over
 from tfxfer.store.fingerprint import addresses
@@ -23,7 +24,7 @@ from tfxfer.store.store import Rows
 TOLERANCE = 1e-3
 
 
-def check(sess: tf.Session, step: Step, splits: Mapping[str, Split], stage: StageOps | None = None) -> None:
+def check(sess: tf.Session, step: EvalStep, splits: Mapping[str, Split], stage: StageOps | None = None) -> None:
     """Refuse features that something else has computed than what the session holds now.
 
     The frozen variables are read and their digests taken each time, since whoever has the session may write them.
@@ -32,7 +33,7 @@ def check(sess: tf.Session, step: Step, splits: Mapping[str, Split], stage: Stag
 
     Args:
       sess: the session that is to be fed.
-      step: what `train_step` returned.
+      step: what `train_step` or `eval_step` returned.
       splits: the examples, by name.
       stage: the stage that is fed; the last one by default.
 
@@ -42,7 +43,7 @@ def check(sess: tf.Session, step: Step, splits: Mapping[str, Split], stage: Stag
     splits = {name: split for name, split in splits.items() if split.features is not None}
     if not splits:
         return
-    fed = {tensor.name: tensor for tensor in frontier(step, stage or step.stages[-1]).tensors}
+    fed = {tensor.name: tensor for tensor in frontier(step, stage).tensors}
     fed.pop(step.images.name, None)
     why, lines = _other_addresses(sess, step, splits, fed)
     lines += [line for name, split in splits.items() for line in _other_values(sess, step, name, split, fed)]
@@ -55,7 +56,7 @@ def check(sess: tf.Session, step: Step, splits: Mapping[str, Split], stage: Stag
 
 
 def _other_addresses(
-    sess: tf.Session, step: Step, splits: Mapping[str, Split], fed: Mapping[str, tf.Tensor]
+    sess: tf.Session, step: EvalStep, splits: Mapping[str, Split], fed: Mapping[str, tf.Tensor]
 ) -> tuple[str, list[str]]:
     """Return why the addresses of stored rows are others now, as far as it is known, and a line for each."""
     columns = [column for split in splits.values() for column in (split.features or {}).items()]
@@ -77,7 +78,7 @@ def _is_stored(column: Images) -> TypeGuard[Rows]:
 
 
 def _other_values(
-    sess: tf.Session, step: Step, split_name: str, split: Split, fed: Mapping[str, tf.Tensor]
+    sess: tf.Session, step: EvalStep, split_name: str, split: Split, fed: Mapping[str, tf.Tensor]
 ) -> list[str]:
     """Return a line for each tensor of which a few features are not what is computed from their images."""
     arrays = {
