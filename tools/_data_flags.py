@@ -134,6 +134,8 @@ PATHS = {
     "listing": "File of lines `path label`, to train on",
     "validation_listing": "File of lines `path label`, to validate and test on",
 }
+
+
 def find_from_anywhere(settings: Any) -> None:
     """Make the paths of the examples absolute: a run that stores them finds its examples from any directory."""
     for name in PATHS:

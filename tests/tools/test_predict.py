@@ -182,21 +182,23 @@ def brightness():
 
 
 def test_of_equal_classes_the_lower_number_comes_first_whatever_the_batch(brightness):
+    sess, images, probabilities = brightness
     examples = np.arange(1, 61, dtype=np.uint8).reshape(5, 2, 2, 3)
     for batch_size in (1, 2, 32):
-        top = prediction.predict(*brightness, examples, top=3, batch_size=batch_size)
+        top = prediction.predict(sess, probabilities, examples, images=images, top_k=3, batch_size=batch_size)
         assert top.classes.tolist() == [[1, 2, 3]] * 5
         np.testing.assert_allclose(top.probabilities, [[0.4, 0.4, 0.2]] * 5, rtol=1e-6)
-    assert prediction.predict(*brightness, examples, top=9).classes.shape == (5, 4)
+    assert prediction.predict(sess, probabilities, examples, top_k=9).classes.shape == (5, 4)
 
 
 def test_examples_that_do_not_fit_are_refused(brightness):
+    sess, _, probabilities = brightness
     with pytest.raises(DataError, match=r"the examples are uint8 \(3, 3, 3\), and the model takes uint8 \(2, 2, 3\)"):
-        prediction.predict(*brightness, np.zeros((1, 3, 3, 3), np.uint8))
+        prediction.predict(sess, probabilities, np.zeros((1, 3, 3, 3), np.uint8))
     with pytest.raises(DataError, match="the examples are float32"):
-        prediction.predict(*brightness, np.zeros((1, 2, 2, 3), np.float32))
+        prediction.predict(sess, probabilities, np.zeros((1, 2, 2, 3), np.float32))
     with pytest.raises(DataError, match="must be 1 or more"):
-        prediction.predict(*brightness, np.zeros((1, 2, 2, 3), np.uint8), top=0)
+        prediction.predict(sess, probabilities, np.zeros((1, 2, 2, 3), np.uint8), top_k=0)
 
 
 def test_a_picture_named_twice_is_predicted_once(tmp_path):

@@ -87,6 +87,4 @@ def _pictures(settings: Mapping[str, Any], input_spec: InputSpec | None, index: 
     }
     if dataset == "folder":
         return folder(settings["data_dir"], **options)
-    return listing(
-        settings["listing"], settings.get("validation_listing"), root=settings.get("data_dir"), **options
-    )
+    return listing(settings["listing"], settings.get("validation_listing"), root=settings.get("data_dir"), **options)

@@ -122,9 +122,7 @@ def compare_with_models(weights: Weights) -> list[Comparison]:
     Raises:
       WeightsError: the first kernel is to decide, and cannot be read.
     """
-    ours = [
-        Source(name, OURS, _any_input_spec(name), MODELS[name].variables, _SAME) for name in _recognised_models()
-    ]
+    ours = [Source(name, OURS, _any_input_spec(name), MODELS[name].variables, _SAME) for name in _recognised_models()]
     return candidates(weights, all_sources()) or candidates(weights, ours)
 
 
@@ -220,7 +218,7 @@ def _own(weights: Weights, model: str | None) -> list[Source]:
     """List what a file under our own names may be: for each model, one order of channels or the other."""
     own: list[Source] = []
     for name in _recognised_models() if model is None else [model]:
-        probed = {
+        probed: dict[InputSpec, Probe | None] = {
             dataclasses.replace(source.input_spec, source=UNKNOWN): source.probe
             for source in MODELS[name].sources
             if source.probe

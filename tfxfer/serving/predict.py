@@ -7,7 +7,7 @@ import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard, cast
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -21,12 +21,13 @@ from tfxfer.data.pictures import Files, Pictures, ahead, shortened
 from tfxfer.data.scan import scan
 from tfxfer.data.splits import Images
 from tfxfer.errors import DataError, GraphError
+from tfxfer.graph.eval_step import EvalStep
 from tfxfer.graph.traversal import placeholders
-from tfxfer.graph.train_step import Step
 from tfxfer.serving.saved_model import loaded
 
 BATCH_SIZE = 32
-Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+OnePath = str | os.PathLike[str]
+Paths = OnePath | Sequence[OnePath]
 Examples = Images | Paths
 
 
@@ -77,7 +78,7 @@ class Predictions:
 
 def predict(
     sess: tf.Session,
-    outputs: Step | tf.Tensor,
+    outputs: EvalStep | tf.Tensor,
     examples: Examples,
     *,
     images: tf.Tensor | None = None,
@@ -90,7 +91,7 @@ def predict(
 
     Args:
       sess: a session in which everything is restored.
-      outputs: what `eval_step` or `train_step` returned, with labels; or probabilities, float32 [n, classes].
+      outputs: what `eval_step` or `train_step` returned; or probabilities, float32 [n, classes].
       examples: uint8 [n, height, width, channels]; or paths of pictures, and of folders of them, which are brought to
         the size of the placeholder.
       images: the placeholder of the images; it may take whole files, string [n]. Default: that of the step, or the one
@@ -102,7 +103,7 @@ def predict(
 
     Raises:
       DataError: there are no examples, none can be read, they do not fit the placeholder, or a number is not positive.
-      GraphError: it is not clear which placeholder takes the images, or the step has no labels.
+      GraphError: it is not clear which placeholder takes the images, or the step has no probabilities.
     """
     if min(top_k, batch_size) < 1:
         raise DataError(f"`top_k={top_k}` and `batch_size={batch_size}` must be 1 or more")
@@ -111,10 +112,13 @@ def predict(
     if class_names and len(class_names) != classes:
         raise DataError(f"there are {len(class_names)} class names, and the model has {classes} classes")
     set_aside: dict[str, str] = {}
-    rows = examples
+    shown: Images
+    rows: Images
     if _are_paths(examples):
-        examples, set_aside = _read(examples, images, resize)
-        rows = Files(examples.paths) if images.dtype == tf.string else examples
+        pictures, set_aside = _read(examples, images, resize)
+        shown, rows = pictures, Files(pictures.paths) if images.dtype == tf.string else pictures
+    else:
+        shown = rows = cast(Images, examples)
     _check_fits(rows, images)
     values = _run(sess, probabilities, images, feeds, rows, batch_size)
     order = np.argsort(-values, axis=1, kind="stable")[:, :top_k]
@@ -122,7 +126,7 @@ def predict(
         classes=order,
         probabilities=np.take_along_axis(values, order, axis=1),
         class_names=tuple(class_names) or tuple(map(str, range(classes))),
-        examples=examples,
+        examples=shown,
         set_aside=set_aside,
     )
 
@@ -167,8 +171,8 @@ def find_pictures(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
       DataError: a folder has no pictures, or cannot be listed.
     """
     files: list[str] = []
-    for path in map(os.fspath, paths):
-        inside = walk([Path(path)])[0][0] if os.path.isdir(path) else [path]
+    for path in paths:
+        inside = walk([Path(path)])[0][0] if os.path.isdir(path) else [os.fspath(path)]
         if not inside:
             raise DataError(f"{path} has no pictures")
         files += inside
@@ -224,12 +228,12 @@ def _refuse_all(bad: Mapping[str, str]) -> None:
 
 
 def _tensors(
-    outputs: Step | tf.Tensor, images: tf.Tensor | None
+    outputs: EvalStep | tf.Tensor, images: tf.Tensor | None
 ) -> tuple[tf.Tensor, tf.Tensor, Mapping[tf.Tensor, Any]]:
     """Return the probabilities, the placeholder of the images, and what other placeholders are fed."""
-    if isinstance(outputs, Step):
+    if isinstance(outputs, EvalStep):
         if outputs.probabilities is None:
-            raise GraphError("the step has no labels, and so no probabilities; give the probabilities themselves")
+            raise GraphError("the step has no probabilities, as its `loss` is a tensor; give them as a tensor")
         return outputs.probabilities, outputs.images if images is None else images, outputs.eval_feeds
     if outputs.shape.rank != 2 or outputs.shape[1] is None:
         raise GraphError(f"the outputs {outputs.name} {outputs.shape} are not probabilities [n, classes]")
@@ -242,7 +246,7 @@ def _tensors(
     return outputs, images, {}
 
 
-def _are_paths(examples: Examples) -> bool:
+def _are_paths(examples: Examples) -> TypeGuard[Paths]:
     if isinstance(examples, str | os.PathLike):
         return True
     return isinstance(examples, Sequence) and all(isinstance(path, str | os.PathLike) for path in examples)

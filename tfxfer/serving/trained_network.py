@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 
-from tfxfer.errors import GraphError
+from tfxfer.errors import DataError, GraphError
 from tfxfer.graph.variables import select
-from tfxfer.input_spec import CHANNELS, InputSpec
+from tfxfer.input_spec import CHANNELS, InputSpec, with_size
 from tfxfer.models.network import build_classifier, count_classes
 from tfxfer.models.recognition import Rename, recognise
 from tfxfer.models.registry import find_model
@@ -28,44 +30,60 @@ class TrainedNetwork:
     """How a network is built, the weights that are restored into it, what they expect and what they mean.
 
     Attributes:
-      build: from images, uint8 [n, height, width, channels], and the input spec to the endpoints by name, in order. The
-        last one of a classifier is its probabilities, float32 [n, classes].
+      build: called as `build(images, input_spec=...)`; returns the endpoints by name, in order. The last one of a
+        classifier is its probabilities, float32 [n, classes].
       weights: every variable that the endpoints read.
-      input_spec: what the weights expect of images.
-      class_names: one for each class.
+      input_spec: what the weights expect of images; None where nobody says.
+      class_names: one for each class; empty where nobody says.
     """
 
-    build: Callable[[tf.Tensor, InputSpec], Mapping[str, tf.Tensor]]
+    build: Callable[..., Mapping[str, tf.Tensor]]
     weights: Weights
-    input_spec: InputSpec
+    input_spec: InputSpec | None
     class_names: tuple[str, ...] = ()
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Height, width and channels of the images that it takes."""
-        return (*self.input_spec.size, CHANNELS[self.input_spec.channels])
+    def name(self) -> str:
+        """The name of the model, as its input spec has it; empty where there is none."""
+        return self.input_spec.model if self.input_spec else ""
 
     @contextlib.contextmanager
-    def session(self, **options: Any) -> Iterator[tuple[tf.Session, tf.Tensor, Mapping[str, tf.Tensor]]]:
+    def session(
+        self, like: np.ndarray | None = None, **options: Any
+    ) -> Iterator[tuple[tf.Session, tf.Tensor, Mapping[str, tf.Tensor]]]:
         """Build the network in a graph of its own, restore it, and yield session, images placeholder and endpoints.
 
         Args:
+          like: examples [n, ...] whose dtype and shape the placeholder has where there is no input spec.
           **options: as `tfxfer.session` takes them.
 
         Raises:
+          DataError: nothing says of what shape images are.
           RestoreError: the weights do not fit the network.
         """
         with tf.Graph().as_default():
-            images = tf.placeholder(tf.uint8, [None, *self.shape], name="images")
-            endpoints = self.build(images, self.input_spec)
+            images = self._placeholder(like)
+            endpoints = self.build(images, input_spec=self.input_spec)
             with session(plan(select(".*"), self.weights), **options) as sess:
                 yield sess, images, endpoints
+
+    def _placeholder(self, like: np.ndarray | None) -> tf.Tensor:
+        if self.input_spec is not None:
+            shape = (*self.input_spec.size, CHANNELS[self.input_spec.channels])
+            return tf.placeholder(tf.uint8, [None, *shape], name="images")
+        if like is None:
+            raise DataError(
+                f"no input spec lies beside {self.weights.checkpoint or self.weights.path}, and nothing else says of "
+                "what size pictures are; give an array of examples"
+            )
+        return tf.placeholder(like.dtype, [None, *like.shape[1:]], name="images")
 
     def predict(
         self, examples: Examples, *, top_k: int = 5, batch_size: int = BATCH_SIZE, **session_options: Any
     ) -> Predictions:
         """Return the most probable classes of examples; arguments as `tfxfer.serving.predict.predict` takes them."""
-        with self.session(**session_options) as (sess, images, endpoints):
+        like = examples if isinstance(examples, np.ndarray) else None
+        with self.session(like, **session_options) as (sess, images, endpoints):
             return predict(
                 sess,
                 list(endpoints.values())[-1],
@@ -73,14 +91,21 @@ class TrainedNetwork:
                 images=images,
                 top_k=top_k,
                 class_names=self.class_names,
-                resize=self.input_spec.resize,
+                resize=self.input_spec.resize if self.input_spec else "crop",
                 batch_size=batch_size,
             )
 
     def export(self, out: str | os.PathLike[str], **options: Any) -> Exported:
-        """Write a SavedModel; `out` and the options are as `tfxfer.serving.export.export_model` takes them."""
+        """Write a SavedModel; `out` and the options are as `tfxfer.serving.export.export_model` takes them.
+
+        Raises:
+          DataError: there is no input spec, which says how pictures are prepared; beside what `export_model` raises.
+        """
+        if self.input_spec is None:
+            beside = self.weights.checkpoint or self.weights.path
+            raise DataError(f"no input spec lies beside {beside}: write one there by tfxfer.input_spec.InputSpec.save")
         return export_model(
-            lambda images: self.build(images, self.input_spec),
+            functools.partial(self.build, input_spec=self.input_spec),
             self.weights,
             self.input_spec,
             out,
@@ -116,12 +141,5 @@ def open_classifier(
     classes = count_classes(model, file.weights)
     known = input_spec.class_names if len(input_spec.class_names) == classes else map(str, range(classes))
 
-    def build(images: tf.Tensor, input_spec: InputSpec) -> dict[str, tf.Tensor]:
-        return build_classifier(model, images, classes=classes, endpoint="prob", input_spec=input_spec)
-
+    build = functools.partial(build_classifier, model, classes=classes, endpoint="prob")
     return TrainedNetwork(build, file.weights, input_spec, tuple(class_names or known))
-
-
-def with_size(input_spec: InputSpec, side: int | None) -> InputSpec:
-    """Return an input spec for squares of a side in pixels; the spec itself where there is none."""
-    return dataclasses.replace(input_spec, size=(side, side)) if side else input_spec
