@@ -13,6 +13,7 @@ from tfxfer.errors import DataError
 from tfxfer.graph import layers
 from tfxfer.graph.preprocessing import preprocess
 from tfxfer.input_spec import InputSpec
+from tfxfer.models.family import member
 from tfxfer.models.sources import check_last
 from tfxfer.models.squeezenet_sources import SOURCES, VERSIONS, bgr, variables
 from tfxfer.models.squeezenet_sources import layers as layers_of
@@ -20,7 +21,8 @@ from tfxfer.models.squeezenet_sources import layers as layers_of
 __all__ = ["SOURCES", "squeezenet1_0", "squeezenet1_1", "variables"]
 
 
-def squeezenet1_0(
+def _build(
+    model: str,
     images: tf.Tensor,
     *,
     classes: int = 1000,
@@ -29,7 +31,7 @@ def squeezenet1_0(
     dropout: float = 0.5,
     input_spec: InputSpec | None = None,
 ) -> dict[str, tf.Tensor]:
-    """Build version 1.0.
+    """Build a version of the network.
 
     A pooling takes in the last row or column where it does not fill a window, as in Caffe and torchvision; from 227x227
     pixels there is none such.
@@ -51,29 +53,10 @@ def squeezenet1_0(
     Raises:
       DataError: images are smaller than 21x21 (17x17 for version 1.1), not uint8 or not RGB.
     """
-    return _build("squeezenet1_0", images, classes, top, last, dropout, input_spec)
-
-
-def squeezenet1_1(
-    images: tf.Tensor,
-    *,
-    classes: int = 1000,
-    top: bool = True,
-    last: str | None = None,
-    dropout: float = 0.5,
-    input_spec: InputSpec | None = None,
-) -> dict[str, tf.Tensor]:
-    """Build version 1.1, whose poolings are `pool1`, `pool3` and `pool5`. Takes what `squeezenet1_0` takes."""
-    return _build("squeezenet1_1", images, classes, top, last, dropout, input_spec)
-
-
-def _build(
-    model: str, images: tf.Tensor, classes: int, top: bool, last: str | None, dropout: float, spec: InputSpec | None
-) -> dict[str, tf.Tensor]:
     filters, size, _ = VERSIONS[model]
     _check_size(model, images, size + 14)
     with tf.name_scope(model.upper()):
-        x = preprocess(images, spec or bgr(model, "the authors' weights, BGR"))
+        x = preprocess(images, input_spec or bgr(model, "the authors' weights, BGR"))
         ends = {"input": x}
         x = ends["conv1"] = layers.conv2d(x, filters, size, "conv1", stride=2, padding="VALID")
         for layer, squeeze in layers_of(model).items():
@@ -103,3 +86,7 @@ def _check_size(model: str, images: tf.Tensor, smallest: int) -> None:
     sides = images.shape.as_list()[1:3] if images.shape.rank == 4 else []
     if any(side is not None and side < smallest for side in sides):
         raise DataError(f"images are {'x'.join(map(str, sides))}; {model} needs at least {smallest}x{smallest}")
+
+
+squeezenet1_0 = member(_build, "squeezenet1_0", "Build version 1.0.")
+squeezenet1_1 = member(_build, "squeezenet1_1", "Build version 1.1, whose poolings are `pool1`, `pool3` and `pool5`.")

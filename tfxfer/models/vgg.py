@@ -14,6 +14,7 @@ from tfxfer.errors import DataError
 from tfxfer.graph import layers
 from tfxfer.graph.preprocessing import check_weights_by, preprocess
 from tfxfer.input_spec import InputSpec
+from tfxfer.models.family import member
 from tfxfer.models.recognition import objection
 from tfxfer.models.sources import check_last
 from tfxfer.models.vgg_sources import AUTHORS, PROBE, RENAMES, SOURCES, TOP, UNITS, WIDTHS, convolutions, rgb, variables
@@ -23,7 +24,8 @@ __all__ = ["RENAMES", "SOURCES", "variables", "vgg11", "vgg13", "vgg16", "vgg16c
 SMALLEST = 2 ** len(WIDTHS)
 
 
-def vgg11(
+def _build(
+    model: str,
     images: tf.Tensor,
     *,
     classes: int = 1000,
@@ -32,46 +34,7 @@ def vgg11(
     dropout: float = 0.5,
     input_spec: InputSpec | None = None,
 ) -> dict[str, tf.Tensor]:
-    """Build configuration A: 8 convolutions. Takes what `vgg16` takes."""
-    return _build("vgg11", images, classes, top, last, dropout, input_spec)
-
-
-def vgg13(
-    images: tf.Tensor,
-    *,
-    classes: int = 1000,
-    top: bool = True,
-    last: str | None = None,
-    dropout: float = 0.5,
-    input_spec: InputSpec | None = None,
-) -> dict[str, tf.Tensor]:
-    """Build configuration B: 10 convolutions. Takes what `vgg16` takes."""
-    return _build("vgg13", images, classes, top, last, dropout, input_spec)
-
-
-def vgg16c(
-    images: tf.Tensor,
-    *,
-    classes: int = 1000,
-    top: bool = True,
-    last: str | None = None,
-    dropout: float = 0.5,
-    input_spec: InputSpec | None = None,
-) -> dict[str, tf.Tensor]:
-    """Build configuration C: 13 convolutions; conv3_3, conv4_3 and conv5_3 are 1x1. Takes what `vgg16` takes."""
-    return _build("vgg16c", images, classes, top, last, dropout, input_spec)
-
-
-def vgg16(
-    images: tf.Tensor,
-    *,
-    classes: int = 1000,
-    top: bool = True,
-    last: str | None = None,
-    dropout: float = 0.5,
-    input_spec: InputSpec | None = None,
-) -> dict[str, tf.Tensor]:
-    """Build configuration D, the one that is called VGG16: 13 convolutions and 3 fully connected layers.
+    """Build a network of the family.
 
     Args:
       images: uint8 RGB [n, h, w, 3], h and w at least 32. Of what size they are decides the size of `fc6/kernel`: the
@@ -92,33 +55,14 @@ def vgg16(
       DataError: images are too small, not uint8, not RGB, or with `top` of unknown size.
       GraphError: there is no endpoint `last`.
     """
-    return _build("vgg16", images, classes, top, last, dropout, input_spec)
-
-
-def vgg19(
-    images: tf.Tensor,
-    *,
-    classes: int = 1000,
-    top: bool = True,
-    last: str | None = None,
-    dropout: float = 0.5,
-    input_spec: InputSpec | None = None,
-) -> dict[str, tf.Tensor]:
-    """Build configuration E: 16 convolutions. Takes what `vgg16` takes."""
-    return _build("vgg19", images, classes, top, last, dropout, input_spec)
-
-
-def _build(
-    model: str, images: tf.Tensor, classes: int, top: bool, last: str | None, dropout: float, spec: InputSpec | None
-) -> dict[str, tf.Tensor]:
     names_of_all = [*(layer for layer, _, _ in convolutions(model)), *(TOP if top else ())]
     check_last(model, last, names_of_all)
     top = top and (last is None or last in TOP)
     _check_size(model, images, top)
-    spec = spec or rgb(model, AUTHORS)
-    check_weights_by(functools.partial(objection, spec, PROBE))
+    input_spec = input_spec or rgb(model, AUTHORS)
+    check_weights_by(functools.partial(objection, input_spec, PROBE))
     with tf.name_scope(model.upper()):
-        x = preprocess(images, spec)
+        x = preprocess(images, input_spec)
         ends = {"input": x}
         for layer, size, width in convolutions(model):
             x = layers.conv2d(x, width, size, layer) if size else layers.max_pool2d(x, 2, layer)
@@ -154,3 +98,14 @@ def _check_size(model: str, images: tf.Tensor, top: bool) -> None:
             f"images have the shape {images.shape}; the fully connected layers of {model} are made for one height and "
             "width: give the placeholder its size, or leave these layers out with top=False"
         )
+
+
+vgg11 = member(_build, "vgg11", "Build configuration A: 8 convolutions and 3 fully connected layers.")
+vgg13 = member(_build, "vgg13", "Build configuration B: 10 convolutions and 3 fully connected layers.")
+vgg16 = member(
+    _build,
+    "vgg16",
+    "Build configuration D, known as VGG16: 13 convolutions and 3 fully connected layers.",
+)
+vgg16c = member(_build, "vgg16c", "Build configuration C: as D, but conv3_3, conv4_3 and conv5_3 are 1x1.")
+vgg19 = member(_build, "vgg19", "Build configuration E: 16 convolutions and 3 fully connected layers.")

@@ -22,7 +22,7 @@ from tfxfer.restore.plan import plan
 from tfxfer.restore.session import session
 from tfxfer.serving.export import Exported, export_model
 from tfxfer.serving.predict import BATCH_SIZE, Examples, Predictions, predict
-from tfxfer.weights import Weights
+from tfxfer.weights import Weights, open_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,8 +134,9 @@ def open_classifier(
       GraphError: the model has no classifier of its own.
       WeightsError: the file cannot be read, or not be recognised as weights of the model.
     """
+    weights = weights if isinstance(weights, Weights) else open_weights(weights)
     if not find_model(model).classifier:
-        raise GraphError(f"`model={model}` has no classifier of its own; give the `run` of one that was trained")
+        raise GraphError(f"`model={model}` has no classifier of its own; give a run in which one was trained on it")
     file = recognise(weights, model=model, source=source, rename=rename)
     input_spec = with_size(file.input_spec, image_size)
     classes = count_classes(model, file.weights)
