@@ -32,7 +32,7 @@ FLOORS = {
     "input_spec": {"errors", "names", "files"},
     "formats": {"errors"},
     "weights": GROUND | {"formats"},
-    "weight_tools": BYTES,
+    "weight_tools": BYTES | {"models"},
     "data": GROUND,
     "graph": BYTES | {"data"},
     "models": GRAPHS,
@@ -43,7 +43,7 @@ FLOORS = {
     "plots": GROUND | {"data", "store"},
     "tensorboard": SESSIONS | {"plots"},
     "train": SESSIONS | {"tensorboard"},
-    "serving": SESSIONS | {"models"},
+    "serving": SESSIONS | {"models", "train", "report"},
     "report": BYTES | {"plots"},
 }
 WITHOUT_TENSORFLOW = GROUND | {"formats", "weights", "weight_tools", "data", "report", "plots"}

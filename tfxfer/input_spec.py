@@ -116,6 +116,11 @@ class InputSpec:
         return cls.from_json(value, str(path))
 
 
+def with_size(input_spec: InputSpec, side: int | None) -> InputSpec:
+    """Return an input spec for squares of a side in pixels; the spec itself where `side` is None."""
+    return dataclasses.replace(input_spec, size=(side, side)) if side else input_spec
+
+
 def sidecar(prefix: str | os.PathLike[str]) -> Path:
     """Return where the input spec of a checkpoint lies: `model.ckpt-7` has `model.ckpt-7.input_spec.json`."""
     return Path(os.fspath(prefix) + SUFFIX)

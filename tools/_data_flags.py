@@ -9,20 +9,13 @@ from typing import Any
 from absl import flags
 
 from tfxfer import data
+from tfxfer.data.dataset import DATASETS, PICTURES, load_dataset
 from tfxfer.data.folder import is_hidden, splits_of
 from tfxfer.data.mnist import has_files
 from tfxfer.errors import DataError
 from tfxfer.input_spec import InputSpec
 from tfxfer.store.store import Store
 from tfxfer.tools import _flags
-
-DATASETS = ("digits", "mnist", "folder", "listing")
-PICTURES = ("folder", "listing")
-NEEDS = {
-    "mnist": ("data_dir", "the directory of its four idx files"),
-    "folder": ("data_dir", "a directory with a subfolder of pictures for each class"),
-    "listing": ("listing", "a file of lines `path label`, as `tfxfer make_listing` writes it"),
-}
 
 
 def define(values: flags.FlagValues) -> None:
@@ -141,7 +134,6 @@ PATHS = {
     "listing": "File of lines `path label`, to train on",
     "validation_listing": "File of lines `path label`, to validate and test on",
 }
-USED_OF = {"mnist": ("data_dir",), "folder": ("data_dir",), "listing": tuple(PATHS)}
 
 
 def find_from_anywhere(settings: Any) -> None:
@@ -149,25 +141,6 @@ def find_from_anywhere(settings: Any) -> None:
     for name in PATHS:
         if settings[name].value:
             settings[name].value = os.path.abspath(settings[name].value)
-
-
-def check_there(settings: Any, run: str) -> None:
-    """Refuse examples of a run that have moved.
-
-    Args:
-      settings: the run's.
-      run: its directory, for the message.
-
-    Raises:
-      DataError: files or folders are not there; the message names the flags that say where they are.
-    """
-    wanted = {name: getattr(settings, name, None) for name in USED_OF.get(settings.dataset, ())}
-    gone = {name: path for name, path in wanted.items() if path and not os.path.exists(path)}
-    if gone:
-        cure = " ".join(f"--{name}=..." for name in gone)
-        raise DataError(
-            f"{run} was trained on {' and '.join(gone.values())}, which is not there; say where it is now by {cure}"
-        )
 
 
 def augmented(examples: data.Data, settings: Any) -> data.Data:
@@ -187,43 +160,17 @@ def augmented(examples: data.Data, settings: Any) -> data.Data:
 
 
 def load(settings: Any, input_spec: InputSpec | None = None) -> data.Data:
-    """Return the examples that the flags, or a run's stored settings, name.
+    """Return the examples that the flags name.
 
     Args:
       settings: the flags' values, as attributes.
-      input spec: to what size, and how, pictures are brought.
+      input_spec: to what size, and how, pictures are brought.
 
     Raises:
       DataError: there are none there, or they cannot be used.
     """
-    flag, what = NEEDS.get(settings.dataset, ("", ""))
-    if flag and not getattr(settings, flag):
-        raise DataError(f"--dataset={settings.dataset} needs --{flag}, {what}")
-    if settings.dataset in PICTURES:
-        examples = _pictures(settings, input_spec)
-    elif settings.dataset == "mnist":
-        examples = data.mnist(settings.data_dir, seed=settings.seed)
-    else:
-        examples = data.digits(seed=settings.seed)
-    return examples.few(settings.train_examples, settings.seed) if settings.train_examples else examples
-
-
-def _pictures(settings: Any, input_spec: InputSpec | None) -> data.Data:
-    if input_spec is None:
-        raise DataError(
-            f"--dataset={settings.dataset} has RGB pictures, which --model={settings.model} does not take; take "
-            "a model that does, as --model=squeezenet1_1"
-        )
-    if settings.store:
-        Store(settings.store)  # Made, or refused, before all pictures are looked at.
-    options = {
-        "size": input_spec.size,
-        "resize": input_spec.resize,
-        "seed": settings.seed,
-        "split": settings.split,
-        "most_bad": settings.most_bad,
-        "index": f"{settings.store}/pictures.json" if settings.store else None,
-    }
-    if settings.dataset == "folder":
-        return data.folder(settings.data_dir, **options)
-    return data.listing(settings.listing, settings.validation_listing, root=settings.data_dir, **options)
+    store = settings.store if settings.dataset in PICTURES and input_spec is not None else None
+    if store:
+        Store(store)  # Made, or refused, before all pictures are looked at.
+    stored = {name: settings[name].value for name in settings}
+    return load_dataset(stored, input_spec, index=f"{store}/pictures.json" if store else None)

@@ -226,15 +226,15 @@ class Use(NamedTuple):
     Attributes:
       flag: the flag.
       other: what it depends on.
-      values: of `other`: one of these is needed, or, where it is a list, in it; any that is not empty where there are
-        none here.
+      values: of `other`, or a function that returns them: one of these is needed, or, where it is a list, in it; any
+        that is not empty where there are none here.
       unless: the other way round: `other` must not have one of these values, or must be left out.
       what: what `other` is, for the message.
     """
 
     flag: str
     other: str
-    values: tuple[str, ...] = ()
+    values: tuple[str, ...] | Callable[[], tuple[str, ...]] = ()
     unless: bool = False
     what: str = ""
 
@@ -242,7 +242,8 @@ class Use(NamedTuple):
         """Say whether the flag is used under these values."""
         value = values[self.other].value
         items = value if isinstance(value, list) else [value]
-        return (any(item in self.values for item in items) if self.values else bool(value)) != self.unless
+        wanted = self.values() if callable(self.values) else self.values
+        return (any(item in wanted for item in items) if wanted else bool(value)) != self.unless
 
     def cure(self, values: flags.FlagValues) -> str:
         """Say what must be given, or left out, for the flag to be used."""
@@ -251,12 +252,26 @@ class Use(NamedTuple):
             return f"not used with --{self.other}{shown}; leave one of the two out"
         if self.unless:
             return f"give another --{self.other} too"
-        possible = getattr(values[self.other].parser, "enum_values", self.values)
-        wanted = [f"--{self.other}={value}" for value in self.values if value in possible] or [f"--{self.other}"]
+        sufficient = self.values() if callable(self.values) else self.values
+        possible = getattr(values[self.other].parser, "enum_values", sufficient)
+        wanted = [f"--{self.other}={value}" for value in sufficient if value in possible] or [f"--{self.other}"]
         return f"give {' or '.join(wanted)} too{f', {self.what}' if self.what else ''}"
 
 
-OWN_CLASSIFIERS = ("fc8", "pool10")
+def _own_classifiers() -> tuple[str, ...]:
+    """Return the endpoints that are a model's own classifier; what most tools do not need is loaded here."""
+    from tfxfer.models.registry import MODELS
+
+    return tuple(model.classifier for model in MODELS.values() if model.classifier)
+
+
+def _without_sources() -> tuple[str, ...]:
+    """Return the models that take images as they are, and whose files have one form."""
+    from tfxfer.models.registry import MODELS
+
+    return tuple(model.name for model in MODELS.values() if model.input_spec is None)
+
+
 # Each row holds in every tool that has both flags; a tool hands rows of its own to `parse`.
 USES = (
     Use("data_dir", "dataset", ("mnist", "folder", "listing")),
@@ -267,10 +282,10 @@ USES = (
     Use("split", "validation_listing", unless=True),
     Use("most_bad", "dataset", ("folder", "listing", "pattern")),
     Use("source", "weights", what="the file whose form it is"),
-    Use("source", "model", ("autoencoder",), unless=True),
+    Use("source", "model", _without_sources, unless=True),
     Use("rename", "weights", what="the file whose names are changed"),
-    Use("image_size", "model", ("autoencoder",), unless=True),
-    Use("hidden", "endpoint", OWN_CLASSIFIERS, unless=True),
+    Use("image_size", "model", _without_sources, unless=True),
+    Use("hidden", "endpoint", _own_classifiers, unless=True),
     Use("decay_steps", "schedule", ("cosine", "exponential")),
     Use("decay_rate", "schedule", ("exponential",)),
     Use("shown", "summaries", ("images", "activations")),

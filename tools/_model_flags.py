@@ -2,40 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from absl import flags
 
-from tfxfer import names
-from tfxfer.errors import GraphError, RestoreError
-from tfxfer.input_spec import InputSpec
+from tfxfer.errors import RestoreError
+from tfxfer.input_spec import InputSpec, with_size
+from tfxfer.models.recognition import recognise
+from tfxfer.models.registry import MODELS
 from tfxfer.tools import _flags
 from tfxfer.weights import Weights, open_weights
-
-
-class Form(NamedTuple):
-    """What the tools need to know of a model.
-
-    Attributes:
-      module: where in tfxfer.models it is built.
-      endpoint: what a head is put on unless told.
-      own: the endpoint that is the model's own classifier, trained anew if it is asked for.
-      head: the variables of that classifier.
-    """
-
-    module: str
-    endpoint: str
-    own: str | None = None
-    head: str = ""
-
-
-MODELS = {
-    "autoencoder": Form("autoencoder", "flatten"),
-    **{name: Form("vgg", "pool5", "fc8", "fc[678]/.*") for name in ("vgg11", "vgg13", "vgg16", "vgg16c", "vgg19")},
-    **{name: Form("squeezenet", "fire9:mean", "pool10", "conv10/.*") for name in ("squeezenet1_0", "squeezenet1_1")},
-}
 
 
 def define(values: flags.FlagValues) -> None:
@@ -66,10 +43,19 @@ def define_model(values: flags.FlagValues) -> None:
         flags.DEFINE_integer(
             "image_size",
             None,
-            "Side of the square that pictures are brought to, in pixels; what the weights expect unless told.",
+            "Side of the square that pictures are brought to, in pixels. Default: what the weights expect.",
             1,
             flag_values=values,
         )
+
+
+def _by_model(attribute: str) -> str:
+    """Say what an attribute of `Model` is, for the models that have it: `fc8 (vgg11, vgg13) or pool10 (...)`."""
+    models: dict[str, list[str]] = {}
+    for model in MODELS.values():
+        if value := getattr(model, attribute):
+            models.setdefault(value, []).append(model.name)
+    return " or ".join(f"{value} ({', '.join(names)})" for value, names in models.items())
 
 
 def define_endpoint(values: flags.FlagValues) -> None:
@@ -78,9 +64,9 @@ def define_endpoint(values: flags.FlagValues) -> None:
         flags.DEFINE_string(
             "endpoint",
             None,
-            "What the head is put on, as pool5, fc6 or pool5:mean (averaged over positions); fc8 (VGG) or pool10 "
-            "(SqueezeNet) is the model's own classifier, made for the classes at hand. Unless told, flatten "
-            "(autoencoder), pool5 (VGG) or fire9:mean (SqueezeNet).",
+            "What the head is put on, as pool5, fc6 or pool5:mean (averaged over positions); "
+            f"{_by_model('classifier')} is the model's own classifier, made for the classes at hand. "
+            f"Default: {_by_model('bottleneck')}.",
             flag_values=values,
         )
 
@@ -108,12 +94,12 @@ def define_head(values: flags.FlagValues) -> None:
 
 def notes(settings: Any) -> list[str]:
     """Say what a head of these flags does not use."""
-    own = endpoint_of(settings) == MODELS[settings.model].own
+    own = bool(settings.endpoint) and settings.endpoint == MODELS[settings.model].classifier
     unused = settings.dropout and not settings.hidden and not own
     return [f"--dropout={settings.dropout:g}: not used, as --hidden=none leaves no layer to drop from"] * bool(unused)
 
 
-def opened(settings: Any, *, show: bool = True) -> tuple[Weights | None, InputSpec | None]:
+def open_weights_flag(settings: Any, *, show: bool = True) -> tuple[Weights | None, InputSpec | None]:
     """Open --weights under our names and say what they expect of their input.
 
     Args:
@@ -126,138 +112,72 @@ def opened(settings: Any, *, show: bool = True) -> tuple[Weights | None, InputSp
     Raises:
       WeightsError: the file cannot be read, or not be recognised as weights of --model.
     """
-    form = MODELS[settings.model]
-    sources = _sources(form, settings.model)
-    if not settings.weights:
-        return None, _sized(sources[0].input_spec, settings) if sources else None
-    if not sources:
-        return open_weights(settings.weights, rename=settings.rename or None), None
-    from tfxfer.models.recognition import recognise
-
-    found = recognise(settings.weights, model=settings.model, source=settings.source, rename=settings.rename or None)
-    if show:
-        print(found.report())
-    return found.weights, _sized(found.input_spec, settings)
+    rename, input_spec = settings.rename or None, MODELS[settings.model].input_spec
+    weights = None
+    if input_spec is None:
+        return (open_weights(settings.weights, rename=rename) if settings.weights else None), None
+    if settings.weights:
+        file = recognise(settings.weights, model=settings.model, source=settings.source, rename=rename)
+        weights, input_spec = file.weights, file.input_spec
+        if show:
+            print(file.report())
+    return weights, with_size(input_spec, settings.image_size)
 
 
-def _sources(form: Form, model: str) -> list[Any]:
-    import importlib
+def open_classifier(settings: Any) -> Any:
+    """Return the `TrainedNetwork` of --model, which has a classifier of its own, and --weights."""
+    from tfxfer.serving.trained_network import open_classifier
 
-    module = importlib.import_module(f"tfxfer.models.{form.module}")
-    return [source for source in getattr(module, "SOURCES", ()) if source.input_spec.model == model]
-
-
-def _sized(input_spec: InputSpec, settings: Any) -> InputSpec:
-    side = settings.image_size
-    return dataclasses.replace(input_spec, size=(side, side)) if side else input_spec
-
-
-class Network(NamedTuple):
-    """What `build` built.
-
-    Attributes:
-      images, labels: the placeholders.
-      logits: what the classifier gives.
-      ends: the endpoints of the model, by name.
-      restored, trained: patterns of what is restored and trained unless the flags say otherwise.
-    """
-
-    images: Any
-    labels: Any
-    logits: Any
-    ends: dict[str, Any]
-    restored: list[str]
-    trained: list[str]
+    return open_classifier(
+        settings.model,
+        settings.weights,
+        source=settings.source,
+        rename=settings.rename or None,
+        image_size=settings.image_size,
+    )
 
 
 def endpoint_of(settings: Any) -> str:
-    """Return the endpoint that the flags ask for."""
-    return settings.endpoint or MODELS[settings.model].endpoint
+    """Return --endpoint, or what it is by default."""
+    return settings.endpoint or MODELS[settings.model].bottleneck
 
 
-def features(
-    settings: Any, images: Any, input_spec: InputSpec | None, classes: int = 1000, dropout: float = 0.0
-) -> Any:
-    """Build the model up to --endpoint and return that.
+def endpoints(settings: Any, images: Any, weights: Weights | None, input_spec: InputSpec | None) -> dict[str, Any]:
+    """Build --model up to --endpoint and return all its endpoints, with as many classes as the weights have.
 
     Raises:
       GraphError: there is no such endpoint, or it cannot be averaged.
     """
-    return endpoints(settings, images, input_spec, classes, dropout)[endpoint_of(settings)]
+    from tfxfer.models.network import build_endpoints, count_classes
+
+    classes = count_classes(settings.model, weights)
+    return build_endpoints(settings.model, images, endpoint=settings.endpoint, classes=classes, input_spec=input_spec)
 
 
-def endpoints(
-    settings: Any, images: Any, input_spec: InputSpec | None, classes: int = 1000, dropout: float = 0.0
-) -> dict[str, Any]:
-    """Build the model up to --endpoint and return all its endpoints, that one among them.
-
-    Raises:
-      GraphError: there is no such endpoint, or it cannot be averaged.
-    """
-    import importlib
-
-    import tensorflow.compat.v1 as tf
-
-    form = MODELS[settings.model]
-    endpoint, _, pooling = endpoint_of(settings).partition(":")
-    module = importlib.import_module(f"tfxfer.models.{form.module}")
-    from tfxfer.models.sources import check_last
-
-    if form.module == "autoencoder":
-        ends = module.encoder(images)
-        check_last(settings.model, endpoint, list(ends))
-    else:
-        build = getattr(module, settings.model)
-        ends = build(images, classes=classes, last=endpoint, dropout=dropout, input_spec=input_spec)
-    check_last(endpoint_of(settings), pooling or None, ["mean"])
-    if pooling and ends[endpoint].shape.rank != 4:
-        raise GraphError(f"{endpoint} {ends[endpoint].shape} has no positions to average over; leave :{pooling} out")
-    averaged = (
-        {endpoint_of(settings): tf.reduce_mean(ends[endpoint], axis=[1, 2], name=f"{endpoint}/mean")} if pooling else {}
-    )
-    return {**ends, **averaged}
-
-
-def classes_of(weights: Weights | None) -> int:
-    """Return how many classes the model's own classifier has in a file of weights; ImageNet's where it is not there."""
-    biases = [weights.shape(name) for name in ("fc8/bias", "conv10/bias") if name in weights] if weights else []
-    return biases[0][0] if biases else 1000
-
-
-def build(settings: Any, shape: tuple[int, ...], classes: int, input_spec: InputSpec | None) -> Network:
+def build(settings: Any, shape: tuple[int, ...], classes: int, input_spec: InputSpec | None) -> tuple[Any, Any, Any]:
     """Build the network with its classifier in the default graph.
 
     Args:
       settings: the flags' values, as attributes.
       shape: of an image.
       classes: how many there are.
-      input spec: what the weights expect of their input.
+      input_spec: what the weights expect of their input.
+
+    Returns:
+      The placeholders of the images and of the labels, and the `Network`.
 
     Raises:
       GraphError: there is no such endpoint, or the head cannot be built as asked.
     """
     import tensorflow.compat.v1 as tf
 
-    import tfxfer as tx
-    from tfxfer.graph.partitioned import wholes
-    from tfxfer.models import heads
+    from tfxfer.models.network import build_network
 
     tf.set_random_seed(settings.seed)
     images = tf.placeholder(tf.uint8, [None, *shape], name="images")
     labels = tf.placeholder(tf.int64, [None], name="labels")
-    form = MODELS[settings.model]
-    if endpoint_of(settings) == form.own:
-        ends = endpoints(settings, images, input_spec, classes, settings.dropout)
-        logits = ends[endpoint_of(settings)]
-        base, head = tx.select(".*", exclude=form.head), tx.select(form.head)
-    else:
-        ends = endpoints(settings, images, input_spec)
-        base = tx.select(".*")
-        options = {"hidden": settings.hidden, "dropout": settings.dropout, "loss": settings.loss}
-        logits = heads.classifier(ends[endpoint_of(settings)], classes=classes, **options)
-        head = tx.select(".*")[len(base) :]
-    patterns = [names.exactly(wholes(variables)) for variables in (base, head)]
-    return Network(images, labels, logits, ends, *patterns)
+    options = {name: settings[name].value for name in ("endpoint", "hidden", "dropout", "loss")}
+    return images, labels, build_network(settings.model, images, classes=classes, input_spec=input_spec, **options)
 
 
 def plans(

@@ -11,19 +11,13 @@ from __future__ import annotations
 
 import json
 import sys
-import types
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
-from tfxfer import names
 from tfxfer.errors import RunError
-from tfxfer.input_spec import InputSpec, sidecar
-from tfxfer.tools import _data_flags, _flags, _model_flags, _report, _training_flags
-from tfxfer.weights import Weights, open_weights
-
-_AFTER = {"best": "the first validation", "last": "the first epoch"}
+from tfxfer.tools import _data_flags, _flags, _report, _training_flags
 
 
 def define_flags() -> flags.FlagValues:
@@ -46,29 +40,19 @@ def main(argv: list[str]) -> int:
     [run] = _flags.parse(values, argv, __doc__, at_least=1, at_most=1)
     _report.check_picture(values.picture)
 
-    import tensorflow.compat.v1 as tf
+    from tfxfer.serving.run import open_run
 
-    import tfxfer as tx
-    from tfxfer.train import run_directory
-
-    settings = settings_of(run_directory.find_run(run), values)
-    _data_flags.check_there(settings, run)
-    weights = checkpoint_of(run, values.checkpoint)
-    input_spec = input_spec_of(run, weights)
-    examples = _data_flags.load(settings, input_spec)
+    opened = open_run(run)
+    moved: dict[str, Any] = {name: values[name].value for name in _data_flags.PATHS if values[name].present}
+    weights = opened.weights(values.checkpoint)
+    prefix = weights.checkpoint or weights.path
+    examples = opened.load_data(opened.input_spec_of(weights), **moved)
     _report.check_top_k(values, len(examples.class_names))
-    with tf.Graph().as_default():
-        network = _model_flags.build(settings, examples.train.images.shape[1:], len(examples.class_names), input_spec)
-        trained = tx.select(*(settings.train or network.trained))
-        step = tx.train_step(network.images, network.labels, network.logits, train=trained, loss=settings.loss)
-        plan = tx.plan(tx.select(".*"), weights)
-        with tx.session(plan, **_training_flags.session_options(values)) as sess:
-            split = getattr(examples, values.split)
-            result = tx.evaluate(sess, step, split, class_names=examples.class_names, top_k=values.top_k)
+    options = {"top_k": values.top_k, **_training_flags.session_options(values)}
+    result = opened.evaluate(values.split, checkpoint=prefix, data=examples, **options)
     if values.picture:
         _report.draw_curves(values.picture, run)
-    prefix = weights.checkpoint or weights.path
-    kept = _keep(run, result, split, prefix) if values.split == "test" else ""
+    kept = _keep(run, result, examples.test, prefix) if values.split == "test" else ""
     if values.json:
         print(json.dumps({"run": run, "checkpoint": prefix, "split": values.split, **result.to_json()}))
         return 0
@@ -88,56 +72,6 @@ def _keep(run: str, result: Any, split: Any, checkpoint: str) -> str:
     except RunError as error:
         print(f"not kept: {error}", file=sys.stderr)
         return ""
-
-
-def settings_of(run: Path, moved: Any = None) -> types.SimpleNamespace:
-    """Return the settings that a run was trained with, as attributes.
-
-    Args:
-      run: the run directory.
-      moved: flags that say where the examples are now, those of `_examples.PATHS`.
-
-    Raises:
-      RunError: it was not made by `tfxfer train`.
-    """
-    stored = json.loads((run / "settings.json").read_text())
-    missing = [name for name in ("model", "dataset", "endpoint", "hidden", "loss", "train") if name not in stored]
-    if missing:
-        raise RunError(f"{run} was not made by `tfxfer train`: its settings.json has no {', '.join(missing)}")
-    now = {name: moved[name].value for name in _data_flags.PATHS if moved is not None and moved[name].present}
-    uses = _data_flags.USED_OF.get(stored["dataset"], ())
-    unused = [f"--{name}" for name in now if name not in uses]
-    if unused:
-        raise RunError(f"{names.listed(unused)}: {run} was trained on {stored['dataset']}, without it; leave it out")
-    return types.SimpleNamespace(**{**stored, **now, "store": None})
-
-
-def checkpoint_of(run: str | Path, which: str) -> Weights:
-    """Open a run's `best` or `last` checkpoint, or the weights that lie at any path.
-
-    Raises:
-      RunError: it has none yet.
-      WeightsError: it cannot be read.
-    """
-    if which not in _AFTER:
-        return open_weights(which)
-    folder = Path(run, "best") if which == "best" else Path(run)
-    if not any(folder.glob("*.index")):
-        raise RunError(f"{run} has no {which} checkpoint; training writes one after {_AFTER[which]}")
-    return open_weights(folder)
-
-
-def input_spec_of(run: str | Path, weights: Weights) -> InputSpec:
-    """Return the input spec beside weights; of those that have none beside them, the run's.
-
-    Raises:
-      RunError: the run has no checkpoint yet.
-      WeightsError: an input spec cannot be read.
-    """
-    beside = weights.checkpoint or weights.path
-    if sidecar(beside).exists():
-        return InputSpec.load(beside)
-    return InputSpec.load(checkpoint_of(run, "best").checkpoint or "")
 
 
 if __name__ == "__main__":

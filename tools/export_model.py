@@ -18,17 +18,12 @@ is, how large, and the largest difference.
 from __future__ import annotations
 
 import sys
-import types
-from pathlib import Path
 from typing import Any
 
 from absl import flags
 
-from tfxfer.data import pillow
-from tfxfer.data.folder import walk
-from tfxfer.data.listing import read
-from tfxfer.errors import DataError
-from tfxfer.tools import _classifier, _data_flags, _flags, _model_flags, _training_flags, predict
+from tfxfer.data.labels import class_names
+from tfxfer.tools import _flags, _model_flags, _training_flags
 
 COMPARED = 8  # pictures of a run's data
 USES = (_flags.Use("checkpoint", "weights", unless=True),)
@@ -61,24 +56,19 @@ def main(argv: list[str]) -> int:
         raise _flags.UsageError("give RUN and OUT; or OUT, --model and --weights")
     if run and values["image_size"].present:
         raise _flags.UsageError("--image_size: a run has its size already; leave it out")
-    model = _of_run(values, run[0]) if run else predict.of_weights(values)
-    examples, pictures = _some(model.settings) if run else (None, [])
+    from tfxfer.serving.run import open_run
 
-    from tfxfer.serving.export import export_model
-
-    exported = export_model(
-        lambda images: _classifier.endpoints(model, images),
-        model.weights,
-        model.input_spec,
-        out,
-        class_names=model.class_names,
-        top_k=values.top_k,
-        examples=examples,
-        pictures=pictures,
-        frozen_graph=values.frozen_graph,
-        overwrite=values.overwrite,
-        **_training_flags.session_options(values),
-    )
+    options: dict[str, Any] = {}
+    if run:
+        opened = open_run(run[0])
+        network = opened.network(values.checkpoint)
+        options["examples"], options["pictures"] = opened.some_examples(COMPARED)
+    else:
+        network = _model_flags.open_classifier(values)
+    if values.class_names:
+        options["class_names"] = class_names(values.class_names, len(network.class_names))
+    options |= {name: values[name].value for name in ("top_k", "frozen_graph", "overwrite")}
+    exported = network.export(out, **options, **_training_flags.session_options(values))
     for path, aside in exported.moved.items():
         print(f"moved {path} to {aside}")
     size = ", ".join(["n", *map(str, exported.images)])
@@ -86,31 +76,9 @@ def main(argv: list[str]) -> int:
     print(
         f"{out}: SavedModel of {exported.nbytes / 1e6:.1f} MB, signatures serving_default (images uint8 [{size}]) and "
         f"image_bytes (string [n]), {exported.classes:,} classes; on {exported.compared} pictures, probabilities "
-        f"differ from those of {model.weights.checkpoint or model.weights.path} by {apart} at most"
+        f"differ from those of {network.weights.checkpoint or network.weights.path} by {apart} at most"
     )
     return 0
-
-
-def _of_run(values: Any, run: str) -> predict.Model:
-    wanted = types.SimpleNamespace(run=run, checkpoint=values.checkpoint, class_names=values.class_names)
-    return predict.of_run(wanted)
-
-
-def _some(settings: Any) -> tuple[Any, list[str]]:
-    """Return a few images, or the paths of a few pictures, of a run's data; none where it is no longer there."""
-    try:
-        if settings.dataset not in _data_flags.PICTURES:
-            return _data_flags.load(settings).test.images[:COMPARED], []
-        if settings.dataset == "folder":
-            paths = walk([Path(settings.data_dir)])[0][0]
-        else:
-            named = Path(settings.validation_listing or settings.listing)
-            paths = [line.path for line in read(named, Path(settings.data_dir or named.parent), [])]
-    except DataError:
-        return None, []
-    # An export is of TensorFlow's ops alone, and decodes nothing that Pillow does.
-    fit = [path for path in paths if Path(path).exists() and not pillow.kind_of(predict.start_of(path))]
-    return None, fit[:: max(1, len(fit) // COMPARED)][:COMPARED]
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def main(argv: list[str]) -> int:
     out = Path(*_flags.parse(settings, argv, __doc__, at_least=1, at_most=1, imply=_data_flags.imply))
     _check_out(out, settings.overwrite)
     bfloat16 = _in_bfloat16(settings.precision)
-    weights, input_spec = _model_flags.opened(settings)
+    weights, input_spec = _model_flags.open_weights_flag(settings)
     examples = _data_flags.augmented(_data_flags.load(settings, input_spec), settings)
     _report.show_notes(examples)
 
@@ -88,7 +88,7 @@ def main(argv: list[str]) -> int:
     with tf.Graph().as_default(), contextlib.ExitStack() as stack:
         tf.set_random_seed(settings.seed)
         images = tf.placeholder(tf.uint8, [None, *examples.train.images.shape[1:]], name="images")
-        ends = _model_flags.endpoints(settings, images, input_spec, _model_flags.classes_of(weights))
+        ends = _model_flags.endpoints(settings, images, weights, input_spec)
         codes = ends[_model_flags.endpoint_of(settings)]
         plans = _model_flags.plans(settings, weights, [".*"], ends)
         sess = stack.enter_context(tx.session(*plans, **_training_flags.session_options(settings)))

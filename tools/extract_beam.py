@@ -107,7 +107,7 @@ def main(argv: list[str]) -> int:
     flag, what = NEEDS[settings.dataset]
     if not settings[flag].value:
         raise _flags.UsageError(f"--dataset={settings.dataset} needs --{flag}, {what}")
-    _, input_spec = _model_flags.opened(settings)
+    _, input_spec = _model_flags.open_weights_flag(settings)
     if input_spec is None:
         raise DataError(f"--model={settings.model} does not take RGB pictures; take another --model")
 
@@ -156,7 +156,7 @@ def opened(argv: tuple[str, ...]) -> Iterator[Any]:
     """Open the network that a command line asks for; done on the machine that starts the job and in every worker."""
     settings = define_flags()
     _flags.parse(settings, list(argv), __doc__, imply=_imply)
-    weights, input_spec = _model_flags.opened(settings, show=False)
+    weights, input_spec = _model_flags.open_weights_flag(settings, show=False)
 
     import tensorflow.compat.v1 as tf
 
@@ -168,7 +168,7 @@ def opened(argv: tuple[str, ...]) -> Iterator[Any]:
     with tf.Graph().as_default():
         tf.set_random_seed(settings.seed)
         images = tf.placeholder(tf.uint8, [None, *input_spec.size, 3], name="images")
-        ends = _model_flags.endpoints(settings, images, input_spec, _model_flags.classes_of(weights))
+        ends = _model_flags.endpoints(settings, images, weights, input_spec)
         codes, plans = ends[_model_flags.endpoint_of(settings)], _model_flags.plans(settings, weights, [".*"], ends)
         with tx.session(*plans, **_training_flags.session_options(settings)) as sess:
             yield pipeline.Network(sess, images, codes)

@@ -31,7 +31,6 @@ USES = (
     *(_flags.Use(name, "tensor", unless=True) for name in ("select", "exclude", "sort", "tree", "stats", "json")),
     _flags.Use("tree", "json", unless=True),
 )
-OURS = "under tfxfer's own names"
 
 
 def define_flags() -> flags.FlagValues:
@@ -150,18 +149,10 @@ def _one(weights: Weights, values: Any) -> None:
 
 
 def _recognised(weights: Weights) -> list[Any]:
-    """Return what `Source.compare` makes of the file, for each source that it may be of, or each model of our own."""
-    from tfxfer.models import squeezenet_sources, vgg_sources
-    from tfxfer.models.sources import Source, candidates
+    """Return what the file may be; the models are loaded here, so that `--tensor` need not wait for them."""
+    from tfxfer.models.recognition import compare_with_models
 
-    found = candidates(weights, [*vgg_sources.SOURCES, *squeezenet_sources.SOURCES])
-    if found:
-        return found
-    same = ((r"(.*)", r"\1"),)
-    ours = [Source(m, OURS, vgg_sources.rgb(m, OURS), vgg_sources.variables(m), same) for m in vgg_sources.FAMILY]
-    for m in squeezenet_sources.VERSIONS:
-        ours.append(Source(m, OURS, squeezenet_sources.bgr(m, OURS), squeezenet_sources.variables(m), same))
-    return candidates(weights, ours)
+    return compare_with_models(weights)
 
 
 def _model_notes(weights: Weights) -> list[str]:
@@ -178,7 +169,7 @@ def _model_notes(weights: Weights) -> list[str]:
 def _source_notes(comparison: Any) -> list[str]:
     source, missing = comparison.source, comparison.missing
     held = f"  holds {len(comparison.found)} of the {len(source.variables)} variables of {source.input_spec.model}"
-    expects = [] if source.words == OURS else [f"  expects {source.input_spec}"]
+    expects = [] if source.name == source.input_spec.model else [f"  expects {source.input_spec}"]
     return [
         f"it is {source.name}: {source.words}",
         *expects,

@@ -70,7 +70,7 @@ def main(argv: list[str]) -> int:
     if own is not None and own.task.serves:
         return _cluster.serve(own)
     _report.check_picture(settings.picture)
-    weights, input_spec = _model_flags.opened(settings)
+    weights, input_spec = _model_flags.open_weights_flag(settings)
     examples = _data_flags.augmented(_data_flags.load(settings, input_spec), settings)
     _report.show_notes(examples)
     _report.check_top_k(settings, len(examples.class_names))
@@ -82,11 +82,12 @@ def main(argv: list[str]) -> int:
     import tfxfer as tx
 
     with tf.Graph().as_default(), _cluster.placed(own):
-        network = _model_flags.build(settings, examples.train.images.shape[1:], len(examples.class_names), input_spec)
-        plans = _model_flags.plans(settings, weights, network.restored, network.ends)
+        shape, classes = examples.train.images.shape[1:], len(examples.class_names)
+        images, labels, network = _model_flags.build(settings, shape, classes, input_spec)
+        plans = _model_flags.plans(settings, weights, network.restored, network.endpoints)
         step = tx.train_step(
-            network.images,
-            network.labels,
+            images,
+            labels,
             network.logits,
             stages=_stages(settings, network),
             loss=settings.loss,
@@ -94,7 +95,7 @@ def main(argv: list[str]) -> int:
             class_weights=weights_of_classes,
             replicas=own and own.replicas,
             **_training_flags.solver(settings, len(examples.train)),
-            **_board.step(settings, network.ends),
+            **_board.step(settings, network.endpoints),
         )
         _report.show_plans(plans, step)
         _report.show_class_weights(step, examples.class_names)
@@ -118,7 +119,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _stages(settings: Any, network: _model_flags.Network) -> list[Any]:
+def _stages(settings: Any, network: Any) -> list[Any]:
     import tfxfer as tx
 
     first = tx.Stage(0, tx.select(*(settings.train or network.trained)))

@@ -10,6 +10,7 @@ import tfxfer as tx
 from tfxfer.errors import RestoreError, SelectionError, WeightsError
 from tfxfer.input_spec import InputSpec
 from tfxfer.models import recognition, vgg, vgg_sources
+from tfxfer.models.registry import all_sources
 from tfxfer.models.sources import named
 
 RNG = np.random.default_rng(0)
@@ -102,7 +103,7 @@ def test_what_nothing_shows_is_asked_for_and_never_guessed(tmp_path):
         tx.recognise(path, model="vgg16", rename=TENSORPACK)
     assert "do not tell what the weights expect of pictures" in str(caught.value)
     assert "Name its source (`source`):" in str(caught.value)
-    for source in named(recognition.SOURCES, "vgg16_npz"), named(recognition.SOURCES, "vgg16_torchvision"):
+    for source in named(all_sources(), "vgg16_npz"), named(all_sources(), "vgg16_torchvision"):
         assert f"  {source}" in str(caught.value)
     found = tx.recognise(path, rename=TENSORPACK, source="vgg16_caffe")  # the cure that the message names
     assert (found.source, found.input_spec.channels) == ("vgg16_caffe", "BGR")
@@ -113,7 +114,7 @@ def test_a_source_gives_layout_and_input_and_a_renaming_gives_names(tmp_path):
     turned = {name: a.transpose(3, 2, 0, 1) if a.ndim == 4 else a for name, a in arrays((9, 9, 9)).items()}
     np.savez(tmp_path / "w.npz", **{f"net.{name}": array for name, array in turned.items()})
     found = tx.recognise(tmp_path / "w.npz", source="vgg16_torchvision", rename=[(r"^net\.", "")])
-    assert found.input_spec == named(recognition.SOURCES, "vgg16_torchvision").input_spec
+    assert found.input_spec == named(all_sources(), "vgg16_torchvision").input_spec
     assert found.weights.shape("conv1_1/kernel") == (3, 3, 3, 64)
     assert found.weights["conv1_1/kernel"].tobytes() == arrays((9, 9, 9))["conv1_1/kernel"].tobytes()
 

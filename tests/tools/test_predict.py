@@ -9,12 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow.compat.v1 as tf
 from matplotlib.image import imread
 from PIL import Image
 
-from tfxfer.errors import DataError
-from tfxfer.serving import predict as prediction
 from tfxfer.tools import _flags, predict, train
 
 COLOURS = {"blue sky": (30, 60, 220), "grass": (40, 200, 30), "rose": (230, 30, 40)}
@@ -170,38 +167,3 @@ def test_eight_photographs_are_what_they_are(real_data, names, capsys):
     found = json.loads(capsys.readouterr().out)["predictions"]
     assert {Path(one["path"]).name: one["top"][0]["name"] for one in found} == PHOTOGRAPHS
     assert all(len(one["top"]) == 5 for one in found)
-
-
-@pytest.fixture
-def brightness():
-    """A session, images, and probabilities of four classes that depend on the first pixel."""
-    with tf.Graph().as_default(), tf.Session() as sess:
-        images = tf.placeholder(tf.uint8, [None, 2, 2, 3])
-        scores = tf.cast(images[:, 0, 0, :1], tf.float32) * tf.constant([[0.0, 1, 1, 0.5]])
-        yield sess, images, scores / tf.reduce_sum(scores, axis=1, keepdims=True)
-
-
-def test_of_equal_classes_the_lower_number_comes_first_whatever_the_batch(brightness):
-    examples = np.arange(1, 61, dtype=np.uint8).reshape(5, 2, 2, 3)
-    for batch_size in (1, 2, 32):
-        top = prediction.predict(*brightness, examples, top=3, batch_size=batch_size)
-        assert top.classes.tolist() == [[1, 2, 3]] * 5
-        np.testing.assert_allclose(top.probabilities, [[0.4, 0.4, 0.2]] * 5, rtol=1e-6)
-    assert prediction.predict(*brightness, examples, top=9).classes.shape == (5, 4)
-
-
-def test_examples_that_do_not_fit_are_refused(brightness):
-    with pytest.raises(DataError, match=r"the examples are uint8 \(3, 3, 3\), and the model takes uint8 \(2, 2, 3\)"):
-        prediction.predict(*brightness, np.zeros((1, 3, 3, 3), np.uint8))
-    with pytest.raises(DataError, match="the examples are float32"):
-        prediction.predict(*brightness, np.zeros((1, 2, 2, 3), np.float32))
-    with pytest.raises(DataError, match="must be 1 or more"):
-        prediction.predict(*brightness, np.zeros((1, 2, 2, 3), np.uint8), top=0)
-
-
-def test_a_picture_named_twice_is_predicted_once(tmp_path):
-    Image.new("RGB", (9, 9)).save(tmp_path / "x.png")
-    pictures, bad = prediction.readable([str(tmp_path / "x.png")] * 2, (8, 8))
-    assert (len(pictures), bad) == (1, {})
-    with pytest.raises(DataError, match="no pictures"):
-        prediction.readable([], (8, 8))

@@ -14,6 +14,7 @@ from tfxfer.errors import GraphError
 from tfxfer.graph import layers
 from tfxfer.graph.preprocessing import preprocess
 from tfxfer.input_spec import InputSpec
+from tfxfer.models.sources import check_last
 
 
 def input_spec(images: tf.Tensor) -> InputSpec:
@@ -32,17 +33,23 @@ def input_spec(images: tf.Tensor) -> InputSpec:
     )
 
 
-def encoder(images: tf.Tensor) -> dict[str, tf.Tensor]:
+def encoder(images: tf.Tensor, *, last: str | None = None) -> dict[str, tf.Tensor]:
     """Encode images by two convolutions, 5x5x16 and 5x5x32, each of stride 2.
 
     Args:
       images: uint8 [n, h, w, c], c 1 or 3.
+      last: an endpoint that is wanted; all are built, whichever it is.
 
     Returns:
       Endpoints: `input` [n, h, w, c] in [0, 1], `conv1` [n, h/2, w/2, 16], `conv2` [n, h/4, w/4, 32] and `flatten`.
+
+    Raises:
+      GraphError: there is no endpoint `last`, or the images cannot be taken.
     """
     with tf.name_scope("ENCODER"):
-        return _encode(preprocess(images, input_spec(images)))
+        ends = _encode(preprocess(images, input_spec(images)))
+    check_last("autoencoder", last, list(ends))
+    return ends
 
 
 def autoencoder(images: tf.Tensor, *, latent: int = 50, mask: float = 0.0, patch: int = 1) -> dict[str, tf.Tensor]:

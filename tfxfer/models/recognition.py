@@ -14,17 +14,17 @@ from tfxfer import input_spec as input_specs
 from tfxfer import names
 from tfxfer.errors import SelectionError, WeightsError
 from tfxfer.input_spec import InputSpec
-from tfxfer.models import squeezenet_sources, vgg_sources
-from tfxfer.models.sources import Source, candidates, named
+from tfxfer.models.registry import MODELS, all_sources
+from tfxfer.models.sources import Comparison, Source, candidates, named
 from tfxfer.models.sources import recognise as source_of
 from tfxfer.weights import MAX_BYTES, Weights, open_weights
 
-SOURCES: tuple[Source, ...] = (*vgg_sources.SOURCES, *squeezenet_sources.SOURCES)
-MODELS = tuple(dict.fromkeys([*vgg_sources.FAMILY, *squeezenet_sources.VERSIONS]))
+OURS = "under tfxfer's own names"
 # What the input spec says of a file under our names whose first kernel is the authors', in one order of channels.
 UNKNOWN = "unknown names; the first kernel shows the order of the channels"
 
 Rename = names.Rules | Callable[[str], str]
+Probe = tuple[str, tuple[float, float, float]]
 _SAME = ((r"(.*)", r"\1"),)
 
 
@@ -34,7 +34,7 @@ class Recognised:
 
     Attributes:
       weights: its arrays under the names and in the layout of our models, to be given to `plan`.
-      input spec: what they expect of their input, to be given to the model: `vgg.vgg16(images, input_spec=...)`.
+      input_spec: what they expect of their input, to be given to the model: `vgg.vgg16(images, input_spec=...)`.
       path: the file.
     """
 
@@ -54,11 +54,11 @@ class Recognised:
 
     def report(self) -> str:
         """Say what the file is, how pictures are prepared for it, and what of the network it holds."""
-        source = next((source for source in SOURCES if source.name == self.source), None)
+        source = next((source for source in all_sources() if source.name == self.source), None)
         words = str(source) if source else f"{self.source}: {self.input_spec}"
-        if self.model not in MODELS:
+        if self.model not in _recognised_models():
             return f"{self.path} is {words}"
-        variables = _variables(self.model)
+        variables = MODELS[self.model].variables
         missing = [name for name in variables if name not in self.weights]
         holds = f"it holds {len(variables) - len(missing)} of the {len(variables)} variables of {self.model}"
         lacks = f"; not in it: {names.listed(missing)}" if missing else ""
@@ -114,10 +114,27 @@ def recognise(
     return _named(file, renamed, source_of(renamed if rename is not None else file, sources))
 
 
-def objection(input_spec: InputSpec, weights: Weights) -> str:
-    """Say that the first kernel of a file is for another order of channels than an input spec has, or nothing."""
-    source = dataclasses.replace(_plain(input_spec), probe=vgg_sources.PROBE)
-    order = source.order_of_channels(weights)
+def compare_with_models(weights: Weights) -> list[Comparison]:
+    """List what a file may be: the sources that it fits, or else the models whose variables it has under our names.
+
+    Of the latter, `Comparison.source` has the name of the model and the words `OURS`, and its input spec is a guess.
+
+    Raises:
+      WeightsError: the first kernel is to decide, and cannot be read.
+    """
+    ours = [Source(name, OURS, _any_input_spec(name), MODELS[name].variables, _SAME) for name in _recognised_models()]
+    return candidates(weights, all_sources()) or candidates(weights, ours)
+
+
+def objection(input_spec: InputSpec, probe: Probe, weights: Weights) -> str:
+    """Say that the first kernel of a file is for another order of channels than an input spec has, or nothing.
+
+    Args:
+      input_spec: what the network is built for.
+      probe: as `Source.probe`.
+      weights: the file, under our names.
+    """
+    order = _plain(input_spec, probe).order_of_channels(weights)
     if order in ("", input_spec.channels):
         return ""
     return (
@@ -128,11 +145,17 @@ def objection(input_spec: InputSpec, weights: Weights) -> str:
 
 
 def _sources(model: str | None) -> list[Source]:
-    if model is not None and model not in MODELS:
+    known = _recognised_models()
+    if model is not None and model not in known:
         raise SelectionError(
-            f"nothing is known of files of {model!r}{names.did_you_mean(model, MODELS)}; there are {', '.join(MODELS)}"
+            f"nothing is known of files of {model!r}{names.did_you_mean(model, known)}; there are {', '.join(known)}"
         )
-    return [source for source in SOURCES if model in (None, source.input_spec.model)]
+    return [source for source in all_sources() if model in (None, source.input_spec.model)]
+
+
+def _recognised_models() -> list[str]:
+    """Return the models whose files can be recognised."""
+    return [model.name for model in MODELS.values() if model.variables]
 
 
 def _by_input_spec(
@@ -161,7 +184,7 @@ def _by_source(file: Weights, renamed: Weights, source: Source) -> Recognised:
         )
     weights = _laid_out(weights, {name: source.layout_of(name) for name in there})
     if source.probe:
-        order = dataclasses.replace(_plain(source.input_spec), probe=source.probe).order_of_channels(weights)
+        order = _plain(source.input_spec, source.probe).order_of_channels(weights)
         if order not in ("", source.input_spec.channels):
             raise WeightsError(
                 f"{file.path} is not {source.name}: that is for {source.input_spec.channels}, and the first "
@@ -185,27 +208,28 @@ def _laid_out(weights: Weights, layout: dict[str, str]) -> Weights:
     return weights.laid_out([(re.escape(name), text) for name, text in layout.items() if text])
 
 
-def _plain(input_spec: InputSpec) -> Source:
-    return Source(input_spec.source, input_spec.source, input_spec, _variables(input_spec.model), _SAME)
+def _plain(input_spec: InputSpec, probe: Probe | None = None) -> Source:
+    """Return a source of files under our names."""
+    variables = MODELS[input_spec.model].variables
+    return Source(input_spec.source, input_spec.source, input_spec, variables, _SAME, probe=probe)
 
 
 def _own(weights: Weights, model: str | None) -> list[Source]:
     """List what a file under our own names may be: for each model, one order of channels or the other."""
-    found: list[Source] = []
-    for name in MODELS if model is None else [model]:
-        for input_spec in dict.fromkeys(
-            dataclasses.replace(source.input_spec, source=UNKNOWN)
-            for source in SOURCES
-            if source.input_spec.model == name and source.probe
-        ):
-            found.append(dataclasses.replace(_plain(input_spec), probe=vgg_sources.PROBE))
-        found += [] if found and found[-1].input_spec.model == name else [_plain(_any_input_spec(name))]
-    return [comparison.source for comparison in candidates(weights, found)]
+    own: list[Source] = []
+    for name in _recognised_models() if model is None else [model]:
+        probed: dict[InputSpec, Probe | None] = {
+            dataclasses.replace(source.input_spec, source=UNKNOWN): source.probe
+            for source in MODELS[name].sources
+            if source.probe
+        }
+        own += [_plain(input_spec, probe) for input_spec, probe in (probed or {_any_input_spec(name): None}).items()]
+    return [comparison.source for comparison in candidates(weights, own)]
 
 
 def _any_input_spec(model: str) -> InputSpec:
-    known = next((source.input_spec for source in SOURCES if source.input_spec.model == model), None)
-    return known or vgg_sources.rgb(model, UNKNOWN)
+    """Return an input spec where it only has to name the model."""
+    return MODELS[model].input_spec or InputSpec(model, UNKNOWN, (1, 1), "RGB", (0, 0, 0), (1, 1, 1))
 
 
 def _by_kernel(weights: Weights, own: Sequence[Source]) -> Recognised:
@@ -214,18 +238,11 @@ def _by_kernel(weights: Weights, own: Sequence[Source]) -> Recognised:
     if len(confirmed) == 1:
         return Recognised(weights, confirmed[0].input_spec, weights.path)
     models = dict.fromkeys(source.input_spec.model for source in own)
-    known = [source for source in SOURCES if source.input_spec.model in models]
-    raise WeightsError(
-        "\n".join(
-            [
-                f"{weights.path} has our names of {' or '.join(models)}, which do not tell what the weights expect of "
-                "pictures: RGB or BGR, which mean, which scale. Name its source (`source`):",
-                *(f"  {source}" for source in known),
-            ]
-        )
-    )
-
-
-def _variables(model: str) -> dict[str, tuple[int | None, ...]]:
-    family = vgg_sources if model in vgg_sources.FAMILY else squeezenet_sources
-    return family.variables(model)
+    known = [source for name in models for source in MODELS[name].sources]
+    cure = "Name its source (`source`):" if known else "Put an input spec beside it (tfxfer.input_spec.InputSpec.save)"
+    lines = [
+        f"{weights.path} has our names of {' or '.join(models)}, which do not tell what the weights expect of "
+        f"pictures: RGB or BGR, which mean, which scale. {cure}",
+        *(f"  {source}" for source in known),
+    ]
+    raise WeightsError("\n".join(lines))

@@ -16,18 +16,13 @@ from tfxfer import names
 from tfxfer.errors import GraphError, SelectionError, WeightsError
 from tfxfer.input_spec import InputSpec
 from tfxfer.weights import Weights, layouts
+from tfxfer.weights.roles import is_of_training
 
 Shape = tuple[int | None, ...]
 
 SHOWN = 4
 MOST_TENSORS = 8  # for each variable of a model, with all that optimizers keep
 TOLERANCE = 1e-3  # of the probe; float16 rounds by less
-# What training leaves in a file besides the model: its step, and what optimizers keep.
-TRAINING = (
-    r"global_step|beta[12]_power(_\d+)?",
-    r".*/(Adam|Adam_1|Momentum|RMSProp|RMSProp_1|Adagrad|ExponentialMovingAverage)",
-    r"(optimizer|optimizer_weights|metrics)/.*",
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +38,8 @@ class Source:
       renames: pairs (regular expression, replacement); the first that matches the whole of a name makes our name of it.
       layout: pairs (regular expression, layout as in `weights.layouts`); the first that matches the whole of one of our
         names says how that array lies in the file.
-      ignored: regular expressions for names in the file that are no part of the model; those of `TRAINING` always are.
+      ignored: regular expressions for names in the file that do not belong to the model, beside what only training
+        needs (see `weights.roles.is_of_training`).
       probe: a variable, and what `[0, 0, :, 0]` of it is for R, G and B in the authors' weights. Names and shapes do
         not tell the order of the channels, and files circulate with either under the same names.
     """
@@ -193,7 +189,7 @@ def candidates(weights: Weights, sources: Sequence[Source]) -> list[Comparison]:
       WeightsError: the first kernel is to decide, and cannot be read.
     """
     # A file of many more tensors than any model has, slots among them, is of none and not compared rule by rule.
-    if len(weights) > MOST_TENSORS * max(len(source.variables) for source in sources):
+    if len(weights) > MOST_TENSORS * max((len(source.variables) for source in sources), default=0):
         return []
     return _best([source.compare(weights) for source in sources])
 
@@ -254,8 +250,9 @@ def _name_faults(source: Source, weights: Weights, found: Mapping[str, str]) -> 
     if len(known) > len(found):
         twice = sorted(known - set(found.values()))
         yield f"has one name for {names.listed(twice, SHOWN)} and others"
-    ignored = [(pattern, "") for pattern in (*source.ignored, *TRAINING)]
-    unknown = [name for name in weights if name not in known and _first(ignored, name) is None]
+    ignored = [(pattern, "") for pattern in source.ignored]
+    others = [name for name in weights if name not in known and _first(ignored, name) is None]
+    unknown = [name for name in others if not is_of_training(name, weights)]
     if unknown:
         yield f"knows {len(known)} of the {len(weights)} names, and not {names.listed(unknown, SHOWN)}"
 

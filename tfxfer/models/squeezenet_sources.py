@@ -38,6 +38,17 @@ def variables(model: str) -> dict[str, Shape]:
     return shapes | {"conv10/kernel": (1, 1, channels, None), "conv10/bias": (None,)}
 
 
+def layers(model: str) -> dict[str, int]:
+    """Return what follows conv1, in order: a fire module and the filters that it squeezes to, or a pooling and 0."""
+    filters = {}
+    for number in range(1, 10):
+        if number in SQUEEZE:
+            filters[f"fire{number}"] = SQUEEZE[number]
+        if number in VERSIONS[model][2]:
+            filters[f"pool{number}"] = 0
+    return filters
+
+
 def bgr(model: str, source: str) -> InputSpec:
     """Return the input spec of the authors' weights."""
     return InputSpec(model, source, (SIDE, SIDE), "BGR", MEAN, (1, 1, 1))

@@ -7,7 +7,6 @@ The files of their weights are in `vgg_sources`.
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import tensorflow.compat.v1 as tf
 
@@ -15,67 +14,14 @@ from tfxfer.errors import DataError
 from tfxfer.graph import layers
 from tfxfer.graph.preprocessing import check_weights_by, preprocess
 from tfxfer.input_spec import InputSpec
+from tfxfer.models.family import member
 from tfxfer.models.recognition import objection
 from tfxfer.models.sources import check_last
-from tfxfer.models.vgg_sources import RENAMES, SOURCES, UNITS, WIDTHS, convolutions, rgb, variables
+from tfxfer.models.vgg_sources import AUTHORS, PROBE, RENAMES, SOURCES, TOP, UNITS, WIDTHS, convolutions, rgb, variables
 
 __all__ = ["RENAMES", "SOURCES", "variables", "vgg11", "vgg13", "vgg16", "vgg16c", "vgg19"]
 
 SMALLEST = 2 ** len(WIDTHS)
-TOP = ("flatten", "fc6", "fc7", "fc8", "prob")
-
-
-def vgg11(images: tf.Tensor, **options: Any) -> dict[str, tf.Tensor]:
-    """Build configuration A: 8 convolutions. Takes what `vgg16` takes."""
-    return _build("vgg11", images, **options)
-
-
-def vgg13(images: tf.Tensor, **options: Any) -> dict[str, tf.Tensor]:
-    """Build configuration B: 10 convolutions. Takes what `vgg16` takes."""
-    return _build("vgg13", images, **options)
-
-
-def vgg16c(images: tf.Tensor, **options: Any) -> dict[str, tf.Tensor]:
-    """Build configuration C: 13 convolutions; conv3_3, conv4_3 and conv5_3 are 1x1. Takes what `vgg16` takes."""
-    return _build("vgg16c", images, **options)
-
-
-def vgg16(
-    images: tf.Tensor,
-    *,
-    classes: int = 1000,
-    top: bool = True,
-    last: str | None = None,
-    dropout: float = 0.5,
-    input_spec: InputSpec | None = None,
-) -> dict[str, tf.Tensor]:
-    """Build configuration D, the one that is called VGG16: 13 convolutions and 3 fully connected layers.
-
-    Args:
-      images: uint8 RGB [n, h, w, 3], h and w at least 32. Of what size they are decides the size of `fc6/kernel`: the
-        weights that circulate have it for 224x224. Without `top` any size will do, also an unknown one.
-      classes: how many outputs `fc8` has.
-      top: whether to build the fully connected layers.
-      last: the last endpoint to be built, if not all are wanted; what follows it has no variables either.
-      dropout: the share of fc6 and of fc7 that training drops, in [0, 1); the paper's is 0.5.
-      input spec: what the weights expect of their input, as the `Source` has it that `sources.recognise` finds; unless
-        given, RGB minus the mean of ImageNet.
-
-    Returns:
-      Endpoints: `input` float32 [n, h, w, 3], `conv1_1` ... `pool5` [n, h/32, w/32, 512] (rounded down) and, with
-      `top`, `flatten`, `fc6`, `fc7`, `fc8` (logits) and `prob`. All but `fc8` are after the activation and before
-      dropout.
-
-    Raises:
-      DataError: images are too small, not uint8, not RGB, or with `top` of unknown size.
-      GraphError: there is no endpoint `last`.
-    """
-    return _build("vgg16", images, classes=classes, top=top, last=last, dropout=dropout, input_spec=input_spec)
-
-
-def vgg19(images: tf.Tensor, **options: Any) -> dict[str, tf.Tensor]:
-    """Build configuration E: 16 convolutions. Takes what `vgg16` takes."""
-    return _build("vgg19", images, **options)
 
 
 def _build(
@@ -88,12 +34,33 @@ def _build(
     dropout: float = 0.5,
     input_spec: InputSpec | None = None,
 ) -> dict[str, tf.Tensor]:
+    """Build a network of the family.
+
+    Args:
+      images: uint8 RGB [n, h, w, 3], h and w at least 32. Of what size they are decides the size of `fc6/kernel`: the
+        weights that circulate have it for 224x224. Without `top` any size will do, also an unknown one.
+      classes: how many outputs `fc8` has.
+      top: whether to build the fully connected layers.
+      last: the last endpoint to be built, if not all are wanted; what follows it has no variables either.
+      dropout: the share of fc6 and of fc7 that training drops, in [0, 1); the paper's is 0.5.
+      input_spec: what the weights expect of their input, as `tfxfer.recognise` finds it. Default: RGB minus the mean of
+        ImageNet.
+
+    Returns:
+      Endpoints: `input` float32 [n, h, w, 3], `conv1_1` ... `pool5` [n, h/32, w/32, 512] (rounded down) and, with
+      `top`, `flatten`, `fc6`, `fc7`, `fc8` (logits) and `prob`. All but `fc8` are after the activation and before
+      dropout.
+
+    Raises:
+      DataError: images are too small, not uint8, not RGB, or with `top` of unknown size.
+      GraphError: there is no endpoint `last`.
+    """
     names_of_all = [*(layer for layer, _, _ in convolutions(model)), *(TOP if top else ())]
     check_last(model, last, names_of_all)
     top = top and (last is None or last in TOP)
     _check_size(model, images, top)
-    input_spec = input_spec or rgb(model, "the authors' weights, RGB")
-    check_weights_by(functools.partial(objection, input_spec))
+    input_spec = input_spec or rgb(model, AUTHORS)
+    check_weights_by(functools.partial(objection, input_spec, PROBE))
     with tf.name_scope(model.upper()):
         x = preprocess(images, input_spec)
         ends = {"input": x}
@@ -131,3 +98,14 @@ def _check_size(model: str, images: tf.Tensor, top: bool) -> None:
             f"images have the shape {images.shape}; the fully connected layers of {model} are made for one height and "
             "width: give the placeholder its size, or leave these layers out with top=False"
         )
+
+
+vgg11 = member(_build, "vgg11", "Build configuration A: 8 convolutions and 3 fully connected layers.")
+vgg13 = member(_build, "vgg13", "Build configuration B: 10 convolutions and 3 fully connected layers.")
+vgg16 = member(
+    _build,
+    "vgg16",
+    "Build configuration D, known as VGG16: 13 convolutions and 3 fully connected layers.",
+)
+vgg16c = member(_build, "vgg16c", "Build configuration C: as D, but conv3_3, conv4_3 and conv5_3 are 1x1.")
+vgg19 = member(_build, "vgg19", "Build configuration E: 16 convolutions and 3 fully connected layers.")

@@ -21,7 +21,9 @@ FAMILY: dict[str, tuple[tuple[int, ...], ...]] = {
     "vgg19": ((3, 3), (3, 3), (3, 3, 3, 3), (3, 3, 3, 3), (3, 3, 3, 3)),  # E
 }
 WIDTHS = (64, 128, 256, 512, 512)
+TOP = ("flatten", "fc6", "fc7", "fc8", "prob")  # the endpoints behind the convolutions
 UNITS = 4096
+AUTHORS = "the authors' weights, RGB"
 # What the authors subtracted, R, G, B: https://gist.github.com/ksimonyan/211839e770f7b538e2d8
 MEAN = (123.68, 116.779, 103.939)
 # What `[0, 0, :, 0]` of conv1_1/kernel is in the authors' VGG16, R, G, B.

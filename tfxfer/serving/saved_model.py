@@ -80,6 +80,11 @@ def takes_images(path: str | os.PathLike[str]) -> bool:
     return any(_image_of(meta) for meta in model.meta_graphs)
 
 
+def is_export(path: str | os.PathLike[str]) -> bool:
+    """Say whether a path is a SavedModel or a frozen graph, and not a run directory."""
+    return Path(path, GRAPH).is_file() or (os.path.isfile(path) and os.fspath(path).endswith(".pb"))
+
+
 def _image_of(meta: Any) -> str:
     """Return the name of the tensor that takes images, or the empty string."""
     for signature in meta.signature_def.values():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import os
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from tfxfer import input_spec as input_specs
 from tfxfer.errors import WeightsError
 from tfxfer.formats import reading
 from tfxfer.input_spec import CHANNELS, InputSpec
+from tfxfer.models.registry import MODELS
 from tfxfer.names import listed, printable
 from tfxfer.weight_tools.inspect_weights import by_number
 from tfxfer.weight_tools.values import not_finite
@@ -30,8 +30,6 @@ CHECKSUMS = {
     "NumPy .npz": "a CRC-32 of each tensor",
     "Keras archive": "one CRC-32 of all tensors",
 }
-_FIRST_KERNEL = re.compile(r"conv1(_1)?/kernel")
-_LAST_BIASES = ("logits/bias", "fc8/bias", "conv10/bias")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -241,13 +239,15 @@ def input_spec_faults(weights: Weights) -> Iterator[str]:
     except WeightsError as error:
         yield str(error)
         return
-    kernels = sorted(filter(_FIRST_KERNEL.fullmatch, weights), key=by_number)
+    first_kernels = {f"{model.first_layer}/kernel" for model in MODELS.values()}
+    kernels = sorted(first_kernels.intersection(weights), key=by_number)
     shape = weights.shape(kernels[0]) if kernels else ()
     wanted = CHANNELS[input_spec.channels]
     if len(shape) == 4 and shape[2] != wanted:
         what = f"{kernels[0]} {shape} takes {shape[2]} channels"
         yield f"{input_specs.sidecar(beside)} says {input_spec.channels}, and {what}"
-    last = next((name for name in _LAST_BIASES if name in weights), None)
+    last_layers = ["logits", *(model.last_layer for model in MODELS.values() if model.last_layer)]
+    last = next((bias for layer in last_layers if (bias := f"{layer}/bias") in weights), None)
     units, classes = weights.shape(last)[:1] if last else (), len(input_spec.class_names)
     if classes and units and units[0] != classes and (units[0], classes) != (1, 2):
         yield f"{input_specs.sidecar(beside)} names {classes:,} classes, and {last} is for {units[0]:,}"

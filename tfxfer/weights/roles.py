@@ -70,6 +70,17 @@ def role(name: str, tensor_shape: tuple[int, ...], all_names: Container[str]) ->
     return BIAS if len(tensor_shape) == 1 and _BIAS.fullmatch(last) else OTHER
 
 
+def is_of_training(name: str, all_names: Container[str]) -> bool:
+    """Say whether training alone needs an array, by its name: a step, a slot, a moving average, a metric.
+
+    Args:
+      name, all_names: as `role` takes them.
+    """
+    _, last = _split(name)
+    kept = last == _AVERAGE or bool(_STEP.fullmatch(last)) or name.startswith("metrics/")
+    return kept or _is_slot(name, last, all_names)
+
+
 def _split(name: str) -> tuple[str, str]:
     """Split a name behind the last `/`, or the last `.` that PyTorch puts there."""
     found = _PART.fullmatch(name)

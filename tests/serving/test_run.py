@@ -1,0 +1,171 @@
+"""A run that is opened from Python: what it was, what its network says, and what is refused by name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import tfxfer as tx
+from tests import made_runs
+from tests.tools.test_predict import COLOURS, coloured
+from tests.tools.test_predict import run as run_tool
+from tfxfer.data.pictures import Pictures
+from tfxfer.errors import DataError, RunError
+from tfxfer.graph import layers
+from tfxfer.serving import trained_network
+from tfxfer.serving.run import find_run_of, open_run
+from tfxfer.serving.saved_model import ask, loaded
+from tfxfer.tools import evaluate as evaluate_tool
+from tfxfer.tools import train
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A folder with `pictures`, and `run`, a classifier of them on a network with random weights."""
+    top = tmp_path_factory.mktemp("trained")
+    flags = ["--model=squeezenet1_1", "--restore=none", "--image_size=32", "--endpoint=conv1:mean", "--hidden=none",
+             "--dataset=folder", f"--data_dir={coloured(top / 'pictures')}", "--learning_rate=0.01"]  # fmt: skip
+    assert run_tool(train, *flags, f"--logdir={top / 'run'}") == 0
+    return top
+
+
+def test_a_run_tells_what_it_was(trained):
+    run = open_run(trained / "run")
+    assert run.path == trained / "run"
+    assert (run.settings["model"], run.settings["endpoint"]) == ("squeezenet1_1", "conv1:mean")
+    assert [row["epoch"] for row in run.history if row["split"] == "train"] == list(range(1, 21))
+    assert run.best["step"] in {row["step"] for row in run.history}
+    assert run.checkpoint == str(trained / f"run/best/model.ckpt-{run.best['step']}")
+    assert [int(prefix.rpartition("-")[2]) for prefix in run.checkpoints] == sorted(
+        int(file.stem.rpartition("-")[2]) for file in (trained / "run").glob("*.index")
+    )
+    assert run.class_names == tuple(COLOURS) == tuple(run.test.class_names)
+    assert (run.input_spec.model, run.input_spec.size) == ("squeezenet1_1", (32, 32))
+    assert (list(run.plan), run.faults) == ([], [])
+
+
+def test_a_run_predicts_arrays_paths_and_folders_alike(trained):
+    run = open_run(trained / "run")
+    paths = [trained / f"pictures/{name}/0.png" for name in COLOURS]
+    from_paths = run.predict(paths, top_k=2)
+    assert [names[0] for names in from_paths.names] == list(COLOURS)
+    assert from_paths.paths == tuple(map(str, paths))
+    from_array = run.predict(Pictures(paths, (32, 32))[:], top_k=2)
+    np.testing.assert_array_equal(from_array.probabilities, from_paths.probabilities)
+    assert from_array.to_json()[0] == {"top": from_paths.to_json()[0]["top"]}
+    assert {names[0] for names in run.predict(trained / "pictures/rose", checkpoint="last").names} == {"rose"}
+
+
+def test_what_predicts_builds_no_optimizer_no_gradient_and_no_slot(trained, monkeypatch):
+    graphs = []
+    opened = trained_network.session
+    monkeypatch.setattr(
+        trained_network, "session", lambda *plans, **options: graphs.append(tf.get_default_graph()) or opened(*plans)
+    )
+    open_run(trained / "run").predict(trained / "pictures/rose/0.png")
+    [graph] = graphs
+    assert not [op.name for op in graph.get_operations() if "gradient" in op.name.lower() or "Adam" in op.name]
+    assert {variable.op.name for variable in graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)} == {
+        "conv1/kernel", "conv1/bias", "logits/kernel", "logits/bias",
+    }  # fmt: skip
+
+
+def test_a_run_evaluates_as_the_tool_does(trained, capsys):
+    run = open_run(trained / "run")
+    result = run.evaluate()
+    assert run_tool(evaluate_tool, trained / "run", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["accuracy"] == result.accuracy == run.test.metrics["accuracy"]
+    data = run.load_data()
+    assert run.evaluate(data.validation).metrics == run.evaluate("validation", data=data).metrics
+    with pytest.raises(DataError, match="there is no split 'tests'; there are train, validation, test"):
+        run.evaluate("tests", data=data)
+    with pytest.raises(RunError, match=r"`listing`: .*run was trained on folder, without it; leave it out"):
+        run.load_data(listing="x")
+    with pytest.raises(DataError, match="squirrels needs|no such|is not there"):
+        run.load_data(data_dir=str(trained / "squirrels"))
+
+
+def test_a_run_is_exported(trained, tmp_path):
+    run = open_run(trained / "run")
+    exported = run.export(tmp_path / "out", pictures=run.some_examples(4)[1])
+    assert (exported.classes, exported.images) == (3, (32, 32, 3))
+    pixels = Pictures([trained / "pictures/rose/0.png"], (32, 32))[:]
+    with loaded(tmp_path / "out") as (sess, served):
+        assert ask(sess, served, pixels)["top_k_names"][0, 0] == b"rose"
+
+
+def test_a_checkpoint_belongs_to_the_run_that_it_lies_in(trained, tmp_path):
+    run = open_run(trained / "run")
+    for path in (run.path, run.checkpoint, run.checkpoints[-1]):
+        assert find_run_of(path).path == run.path
+    assert find_run_of(tmp_path) is None
+
+
+# --- networks of the user's own ---
+
+
+def own(images):
+    x = layers.conv2d(tf.cast(images, tf.float32) / 255, 2, 3, "conv")
+    logits = layers.dense(layers.flatten(x), 2, "logits", activation=None)
+    return {"conv": x, "prob": tf.nn.softmax(logits)}
+
+
+def test_a_run_of_a_network_of_ones_own_predicts_by_what_builds_it(tmp_path):
+    generator = np.random.default_rng(0)
+    labels = np.arange(40) % 2
+    arrays = (generator.integers(0, 100, (40, 4, 4, 1)) + 150 * labels[:, None, None, None]).astype(np.uint8)
+    data = tx.data.Data((arrays, labels), (arrays, labels), (arrays, labels), ("dark", "bright"))
+    with tf.Graph().as_default():
+        images, classes = tf.placeholder(tf.uint8, [None, 4, 4, 1]), tf.placeholder(tf.int64, [None])
+        step = tx.train_step(images, classes, tf.log(own(images)["prob"]), train=".*", learning_rate=0.01)
+        with tx.session() as sess:
+            tx.fit(sess, step, data, epochs=8, logdir=tmp_path / "run")
+            expected = sess.run(step.probabilities, {images: arrays[:5]})
+    run = open_run(tmp_path / "run")
+    assert (len(run.history), run.class_names, run.test) == (16, (), None)
+    predictions = run.predict(arrays[:5], build=own, checkpoint="last", top_k=2)
+    np.testing.assert_allclose(np.take_along_axis(expected, predictions.classes, 1), predictions.probabilities, 1e-5)
+    for refused in (run.predict, lambda examples: run.export(tmp_path / "out"), lambda examples: run.evaluate()):
+        with pytest.raises(RunError, match=r"was not made by `tfxfer train`: its settings.json has no model, dataset"):
+            refused(arrays)
+    with pytest.raises(DataError, match=r"no input spec lies beside .*; give an array of examples"):
+        run.predict([tmp_path / "x.png"], build=own)
+    with pytest.raises(DataError, match=r"no input spec lies beside .*: write one there by tfxfer.input_spec"):
+        run.export(tmp_path / "out", build=own)
+
+
+# --- damage ---
+
+
+def test_what_is_damaged_is_refused_or_told_by_name(trained, tmp_path):
+    shutil.copytree(trained / "run", tmp_path / "run")
+    (tmp_path / "run/test.json").write_text("{")
+    run = open_run(tmp_path / "run")
+    assert run.test is None
+    assert run.faults[0].startswith("test.json cannot be used: ")
+    settings = json.loads((tmp_path / "run/settings.json").read_text())
+    made_runs.write(tmp_path / "run", "settings.json", {**settings, "model": 5, "hidden": ["many"]})
+    with pytest.raises(RunError, match=r"settings.json is damaged: model is 5, not the name of a model; hidden is \["):
+        open_run(tmp_path / "run").predict(trained / "pictures/rose/0.png")
+    (tmp_path / "run/settings.json").write_text("[]")
+    with pytest.raises(RunError, match=r"settings.json holds no settings"):
+        open_run(tmp_path / "run")
+    with pytest.raises(RunError, match="nowhere is no run directory"):
+        open_run(tmp_path / "nowhere")
+
+
+def test_a_run_without_a_checkpoint_says_when_one_is_written(trained, tmp_path):
+    made_runs.write(tmp_path, "settings.json", open_run(trained / "run").settings)
+    run = open_run(tmp_path)
+    assert (run.checkpoints, run.best, list(run.history)) == ([], None, [])
+    for checkpoint in ("best", "last"):
+        with pytest.raises(RunError, match=f"has no {checkpoint} checkpoint; training writes one after the first"):
+            run.predict(trained / "pictures/rose/0.png", checkpoint=checkpoint)
+    with pytest.raises(RunError, match="has no best checkpoint"):
+        _ = run.input_spec

@@ -1,0 +1,146 @@
+"""A network of the registry up to one of its endpoints, and a classifier on it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import tensorflow.compat.v1 as tf
+
+from tfxfer import names
+from tfxfer.errors import GraphError
+from tfxfer.graph import losses
+from tfxfer.graph.partitioned import wholes
+from tfxfer.graph.variables import select
+from tfxfer.input_spec import InputSpec
+from tfxfer.models import heads
+from tfxfer.models.registry import find_model
+from tfxfer.models.sources import check_last
+from tfxfer.weights import Weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """What `build_network` built.
+
+    Attributes:
+      logits: what the classifier gives.
+      endpoints: those of the model, by name.
+      restored: patterns of the variables that are usually restored: those of the model.
+      trained: patterns of the variables that are usually trained: those of the classifier.
+    """
+
+    logits: tf.Tensor
+    endpoints: Mapping[str, tf.Tensor]
+    restored: list[str]
+    trained: list[str]
+
+
+def build_endpoints(
+    model: str,
+    images: tf.Tensor,
+    *,
+    endpoint: str | None = None,
+    classes: int = 1000,
+    dropout: float = 0.0,
+    input_spec: InputSpec | None = None,
+) -> dict[str, tf.Tensor]:
+    """Build a model up to an endpoint and return all its endpoints, that one among them.
+
+    Args:
+      model: a name in `registry.MODELS`.
+      images: uint8 [n, height, width, channels].
+      endpoint: as `pool5`, or `pool5:mean`, its average over positions. Default: `Model.bottleneck`.
+      classes, dropout: of the model's own classifier.
+      input_spec: what the weights expect of their input.
+
+    Raises:
+      SelectionError: there is no such model.
+      GraphError: there is no such endpoint, or it cannot be averaged.
+    """
+    row = find_model(model)
+    endpoint = endpoint or row.bottleneck
+    layer, _, pooling = endpoint.partition(":")
+    ends = row.build(images, classes=classes, last=layer, dropout=dropout, input_spec=input_spec)
+    check_last(endpoint, pooling or None, ["mean"])
+    if pooling:
+        if ends[layer].shape.rank != 4:
+            raise GraphError(f"{layer} {ends[layer].shape} has no positions to average over; leave :{pooling} out")
+        ends[endpoint] = tf.reduce_mean(ends[layer], axis=[1, 2], name=f"{layer}/mean")
+    return ends
+
+
+def build_network(
+    model: str,
+    images: tf.Tensor,
+    *,
+    classes: int,
+    endpoint: str | None = None,
+    hidden: Sequence[int] = (),
+    dropout: float = 0.0,
+    loss: str = "softmax",
+    input_spec: InputSpec | None = None,
+) -> Network:
+    """Build a model and its classifier: a new head on an endpoint, or the model's own, if `endpoint` is that.
+
+    Args:
+      model, images, endpoint, input_spec: as `build_endpoints` takes them.
+      classes, hidden, dropout, loss: as `heads.classifier` takes them; the model's own classifier has no `hidden`.
+
+    Raises:
+      GraphError: there is no such endpoint, or the head cannot be built.
+    """
+    row = find_model(model)
+    endpoint = endpoint or row.bottleneck
+    if endpoint == row.classifier:
+        ends = build_endpoints(
+            model, images, endpoint=endpoint, classes=classes, dropout=dropout, input_spec=input_spec
+        )
+        logits = ends[endpoint]
+        base, head = select(".*", exclude=row.head), select(row.head)
+    else:
+        ends = build_endpoints(model, images, endpoint=endpoint, input_spec=input_spec)
+        base = select(".*")
+        logits = heads.classifier(ends[endpoint], hidden=hidden, classes=classes, dropout=dropout, loss=loss)
+        head = select(".*")[len(base) :]
+    restored, trained = (names.exactly(wholes(variables)) for variables in (base, head))
+    return Network(logits, ends, restored, trained)
+
+
+def build_classifier(
+    model: str,
+    images: tf.Tensor,
+    *,
+    classes: int,
+    endpoint: str | None = None,
+    hidden: Sequence[int] = (),
+    loss: str = "softmax",
+    input_spec: InputSpec | None = None,
+) -> dict[str, tf.Tensor]:
+    """Build a model and its classifier without dropout, and return all endpoints in order; the last is `prob`.
+
+    Args:
+      model, images, classes, endpoint, hidden, loss, input_spec: as `build_network` takes them; `endpoint` may be
+        `prob` too, the probabilities of the model's own classifier.
+
+    Returns:
+      The endpoints of the model; where a head is put on it, `fc1`, `fc2`, ... and `logits`; and `prob`, float32
+      [n, classes].
+    """
+    if endpoint == "prob":
+        return build_endpoints(model, images, endpoint=endpoint, classes=classes, input_spec=input_spec)
+    network = build_network(
+        model, images, classes=classes, endpoint=endpoint, hidden=hidden, loss=loss, input_spec=input_spec
+    )
+    ends = {name: tensor for name, tensor in network.endpoints.items() if name != "prob"}
+    if endpoint != find_model(model).classifier:
+        tensor = tf.get_default_graph().get_tensor_by_name
+        ends |= {f"fc{number}": tensor(f"HEAD/fc{number}/Relu:0") for number, _ in enumerate(hidden, 1)}
+        ends["logits"] = network.logits
+    return {**ends, "prob": losses.class_probabilities(network.logits)}
+
+
+def count_classes(model: str, weights: Weights | None) -> int:
+    """Return how many classes the model's own classifier has in a file; 1000, ImageNet's, where the file lacks it."""
+    bias = f"{find_model(model).last_layer}/bias"
+    return weights.shape(bias)[0] if weights is not None and bias in weights else 1000

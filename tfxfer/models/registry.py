@@ -1,0 +1,158 @@
+"""The networks that tfxfer knows, one row each. TensorFlow is loaded when a network is built, and not before.
+
+A further network is a module with the function that builds it, and a row in `MODELS`:
+
+    Model("lenet", "tfxfer.models.lenet.lenet", endpoints=("input", "conv1", ...), bottleneck="pool2", ...)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from tfxfer import names
+from tfxfer.errors import SelectionError
+from tfxfer.input_spec import InputSpec
+from tfxfer.models import squeezenet_sources, vgg_sources
+from tfxfer.models.sources import Shape, Source
+
+if TYPE_CHECKING:
+    import tensorflow.compat.v1 as tf
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """What is known of a network.
+
+    Attributes:
+      name: as `vgg16`.
+      builder: the function from images to endpoints by name, or where it is, as `tfxfer.models.vgg.vgg16`. It takes
+        `last`; with a `classifier` also `classes` and `dropout`; with an `input_spec` also that.
+      endpoints: the names of all that the builder returns, in order.
+      bottleneck: what a head is put on by default: an endpoint, or `NAME:mean`, its average over positions.
+      first_layer: the layer that takes the images; its kernel is [height, width, channels, filters].
+      variables: the shape of each variable, by name; None is a size that varies. Files under these names are
+        recognised; empty where files are not recognised at all.
+      input_spec: what its weights usually expect of images, for which it takes RGB; None where it takes grey or RGB
+        images of any size, scaled to [0, 1].
+      sources: the forms in which its weights circulate.
+      classifier: the endpoint of its own logits; empty where it has no classifier. `prob` follows it.
+      last_layer: the layer of that classifier whose kernel and bias are made for a number of classes.
+      head: regular expression for the variables that are trained anew with the classifier.
+    """
+
+    name: str
+    builder: str | Callable[..., dict[str, tf.Tensor]]
+    endpoints: tuple[str, ...]
+    bottleneck: str
+    first_layer: str
+    variables: Mapping[str, Shape] = dataclasses.field(default_factory=dict)
+    input_spec: InputSpec | None = None
+    sources: tuple[Source, ...] = ()
+    classifier: str = ""
+    last_layer: str = ""
+    head: str = ""
+
+    def build(
+        self,
+        images: tf.Tensor,
+        *,
+        classes: int = 1000,
+        last: str | None = None,
+        dropout: float = 0.0,
+        input_spec: InputSpec | None = None,
+    ) -> dict[str, tf.Tensor]:
+        """Build the network in the default graph and return its endpoints.
+
+        Args:
+          images: uint8 [n, height, width, channels].
+          classes, dropout: of its own classifier, where it has one.
+          last: the last endpoint that is wanted. Default: all.
+          input_spec: what the weights expect of their input. Default: what the builder takes for granted.
+
+        Raises:
+          GraphError: there is no endpoint `last`.
+          DataError: the network cannot take such images.
+        """
+        builder = self.builder
+        if isinstance(builder, str):
+            module, _, function = builder.rpartition(".")
+            builder = getattr(importlib.import_module(module), function)
+        ends: dict[str, tf.Tensor] = builder(
+            images,
+            last=last,
+            **({"classes": classes, "dropout": dropout} if self.classifier else {}),
+            **({"input_spec": input_spec} if self.input_spec else {}),
+        )
+        return ends
+
+
+def find_model(name: str) -> Model:
+    """Return the row of a network.
+
+    Raises:
+      SelectionError: there is no network of this name; the message lists those that there are.
+    """
+    if name not in MODELS:
+        raise SelectionError(
+            f"there is no model {name!r}{names.did_you_mean(name, MODELS)}; there are {', '.join(MODELS)}"
+        )
+    return MODELS[name]
+
+
+def all_sources() -> list[Source]:
+    """Return the sources of all networks."""
+    return [source for model in MODELS.values() for source in model.sources]
+
+
+def _vgg(name: str) -> Model:
+    sources = tuple(source for source in vgg_sources.SOURCES if source.input_spec.model == name)
+    layers = (layer for layer, _, _ in vgg_sources.convolutions(name))
+    return Model(
+        name,
+        f"tfxfer.models.vgg.{name}",
+        endpoints=("input", *layers, *vgg_sources.TOP),
+        bottleneck="pool5",
+        first_layer="conv1_1",
+        variables=vgg_sources.variables(name),
+        input_spec=sources[0].input_spec if sources else vgg_sources.rgb(name, vgg_sources.AUTHORS),
+        sources=sources,
+        classifier="fc8",
+        last_layer="fc8",
+        head="fc[678]/.*",
+    )
+
+
+def _squeezenet(name: str) -> Model:
+    sources = tuple(source for source in squeezenet_sources.SOURCES if source.input_spec.model == name)
+    return Model(
+        name,
+        f"tfxfer.models.squeezenet.{name}",
+        endpoints=("input", "conv1", *squeezenet_sources.layers(name), "conv10", "pool10", "prob"),
+        bottleneck="fire9:mean",
+        first_layer="conv1",
+        variables=squeezenet_sources.variables(name),
+        input_spec=sources[0].input_spec,
+        sources=sources,
+        classifier="pool10",
+        last_layer="conv10",
+        head="conv10/.*",
+    )
+
+
+MODELS: dict[str, Model] = {
+    model.name: model
+    for model in (
+        Model(
+            "autoencoder",
+            "tfxfer.models.autoencoder.encoder",
+            endpoints=("input", "conv1", "conv2", "flatten"),
+            bottleneck="flatten",
+            first_layer="conv1",
+        ),
+        *map(_vgg, ("vgg11", "vgg13", "vgg16", "vgg16c", "vgg19")),
+        *map(_squeezenet, ("squeezenet1_0", "squeezenet1_1")),
+    )
+}

@@ -1,0 +1,359 @@
+"""A run that was trained, opened again: what it was asked for, how it went, and what its network says of pictures.
+
+run = tx.open_run("runs/flowers")
+print(run.best, run.class_names)
+print(run.predict("photographs").names)
+print(run.evaluate())
+run.export("served")
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from tfxfer import names
+from tfxfer.data.dataset import PATHS, PICTURES, check_there, load_dataset
+from tfxfer.data.folder import walk
+from tfxfer.data.listing import read
+from tfxfer.data.splits import Data, Split
+from tfxfer.errors import DataError, RunError
+from tfxfer.evaluation.evaluate import Evaluation, evaluate
+from tfxfer.graph.eval_step import eval_step
+from tfxfer.graph.variables import select
+from tfxfer.input_spec import InputSpec, sidecar
+from tfxfer.models.network import build_classifier, build_endpoints, build_network
+from tfxfer.models.registry import MODELS
+from tfxfer.report import run_reader
+from tfxfer.report.run_reader import Test
+from tfxfer.restore.plan import plan
+from tfxfer.restore.session import session
+from tfxfer.serving.export import Build, Exported
+from tfxfer.serving.predict import Examples, Predictions, pillow_kind
+from tfxfer.serving.trained_network import TrainedNetwork
+from tfxfer.train.run_directory import STEM, find_run
+from tfxfer.weights import Weights, open_weights
+
+Row = Mapping[str, Any]
+_AFTER = {"best": "the first validation", "last": "the first epoch"}
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_units(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(units, int) and units > 0 for units in value)
+
+
+# What `tfxfer train` stores of a network, and what each value must be.
+_NETWORK: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "model": (lambda value: _is_text(value) and value in MODELS, "the name of a model"),
+    "dataset": (_is_text, "the name of a data set"),
+    "endpoint": (lambda value: value is None or _is_text(value), "the name of an endpoint"),
+    "hidden": (_is_units, "a list of numbers of units"),
+    "loss": (_is_text, "the name of a loss"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run directory, as it was when it was opened.
+
+    What needs the network (`predict`, `evaluate`, `export`, `network`) builds it from the settings of `tfxfer train`. A
+    network of a program of your own is in no settings: give what builds it as `build`, a function from images, uint8
+    [n, height, width, channels], to endpoints by name, the last of them the probabilities [n, classes].
+
+    Attributes:
+      path: of the directory.
+      settings: what it was trained with, by name.
+      plan: what was restored, a dict for each plan, as `Plan.to_json` gives it.
+      history: a dict for each epoch and each validation, in order: `step`, `epoch`, `split` and means of metrics.
+      best: the best validation, `step` and means; None before the first.
+      test: what the last test gave; None before it.
+      faults: which files of the run cannot be read, and why.
+    """
+
+    path: Path
+    settings: Row
+    plan: Sequence[Row]
+    history: Sequence[Row]
+    best: Row | None
+    test: Test | None
+    faults: list[str]
+
+    @property
+    def checkpoints(self) -> list[str]:
+        """The prefixes of the last checkpoints, in the order of their steps."""
+        steps = {file.stem.rpartition("-")[2]: file for file in self.path.glob(f"{STEM}-*.index")}
+        return [str(steps[step].with_suffix("")) for step in sorted(filter(str.isdecimal, steps), key=int)]
+
+    @property
+    def checkpoint(self) -> str:
+        """The prefix of the best checkpoint by validation.
+
+        Raises:
+          RunError: there is none yet.
+        """
+        return self.weights().checkpoint or ""
+
+    @property
+    def input_spec(self) -> InputSpec:
+        """What the best checkpoint expects of images, and the names of its classes.
+
+        Raises:
+          RunError: there is no checkpoint yet.
+          WeightsError: no input spec lies beside it, or it cannot be read.
+        """
+        return self.input_spec_of(self.weights())
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """One for each class: of the input spec, or else of the last test; empty where neither names them.
+
+        Raises:
+          RunError: there is no checkpoint yet.
+        """
+        if not sidecar(self.checkpoint).exists():
+            return tuple(self.test.class_names) if self.test else ()
+        return self.input_spec.class_names
+
+    def weights(self, checkpoint: str = "best") -> Weights:
+        """Open the `best` or the `last` checkpoint, or the weights that lie at any path.
+
+        Raises:
+          RunError: there is no such checkpoint yet.
+          WeightsError: it cannot be read.
+        """
+        if checkpoint not in _AFTER:
+            return open_weights(checkpoint)
+        folder = self.path / "best" if checkpoint == "best" else self.path
+        if not any(folder.glob("*.index")):
+            raise RunError(
+                f"{self.path} has no {checkpoint} checkpoint; training writes one after {_AFTER[checkpoint]}"
+            )
+        return open_weights(folder)
+
+    def input_spec_of(self, weights: Weights) -> InputSpec:
+        """Return the input spec beside weights; of those that have none beside them, that of the best checkpoint.
+
+        Raises:
+          RunError: the run has no checkpoint yet.
+          WeightsError: an input spec cannot be read.
+        """
+        beside = weights.checkpoint or weights.path
+        return InputSpec.load(beside if sidecar(beside).exists() else self.checkpoint)
+
+    def network(
+        self, checkpoint: str = "best", *, build: Build | None = None, endpoint: str | None = None
+    ) -> TrainedNetwork:
+        """Return the network with the weights of a checkpoint.
+
+        Args:
+          checkpoint: as `weights` takes it.
+          build: what builds a network that is in no settings.
+          endpoint: build no further than to this endpoint, and no head. Default: all, up to the probabilities.
+
+        Raises:
+          RunError: there is no such checkpoint, or the settings do not say what the network is.
+        """
+        if build is None:
+            self._check_network()
+        weights = self.weights(checkpoint)
+        if build is not None:
+            known = sidecar(self.checkpoint).exists()
+            own = functools.partial(_build_own, build)
+            return TrainedNetwork(own, weights, self.input_spec_of(weights) if known else None, self.class_names)
+        input_spec = self.input_spec_of(weights)
+        model, classes = self.settings["model"], len(input_spec.class_names)
+        if endpoint is None:
+            from_settings = functools.partial(build_classifier, model, classes=classes, **self._head())
+        else:
+            from_settings = functools.partial(build_endpoints, model, classes=classes, endpoint=endpoint)
+        return TrainedNetwork(from_settings, weights, input_spec, input_spec.class_names)
+
+    def predict(
+        self, examples: Examples, *, checkpoint: str = "best", build: Build | None = None, **options: Any
+    ) -> Predictions:
+        """Return the most probable classes of examples.
+
+        Args:
+          examples: uint8 [n, height, width, channels]; or paths of pictures, and of folders of them.
+          checkpoint, build: as `network` takes them.
+          **options: `top_k`, `batch_size`, and those of `tfxfer.session`.
+
+        Raises:
+          RunError: there is no such checkpoint, or the settings do not say what the network is.
+          DataError: the examples cannot be used.
+        """
+        return self.network(checkpoint, build=build).predict(examples, **options)
+
+    def export(
+        self, out: str | os.PathLike[str], *, checkpoint: str = "best", build: Build | None = None, **options: Any
+    ) -> Exported:
+        """Write the network as a SavedModel.
+
+        Args:
+          out: the directory to write.
+          checkpoint, build: as `network` takes them.
+          **options: as `tfxfer.serving.export.export_model` takes them.
+
+        Raises:
+          RunError: there is no such checkpoint, or the settings do not say what the network is.
+          GraphError, DataError, OSError: as `export_model` raises them; nothing is written.
+        """
+        return self.network(checkpoint, build=build).export(out, **options)
+
+    def evaluate(
+        self,
+        split: str | Split = "test",
+        *,
+        checkpoint: str = "best",
+        data: Data | None = None,
+        top_k: int = 5,
+        **session_options: Any,
+    ) -> Evaluation:
+        """Return how good the network is.
+
+        Args:
+          split: "train", "validation" or "test" of the data; or a split of your own.
+          checkpoint: as `weights` takes it.
+          data: the examples. Default: `load_data()`.
+          top_k: as `tfxfer.evaluate` takes it.
+          **session_options: as `tfxfer.session` takes them.
+
+        Raises:
+          RunError: there is no such checkpoint, or the settings do not say what the network is.
+          DataError: the examples are not there any more, or cannot be used.
+        """
+        self._check_network()
+        weights = self.weights(checkpoint)
+        input_spec = self.input_spec_of(weights)
+        if isinstance(split, Split):
+            examples, class_names = split, input_spec.class_names
+        else:
+            data = data or self.load_data(input_spec)
+            examples, class_names = _split_of(data, split), data.class_names
+        with tf.Graph().as_default():
+            images = tf.placeholder(tf.uint8, [None, *examples.images.shape[1:]], name="images")
+            labels = tf.placeholder(tf.int64, [None], name="labels")
+            classes = len(input_spec.class_names)
+            network = build_network(
+                self.settings["model"], images, classes=classes, input_spec=input_spec, **self._head()
+            )
+            step = eval_step(images, labels, network.logits, loss=self.settings["loss"])
+            with session(plan(select(".*"), weights), **session_options) as sess:
+                return evaluate(sess, step, examples, class_names=class_names, top_k=top_k)
+
+    def load_data(self, input_spec: InputSpec | None = None, **paths: str) -> Data:
+        """Return the examples that the run was trained on, in their splits.
+
+        Args:
+          input_spec: to what size, and how, pictures are brought. Default: as for the best checkpoint.
+          **paths: `data_dir`, `listing`, `validation_listing`: where they are now, if they have moved.
+
+        Raises:
+          RunError: the settings do not say what the examples are, or the run was trained without one of `paths`.
+          DataError: they are not there any more, or cannot be used.
+        """
+        self._check_network()
+        dataset = self.settings["dataset"]
+        unused = [f"`{name}`" for name in paths if name not in PATHS.get(dataset, ())]
+        if unused:
+            raise RunError(f"{names.listed(unused)}: {self.path} was trained on {dataset}, without it; leave it out")
+        settings = {**self.settings, **paths}
+        check_there(settings, self.path)
+        return load_dataset(settings, input_spec or self.input_spec)
+
+    def some_examples(self, count: int) -> tuple[np.ndarray | None, list[str]]:
+        """Return a few images, uint8 [m, height, width, channels], or the paths of a few pictures, of the run's data.
+
+        Files that only Pillow decodes are left out. Where the data is no longer there, neither is returned.
+        """
+        settings, dataset = self.settings, self.settings.get("dataset")
+        try:
+            if dataset not in PICTURES:
+                return np.asarray(load_dataset(settings).test.images[:count]), []
+            if dataset == "folder":
+                paths = walk([Path(settings["data_dir"])])[0][0]
+            else:
+                listing = Path(settings.get("validation_listing") or settings["listing"])
+                paths = [line.path for line in read(listing, Path(settings.get("data_dir") or listing.parent), [])]
+        except DataError:
+            return None, []
+        usable = [path for path in paths if os.path.exists(path) and not pillow_kind(path)]
+        return None, usable[:: max(1, len(usable) // count)][:count]
+
+    def _head(self) -> dict[str, Any]:
+        return {name: self.settings[name] for name in ("endpoint", "hidden", "loss")}
+
+    def _check_network(self) -> None:
+        """Refuse settings that do not say what the network is.
+
+        Raises:
+          RunError: values are missing, or are not what they must be.
+        """
+        missing = [name for name in _NETWORK if name not in self.settings]
+        if missing:
+            raise RunError(
+                f"{self.path} was not made by `tfxfer train`: its settings.json has no {', '.join(missing)}; to "
+                "predict or export, give what builds its network as `build`"
+            )
+        wrong = [
+            f"{name} is {self.settings[name]!r}, not {meaning}"
+            for name, (fits, meaning) in _NETWORK.items()
+            if not fits(self.settings[name])
+        ]
+        if wrong:
+            raise RunError(f"{self.path}/settings.json is damaged: {'; '.join(wrong)}")
+
+
+def open_run(path: str | os.PathLike[str]) -> Run:
+    """Open a run directory, also one that is still being trained.
+
+    Raises:
+      RunError: it holds no run, or its settings cannot be read. What else cannot be read is in `Run.faults`.
+    """
+    files = run_reader.read(find_run(path))
+    return Run(
+        path=files.path,
+        settings=files.settings,
+        plan=files.plans or [],
+        history=files.history,
+        best=files.best,
+        test=files.test,
+        faults=files.faults,
+    )
+
+
+def find_run_of(path: str | os.PathLike[str]) -> Run | None:
+    """Return the run that a path is, or lies in as a checkpoint of it; None where it does not.
+
+    Raises:
+      RunError: the settings of the run cannot be read.
+    """
+    for folder in (Path(path), *Path(path).parents[:2]):
+        with contextlib.suppress(OSError):
+            if (folder / "settings.json").is_file():
+                return open_run(folder)
+    return None
+
+
+def _build_own(build: Build, images: tf.Tensor, *, input_spec: InputSpec | None) -> Mapping[str, tf.Tensor]:
+    """Call what builds a network of the user's own, which prepares images itself."""
+    return build(images)
+
+
+def _split_of(data: Data, name: str) -> Split:
+    splits = {"train": data.train, "validation": data.validation, "test": data.test}
+    if name not in splits:
+        raise DataError(f"there is no split {name!r}; there are {', '.join(splits)}")
+    return splits[name]

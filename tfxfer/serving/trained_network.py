@@ -1,0 +1,146 @@
+"""A network with the weights that are restored into it: of a run, or of a file of weights."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from tfxfer.errors import DataError, GraphError
+from tfxfer.graph.variables import select
+from tfxfer.input_spec import CHANNELS, InputSpec, with_size
+from tfxfer.models.network import build_classifier, count_classes
+from tfxfer.models.recognition import Rename, recognise
+from tfxfer.models.registry import find_model
+from tfxfer.restore.plan import plan
+from tfxfer.restore.session import session
+from tfxfer.serving.export import Exported, export_model
+from tfxfer.serving.predict import BATCH_SIZE, Examples, Predictions, predict
+from tfxfer.weights import Weights, open_weights
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedNetwork:
+    """How a network is built, the weights that are restored into it, what they expect and what they mean.
+
+    Attributes:
+      build: called as `build(images, input_spec=...)`; returns the endpoints by name, in order. The last one of a
+        classifier is its probabilities, float32 [n, classes].
+      weights: every variable that the endpoints read.
+      input_spec: what the weights expect of images; None where nobody says.
+      class_names: one for each class; empty where nobody says.
+    """
+
+    build: Callable[..., Mapping[str, tf.Tensor]]
+    weights: Weights
+    input_spec: InputSpec | None
+    class_names: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The name of the model, as its input spec has it; empty where there is none."""
+        return self.input_spec.model if self.input_spec else ""
+
+    @contextlib.contextmanager
+    def session(
+        self, like: np.ndarray | None = None, **options: Any
+    ) -> Iterator[tuple[tf.Session, tf.Tensor, Mapping[str, tf.Tensor]]]:
+        """Build the network in a graph of its own, restore it, and yield session, images placeholder and endpoints.
+
+        Args:
+          like: examples [n, ...] whose dtype and shape the placeholder has where there is no input spec.
+          **options: as `tfxfer.session` takes them.
+
+        Raises:
+          DataError: nothing says of what shape images are.
+          RestoreError: the weights do not fit the network.
+        """
+        with tf.Graph().as_default():
+            images = self._placeholder(like)
+            endpoints = self.build(images, input_spec=self.input_spec)
+            with session(plan(select(".*"), self.weights), **options) as sess:
+                yield sess, images, endpoints
+
+    def _placeholder(self, like: np.ndarray | None) -> tf.Tensor:
+        if self.input_spec is not None:
+            shape = (*self.input_spec.size, CHANNELS[self.input_spec.channels])
+            return tf.placeholder(tf.uint8, [None, *shape], name="images")
+        if like is None:
+            raise DataError(
+                f"no input spec lies beside {self.weights.checkpoint or self.weights.path}, and nothing else says of "
+                "what size pictures are; give an array of examples"
+            )
+        return tf.placeholder(like.dtype, [None, *like.shape[1:]], name="images")
+
+    def predict(
+        self, examples: Examples, *, top_k: int = 5, batch_size: int = BATCH_SIZE, **session_options: Any
+    ) -> Predictions:
+        """Return the most probable classes of examples; arguments as `tfxfer.serving.predict.predict` takes them."""
+        like = examples if isinstance(examples, np.ndarray) else None
+        with self.session(like, **session_options) as (sess, images, endpoints):
+            return predict(
+                sess,
+                list(endpoints.values())[-1],
+                examples,
+                images=images,
+                top_k=top_k,
+                class_names=self.class_names,
+                resize=self.input_spec.resize if self.input_spec else "crop",
+                batch_size=batch_size,
+            )
+
+    def export(self, out: str | os.PathLike[str], **options: Any) -> Exported:
+        """Write a SavedModel; `out` and the options are as `tfxfer.serving.export.export_model` takes them.
+
+        Raises:
+          DataError: there is no input spec, which says how pictures are prepared; beside what `export_model` raises.
+        """
+        if self.input_spec is None:
+            beside = self.weights.checkpoint or self.weights.path
+            raise DataError(f"no input spec lies beside {beside}: write one there by tfxfer.input_spec.InputSpec.save")
+        return export_model(
+            functools.partial(self.build, input_spec=self.input_spec),
+            self.weights,
+            self.input_spec,
+            out,
+            **{"class_names": self.class_names, **options},
+        )
+
+
+def open_classifier(
+    model: str,
+    weights: str | os.PathLike[str] | Weights,
+    *,
+    source: str | None = None,
+    rename: Rename | None = None,
+    image_size: int | None = None,
+    class_names: Sequence[str] = (),
+) -> TrainedNetwork:
+    """Return a model that has a classifier of its own, with the weights of a file.
+
+    Args:
+      model: a name in `tfxfer.models.registry.MODELS`.
+      weights, source, rename: as `tfxfer.recognise` takes them.
+      image_size: side of the square that pictures are brought to, in pixels. Default: what the weights expect.
+      class_names: one for each class. Default: those of the input spec, or numbers.
+
+    Raises:
+      GraphError: the model has no classifier of its own.
+      WeightsError: the file cannot be read, or not be recognised as weights of the model.
+    """
+    weights = weights if isinstance(weights, Weights) else open_weights(weights)
+    if not find_model(model).classifier:
+        raise GraphError(f"`model={model}` has no classifier of its own; give a run in which one was trained on it")
+    file = recognise(weights, model=model, source=source, rename=rename)
+    input_spec = with_size(file.input_spec, image_size)
+    classes = count_classes(model, file.weights)
+    known = input_spec.class_names if len(input_spec.class_names) == classes else map(str, range(classes))
+
+    build = functools.partial(build_classifier, model, classes=classes, endpoint="prob")
+    return TrainedNetwork(build, file.weights, input_spec, tuple(class_names or known))
