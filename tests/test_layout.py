@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = sorted((ROOT / "tfxfer").rglob("*.py"))
 TOOLS = sorted((ROOT / "tools").glob("*.py"))
 
-GROUND = {"errors", "names", "files", "input_spec", "callables", "progress"}
-BYTES = GROUND | {"formats", "weights"}
+GROUND = {"errors", "names", "files", "input_spec", "callables", "progress", "signals"}
+BYTES = GROUND | {"formats", "weights", "runs"}
 GRAPHS = BYTES | {"data", "graph"}
 SESSIONS = GRAPHS | {"frontier", "restore", "store", "evaluation"}
 # What each part of tfxfer may import besides itself: only what lies below it.
@@ -28,6 +28,8 @@ FLOORS = {
     "names": {"errors"},
     "callables": set(),
     "progress": set(),
+    "signals": set(),
+    "runs": {"errors", "names"},
     "input_spec": {"errors", "names", "files"},
     "formats": {"errors"},
     "weights": GROUND | {"formats"},
@@ -45,7 +47,7 @@ FLOORS = {
     "serving": SESSIONS | {"models"},
     "report": BYTES | {"plots"},
 }
-WITHOUT_TENSORFLOW = GROUND | {"formats", "weights", "weight_tools", "data", "report", "plots"}
+WITHOUT_TENSORFLOW = BYTES | {"weight_tools", "data", "report", "plots"}
 INSIDE = {"data", "callables"}  # load it inside a function: with the first picture, where there is a session
 BANNED = {"tf_keras", "tf_slim", "pickle", "cloudpickle", "dill"}
 

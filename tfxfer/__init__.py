@@ -28,12 +28,15 @@ if TYPE_CHECKING:
     from tfxfer.restore.session import session
     from tfxfer.store.extraction import precompute
     from tfxfer.train.fit import fit
+    from tfxfer.train.options import CheckpointOptions, SummaryOptions
     from tfxfer.weights import open_weights
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "CheckpointOptions",
     "Stage",
+    "SummaryOptions",
     "data",
     "errors",
     "evaluate",
@@ -58,7 +61,9 @@ __all__ = [
 ]
 
 _HOME = {
+    "CheckpointOptions": "tfxfer.train.options",
     "Stage": "tfxfer.graph.train_step",
+    "SummaryOptions": "tfxfer.train.options",
     "evaluate": "tfxfer.evaluation.evaluate",
     "fit": "tfxfer.train.fit",
     "import_meta_graph": "tfxfer.graph.importing",

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from tfxfer import input_spec as input_specs
 from tfxfer.errors import WeightsError
 from tfxfer.input_spec import InputSpec
+from tfxfer.runs.files import is_run
 from tfxfer.tools import _model_flags, predict
 from tfxfer.tools.evaluate import settings_of
 from tfxfer.tools.predict import Model
@@ -60,7 +61,7 @@ def sides(paths: Sequence[str], values: Any) -> list[Side]:
 
 def _of_run(path: str, values: Any) -> Side | None:
     """Return the side that a run directory is, or a checkpoint in one."""
-    folders = [folder for folder in (Path(path), *Path(path).parents[:2]) if (folder / "settings.json").is_file()]
+    folders = [folder for folder in (Path(path), *Path(path).parents[:2]) if is_run(folder)]
     if not folders:
         return None
     if folders[0] == Path(path):

@@ -21,7 +21,6 @@ import math
 import sys
 import types
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +28,7 @@ from absl import flags
 
 from tfxfer.errors import DataError, RestoreError
 from tfxfer.input_spec import CHANNELS
+from tfxfer.runs.files import is_run
 from tfxfer.tools import _classifier, _flags, _image_view, _model_flags, _training_flags, _weights_pair, predict
 from tfxfer.tools._weights_pair import Side
 
@@ -118,7 +118,7 @@ def _check_used(paths: Sequence[str], values: Any) -> None:
     Raises:
       UsageError: flags would not be used.
     """
-    runs = [path for path in paths if Path(path, "settings.json").is_file()]
+    runs = [path for path in paths if is_run(path)]
     files = [path for path in paths if path not in runs and not predict.is_export(path)]
     given = [f"--{name}" for name in ("model", "source", "rename", "image_size") if values[name].present]
     if given and not files:

@@ -20,6 +20,8 @@ from absl import flags
 from tfxfer import names
 from tfxfer.errors import RunError
 from tfxfer.input_spec import InputSpec, sidecar
+from tfxfer.runs.files import find_run
+from tfxfer.runs.settings import read_settings
 from tfxfer.tools import _data_flags, _flags, _model_flags, _report, _training_flags
 from tfxfer.weights import Weights, open_weights
 
@@ -49,9 +51,8 @@ def main(argv: list[str]) -> int:
     import tensorflow.compat.v1 as tf
 
     import tfxfer as tx
-    from tfxfer.train import run_directory
 
-    settings = settings_of(run_directory.find_run(run), values)
+    settings = settings_of(find_run(run), values)
     _data_flags.check_there(settings, run)
     weights = checkpoint_of(run, values.checkpoint)
     input_spec = input_spec_of(run, weights)
@@ -100,7 +101,7 @@ def settings_of(run: Path, moved: Any = None) -> types.SimpleNamespace:
     Raises:
       RunError: it was not made by `tfxfer train`.
     """
-    stored = json.loads((run / "settings.json").read_text())
+    stored = read_settings(run).by_name()
     missing = [name for name in ("model", "dataset", "endpoint", "hidden", "loss", "train") if name not in stored]
     if missing:
         raise RunError(f"{run} was not made by `tfxfer train`: its settings.json has no {', '.join(missing)}")

@@ -27,6 +27,7 @@ from tfxfer.data.labels import class_names
 from tfxfer.data.pictures import Files, Pictures, shortened
 from tfxfer.errors import DataError, GraphError
 from tfxfer.input_spec import CHANNELS, InputSpec
+from tfxfer.runs.files import find_run
 from tfxfer.tools import _flags, _model_flags, _training_flags
 from tfxfer.tools.evaluate import checkpoint_of, input_spec_of, settings_of
 
@@ -180,9 +181,7 @@ def of_run(values: Any) -> Model:
     Raises:
       RunError: it is no run, or has no checkpoint yet.
     """
-    from tfxfer.train import run_directory
-
-    settings = settings_of(run_directory.find_run(values.run))
+    settings = settings_of(find_run(values.run))
     weights = checkpoint_of(values.run, values.checkpoint)
     input_spec = input_spec_of(values.run, weights)
     classes = len(input_spec.class_names)

@@ -188,7 +188,7 @@ def test_the_room_that_is_needed_is_said_and_too_little_is_refused_before_anythi
     with pytest.raises(RunError, match=r"150\.0 kB are free where it lies, and a run needs up to .*lower `keep`"):
         fit(tmp_path / "other")
     assert not (tmp_path / "other").exists()
-    fit(tmp_path / "other", keep=1)  # the cure that is named
+    fit(tmp_path / "other", checkpoints=tx.CheckpointOptions(keep=1))  # the cure that is named
 
 
 def test_a_run_that_goes_on_has_the_room_of_its_own_checkpoints(run, tmp_path, monkeypatch):

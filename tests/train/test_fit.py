@@ -25,7 +25,7 @@ from tfxfer.data import Data, Split
 from tfxfer.errors import DataError, DivergedError, FrozenError, RunError
 from tfxfer.graph import layers
 from tfxfer.models import autoencoder, heads
-from tfxfer.train import run_directory
+from tfxfer.runs.state import history
 
 KILLING = Path(__file__).parents[1] / "killing.py"
 
@@ -116,7 +116,9 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(tmp_path):
 
 
 def test_last_and_best_checkpoints_are_kept_apart(tmp_path):
-    fitted = Small().fit(two_classes(), tmp_path / "run", epochs=4, keep=2, keep_best=1)
+    fitted = Small().fit(
+        two_classes(), tmp_path / "run", epochs=4, checkpoints=tx.CheckpointOptions(keep=2, keep_best=1)
+    )
     run = tmp_path / "run"
     assert sorted(file.stem for file in run.glob("*.index")) == ["model.ckpt-21", "model.ckpt-28"]
     assert [file.stem for file in (run / "best").glob("*.index")] == [Path(fitted.best).name]
@@ -193,8 +195,8 @@ def test_l2_and_class_weights_are_settings_too(tmp_path, before, after, told):
 
 
 def test_the_history_of_a_run_can_be_read_from_its_directory(tmp_path):
-    fitted = Small().fit(two_classes(), tmp_path / "run", epochs=3, keep=1)
-    rows, best = run_directory.history(tmp_path / "run")
+    fitted = Small().fit(two_classes(), tmp_path / "run", epochs=3, checkpoints=tx.CheckpointOptions(keep=1))
+    rows, best = history(tmp_path / "run")
     assert tuple(rows) == fitted.history
     assert [(row["epoch"], row["split"]) for row in rows] == [
         (epoch, split) for epoch in (1, 2, 3) for split in ("train", "validation")
@@ -203,11 +205,11 @@ def test_the_history_of_a_run_can_be_read_from_its_directory(tmp_path):
 
 
 def test_a_run_without_a_checkpoint_has_no_history_yet(tmp_path):
-    with pytest.raises(RunError, match="is no run directory"):
-        run_directory.history(tmp_path)
+    with pytest.raises(RunError, match="is not a run directory: it is empty"):
+        history(tmp_path)
     (tmp_path / "settings.json").write_text("{}")
     with pytest.raises(RunError, match="has no checkpoint, and so no history; training writes one after"):
-        run_directory.history(tmp_path)
+        history(tmp_path)
 
 
 def test_the_history_has_the_learning_rate_at_the_end_of_each_epoch(tmp_path):
@@ -346,7 +348,7 @@ def test_a_corrupt_last_checkpoint_is_named_with_the_cure(tmp_path):
 @pytest.mark.parametrize(("options", "message"), [
     ({"epochs": 0}, "`epochs=0`: must be 1 or more"),
     ({"batch_size": 0}, "must be 1 or more"),
-    ({"keep": 0, "patience": 0}, "`keep=0`, `patience=0`: must be"),
+    ({"checkpoints": tx.CheckpointOptions(keep=0), "patience": 0}, "`keep=0`, `patience=0`: must be"),
     ({"validation_steps": 15}, "would never be validated"),
 ])  # fmt: skip
 def test_numbers_out_of_range_are_refused_before_anything_is_written(tmp_path, options, message):
@@ -369,7 +371,7 @@ def test_examples_that_do_not_fit_the_model_are_refused_before_anything_is_writt
 
 
 def test_tensorboard_reads_back_every_curve(tmp_path):
-    fitted = Small().fit(two_classes(), tmp_path / "run", epochs=3, summary_steps=2)
+    fitted = Small().fit(two_classes(), tmp_path / "run", epochs=3, summaries=tx.SummaryOptions(summary_steps=2))
     train, validation = scalars(tmp_path / "run", "train"), scalars(tmp_path / "run", "validation")
     assert [step for step, _ in train["loss"]] == [*range(2, 22, 2)]
     norms = {f"{what}_norm/{layer}" for what in ("gradient", "weight") for layer in ("fc1", "logits")}
@@ -382,7 +384,13 @@ def test_tensorboard_reads_back_every_curve(tmp_path):
 
 
 def test_tensorboard_has_histograms_of_what_is_trained_images_graph_and_texts(tmp_path):
-    Small().fit(two_classes(), tmp_path / "run", epochs=3, summary_steps=5, settings={"weights": "here"})
+    Small().fit(
+        two_classes(),
+        tmp_path / "run",
+        epochs=3,
+        summaries=tx.SummaryOptions(summary_steps=5),
+        settings={"weights": "here"},
+    )
     events = EventAccumulator(str(tmp_path / "run/train"))
     events.Reload()
     tags = events.Tags()
