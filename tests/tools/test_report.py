@@ -42,9 +42,10 @@ def settings_of(tool, flags: list[str]) -> dict:
 
     values = tool.define_flags()
     _flags.parse(values, ["tool", *flags], "")
-    asked = _training_flags.fitting(values)
-    stored = {name: asked[name] for name in asked if name not in ("settings", "logdir", "overwrite")}
-    return json.loads(json.dumps({**stored, **asked["settings"], "save_steps": 40, "validation_steps": 40}))
+    options = _training_flags.fitting(values)
+    numbers = {name: options[name] for name in ("epochs", "batch_size", "seed", "patience")}
+    numbers |= {**vars(options["checkpoints"]), "summary_steps": options["summaries"].summary_steps}
+    return json.loads(json.dumps({**numbers, **options["settings"], "save_steps": 40, "validation_steps": 40}))
 
 
 def words(run: Path) -> list[str]:

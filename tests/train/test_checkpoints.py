@@ -43,7 +43,7 @@ def fit(logdir: Path, *, ref: bool = False, split: bool = False, **options):
         trained = [v for v in tf.trainable_variables() if v.op.name.startswith("head")]
         step = tx.train_step(images, labels, logits, train=trained, summaries=())
         with tx.session() as sess:
-            defaults = {"epochs": 4, "batch_size": 20, "logdir": logdir, "keep": 3}
+            defaults = {"epochs": 4, "batch_size": 20, "logdir": logdir, "checkpoints": tx.CheckpointOptions(keep=3)}
             fitted = tx.fit(sess, step, examples(), **(defaults | options))
             values = sess.run({v.op.name: v for v in tf.global_variables()})
     return fitted, values
