@@ -98,8 +98,8 @@ def train(data: Data, images_in: InTurn, names: tuple[str, ...], options: argpar
         step = tx.train_step(images, labels, logits, train=trained, summaries=names, activations=shown)
         with tx.session(convolutions) as sess:
             steps = 100 if names else NEVER  # without any: scalars by epoch alone
-            numbers = {"epochs": options.epochs, "batch_size": options.batch_size, "summary_steps": steps}
-            tx.fit(sess, step, data, logdir=logdir, **numbers)
+            numbers = {"epochs": options.epochs, "batch_size": options.batch_size}
+            tx.fit(sess, step, data, logdir=logdir, **numbers, summaries=tx.SummaryOptions(summary_steps=steps))
             values = sess.run(tf.get_collection(tf.GraphKeys.GLOBAL_VARIABLES))
     images_in.turns.give(images_in.who, for_good=True)
     return b"".join(value.tobytes() for value in values)

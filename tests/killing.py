@@ -26,7 +26,7 @@ import tensorflow.compat.v1 as tf
 import tfxfer as tx
 from tfxfer.data import Data, Split
 from tfxfer.models import autoencoder, heads
-from tfxfer.train import run_directory
+from tfxfer.runs.files import find_run
 
 EPOCHS = 4
 
@@ -90,10 +90,8 @@ def train(logdir: str, dies: str = "") -> float:
                 epochs=EPOCHS,
                 logdir=logdir,
                 batch_size=8,
-                save_steps=5,
-                summary_steps=2,
-                keep=2,
-                keep_best=2,
+                checkpoints=tx.CheckpointOptions(save_steps=5, keep=2, keep_best=2),
+                summaries=tx.SummaryOptions(summary_steps=2),
                 patience=50,
             )
             step.saver.restore(sess, fitted.best)
@@ -124,7 +122,7 @@ def start(logdir: str, dies: str = "") -> int:
 
 def left(logdir: str) -> dict:
     """Return all that must be the same, however often the run was killed."""
-    run = run_directory.find_run(logdir)
+    run = find_run(logdir)
     last, state = _latest(run)
     best = sorted(str(file.with_suffix("").name) for file in (run / "best").glob("*.index"))
     state.pop("saved")

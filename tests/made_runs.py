@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,9 @@ from typing import Any
 import numpy as np
 
 from tfxfer.plots.png import png
+from tfxfer.runs.frozen import FrozenRecord
+from tfxfer.runs.settings import RunSettings, read_settings
+from tfxfer.runs.state import RunState
 from tfxfer.weights import digests, open_weights
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,6 +36,33 @@ def write(folder: Path, name: str, value: Any) -> None:
     (folder / name).write_text(json.dumps(value))
 
 
+# What `fit` takes, and what it works out, of all settings; the others are flags.
+FIT = {
+    "epochs",
+    "batch_size",
+    "seed",
+    "save_steps",
+    "validation_steps",
+    "summary_steps",
+    "keep",
+    "keep_best",
+    "patience",
+}
+TRAINING = {"stages", "l2", "class_weights", "training_examples", "validation_examples", "stateful_ops"}
+
+
+def write_settings(folder: Path, steps_per_epoch: int = 40, **settings: Any) -> None:
+    """Write a settings.json in which each setting is in its part."""
+    of_fit, of_training = ({name: settings.pop(name) for name in part & settings.keys()} for part in (FIT, TRAINING))
+    write(folder, "settings.json", RunSettings(steps_per_epoch, of_fit, of_training, settings).to_json())
+
+
+def change_settings(folder: Path, **flags: Any) -> None:
+    """Change flags in a run's settings.json."""
+    settings = read_settings(folder)
+    write(folder, "settings.json", dataclasses.replace(settings, settings={**settings.settings, **flags}).to_json())
+
+
 def history(epochs: int = 6, every: int = 40, part: bool = True) -> list[dict[str, Any]]:
     """Training that gets better, and validation that does so until the middle."""
     rows: list[dict[str, Any]] = []
@@ -50,7 +81,8 @@ def state(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     best = max(validations, key=lambda row: row["accuracy"], default=None)
     kept = [{key: best[key] for key in ("step", "loss", "accuracy")}] if best else []
     step = rows[-1]["step"] if rows else 0
-    return {"step": step, "history": list(rows), "best": kept, "waited": 0, "stopped": False, "saved": [step]}
+    sums = {"loss": 0.0, "examples": 0}
+    return RunState(sums=sums, step=step, history=list(rows), best=kept, saved=[step]).to_json()
 
 
 def outcome(classes: Sequence[str], *, seed: int = 0, each: int = 20, mistakes: int = 5) -> dict[str, Any]:
@@ -121,7 +153,7 @@ def make(
 ) -> Path:
     """Write a finished and tested run of the small autoencoder's convolutions, frozen, with a head on them."""
     rows = history() if rows is None else rows
-    write(folder, "settings.json", {**SETTINGS, **settings})
+    write_settings(folder, **{**SETTINGS, **settings})
     write(folder, f"model.ckpt-{rows[-1]['step'] if rows else 0}.state.json", state(rows))
     write(folder, "test.json", test := outcome(classes))
     for number, mistake in enumerate(test["mistakes"]):
@@ -149,8 +181,8 @@ def kernels(folder: Path) -> None:
     plan = {"weights": str(CHECKPOINT), "kind": weights.kind, "variables": restored + new, "unused": ["other/kernel"]}
     write(folder, "plan.json", [plan])
     check = {"step": 240, "when": "by the end of the run", "unchanged": len(weights)}
-    found = {name: digests.digest(weights[name]) for name in weights}
-    write(folder, "frozen.json", {"method": digests.METHOD, "variables": found, "checks": [check]})
+    variables = {name: digests.digest(weights[name]) for name in weights}
+    write(folder, "frozen.json", FrozenRecord(digests.METHOD, variables, checks=[check]).to_json())
     best = folder / "best"
     best.mkdir(exist_ok=True)
     for suffix in ("index", "data-00000-of-00001"):

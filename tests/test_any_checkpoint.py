@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import made_runs
 from tests.tools.test_predict import coloured, run
+from tfxfer.runs.settings import read_settings
 from tfxfer.tools import (
     average_weights,
     compare_outputs,
@@ -176,7 +178,7 @@ def test_pictures_that_one_side_cannot_decode_are_shown_to_neither(trained, tmp_
 
 
 def test_a_relative_data_dir_is_found_from_any_directory(trained, tmp_path, monkeypatch, capsys):
-    stored = json.loads((trained / "run/settings.json").read_text())
+    stored = read_settings(trained / "run").by_name()
     assert stored["data_dir"] == str(trained / "pictures")
     monkeypatch.chdir(tmp_path)
     assert run(evaluate, trained / "run", "--json") == 0
@@ -224,8 +226,7 @@ def test_listings_are_found_from_any_directory_too(trained, tmp_path, monkeypatc
 
 def test_examples_that_have_moved_are_said_and_the_cure_works(trained, tmp_path, capsys):
     copy = shutil.copytree(trained / "run", tmp_path / "run")
-    settings = json.loads((copy / "settings.json").read_text())
-    (copy / "settings.json").write_text(json.dumps({**settings, "data_dir": str(tmp_path / "gone")}))
+    made_runs.change_settings(copy, data_dir=str(tmp_path / "gone"))
     assert run(evaluate, copy) == 1
     assert f"{tmp_path / 'gone'}, which is not there; say where it is now by --data_dir=..." in capsys.readouterr().err
     assert run(evaluate, copy, f"--data_dir={trained / 'pictures'}") == 0

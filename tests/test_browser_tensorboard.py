@@ -18,9 +18,9 @@ from tests.browsing import Browser, board, is_blank, wait
 from tests.test_main_job import run
 from tfxfer.graph.summary_options import SHOWN
 from tfxfer.models import autoencoder, heads
+from tfxfer.runs import state
 from tfxfer.tensorboard import results
 from tfxfer.tools import train
-from tfxfer.train import run_directory
 
 CHECKPOINT = Path(__file__).resolve().parent.parent / "checkpoints" / "digits_autoencoder"
 EPOCHS, EVERY, SUMMARY_STEPS = 3, 40, 10
@@ -102,7 +102,7 @@ def settled(shown: Browser, name: str, *, rests: bool = True) -> None:
 
 
 def history(url_folder: Path, split: str) -> list[dict]:
-    return [row for row in run_directory.history(url_folder / "digits")[0] if row["split"] == split]
+    return [row for row in state.history(url_folder / "digits")[0] if row["split"] == split]
 
 
 def with_both(shown: Browser) -> list[dict[str, list[int]]]:

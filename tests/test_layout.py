@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = sorted((ROOT / "tfxfer").rglob("*.py"))
 TOOLS = sorted((ROOT / "tools").glob("*.py"))
 
-GROUND = {"errors", "names", "files", "input_spec", "callables", "progress", "tf_private"}
-BYTES = GROUND | {"formats", "weights"}
+GROUND = {"errors", "names", "files", "input_spec", "callables", "progress", "signals", "tf_private"}
+BYTES = GROUND | {"formats", "weights", "runs"}
 GRAPHS = BYTES | {"data", "graph"}
 SESSIONS = GRAPHS | {"frontier", "restore", "store", "evaluation"}
 # What each part of tfxfer may import besides itself: only what lies below it.
@@ -29,6 +29,8 @@ FLOORS = {
     "callables": {"tf_private"},
     "tf_private": set(),
     "progress": set(),
+    "signals": set(),
+    "runs": {"errors", "names"},
     "input_spec": {"errors", "names", "files"},
     "formats": {"errors"},
     "weights": GROUND | {"formats"},
@@ -46,7 +48,7 @@ FLOORS = {
     "serving": SESSIONS | {"models", "train", "report"},
     "report": BYTES | {"plots"},
 }
-WITHOUT_TENSORFLOW = GROUND | {"formats", "weights", "weight_tools", "data", "report", "plots"}
+WITHOUT_TENSORFLOW = BYTES | {"weight_tools", "data", "report", "plots"}
 # These load it in a function: with the first picture, or where there is a session.
 INSIDE = {"data", "callables", "tf_private"}
 BANNED = {"tf_keras", "tf_slim", "pickle", "cloudpickle", "dill"}

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import tfxfer as tx
+from tfxfer.runs.settings import read_settings
 from tfxfer.tools import _flags, evaluate, inspect_weights, pretrain, report, train
 
 TFXFER = [sys.executable, "-m", "tfxfer.tools._main"]
@@ -85,7 +86,7 @@ def test_every_flag_of_training_arrives(convolutions, tmp_path, capsys):
              "--intra_op_threads=1", "--keep=1", "--save_steps=3", "--train=fc.*,logits/.{4,6}"]  # fmt: skip
     logdir = tmp_path / "run"
     assert run(train, f"--weights={convolutions}", f"--logdir={logdir}", *flags) == 0
-    stored = json.loads((logdir / "settings.json").read_text())
+    stored = read_settings(logdir).by_name()
     assert (stored["hidden"], stored["lr_multipliers"], stored["train_examples"]) == ([20, 10], {"fc1/.*": 0.5}, 100)
     assert [v for v in tx.open_weights(logdir) if v.startswith("fc2")] == [
         "fc2/bias", "fc2/bias/Momentum", "fc2/kernel", "fc2/kernel/Momentum"]  # fmt: skip
@@ -162,7 +163,7 @@ def test_a_broken_checkpoint_is_refused_by_name(convolutions, tmp_path, capsys, 
 
 
 @pytest.mark.parametrize(("tool", "args", "error"), [
-    (evaluate, ["nowhere"], "nowhere is no run directory"),
+    (evaluate, ["nowhere"], "nowhere is not there; give a run directory"),
     (inspect_weights, ["nowhere"], "nowhere"),
     (inspect_weights, ["{convolutions}", "--select=fc.*"], "nearest: conv"),
 ])  # fmt: skip

@@ -13,6 +13,7 @@ import pytest
 
 import tfxfer as tx
 from tests.tools.test_predict import COLOURS, coloured, run
+from tfxfer.runs.settings import read_settings
 from tfxfer.tools import _main, convert_weights, evaluate, extract, predict, train
 
 RECIPES = (Path(__file__).resolve().parent.parent / "docs" / "recipes.md").read_text()
@@ -167,7 +168,7 @@ def test_train_evaluate_predict_and_extract_end_to_end(pictures, tmp_path, capsy
     found = float(re.search(r"test accuracy (\S+)", said)[1])
     assert found >= 0.8
     assert "epoch 3/" not in said
-    assert json.loads((run_of / "settings.json").read_text())["epochs"] == 5
+    assert read_settings(run_of).fit["epochs"] == 5
     assert run(evaluate, run_of, "--json") == 0
     result = json.loads(capsys.readouterr().out)
     assert (result["accuracy"], result["class_names"]) == (pytest.approx(found, abs=1e-4), list(COLOURS))

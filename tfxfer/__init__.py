@@ -30,12 +30,15 @@ if TYPE_CHECKING:
     from tfxfer.restore.session import session
     from tfxfer.store.extraction import precompute
     from tfxfer.train.fit import fit
+    from tfxfer.train.options import CheckpointOptions, SummaryOptions
     from tfxfer.weights import open_weights
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "CheckpointOptions",
     "Stage",
+    "SummaryOptions",
     "data",
     "errors",
     "eval_step",
@@ -61,7 +64,9 @@ __all__ = [
 ]
 
 _HOME = {
+    "CheckpointOptions": "tfxfer.train.options",
     "Stage": "tfxfer.graph.stages",
+    "SummaryOptions": "tfxfer.train.options",
     "eval_step": "tfxfer.graph.eval_step",
     "evaluate": "tfxfer.evaluation.evaluate",
     "fit": "tfxfer.train.fit",

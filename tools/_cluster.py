@@ -121,12 +121,12 @@ def placed(own: Part | None) -> Any:
 
 def work(own: Part, step: Any, plans: Sequence[Any], examples: Any) -> int:
     """Be a worker to the end."""
-    from tfxfer.train.cluster.session import Desk
+    from tfxfer.train.cluster.session import Messages
     from tfxfer.train.cluster.training import Worker
 
     terms = _terms(own, step, plans, examples)
-    seconds = own.settings.cluster_timeout
-    worker = Worker(own.task, step, examples, Desk(own.task), own.replicas, terms, seconds=seconds, config=own.config)
+    seconds, messages = own.settings.cluster_timeout, Messages(own.task)
+    worker = Worker(own.task, step, examples, messages, own.replicas, terms, seconds=seconds, config=own.config)
     print(f"worker {own.task.index} at {own.task.cluster[own.task.role][own.task.index]}: trains", flush=True)
     with _report.logging():
         print(worker.run())
@@ -134,26 +134,32 @@ def work(own: Part, step: Any, plans: Sequence[Any], examples: Any) -> int:
 
 
 @contextlib.contextmanager
-def session(
-    own: Part | None, step: Any, plans: Sequence[Any], examples: Any, settings: Any
-) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """Open the session of the chief, or of one process, and say what `tfxfer.fit` is to be given besides."""
+def session(own: Part | None, step: Any, plans: Sequence[Any], examples: Any, settings: Any) -> Iterator[Any]:
+    """Open the session of the chief, or of one process."""
     import tfxfer as tx
 
     if own is None:
         with tx.session(*plans, **_training_flags.session_options(settings)) as sess:
-            yield sess, {}
+            yield sess
         return
-    from tfxfer.train.cluster.session import Desk, chief_session
-    from tfxfer.train.cluster.training import ChiefTraining
+    from tfxfer.train.cluster.session import Messages, chief_session
+    from tfxfer.train.cluster.training import ChiefSteps
 
-    terms, desk, seconds = _terms(own, step, plans, examples), Desk(own.task), settings.cluster_timeout
-    loop = functools.partial(
-        ChiefTraining, task=own.task, desk=desk, replicas=own.replicas, terms=terms, seconds=seconds
+    messages, seconds = Messages(own.task), settings.cluster_timeout
+    make_steps = functools.partial(
+        ChiefSteps,
+        step=step,
+        task=own.task,
+        messages=messages,
+        replicas=own.replicas,
+        terms=_terms(own, step, plans, examples),
+        seconds=seconds,
     )
     print(f"chief at {own.task.cluster[own.task.role][own.task.index]}: waiting for all others", flush=True)
-    with chief_session(own.task, plans, step.saver, desk, seconds=seconds, config=own.config) as sess:
-        yield sess, {"loop": loop}
+    with chief_session(
+        own.task, plans, step.saver, messages, make_steps=make_steps, seconds=seconds, config=own.config
+    ) as sess:
+        yield sess
 
 
 def _terms(own: Part, step: Any, plans: Sequence[Any], examples: Any) -> dict[str, Any]:
@@ -167,7 +173,7 @@ def _terms(own: Part, step: Any, plans: Sequence[Any], examples: Any) -> dict[st
     return {
         **{name: value if isinstance(value, int | float | None) else str(value) for name, value in values.items()},
         "async_training": settings.async_training,
-        "the cluster's addresses": str({role: list(found) for role, found in sorted(own.task.cluster.items())}),
+        "the cluster's addresses": str({role: list(places) for role, places in sorted(own.task.cluster.items())}),
         "digest of what is restored": hashlib.sha256("\n".join(weights).encode()).hexdigest(),
         "training examples": len(examples.train),
         "digest of their labels": digest(examples.train.labels),

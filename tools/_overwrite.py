@@ -1,15 +1,14 @@
-"""What the tools that write weights share: how they end when they are stopped, and what they print in the end."""
+"""What the tools that write weights share: their flags, the writing, and what they print in the end."""
 
 from __future__ import annotations
 
-import contextlib
-import signal
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from absl import flags
 
+from tfxfer import signals
 from tfxfer.formats.tensors import Tensor
 from tfxfer.input_spec import InputSpec, sidecar
 from tfxfer.tools import _image_view
@@ -27,25 +26,6 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_bool("overwrite", False, "Move what is at OUT aside, to OUT.old-N.", flag_values=values)
 
 
-@contextlib.contextmanager
-def stoppable() -> Iterator[None]:
-    """End by an exception when a signal asks to, so that what is half-written is cleared away."""
-
-    def stop(number: int, frame: Any) -> NoReturn:
-        raise SystemExit(128 + number)
-
-    old = {}
-    with contextlib.suppress(ValueError):  # only the main thread can handle signals
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                old[number] = signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
-
-
 def written(
     out: str, tensors: Mapping[str, Tensor], sources: Sequence[Weights], input_spec: InputSpec | None, values: Any
 ) -> Moved:
@@ -57,7 +37,7 @@ def written(
     if values.dry_run:
         writers.check(out, tensors, sources=sources, overwrite=True)
         return {}
-    with stoppable():
+    with signals.handled(signals.stop):
         return writers.write(out, tensors, sources=sources, input_spec=input_spec, overwrite=values.overwrite)
 
 

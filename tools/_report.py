@@ -157,9 +157,9 @@ def draw_curves(path: str, run: str) -> None:
     """
     from tfxfer import files
     from tfxfer.plots import curves as pictures
-    from tfxfer.train import run_directory
+    from tfxfer.runs.state import history as history_of
 
-    history, best = run_directory.history(run)
+    history, best = history_of(run)
     files.write_bytes(Path(path), pictures.curves(history, best=best, title=Path(run).absolute().name))
 
 

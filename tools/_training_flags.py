@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,8 +13,9 @@ from absl import flags
 
 from tfxfer import names
 from tfxfer.data.batches import steps_per_epoch
-from tfxfer.errors import DataError
+from tfxfer.errors import DataError, RunError
 from tfxfer.graph.optimizers import OPTIMIZERS
+from tfxfer.runs.settings import read_settings
 from tfxfer.tools import _flags
 
 SCHEDULES = ("constant", "cosine", "exponential")
@@ -141,8 +141,8 @@ def _grown(settings: Any) -> Iterator[str]:
     """Say that a cosine which ends with the run is another where the run has become longer."""
     if settings.schedule != "cosine" or settings.decay_steps or settings.overwrite or not settings.logdir:
         return
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        epochs = json.loads(Path(settings.logdir, "settings.json").read_bytes()).get("epochs")
+    with contextlib.suppress(RunError):
+        epochs = read_settings(Path(settings.logdir)).fit.get("epochs")
         if isinstance(epochs, int) and epochs < settings.epochs:
             yield (
                 f"--epochs={settings.epochs}: the cosine ended with epoch {epochs} and now ends with epoch "
@@ -214,30 +214,32 @@ def class_weights(settings: Any, labels: np.ndarray, class_names: Sequence[str])
     return compute_class_weight("balanced", classes=classes, y=labels).tolist()
 
 
-FITTED = (
-    "epochs",
-    "batch_size",
-    "seed",
-    "logdir",
-    "save_steps",
-    "validation_steps",
-    "summary_steps",
-    "keep",
-    "keep_best",
-    "patience",
-    "overwrite",
-)
+FITTED = ("epochs", "batch_size", "seed", "logdir", "validation_steps", "patience", "overwrite")
+CHECKPOINTS = ("save_steps", "keep", "keep_best")
+SUMMARIES = ("summary_steps", "shown")
 
 
 def fitting(settings: Any) -> dict[str, Any]:
     """Return the keyword arguments of `tfxfer.fit` that the flags set; the other flags are stored as its settings."""
-    stored = {name: settings[name].value for name in settings if name not in (*FITTED, *OF_STEP, *IDLE, *SESSION)}
+    from tfxfer.train.options import CheckpointOptions, SummaryOptions
+
+    taken = {*FITTED, *CHECKPOINTS, *SUMMARIES, *OF_STEP, *IDLE, *SESSION}
+    stored = {name: settings[name].value for name in settings if name not in taken}
     if stored.get("weights"):
         stored["weights"] = os.path.abspath(stored["weights"])
     # A flag that does nothing cannot be given again either: older versions stored defaults that were others.
     idle = {row.flag for row in _flags.unused(settings)}
-    free = [name for name in stored if name in PATHS or name in idle]
-    return {**{name: settings[name].value for name in FITTED}, "settings": stored, "may_change": free}
+    return {
+        **_values(settings, FITTED),
+        "checkpoints": CheckpointOptions(**_values(settings, CHECKPOINTS)),
+        "summaries": SummaryOptions(**_values(settings, SUMMARIES)),
+        "settings": stored,
+        "may_change": [name for name in stored if name in PATHS or name in idle],
+    }
+
+
+def _values(settings: Any, names_of_flags: Sequence[str]) -> dict[str, Any]:
+    return {name: settings[name].value for name in names_of_flags if name in settings}
 
 
 # What `fit` stores of the step itself: of `balanced` the numbers that it came to.

@@ -22,8 +22,9 @@ from pathlib import Path
 
 from absl import flags
 
-from tfxfer import names
+from tfxfer import names, signals
 from tfxfer.errors import RunError
+from tfxfer.runs.files import is_run
 from tfxfer.tools import _flags
 
 EVENTS = "events.out.tfevents"
@@ -45,7 +46,7 @@ def main(argv: list[str]) -> int:
     """Run the tool; see the module's docstring."""
     values = define_flags()
     [directory] = _flags.parse(values, argv, __doc__, at_least=1, at_most=1)
-    with contextlib.suppress(KeyboardInterrupt), _stoppable():
+    with contextlib.suppress(KeyboardInterrupt), signals.handled(signal.default_int_handler):
         check(Path(directory))
         check_port(values.host, values.port)
         url = _launch(directory, values.host, values.port)
@@ -64,7 +65,7 @@ def check(directory: Path) -> None:
     if not directory.is_dir():
         what = "is a file" if directory.exists() else "is not there"
         raise RunError(f"{directory} {what}; give a run directory, what --logdir was, or a folder of such")
-    if (directory / "settings.json").exists() or next(_events(directory), None):
+    if is_run(directory) or next(_events(directory), None):
         return
     found = names.listed(sorted(entry.name for entry in directory.iterdir()), 5) or "nothing"
     raise RunError(
@@ -93,18 +94,6 @@ def check_port(host: str, port: int) -> None:
             f"cannot listen on port {port} of {host}: {error.strerror}; "
             "take another --port (0 for a free one) or --host"
         ) from None
-
-
-@contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP stop it as Ctrl-C does."""
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _launch(directory: str, host: str, port: int) -> str:

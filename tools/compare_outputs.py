@@ -20,12 +20,12 @@ import json
 import math
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from absl import flags
 
 from tfxfer.models.registry import MODELS
+from tfxfer.runs.files import is_run
 from tfxfer.tools import _flags, _image_view, _training_flags
 
 DIFFERENT = 3
@@ -110,7 +110,7 @@ def _check_used(paths: Sequence[str], values: Any) -> None:
     """
     from tfxfer.serving.saved_model import is_export
 
-    runs = [path for path in paths if Path(path, "settings.json").is_file()]
+    runs = [path for path in paths if is_run(path)]
     files = [path for path in paths if path not in runs and not is_export(path)]
     given = [f"--{name}" for name in ("model", "source", "rename", "image_size") if values[name].present]
     if given and not files:

@@ -14,6 +14,7 @@ from pathlib import Path
 from absl import flags
 
 from tfxfer.errors import DataError, RunError
+from tfxfer.runs.files import is_run
 from tfxfer.tools import _data_flags, _flags, _report, _training_flags
 
 USES = (_flags.Use("patch", "mask", what="the share of the image that the squares are of"),)
@@ -46,7 +47,7 @@ def main(argv: list[str]) -> int:
     [out] = _flags.parse(settings, argv, __doc__, at_least=1, at_most=1, imply=_data_flags.imply, uses=USES)
     _data_flags.find_from_anywhere(settings)
     settings.set_default("logdir", f"{out}.run")
-    if Path(f"{out}.index").exists() and not settings.overwrite and not Path(settings.logdir, "settings.json").exists():
+    if Path(f"{out}.index").exists() and not settings.overwrite and not is_run(settings.logdir):
         raise RunError(f"{out} exists; take another name, or replace it by --overwrite")
     if settings.dataset not in ("digits", "mnist"):
         raise DataError(f"--dataset={settings.dataset}: the autoencoder is trained on digits or mnist")

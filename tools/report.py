@@ -78,8 +78,9 @@ def _of_length(name: str, run: Any) -> Any:
     """Return the default of a flag that the length of the run decides; None for others."""
     from tfxfer.tools import _training_flags
 
-    summary_steps = _training_flags.summary_steps(int(run.every))
-    return {"save_steps": run.every, "validation_steps": run.every, "summary_steps": summary_steps}.get(name)
+    steps = run.steps_per_epoch
+    defaults = {"save_steps": steps, "validation_steps": steps, "summary_steps": _training_flags.summary_steps(steps)}
+    return defaults.get(name)
 
 
 def _plain(default: Any) -> Any:

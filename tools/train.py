@@ -103,10 +103,10 @@ def main(argv: list[str]) -> int:
             return 0
         if own is not None and not own.task.chief:
             return _cluster.work(own, step, plans, examples)
-        with _cluster.session(own, step, plans, examples, settings) as (sess, more), _report.logging():
+        with _cluster.session(own, step, plans, examples, settings) as sess, _report.logging():
             if settings.store:
                 examples = tx.precompute(sess, step, examples, store=settings.store, **_store.options(settings))
-            fitted = tx.fit(sess, step, examples, **_training_flags.fitting(settings), shown=settings.shown, **more)
+            fitted = tx.fit(sess, step, examples, **_training_flags.fitting(settings))
             step.saver.restore(sess, fitted.best)
             result = tx.evaluate(sess, step, examples.test, class_names=examples.class_names, top_k=settings.top_k)
             _board.show_test(settings, sess, step, result, examples.test, fitted)

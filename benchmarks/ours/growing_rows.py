@@ -35,8 +35,8 @@ def main() -> None:
             with filling.running():
                 data = tx.precompute(sess, step, Data(train, few, few, tuple("0123456789")), store=f"{where}/store")
             with training.running():
-                tx.fit(sess, step, data, epochs=given.part, batch_size=BATCH, logdir=f"{where}/run", save_steps=steps,
-                       validation_steps=steps)  # fmt: skip
+                tx.fit(sess, step, data, epochs=given.part, batch_size=BATCH, logdir=f"{where}/run",
+                       validation_steps=steps, checkpoints=tx.CheckpointOptions(save_steps=steps))  # fmt: skip
     work.report(filling.seconds + training.seconds, filling=1000 * filling.seconds / count,
                 training=1000 * training.seconds / given.rows)  # fmt: skip
 

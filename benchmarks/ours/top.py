@@ -50,7 +50,8 @@ def main() -> None:
             logging.getLogger("tfxfer").addHandler(epochs)
             data = tx.precompute(sess, step, Data(whole, few, few, ("cats", "dogs")), store=f"{where}/store")
             fitted = tx.fit(sess, step, data, epochs=given.epochs, batch_size=given.batch, logdir=f"{where}/run",
-                            save_steps=every, validation_steps=every)  # fmt: skip
+                            validation_steps=every,
+                            checkpoints=tx.CheckpointOptions(save_steps=every))  # fmt: skip
     losses = [row["loss"] for row in fitted.history if row["split"] == "train"]
     work.report(clock.seconds, {"losses": losses}, epoch=(epochs.ends[-1] - epochs.ends[0]) / (given.epochs - 1))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from tfxfer.graph import layers
 from tfxfer.graph.partitioned import fetch, is_part, name_of, shape_of, splitting, wholes
 from tfxfer.graph.variables import model_variables
 from tfxfer.models import autoencoder, heads
+from tfxfer.runs.settings import read_settings
 
 NAMES = [f"{layer}/{what}" for layer in ("conv1", "conv2", "fc1", "logits") for what in ("kernel", "bias")]
 
@@ -195,7 +195,7 @@ def test_a_split_network_trains_to_the_bits_of_the_whole(tmp_path):
     same({name: split_[name] for name in sorted(whole)}, {name: whole[name] for name in sorted(whole)})
     assert (tmp_path / "1/frozen.json").read_text() == (tmp_path / "3/frozen.json").read_text()
     # The graph of a split network is another one, and is not compared where a run goes on.
-    first, second = (json.loads((tmp_path / name / "settings.json").read_text()) for name in "13")
+    first, second = (read_settings(tmp_path / name).by_name() for name in "13")
     assert {**first, "graph": None, "update": None} == second
 
 
@@ -203,7 +203,9 @@ def test_tensorboard_is_shown_wholes(tmp_path):
     tags = {}
     for parts in (1, 3):
         every = ["histograms", "norms", "images", "text", "graph"]
-        Network(parts, in_stages, summaries=every).fit(tmp_path / str(parts), summary_steps=1)
+        Network(parts, in_stages, summaries=every).fit(
+            tmp_path / str(parts), summaries=tx.SummaryOptions(summary_steps=1)
+        )
         events = EventAccumulator(str(tmp_path / str(parts) / "train"), {"images": 0, "histograms": 0})
         tags[parts] = {kind: found for kind, found in events.Reload().Tags().items() if kind != "graph"}
     assert tags[3] == tags[1]

@@ -25,6 +25,7 @@ from tfxfer.errors import RunError
 from tfxfer.plots.png import png
 from tfxfer.report import confusion, curves, examples, filters, restore_table, summary_section, training_curves
 from tfxfer.report.markup import Markup, escape, join, tag
+from tfxfer.runs.frozen import FrozenRecord
 
 
 class Parsed(HTMLParser):
@@ -160,7 +161,7 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(finished, tmp_path):
 
 
 def test_a_run_without_any_epoch_has_a_page_that_says_so(tmp_path):
-    made_runs.write(tmp_path, "settings.json", made_runs.SETTINGS)
+    made_runs.write_settings(tmp_path, **made_runs.SETTINGS)
     parsed = shown(tmp_path)
     assert "No epoch has ended yet" in parsed.text
     assert "It was not tested" in parsed.text
@@ -170,7 +171,7 @@ def test_a_run_without_any_epoch_has_a_page_that_says_so(tmp_path):
 def test_a_run_that_is_going_on_shows_how_far_it_is(tmp_path):
     make(tmp_path / "run", rows=made_runs.history(3), epochs=20)
     (tmp_path / "run/test.json").unlink()
-    made_runs.write(tmp_path / "run", "frozen.json", {"method": "SHA-256", "variables": {"a": "0"}, "checks": []})
+    made_runs.write(tmp_path / "run", "frozen.json", FrozenRecord("SHA-256", {"a": "0"}).to_json())
     parsed = shown(tmp_path / "run")
     assert "Training has come to epoch 3 of 20" in parsed.text
     assert "Not to move: 1 variable. They have not been compared" in parsed.text
@@ -187,18 +188,20 @@ def test_the_last_checkpoint_tells_the_history(tmp_path):
     run = report.read(tmp_path / "run")
     assert len(run.rows("train")) == 1
     assert len(run.faults) == 1
-    assert run.faults[0].startswith("model.ckpt-240.state.json cannot be used: Expecting property name")
+    assert run.faults[0].startswith("model.ckpt-240.state.json cannot be used: it is not JSON (Expecting")
 
 
 def test_a_directory_without_a_run_is_refused_with_what_is_there(tmp_path):
     with pytest.raises(RunError, match="missing is not there; give a run directory, what `logdir` was"):
         report.read(tmp_path / "missing")
-    with pytest.raises(RunError, match="is no run directory: it is empty"):
+    with pytest.raises(RunError, match="is not a run directory: it is empty"):
         report.read(tmp_path)
     (tmp_path / "file").touch()
     with pytest.raises(RunError, match="file is a file; give a run directory"):
         report.read(tmp_path / "file")
-    with pytest.raises(RunError, match=r"is no run directory: it has no settings.json, but file; give what `logdir`"):
+    with pytest.raises(
+        RunError, match=r"is not a run directory: it has no settings.json, but file; give what `logdir`"
+    ):
         report.read(tmp_path)
     make(tmp_path / "one")
     make(tmp_path / "two")
@@ -207,9 +210,9 @@ def test_a_directory_without_a_run_is_refused_with_what_is_there(tmp_path):
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("{", "settings.json cannot be read"),
-    ("[]", "settings.json holds no settings"),
-    ("[" * 100_000, "settings.json cannot be read: it is nested too deeply"),
+    ("{", "settings.json is damaged: it is not JSON"),
+    ("[]", "settings.json is damaged: it is not a JSON object"),
+    ("[" * 100_000, "settings.json is damaged: it is nested too deeply"),
 ])  # fmt: skip
 def test_settings_that_cannot_be_read_are_refused(tmp_path, text, message):
     (tmp_path / "settings.json").write_text(text)
@@ -288,7 +291,7 @@ def test_figures_of_classes_are_those_of_scikit_learn(classes, seed):
 
 def test_a_run_without_labels_shows_its_loss(tmp_path):
     rows = [{key: value for key, value in row.items() if key != "accuracy"} for row in made_runs.history()]
-    made_runs.write(tmp_path / "run", "settings.json", made_runs.SETTINGS)
+    made_runs.write_settings(tmp_path / "run", **made_runs.SETTINGS)
     state = {**made_runs.state(made_runs.history()), "history": rows, "best": [{"step": 120, "loss": 0.5}]}
     made_runs.write(tmp_path / "run", "model.ckpt-240.state.json", state)
     parsed = shown(tmp_path / "run")
@@ -574,7 +577,7 @@ def own(folder: Path, **settings) -> Path:
     """Make a run as a program of somebody's own makes it: its settings are those that `fit` stores by itself."""
     run = make(folder)
     kept = {name: made_runs.SETTINGS[name] for name in ("stages", "epochs", "batch_size", "seed", "training_examples")}
-    made_runs.write(run, "settings.json", {**kept, **settings})
+    made_runs.write_settings(run, **kept, **settings)
     return run
 
 

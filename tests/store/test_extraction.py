@@ -521,7 +521,15 @@ def trained(logdir, cache=None, *, epochs=4, dies=0):
                 data = tx.precompute(sess, step, data, store=cache)
             if dies:
                 data = dataclasses.replace(data, train=dying(data.train, dies))
-            fitted = tx.fit(sess, step, data, epochs=epochs, batch_size=64, logdir=logdir, save_steps=7)
+            fitted = tx.fit(
+                sess,
+                step,
+                data,
+                epochs=epochs,
+                batch_size=64,
+                logdir=logdir,
+                checkpoints=tx.CheckpointOptions(save_steps=7),
+            )
             values = {v.op.name: sess.run(v).tobytes() for v in tf.global_variables()}
             return values, fitted.history, str(tx.evaluate(sess, step, data.test))
 

@@ -70,7 +70,7 @@ def steps_of(folder) -> dict[str, list[int]]:
 def whole(tmp_path_factory):
     """A run of 4 epochs, 7 steps each, of which everything is shown."""
     run = tmp_path_factory.mktemp("whole") / "run"
-    fitted = Shown().fit(two_classes(), run, epochs=4, summary_steps=5)
+    fitted = Shown().fit(two_classes(), run, epochs=4, summaries=tx.SummaryOptions(summary_steps=5))
     return run, fitted
 
 
@@ -128,7 +128,9 @@ def test_nothing_that_is_shown_changes_a_bit_of_what_is_trained(whole, tmp_path)
 
 
 def test_without_any_summary_there_are_scalars_alone(tmp_path):
-    Shown((), activations=(), stages=False).fit(two_classes(), tmp_path / "run", summary_steps=5)
+    Shown((), activations=(), stages=False).fit(
+        two_classes(), tmp_path / "run", summaries=tx.SummaryOptions(summary_steps=5)
+    )
     found = set(steps_of(tmp_path / "run/train"))
     assert found == {"loss", "accuracy", "learning_rate", "epoch/loss", "epoch/accuracy", "examples_per_second",
                      "custom_scalars__config__"}  # fmt: skip
@@ -149,9 +151,9 @@ def stopped_at(data: Data, number: int) -> Data:
 def test_a_run_that_was_stopped_and_went_on_has_each_curve_once(whole, tmp_path, number):
     run = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
-        Shown().fit(stopped_at(two_classes(), number), run, epochs=4, summary_steps=5)
+        Shown().fit(stopped_at(two_classes(), number), run, epochs=4, summaries=tx.SummaryOptions(summary_steps=5))
     # What a kill would leave: more than the checkpoint knows of.
-    Shown().fit(two_classes(), run, epochs=4, summary_steps=5)
+    Shown().fit(two_classes(), run, epochs=4, summaries=tx.SummaryOptions(summary_steps=5))
     for name in ("train", "validation", "results"):
         expected, found = (steps_of(folder / name) for folder in (whole[0], run))
         for steps in (expected, found):
@@ -164,7 +166,7 @@ def test_a_finished_run_is_shown_as_it_was_and_its_projector_is_not_written_agai
     before = {name: steps_of(run / name) for name in ("train", "validation", "results")}
     config = run / "train/projector_config.pbtxt"
     written = config.stat().st_mtime_ns
-    Shown().fit(two_classes(), run, epochs=4, summary_steps=5)
+    Shown().fit(two_classes(), run, epochs=4, summaries=tx.SummaryOptions(summary_steps=5))
     assert {name: steps_of(run / name) for name in before} == before
     assert config.stat().st_mtime_ns == written
 
@@ -180,7 +182,7 @@ def test_a_step_that_is_fed_computed_features_runs_no_frozen_layer_whatever_is_s
         assert set(few["summaries"]) < set(step.summaries)
         step = type(step)(**{**vars(step), "summaries": tuple(few["summaries"])})
         tx.fit(sess, step, Data(train, data.validation, data.test, data.class_names), epochs=3, batch_size=8,
-               logdir=tmp_path / "run", summary_steps=2)  # fmt: skip
+               logdir=tmp_path / "run", summaries=tx.SummaryOptions(summary_steps=2))  # fmt: skip
     traced = read(tmp_path / "run/train").RunMetadata("step_10").step_stats
     ran = {stats.node_name for device in traced.dev_stats for stats in device.node_stats}
     assert any(name.startswith("TRAINED/") for name in ran)
@@ -196,7 +198,15 @@ def test_an_autoencoder_without_labels_is_shown_too(tmp_path):
         step = tx.train_step(images, None, ends["reconstruction"], loss=ends["loss"], train=tx.select(".*"),
                              summaries=EVERYTHING, activations={"conv1": ends["conv1"]})  # fmt: skip
         with tx.session() as sess:
-            tx.fit(sess, step, two_classes(), epochs=2, batch_size=8, logdir=tmp_path / "run", summary_steps=3)
+            tx.fit(
+                sess,
+                step,
+                two_classes(),
+                epochs=2,
+                batch_size=8,
+                logdir=tmp_path / "run",
+                summaries=tx.SummaryOptions(summary_steps=3),
+            )
     train = steps_of(tmp_path / "run/train")
     assert train["filters/conv1/kernel"] == [0, 14], "before and after"
     assert train["activations/conv1"] == [0, 7, 14]
@@ -232,7 +242,7 @@ def test_what_is_shown_of_a_run_is_no_setting_of_it(tmp_path):
 
 def test_which_images_are_shown_can_be_chosen(tmp_path):
     data = two_classes()
-    Shown(["images"], activations=()).fit(data, tmp_path / "run", epochs=1, shown=[7, 2])
+    Shown(["images"], activations=()).fit(data, tmp_path / "run", epochs=1, summaries=tx.SummaryOptions(shown=[7, 2]))
     events = read(tmp_path / "run/train")
     pictures = [events.Images(f"input_image/image/{k}")[0].encoded_image_string for k in range(2)]
     with tf.Graph().as_default(), tf.Session() as sess:
@@ -244,7 +254,7 @@ def test_which_images_are_shown_can_be_chosen(tmp_path):
 @pytest.mark.parametrize("shown", [[-1], [], [20, 21]])
 def test_images_that_are_not_there_cannot_be_shown(tmp_path, shown):
     with pytest.raises(RunError, match=r"`shown=\[.*\]`: give places in the validation split, from 0 to 19"):
-        Shown().fit(two_classes(), tmp_path / "run", shown=shown)
+        Shown().fit(two_classes(), tmp_path / "run", summaries=tx.SummaryOptions(shown=shown))
     assert not (tmp_path / "run").exists()
 
 

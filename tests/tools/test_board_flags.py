@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from absl import flags
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.test_main_job import run
 from tfxfer.graph.summary_options import DEFAULT, SHOWN
+from tfxfer.runs.settings import read_settings
 from tfxfer.tools import _board, _flags, train
 
 SMALL = ["--restore=none", "--epochs=1", "--train_examples=100", "--hidden=none"]
@@ -74,7 +73,7 @@ def test_all_of_a_network_without_pooling_is_shown_by_its_first_and_last_convolu
     assert 'tensor_name: "conv2"' in (tmp_path / "run/train/projector_config.pbtxt").read_text()
     assert sorted(tags(tmp_path / "run", "results")["images"]) == ["confusion", "mistakes"]
     assert "test/accuracy" in tags(tmp_path / "run", "results")["scalars"]
-    assert "summaries" not in json.loads((tmp_path / "run/settings.json").read_text())
+    assert "summaries" not in read_settings(tmp_path / "run").by_name()
 
 
 def test_nothing_but_scalars_on_request_and_more_when_the_run_goes_on(tmp_path, capsys):

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 import tfxfer as tx
+from tests import made_runs
 from tests.data.test_pictures import encoded, exif, photo
 from tests.graph.test_decoding import deep_png
 from tests.tools.test_predict import COLOURS, PHOTOGRAPHS, coloured, run
@@ -152,8 +153,7 @@ def test_the_last_line_says_what_there_is(trained, tmp_path, capsys):
 
 def test_where_the_pictures_of_the_run_are_gone_random_ones_are_enough(trained, tmp_path, capsys):
     shutil.copytree(trained / "run", tmp_path / "run")
-    settings = json.loads((tmp_path / "run/settings.json").read_text())
-    (tmp_path / "run/settings.json").write_text(json.dumps({**settings, "data_dir": str(tmp_path / "gone")}))
+    made_runs.change_settings(tmp_path / "run", data_dir=str(tmp_path / "gone"))
     assert run(export_model, tmp_path / "run", tmp_path / "out") == 0
     assert CLOSING.fullmatch(capsys.readouterr().out)["compared"] == "7"
 
@@ -223,7 +223,7 @@ def test_a_user_sees_one_line_and_others_tools_read_what_is_written(trained, pic
     (["{run}", "{out}", "--model=vgg16"], 2, "give RUN and OUT"),
     (["a", "b", "c"], 2, "unexpected argument: c"),
     (["{run}", "{out}", "--top_k=0"], 2, "top_k"),
-    (["nowhere", "{out}"], 1, "RunError: nowhere is no run directory"),
+    (["nowhere", "{out}"], 1, "RunError: nowhere is not there; give a run directory"),
     (["{bare}", "{out}"], 1, "RunError: .*bare has no best checkpoint; training writes one after the first validation"),
     (["{bare}", "{out}", "--checkpoint=last"], 1, "RunError: .*bare has no last checkpoint"),
     (["{run}", "{bare}"], 1, "DataError: .*bare is there already; give another name, or let --overwrite move it aside"),

@@ -128,7 +128,7 @@ def test_a_run_whose_classes_are_told_apart_by_one_logit(tmp_path, capsys):
     (["{pictures}", "--run={run}", "--model=vgg16"], 2, "give --run, or --model and --weights"),
     ([], 2, "too few"),
     (["{pictures}", "--run={run}", "--top=0"], 2, "top"),
-    (["{pictures}", "--run=nowhere"], 1, "RunError: nowhere is no run directory"),
+    (["{pictures}", "--run=nowhere"], 1, "RunError: nowhere is not there; give a run directory"),
     (["{pictures}", "--run={bare}"], 1, "RunError: .*bare has no best checkpoint; training writes one after the first"),
     (["{pictures}", "--run={bare}", "--checkpoint=last"], 1, "has no last checkpoint"),
     (["{pictures}", "--run={run}", "--class_names={two}"], 1, "two.txt has 2 names of classes, and the model has 3"),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.tools.test_predict import coloured, run
+from tfxfer.runs.settings import read_settings
 from tfxfer.store import compute
 from tfxfer.tools import evaluate, train
 
@@ -42,7 +43,7 @@ def test_training_sees_crops_with_a_store_as_without_and_the_rest_as_it_is(pictu
     assert sum(written) == 24 * 2 + 3 + 3
     states = []
     for name in ("images", "features"):
-        stored = json.loads((tmp_path / name / "settings.json").read_text())
+        stored = read_settings(tmp_path / name).by_name()
         assert (stored["augment"], stored["store_dtype"], stored["save_steps"]) == (2, "float32", 2)  # 48 of 32
         assert not {"workers", "store"} & set(stored)
         (state,) = (tmp_path / name).glob("model.ckpt-6.state.json")

@@ -15,6 +15,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 import tfxfer as tx
 from tests.tools.test_predict import coloured, run
+from tfxfer.runs.settings import read_settings
 from tfxfer.tools import _flags, _report, evaluate, pretrain, train
 
 DIGITS = ["--restore=none", "--hidden=none", "--train_examples=300", "--epochs=2"]
@@ -48,7 +49,7 @@ def test_the_last_line_stays_the_accuracy_and_top_k_comes_before_it(trained):
 
 
 def test_balanced_weights_are_scikit_learns_and_kept_as_numbers(trained):
-    stored = json.loads((trained / "run/settings.json").read_text())
+    stored = read_settings(trained / "run").by_name()
     labels = tx.data.digits().few(300, seed=0).train.labels
     wanted = compute_class_weight("balanced", classes=np.arange(10), y=labels)
     assert stored["class_weights"] == pytest.approx(list(wanted), rel=1e-12)
@@ -108,7 +109,7 @@ def test_a_run_goes_on_under_the_same_l2_and_weights_only(trained, tmp_path, cap
     assert "--l2: was 0.001, now 0.002" in capsys.readouterr().err
     assert run(train, *flags, "--l2=1e-3") == 1
     assert re.search(r"--class_weights: was \[.*\], now not set", capsys.readouterr().err)
-    weights = ",".join(map(repr, json.loads((copy / "settings.json").read_text())["class_weights"]))
+    weights = ",".join(map(repr, read_settings(copy).training["class_weights"]))
     assert run(train, *flags, "--l2=1e-3", f"--class_weights={weights}", "--epochs=3") == 0
     assert "epoch 3/3" in (copy / "train.log").read_text()
 
@@ -117,7 +118,7 @@ def test_pretraining_takes_l2_and_no_class_weights(tmp_path, capsys):
     assert run(pretrain, tmp_path / "out", "--epochs=1", "--train_examples=50", "--class_weights=balanced") == 2
     assert "unknown flag --class_weights" in capsys.readouterr().err
     assert run(pretrain, tmp_path / "out", "--epochs=1", "--train_examples=50", "--l2=1e-3") == 0
-    assert json.loads((tmp_path / "out.run/settings.json").read_text())["l2"] == 1e-3
+    assert read_settings(tmp_path / "out.run").training["l2"] == 1e-3
 
 
 @pytest.mark.parametrize(("flags", "status", "error"), [

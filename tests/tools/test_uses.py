@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from absl import flags
 
+from tests import made_runs
 from tests.tools.test_predict import coloured, run
+from tfxfer.runs.settings import read_settings
 from tfxfer.tools import _data_flags, _flags, _main, _store, _training_flags, pretrain, store, train
 from tfxfer.tools._flags import USES, Use
 
@@ -140,7 +142,7 @@ def test_a_folder_of_pictures_implies_the_data_set_and_is_trained_on(pictures, t
     assert run(train, *SMALL, f"--data_dir={pictures}", f"--logdir={tmp_path / 'run'}") == 0
     said = capsys.readouterr().out
     assert said.startswith(f"--dataset=folder, by the subfolders of {pictures}\n")
-    settings = json.loads((tmp_path / "run/settings.json").read_text())
+    settings = read_settings(tmp_path / "run").by_name()
     assert (settings["dataset"], settings["training_examples"]) == ("folder", 24)
 
 
@@ -221,7 +223,7 @@ def test_a_schedule_ends_with_the_run(schedule, tmp_path):
     steps = np.arange(2, 9, 2)  # the step that comes after each epoch
     wanted = 0.5 * (1 + np.cos(np.pi * steps / 8)) if schedule == "cosine" else 0.9 ** (steps // 2)
     assert np.allclose(rates, 1e-3 * wanted, rtol=1e-5, atol=1e-9)
-    assert json.loads((tmp_path / "run/settings.json").read_text())["summary_steps"] == 2
+    assert read_settings(tmp_path / "run").fit["summary_steps"] == 2
 
 
 def notes(*args: str, examples: int = 320) -> list[str]:
@@ -265,7 +267,7 @@ def test_what_fits_is_not_noted(args):
 
 
 def test_a_cosine_that_ends_later_since_the_run_has_grown_is_noted(tmp_path):
-    (tmp_path / "settings.json").write_text('{"epochs": 10}')
+    made_runs.write_settings(tmp_path, epochs=10)
     [note] = notes("--schedule=cosine", f"--logdir={tmp_path}")
     assert note == (
         "--epochs=20: the cosine ended with epoch 10 and now ends with epoch 20, so that the learning rate rises again"

@@ -43,7 +43,7 @@ def fit(logdir: Path, *, ref: bool = False, split: bool = False, **options):
         trained = [v for v in tf.trainable_variables() if v.op.name.startswith("head")]
         step = tx.train_step(images, labels, logits, train=trained, summaries=())
         with tx.session() as sess:
-            defaults = {"epochs": 4, "batch_size": 20, "logdir": logdir, "keep": 3}
+            defaults = {"epochs": 4, "batch_size": 20, "logdir": logdir, "checkpoints": tx.CheckpointOptions(keep=3)}
             fitted = tx.fit(sess, step, examples(), **(defaults | options))
             values = sess.run({v.op.name: v for v in tf.global_variables()})
     return fitted, values
@@ -188,7 +188,7 @@ def test_the_room_that_is_needed_is_said_and_too_little_is_refused_before_anythi
     with pytest.raises(RunError, match=r"150\.0 kB are free where it lies, and a run needs up to .*lower `keep`"):
         fit(tmp_path / "other")
     assert not (tmp_path / "other").exists()
-    fit(tmp_path / "other", keep=1)  # the cure that is named
+    fit(tmp_path / "other", checkpoints=tx.CheckpointOptions(keep=1))  # the cure that is named
 
 
 def test_a_run_that_goes_on_has_the_room_of_its_own_checkpoints(run, tmp_path, monkeypatch):

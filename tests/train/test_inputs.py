@@ -91,7 +91,15 @@ def test_summaries_of_the_graph_are_written_with_the_batch_or_named_as_left_out(
         assert "loss (its tag is that of tfxfer)" in told
         assert "elsewhere (needs nobody)" in told
         with tx.session() as sess:
-            tx.fit(sess, step, data_of(images), epochs=1, batch_size=14, summary_steps=1, logdir=tmp_path / "run")
+            tx.fit(
+                sess,
+                step,
+                data_of(images),
+                epochs=1,
+                batch_size=14,
+                summaries=tx.SummaryOptions(summary_steps=1),
+                logdir=tmp_path / "run",
+            )
             assert sess.run(step.summary, {step.images: images, step.labels: LABELS, "scale:0": 0.5})
     found = values_in(tmp_path / "run/train")
     assert found["scaled"] == [(1, 0.5)]
@@ -106,7 +114,15 @@ def test_on_features_summaries_that_need_the_images_are_named_and_the_others_wri
             images = RNG.random((30, 5)).astype(np.float32)
             data = tx.precompute(sess, step, data_of(images), store=tmp_path / "store")
             assert list(data.train.features) == ["MatMul:0"]
-            tx.fit(sess, step, data, epochs=1, batch_size=14, summary_steps=1, logdir=tmp_path / "run")
+            tx.fit(
+                sess,
+                step,
+                data,
+                epochs=1,
+                batch_size=14,
+                summaries=tx.SummaryOptions(summary_steps=1),
+                logdir=tmp_path / "run",
+            )
     assert "summaries that need the images are left out: pixels" in caplog.text
     assert set(values_in(tmp_path / "run/train")) >= {"scaled", "loss"}
     assert "pixels" not in values_in(tmp_path / "run/train")

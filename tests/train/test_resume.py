@@ -15,6 +15,7 @@ import tfxfer as tx
 from tfxfer.data import Data, Split
 from tfxfer.errors import RunError
 from tfxfer.graph import layers
+from tfxfer.runs.settings import read_settings
 
 GENERATOR = np.random.default_rng(0)
 IMAGES = GENERATOR.integers(0, 256, (60, 4, 4, 1)).astype(np.uint8)
@@ -110,7 +111,12 @@ def test_other_examples_as_many_are_refused(begun, other, told):
 
 def test_what_changes_no_bit_of_a_step_may_change_and_is_noted(tmp_path):
     Net().fit(tmp_path / "run", settings={"weights": "a"})
-    free = {"save_steps": 1, "validation_steps": 1, "summary_steps": 7, "keep": 2, "keep_best": 2, "patience": 30}
+    free = {
+        "validation_steps": 1,
+        "patience": 30,
+        "checkpoints": tx.CheckpointOptions(save_steps=1, keep=2, keep_best=2),
+        "summaries": tx.SummaryOptions(summary_steps=7),
+    }
     changed = Net()
     changed.fit(tmp_path / "run", epochs=4, **free, settings={"weights": "./a"}, may_change=["weights"])
     whole = Net()
@@ -119,18 +125,41 @@ def test_what_changes_no_bit_of_a_step_may_change_and_is_noted(tmp_path):
     log = (tmp_path / "run/train.log").read_text()
     assert "goes on with another setting: `keep`: was 5, now 2" in log
     assert 'goes on with another setting: `weights`: was "a", now "./a"' in log
-    assert json.loads((tmp_path / "run/settings.json").read_text())["keep"] == 2
+    assert read_settings(tmp_path / "run").fit["keep"] == 2
+
+
+def change_training(run, keep) -> None:
+    """Leave out some of what `fit` worked out from the settings of a run."""
+    value = json.loads((run / "settings.json").read_text())
+    value["training"] = {name: setting for name, setting in value["training"].items() if keep(name)}
+    (run / "settings.json").write_text(json.dumps(value))
 
 
 def test_a_run_of_before_without_these_settings_goes_on_with_a_note(tmp_path):
     Net().fit(tmp_path / "run")
-    file = tmp_path / "run/settings.json"
-    kept = ("stages", "l2", "class_weights", "training_examples", "validation_examples", "epochs", "batch_size", "seed")
-    file.write_text(json.dumps({name: value for name, value in json.loads(file.read_text()).items() if name in kept}))
+    known = ("stages", "l2", "class_weights", "training_examples", "validation_examples")
+    change_training(tmp_path / "run", lambda name: name in known)
     assert Net().fit(tmp_path / "run", epochs=3).epochs == 3
     assert "optimizer: cannot be compared with what the run began with" in (tmp_path / "run/train.log").read_text()
     with pytest.raises(RunError, match="`optimizer`: was"):  # from now on it is known
         Net(optimizer=tf.train.GradientDescentOptimizer).fit(tmp_path / "run", epochs=4)
+
+
+def test_settings_of_the_callers_hide_none_of_fits_own(tmp_path):
+    own = {"epochs": "many", "batch_size": "x", "seed": [1], "loss": "mine"}
+    Net().fit(tmp_path / "run", settings=own)
+    settings = read_settings(tmp_path / "run")
+    assert (settings.fit["epochs"], settings.fit["batch_size"], settings.fit["seed"]) == (2, 10, 0)
+    assert settings.settings == own
+    shown = settings.by_name()
+    assert (shown["epochs"], shown["settings.epochs"], shown["settings.batch_size"]) == (2, "many", "x")
+    assert Net().fit(tmp_path / "run", epochs=3, settings=own).epochs == 3
+    with pytest.raises(RunError, match="`batch_size`: was 10, now 12"):
+        Net().fit(tmp_path / "run", epochs=3, batch_size=12, settings=own)
+    with pytest.raises(RunError, match=r'`settings\["batch_size"\]`: was "x", now "y"'):
+        Net().fit(tmp_path / "run", epochs=3, settings={**own, "batch_size": "y"})
+    with pytest.raises(RunError, match='`loss`: was "softmax", now'):  # which the flag of the same name does not tell
+        Net(square=True).fit(tmp_path / "run", epochs=3, settings=own)
 
 
 def test_weights_elsewhere_with_the_same_values_may_be_restored_and_others_not(tmp_path):
@@ -199,7 +228,7 @@ def test_ops_that_keep_a_state_are_named_at_the_start_and_recorded(tmp_path, cap
     assert not fitted.exact_resume
     [warning] = [record.getMessage() for record in caplog.records if record.name == "tfxfer"]
     assert re.search(named, warning), warning
-    assert json.loads((tmp_path / "run/settings.json").read_text())["stateful_ops"]
+    assert read_settings(tmp_path / "run").training["stateful_ops"]
     assert "a step runs ops whose state" in (tmp_path / "run/train.log").read_text()
 
 
@@ -216,10 +245,7 @@ def test_what_lies_in_variables_is_kept_local_ones_and_generators_too(tmp_path, 
 
 def test_a_checkpoint_of_before_without_local_variables_is_taken(tmp_path):
     Net().fit(tmp_path / "run")
-    settings = json.loads((tmp_path / "run/settings.json").read_text())
-    for name in ("graph", "update"):
-        settings.pop(name)
-    (tmp_path / "run/settings.json").write_text(json.dumps(settings))
+    change_training(tmp_path / "run", lambda name: name not in ("graph", "update"))
     assert Net(local=True).fit(tmp_path / "run", epochs=3).epochs == 3
     assert "count" in tx.open_weights(tmp_path / "run")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 from pathlib import Path
@@ -93,44 +92,6 @@ def test_a_directory_that_another_removed_meanwhile_is_locked_once(tmp_path):
 
 
 # --- damage ---
-
-
-def change(file: Path, **changes: object) -> None:
-    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
-
-
-@pytest.mark.parametrize(("changes", "told"), [
-    ({"step": 7}, "it is of step 7, and its checkpoint of step 14"),
-    ({"step": -1}, "its step is -1"),
-    ({"step": True}, "its step is true"),
-    ({"sums": {}}, "its sums is {}"),
-    ({"history": None}, "its history is null"),
-    ({"best": [{"step": 7}]}, "its best is"),
-    ({"waited": 9}, "its digest is not that of what it holds"),
-    ({"stopped": "no"}, 'its stopped is "no"'),
-])  # fmt: skip
-def test_a_damaged_state_is_named_and_the_cure_goes_on_from_the_checkpoint_before(run, copied, changes, told):
-    change(copied / "model.ckpt-14.state.json", **changes)
-    with pytest.raises(RunError, match=r"state\.json is damaged: ") as raised:
-        Small().fit(two_classes(), copied, epochs=2)
-    assert told in str(raised.value)
-    assert "delete its files (model.ckpt-14.*) to go on from the one before, model.ckpt-7" in str(raised.value)
-    for file in copied.glob("model.ckpt-14.*"):
-        file.unlink()
-    assert tensors(Small().fit(two_classes(), copied, epochs=2).last) == tensors(run[1].last)
-
-
-def test_a_state_beside_another_checkpoint_is_refused(copied):
-    shutil.copy(copied / "model.ckpt-7.index", copied / "model.ckpt-14.index")
-    with pytest.raises(RunError, match=r"it belongs to another checkpoint than model\.ckpt-14\.index"):
-        Small().fit(two_classes(), copied, epochs=2)
-
-
-def test_a_state_of_before_that_has_no_digests_is_taken(run, copied):
-    file = copied / "model.ckpt-14.state.json"
-    state = json.loads(file.read_text())
-    file.write_text(json.dumps({name: value for name, value in state.items() if name not in ("digest", "index")}))
-    assert Small().fit(two_classes(), copied, epochs=2).history == run[1].history
 
 
 @pytest.mark.parametrize(("name", "text", "told"), [

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow.compat.v1 as tf
 
 import tfxfer as tx
 from tests.weights.test_bundle import save
+from tfxfer.data import Data
+from tfxfer.graph import layers
 from tfxfer.tools import _flags, train, verify_weights
 from tfxfer.weight_tools.verify_run import is_run, verify_run
-from tfxfer.weights.digests import digest
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = ROOT / "checkpoints/digits_autoencoder"
@@ -136,11 +138,11 @@ def test_a_source_that_is_gone_is_noted(path):
 
 
 @pytest.mark.parametrize(("name", "text", "fault"), [
-    ("frozen.json", "{", r"frozen\.json: its description is no JSON"),
-    ("frozen.json", "{}", r"frozen\.json holds no digests"),
-    ("frozen.json", None, r"frozen\.json cannot be read: No such file"),
-    ("settings.json", "[", r"settings\.json: its description is no JSON"),
-    ("plan.json", "[", r"plan\.json: its description is no JSON"),
+    ("frozen.json", "{", r"frozen\.json is damaged: it is not JSON"),
+    ("frozen.json", "{}", r"frozen\.json is damaged: it does not hold digests by name"),
+    ("frozen.json", None, r"has lost its frozen\.json"),
+    ("settings.json", "[", r"settings\.json is damaged: it is not JSON"),
+    ("plan.json", "[", r"plan\.json is damaged: it is not JSON"),
 ])  # fmt: skip
 def test_a_part_that_is_missing_or_damaged_is_a_fault_of_the_run(name, text, fault, path):
     (path / name).unlink()
@@ -160,26 +162,29 @@ def test_a_run_without_a_checkpoint_is_not_sound(path):
     assert verify_run(str(path)).faults == [f"{path} holds no checkpoint"]
 
 
-def test_settings_that_say_nothing_of_stages_excuse_nobody(path):
-    (path / "settings.json").write_text('{"stages": [{"epoch": "x"}, 3]}')
+def test_where_no_later_stage_is_written_down_nothing_that_moved_is_excused(path):
+    record = json.loads((path / "frozen.json").read_text())
+    assert record["stages"] == [{"epoch": 1, "writes": ["conv2/kernel", "conv2/bias"]}]
+    (path / "frozen.json").write_text(json.dumps({**record, "stages": []}))
     late = verify_run(str(path)).checkpoints[1]
     assert set(late.faults) == {"conv2/kernel", "conv2/bias"}
 
 
-def test_moving_statistics_follow_a_gamma_that_is_trained(path):
-    step = steps(path)[-1]
-    prefix = path / f"model.ckpt-{step}"
-    for file in [*path.glob("*.index"), *(path / "best").glob("*.index")]:
-        if file != prefix.with_name(f"{prefix.name}.index"):
-            file.unlink()
-    norms = {f"{scope}/moving_mean": np.zeros(2, np.float32) for scope in ("one", "two")}
-    rewrite(prefix, **norms)
-    record = json.loads((path / "frozen.json").read_text())
-    record["variables"] = {name: digest(np.ones(2, np.float32)) for name in norms}
-    (path / "frozen.json").write_text(json.dumps(record))
-    (path / "settings.json").write_text(json.dumps({"stages": [{"epoch": 0, "train": ["one/gamma"]}]}))
-    [found] = verify_run(str(path)).checkpoints
-    assert set(found.faults) == {"two/moving_mean"}
+def test_moving_statistics_follow_a_gamma_that_a_later_stage_trains(tmp_path):
+    with tf.Graph().as_default():
+        images, labels = tf.placeholder(tf.float32, [None, 3]), tf.placeholder(tf.int64, [None])
+        logits = layers.dense(layers.batch_norm(layers.batch_norm(images, "one"), "two"), 2, "logits")
+        stages = [tx.Stage(0, tx.select("logits/.*")), tx.Stage(1, tx.select("one/gamma"))]
+        step = tx.train_step(images, labels, logits, stages=stages)
+        x, y = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32), np.arange(20) % 2
+        with tx.session() as sess:
+            tx.fit(sess, step, Data((x, y), (x, y), (x, y), ("a", "b")), epochs=2, logdir=tmp_path / "run")
+    [stage] = json.loads((tmp_path / "run/frozen.json").read_text())["stages"]
+    assert (stage["epoch"], sorted(stage["writes"])) == (1, ["one/gamma", "one/moving_mean", "one/moving_variance"])
+    assert verify_run(str(tmp_path / "run")).sound
+    rewrite(tmp_path / "run/model.ckpt-2", two__moving_mean=np.ones(3, np.float32))
+    late = verify_run(str(tmp_path / "run")).checkpoints[1]
+    assert set(late.faults) == {"two/moving_mean"}
 
 
 def test_json_and_bad_usage(path, capsys):

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tfxfer import names
 from tfxfer.errors import RunError
 from tfxfer.plots.png import SIGNATURE
 from tfxfer.report.environment import environment
-
-Row = dict[str, Any]
-LARGEST = 1e15  # of the numbers that are drawn or counted; no metric, step or size is beyond
+from tfxfer.runs import files
+from tfxfer.runs.frozen import FrozenRecord
+from tfxfer.runs.settings import read_settings
+from tfxfer.runs.state import Row, RunState, state_files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +65,8 @@ class Run:
 
     Attributes:
       path: of it.
-      settings: what it was trained with, by name.
+      settings: what it was trained with, by name; see `RunSettings.by_name`.
+      steps_per_epoch: steps of an epoch.
       history: a dict an epoch and one a validation, in order: `step`, `epoch`, `split` and means of metrics.
       best: the best validation, `step` and means; None where there is none yet.
       stopped: whether it stopped early.
@@ -80,6 +79,7 @@ class Run:
 
     path: Path
     settings: Row
+    steps_per_epoch: int
     history: list[Row]
     best: Row | None
     stopped: bool
@@ -93,13 +93,6 @@ class Run:
     def name(self) -> str:
         """The name of the directory, however it was given."""
         return self.path.resolve().name or "run"
-
-    @property
-    def every(self) -> float:
-        """How many steps an epoch has, as far as the history tells: by an epoch's end, or else its last row."""
-        rows = [row for row in self.history if row["epoch"] and row["step"]]
-        ends = [row for row in rows if row["split"] == "train"] or rows[-1:]
-        return ends[0]["step"] / ends[0]["epoch"] if ends else 1.0
 
     @property
     def finished(self) -> bool:
@@ -130,12 +123,12 @@ class Run:
 
     def trained(self) -> dict[str, int]:
         """Return from which epoch on, counted from 0, each trained variable is trained."""
-        found: dict[str, int] = {}
+        epochs: dict[str, int] = {}
         for stage in _listed(self.settings.get("stages")):
             if isinstance(stage, dict):
                 for name in _listed(stage.get("train")):
-                    found.setdefault(str(name), int(number(stage.get("epoch")) or 0))
-        return found
+                    epochs.setdefault(str(name), int(number(stage.get("epoch")) or 0))
+        return epochs
 
 
 def read(path: str | os.PathLike[str]) -> Run:
@@ -144,18 +137,19 @@ def read(path: str | os.PathLike[str]) -> Run:
     Raises:
       RunError: it is none, or its settings cannot be read.
     """
-    folder = Path(path)
-    _require_run(folder)
+    folder = files.find_run(path)
+    settings = read_settings(folder)
     faults: list[str] = []
     state = _state(folder, faults)
     return Run(
         path=folder,
-        settings=_settings(folder / "settings.json"),
-        history=state["history"],
-        best=state["best"][0] if state["best"] else None,
-        stopped=state["stopped"],
-        plans=_load(folder / "plan.json", _plans, faults),
-        frozen=_load(folder / "frozen.json", _frozen, faults),
+        settings=settings.by_name(),
+        steps_per_epoch=settings.steps_per_epoch,
+        history=state.history,
+        best=state.best[0] if state.best else None,
+        stopped=state.stopped,
+        plans=_load(folder / files.PLAN, _plans, faults),
+        frozen=_load(folder / files.FROZEN, _frozen, faults),
         test=_load(folder / "test.json", _test, faults),
         environment=environment(folder),
         faults=faults,
@@ -164,7 +158,7 @@ def read(path: str | os.PathLike[str]) -> Run:
 
 def number(value: object) -> float | None:
     """Return a number that can be drawn, or None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not -LARGEST <= value <= LARGEST:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -files.LARGEST <= value <= files.LARGEST:
         return None
     return float(value)
 
@@ -173,83 +167,36 @@ def _listed(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _require_run(folder: Path) -> None:
-    if (folder / "settings.json").is_file():
-        return
-    if not folder.is_dir():
-        what = "is a file" if folder.exists() else "is not there"
-        raise RunError(f"{folder} {what}; give a run directory, what `logdir` was when it was trained")
-    runs = sorted(file.parent.name for file in folder.glob("*/settings.json"))
-    if runs:
-        raise RunError(
-            f"{folder} holds runs and is not one itself; give one or more of them: {names.listed(runs)}; or compare "
-            f"them in TensorBoard: tfxfer board {folder}"
-        )
-    found = names.listed(sorted(entry.name for entry in folder.iterdir()), 5)
-    holds = f"it has no settings.json, but {found}" if found else "it is empty"
-    raise RunError(f"{folder} is no run directory: {holds}; give what `logdir` was when it was trained")
-
-
-def _settings(path: Path) -> Row:
-    try:
-        settings = _json(path)
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read: {error}") from None
-    if not isinstance(settings, dict):
-        raise RunError(f"{path} holds no settings: a JSON object is needed")
-    return settings
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-
-
 def _load(path: Path, check: Callable[[Path, Any], Any], faults: list[str]) -> Any:
     """Read a file and bring it into form; None where it is not there, or not what it should be, which is noted."""
-    try:
-        return check(path, _json(path))
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
-        faults.append(f"{path.name} cannot be used: {error or type(error).__name__}")
+    try:
+        return check(path, files.read_json(path))
+    except (RunError, ValueError, TypeError, LookupError, AttributeError) as error:
+        why = str(error).removeprefix(f"{path} ").removeprefix("is damaged: ")
+        faults.append(f"{path.name} cannot be used: {why or type(error).__name__}")
         return None
 
 
 # --- what each file must hold ---
 
 
-def _state(folder: Path, faults: list[str]) -> Row:
-    """Return the state that goes furthest: history, best validations, step."""
-    found = [(re.fullmatch(r"model\.ckpt-(\d+)\.state\.json", file.name), file) for file in folder.glob("*.state.json")]
-    states = sorted(((int(match[1]), file) for match, file in found if match), reverse=True)
-    for _, file in states:
-        state = _load(file, _history, faults)
+def _state(folder: Path, faults: list[str]) -> RunState:
+    """Return the state that goes furthest, of those that can be used."""
+    for _, file in state_files(folder):
+        state = _load(file, lambda _, value: RunState.from_json(value), faults)
         if state is not None:
             return state
-    return {"history": [], "best": [], "stopped": False}
-
-
-def _history(_: Path, value: Any) -> Row:
-    return {
-        "history": [_history_row(row) for row in value["history"]],
-        "best": [_history_row({"split": "validation", **row}) for row in value["best"]],
-        "stopped": bool(value["stopped"]),
-    }
-
-
-def _history_row(row: Row) -> Row:
-    return {**row, "step": _whole(row["step"]), "epoch": _whole(row.get("epoch", 0)), "split": str(row["split"])}
+    return RunState(sums={})
 
 
 def _whole(value: object, least: int = 0) -> int:
     """Return a count."""
-    found = number(value)
-    if found is None or found < least or found != int(found):
+    count = number(value)
+    if count is None or count < least or count != int(count):
         raise ValueError(f"it has {value!r} where a number of something should be"[:200])
-    return int(found)
+    return int(count)
 
 
 def _plans(_: Path, value: Any) -> list[Row]:
@@ -270,24 +217,21 @@ def _pairing(row: Row) -> Row:
 
 
 def _frozen(_: Path, value: Any) -> Row:
-    checks = [
-        {"step": _whole(row["step"]), "when": str(row["when"]), "unchanged": _whole(row["unchanged"])}
-        for row in value["checks"]
-    ]
-    variables = {str(name): str(digest) for name, digest in value["variables"].items()}
-    return {"method": str(value["method"]), "variables": variables, "checks": checks}
+    return FrozenRecord.from_json(value).to_json()
 
 
 def _test(path: Path, value: Any) -> Test:
     class_names = [str(name) for name in value["class_names"]]
     confusion = np.asarray(value["confusion"])
     shape = (len(class_names), len(class_names))
-    counts = confusion.dtype.kind in "iu" and (confusion >= 0).all() and confusion.sum(dtype=np.float64) <= LARGEST
+    counts = (
+        confusion.dtype.kind in "iu" and (confusion >= 0).all() and confusion.sum(dtype=np.float64) <= files.LARGEST
+    )
     if confusion.shape != shape or not counts:
         raise ValueError(f"its confusion matrix is not of counts {shape}")
     top_k = {int(k): share for k, text in value.get("top_k", {}).items() if (share := number(text)) is not None}
     return Test(
-        metrics={name: found for name, item in value.items() if (found := number(item)) is not None},
+        metrics={name: metric for name, item in value.items() if (metric := number(item)) is not None},
         top_k=top_k,
         class_names=class_names,
         confusion=confusion.astype(np.int64),

@@ -23,7 +23,7 @@ def section(run: Run) -> Markup | None:
     """Return the curves, or None where there is no epoch and no validation yet."""
     if not run.history:
         return None
-    last, apart = max(row["step"] for row in run.history) / run.every, parting(run)
+    last, apart = max(row["step"] for row in run.history) / run.steps_per_epoch, parting(run)
     charts = [
         curves.chart(
             name.capitalize(),
@@ -57,7 +57,7 @@ def metrics(run: Run) -> list[str]:
 def lines(run: Run, name: str) -> list[Line]:
     """Return training and validation of a metric, those that there are."""
     found = [
-        Line(word, split, [(row["step"] / run.every, number(row.get(name))) for row in run.rows(split)], True)
+        Line(word, split, [(row["step"] / run.steps_per_epoch, number(row.get(name))) for row in run.rows(split)], True)
         for split, word in SPLITS.items()
     ]
     return [line for line in found if any(y is not None for _, y in line.points)]
@@ -65,7 +65,7 @@ def lines(run: Run, name: str) -> list[Line]:
 
 def best_epoch(run: Run) -> float | None:
     """Return the epoch after which the best checkpoint was saved; fractions of one are possible."""
-    return round(run.best["step"] / run.every, 2) if run.best else None
+    return round(run.best["step"] / run.steps_per_epoch, 2) if run.best else None
 
 
 def _mark(run: Run, name: str) -> tuple[float, str] | None:
@@ -89,7 +89,7 @@ def parting(run: Run) -> float | None:
     before = [loss for at, loss in trained if at <= step]
     if not before or losses[-1][1] < lowest + 0.01 * abs(lowest) or trained[-1][1] >= before[-1]:
         return None
-    return round(step / run.every, 2)
+    return round(step / run.steps_per_epoch, 2)
 
 
 def _summary(run: Run, apart: float | None) -> Markup:
@@ -169,7 +169,7 @@ def _rates(run: Run) -> set[float]:
 
 
 def _rate_line(run: Run, noted: Sequence[tuple[int, float]], factor: float, begin: int, look: str) -> Line:
-    points = [(step / run.every, rate * factor) for step, rate in noted if step > begin * run.every]
+    points = [(step / run.steps_per_epoch, rate * factor) for step, rate in noted if step > begin * run.steps_per_epoch]
     times = "" if factor == 1 else f", times {factor:g}"
     since = f", from epoch {begin + 1}" if begin else ""
     return Line(f"learning rate{times}{since}", look, points, True)

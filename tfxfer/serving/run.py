@@ -36,10 +36,11 @@ from tfxfer.report import run_reader
 from tfxfer.report.run_reader import Test
 from tfxfer.restore.plan import plan
 from tfxfer.restore.session import session
+from tfxfer.runs.files import find_run
 from tfxfer.serving.export import Build, Exported
 from tfxfer.serving.predict import Examples, Predictions, pillow_kind
 from tfxfer.serving.trained_network import TrainedNetwork
-from tfxfer.train.run_directory import STEM, find_run
+from tfxfer.train.run_directory import STEM
 from tfxfer.weights import Weights, open_weights
 
 Row = Mapping[str, Any]

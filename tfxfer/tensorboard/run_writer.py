@@ -28,6 +28,8 @@ from tfxfer.graph.traversal import needed, placeholders
 from tfxfer.graph.variables import model_variables
 from tfxfer.plots import tiles
 from tfxfer.restore.session import message
+from tfxfer.runs.frozen import FrozenRecord
+from tfxfer.runs.settings import RunSettings
 from tfxfer.tensorboard import graph_layout, plugins, projector, results
 from tfxfer.tensorboard.events import Events, table
 
@@ -45,8 +47,11 @@ class Directory(Protocol):
     def path(self) -> Path:
         """Where it is."""
 
-    def read(self, name: str) -> Any:
-        """Return what one of its JSON files holds."""
+    def settings(self) -> RunSettings:
+        """Return what the run was started with."""
+
+    def frozen(self) -> FrozenRecord:
+        """Return the digests of what was frozen, and what was compared."""
 
     def last_good(self) -> str:
         """Say which checkpoint is the last good one."""
@@ -109,7 +114,7 @@ class Board:
             tag = f"restore_{number}" if number else "restore"
             report = plan.report().replace(str(plan.weights.path), Path(plan.weights.path).name)
             self.events.text(TRAIN, tag, "\n".join(f"    {line}" for line in report.splitlines()))
-        known = plugins.simple(self.directory.read("settings.json"))
+        known = plugins.simple(self.directory.settings().by_name())
         self.events.text(TRAIN, "settings", table(("setting", "value"), list(known.items())))
         self.events.text(TRAIN, "environment", table(("what", "which"), list(_environment().items())))
 
@@ -247,7 +252,7 @@ def conclude(sess: tf.Session, step: Step, data: Data, directory: Directory, sta
     """
     try:
         if "results" in step.summaries:
-            settings, frozen = directory.read("settings.json"), directory.read("frozen.json")
+            settings, frozen = directory.settings().by_name(), directory.frozen().to_json()
             results.trained(directory.path, sess.graph, settings, frozen, state)
         if "projector" in step.summaries and not (directory.path / TRAIN / projector.CONFIG).exists():
             projector.write(sess, step.images, step.activations, data, directory.path / TRAIN, feeds=step.eval_feeds)

@@ -27,7 +27,8 @@ from tfxfer.formats.leveldb import Table
 from tfxfer.formats.protobuf import fields, number, tag
 from tfxfer.graph.partitioned import name_of
 from tfxfer.graph.train_step import Step
-from tfxfer.train import run_state as states
+from tfxfer.runs.state import SUFFIX, RunState, seal
+from tfxfer.train.options import RunOptions
 from tfxfer.weights import slices
 from tfxfer.weights.writers import wire
 
@@ -46,7 +47,6 @@ def write(
     saver: tf.train.Saver,
     prefix: str | os.PathLike[str],
     *,
-    sidecars: Mapping[str, Any] | None = None,
     write_meta_graph: bool = True,
 ) -> None:
     """Save a checkpoint in a folder beside, flush it, and move it to its place, the index last.
@@ -57,7 +57,6 @@ def write(
       sess: the session whose variables are saved.
       saver: of the variables to save.
       prefix: as `tf.train.Saver.restore` takes it; its folder is made if it is missing.
-      sidecars: suffix to value: `{"input_spec": ...}` becomes `<prefix>.input_spec.json`.
       write_meta_graph: whether to write `<prefix>.meta` too.
 
     Raises:
@@ -67,8 +66,6 @@ def write(
     with _Beside(prefix) as beside:
         with sess.graph.as_default():
             saver.save(sess, str(beside / prefix.name), write_state=False, write_meta_graph=write_meta_graph)
-        for suffix, value in (sidecars or {}).items():
-            files.write_json(beside / f"{prefix.name}.{suffix}.json", value)
         _put_in_place(beside, prefix)
 
 
@@ -128,13 +125,20 @@ class Checkpoints:
         if _number(index[b""], _SHARDS) == 2 and {k for k in inside if not slices.is_key(k)} == wanted:
             self._frozen = _Frozen(data, data.stat().st_size, inside)
 
-    def write(self, prefix: str | os.PathLike[str], *, sidecars: Mapping[str, Any] | None = None) -> None:
+    def write(
+        self,
+        prefix: str | os.PathLike[str],
+        *,
+        state: RunState | None = None,
+        sidecars: Mapping[str, Any] | None = None,
+    ) -> None:
         """Save a checkpoint in a folder beside, flush it, and move it to its place, the index last.
 
         Args:
           prefix: as `tf.train.Saver.restore` takes it; its folder is made if it is missing. If the last one that was
             written has the same name, in another folder, then this is of the same step, and has its files.
-          sidecars: suffix to value: `{"state": ...}` becomes `<prefix>.state.json`, sealed.
+          state: where training stands, sealed in `<prefix>.state.json`.
+          sidecars: suffix to value: `{"input_spec": ...}` becomes `<prefix>.input_spec.json`.
 
         Raises:
           OSError, tf.errors.OpError: it could not be written; nothing is left of it.
@@ -144,9 +148,10 @@ class Checkpoints:
             if not (self._last and self._last.name == prefix.name and self._link_all(self._last, beside / prefix.name)):
                 self._save(beside / prefix.name)
             for suffix, value in (sidecars or {}).items():
-                index = beside / f"{prefix.name}.index"
-                sealed = states.seal(value, index.read_bytes()) if suffix == "state" else value
-                files.write_json(beside / f"{prefix.name}.{suffix}.json", sealed)
+                files.write_json(beside / f"{prefix.name}.{suffix}.json", value)
+            if state is not None:
+                sealed = seal(state, _index(beside / prefix.name).read_bytes())
+                files.write_json(beside / f"{prefix.name}{SUFFIX}", sealed)
             _put_in_place(beside, prefix)
         if self._frozen:
             self._frozen = self._frozen._replace(path=_data(prefix, 1, 2))
@@ -228,7 +233,7 @@ def copy(source: Path, prefix: Path) -> None:
     """
     with _Beside(prefix) as beside:
         for file in source.parent.glob(f"{source.name}.*"):
-            if not file.name.endswith(".state.json"):
+            if not file.name.endswith(SUFFIX):
                 try:
                     os.link(file, beside / file.name)
                 except OSError:
@@ -255,22 +260,15 @@ class Room(NamedTuple):
         return self.once + self.each * self.most
 
 
-def room(step: Step, asked: Mapping[str, Any], every: int) -> Room:
-    """Return the room that a run needs.
-
-    Args:
-      step: what `train_step` returned.
-      asked: the numbers that `tfxfer.fit` takes, by name.
-      every: steps an epoch.
-    """
+def room(step: Step, options: RunOptions) -> Room:
+    """Return the room that the checkpoints of a run need."""
     once, each = (sum(map(nbytes, saved.variables)) for saved in (step.frozen, step.moving))
     if once < LEAST:
         once, each = 0, once + each
-    total = every * asked["epochs"]
-    last = min(asked["keep"] + 1, -(-total // asked["save_steps"]))
-    best = min(asked["keep_best"] + 1, total // asked["validation_steps"])
+    last = min(options.keep + 1, -(-options.total // options.save_steps))
+    best = min(options.keep_best + 1, options.total // options.validation_steps)
     # One is being written, in one place or the other.
-    most = last + best - (last > asked["keep"] and best > asked["keep_best"])
+    most = last + best - (last > options.keep and best > options.keep_best)
     return Room(once, each, most)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,17 @@ from tfxfer.graph.partitioned import name_of
 from tfxfer.graph.train_step import Step
 from tfxfer.graph.traversal import variables_read
 from tfxfer.restore.plan import EXCLUDED
+from tfxfer.runs.settings import RunSettings
 from tfxfer.train import resume
 from tfxfer.train.checkpoints import room
+from tfxfer.train.options import CheckpointOptions, RunOptions, SummaryOptions
 from tfxfer.train.run_directory import opened
-from tfxfer.train.settings import FREE, of_run
-from tfxfer.train.training_loop import Fitted, Training, log
+from tfxfer.train.settings import of_run
+from tfxfer.train.steps import Steps
+from tfxfer.train.training import Fitted, Training
+from tfxfer.train.training_loop import TrainingLoop
+
+log = logging.getLogger("tfxfer")
 
 
 def fit(
@@ -36,17 +42,13 @@ def fit(
     logdir: str | os.PathLike[str],
     batch_size: int = 32,
     seed: int = 0,
-    save_steps: int | None = None,
     validation_steps: int | None = None,
-    summary_steps: int = 100,
-    keep: int = 5,
-    keep_best: int = 1,
     patience: int | None = None,
+    overwrite: bool = False,
+    checkpoints: CheckpointOptions = CheckpointOptions(),
+    summaries: SummaryOptions = SummaryOptions(),
     settings: Mapping[str, Any] | None = None,
     may_change: Sequence[str] = (),
-    overwrite: bool = False,
-    shown: Sequence[int] = (0, 1, 2, 3),
-    loop: Callable[..., Training] = Training,
 ) -> Fitted:
     """Train, validate, write summaries and checkpoints; go on where an earlier start of the same call stopped.
 
@@ -65,19 +67,17 @@ def fit(
       step: what `train_step` returned.
       data: trained on `data.train`, validated on `data.validation`; a `tfxfer.data.Data`.
       epochs: how many times to go through the training examples in all; may grow when a run goes on.
-      logdir: the run directory; see `tfxfer.train.run_directory`.
+      logdir: the run directory; see `tfxfer.runs`.
       batch_size: examples a step; the last batch of an epoch may be short.
       seed: of the order of examples, 0 to 2**32 - 1.
-      save_steps: steps between checkpoints (default: an epoch). A kill loses the steps since the last one.
-      validation_steps, summary_steps: steps between validations (default: an epoch), and between batches shown.
-      keep, keep_best: how many of the last and of the best checkpoints to keep.
+      validation_steps: steps between validations (default: an epoch).
       patience: stop after this many validations in a row that were not better than the best.
+      overwrite: move a run that is in `logdir` aside and begin anew; nothing else is moved.
+      checkpoints: how often to save, and what to keep.
+      summaries: how often to show a batch in TensorBoard, and which images.
       settings: what else made this run (flags, say): stored, and compared when it goes on.
       may_change: names among `settings` that are noted where they change, and not refused: paths, say, since what lies
         there is compared.
-      overwrite: move a run that is in `logdir` aside and begin anew; nothing else is moved.
-      shown: places in the validation split of the images that TensorBoard shows, feature maps of the first.
-      loop: what goes through the steps; `tfxfer.train.cluster.training` has another.
 
     Raises:
       RunError: the directory is in use, holds no run but other files, or was made with other settings or another
@@ -99,34 +99,45 @@ def fit(
         )
     for name in ("train", "validation"):
         evaluate.check_split(step, getattr(data, name), name)
-    every = steps_per_epoch(len(data.train), batch_size)
-    asked = {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "seed": seed,
-        "save_steps": save_steps or every,
-        "validation_steps": validation_steps or every,
-        "summary_steps": summary_steps,
-        "keep": keep,
-        "keep_best": keep_best,
-        "patience": patience,
-    }
-    _check(asked, every)
-    _check_shown(shown, len(data.validation))
-    wanted = {**of_run(sess, step, data), **(settings or {}), **asked}
+    epoch = steps_per_epoch(len(data.train), batch_size)
+    options = RunOptions(
+        steps_per_epoch=epoch,
+        epochs=epochs,
+        batch_size=batch_size,
+        seed=seed,
+        save_steps=checkpoints.save_steps or epoch,
+        validation_steps=validation_steps or epoch,
+        summary_steps=summaries.summary_steps,
+        keep=checkpoints.keep,
+        keep_best=checkpoints.keep_best,
+        patience=patience,
+    )
+    options.check()
+    summaries.check_shown(len(data.validation))
+    now = RunSettings(epoch, fit=options.to_json(), training=of_run(sess, step, data), settings=settings or {})
     with opened(logdir, overwrite=overwrite) as directory:
-        directory.require_room(room(step, asked, every))
+        directory.require_room(room(step, options))
         latest = directory.latest()
         untrained = _untrained(sess, step) if latest is None else []
         network = resume.compare(latest[0], step, directory.path).rows if latest else ()
-        notes = directory.settle(wanted, growing=["epochs"], free=[*FREE, *may_change], network=network)
+        notes = directory.settle(now, may_change=may_change, network=network)
         with _logging_to(directory.path / "train.log"):
             if untrained:
                 log.warning("neither restored nor trained, so as they were initialised: %s", names.listed(untrained))
             for note in notes:
                 log.info("the run goes on with another setting: %s", note)
-            _tell_of_state(wanted["stateful_ops"])
-            return loop(sess, step, data, directory, asked, shown).run()
+            _warn_of_state(now.training["stateful_ops"])
+            return _train(Training(sess, step, data, directory, options, summaries.shown))
+
+
+def _train(training: Training) -> Fitted:
+    training.start()
+    if not training.finished:
+        with contextlib.ExitStack() as stack:
+            # A cluster's session says who makes the steps with this process.
+            TrainingLoop(training, stack, getattr(training.sess, "make_steps", Steps)).run()
+        training.check_frozen("by the end of the run")
+    return training.conclude()
 
 
 def _untrained(sess: tf.Session, step: Step) -> list[str]:
@@ -142,45 +153,28 @@ def _untrained(sess: tf.Session, step: Step) -> list[str]:
     read = set(variables_read([step.outputs, *step.metrics.values()]))
     idle = {name_of(variable) for variable in step.frozen.variables if variable.op in read} - decided
     for plan in plans:
-        held = [
+        left_out = [
             pairing.variable for pairing in plan.pairings if pairing.variable in idle and plan.could_restore(pairing)
         ]
-        if held:
+        if left_out:
             raise RestoreError(
-                f"{len(held)} variables are neither restored nor trained, and {plan.weights.path} holds them: "
-                f"{names.listed(held)}; name them in `variables` too, train them (`train`), or leave them out "
+                f"{len(left_out)} variables are neither restored nor trained, and {plan.weights.path} holds them: "
+                f"{names.listed(left_out)}; name them in `variables` too, train them (`train`), or leave them out "
                 "knowingly, by plan(..., exclude=...)",
                 plan,
             )
     return list(dict.fromkeys(pairing.variable for _, pairing in rows if pairing.variable in idle))
 
 
-def _tell_of_state(held: Mapping[str, str]) -> None:
-    if held:
-        shown = names.listed(f"{name} ({kind})" for name, kind in held.items())
+def _warn_of_state(stateful_ops: Mapping[str, str]) -> None:
+    if stateful_ops:
+        listed = names.listed(f"{name} ({kind})" for name, kind in stateful_ops.items())
         log.warning(
             "a step runs ops whose state is in no variable and so in no checkpoint: %s. A run that is stopped and goes "
             "on will not end with the same bits as one that is not; tfxfer.graph.layers.dropout and "
             "tf.random.stateless_* keep no state",
-            shown,
+            listed,
         )
-
-
-def _check(asked: Mapping[str, Any], every: int) -> None:
-    low = [f"`{name}={value}`" for name, value in asked.items() if name != "seed" and value is not None and value < 1]
-    if low:
-        raise RunError(f"{', '.join(low)}: must be 1 or more")
-    if asked["validation_steps"] > every * asked["epochs"]:
-        raise RunError(
-            f"`validation_steps={asked['validation_steps']}` is more than the {every * asked['epochs']} steps "
-            "of the run, so that it would never be validated; lower it"
-        )
-
-
-def _check_shown(shown: Sequence[int], examples: int) -> None:
-    outside = [place for place in shown if place < 0]
-    if outside or not shown or min(shown) >= examples:
-        raise RunError(f"`shown={list(shown)}`: give places in the validation split, from 0 to {examples - 1}")
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from tfxfer.errors import RunError, WeightsError
 from tfxfer.formats.tensors import Tensor
 from tfxfer.graph.partitioned import shape_of, wholes
 from tfxfer.graph.train_step import Step
-from tfxfer.train.run_directory import cure
+from tfxfer.runs.state import cure
 from tfxfer.weights import bundle
 
 Described = tuple[tuple[int | None, ...] | None, str]
@@ -46,8 +46,8 @@ def compare(prefix: str, step: Step, run: Path) -> Comparison:
         holds = bundle.read(Path(prefix))
     except WeightsError as error:
         raise cannot_go_on(prefix, run, " ".join(line.strip() for line in str(error).splitlines())) from None
-    every = wholes([*step.moving.variables, *step.frozen.variables])
-    needed = {name: (_sides(shape_of(parts[0])), parts[0].dtype.base_dtype.name) for name, parts in every.items()}
+    variables = wholes([*step.moving.variables, *step.frozen.variables])
+    needed = {name: (_sides(shape_of(parts[0])), parts[0].dtype.base_dtype.name) for name, parts in variables.items()}
     local = {variable.op.name for variable in step.images.graph.get_collection(tf.GraphKeys.LOCAL_VARIABLES)}
     absent = {name for name in needed if name in local and name not in holds}
     other = {name: _differs(holds[name], needed[name]) for name in needed if name in holds}

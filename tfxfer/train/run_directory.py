@@ -1,16 +1,5 @@
-"""The run directory: what a training leaves on disk, and how it is found again.
+"""The run directory that a training holds and writes; what lies in it is told in `tfxfer.runs`.
 
-    settings.json                   what was asked for; a run goes on only under the same settings
-    plan.json, frozen.json          what was restored; digests of what must not move
-    model.ckpt-N.{index,data...,meta}   the last checkpoints, N the number of steps made; see `tfxfer.train.checkpoints`
-    model.ckpt-N.state.json         where training stood: epoch sums, the whole history, the best so far; see `history`
-    best/                           the best checkpoints by validation
-    checkpoint                      TensorFlow's own list of them, with relative paths
-    train.log                       the log
-    train/, validation/, results/   events for TensorBoard; see `tfxfer.tensorboard.results` for the last
-    test.json, mistakes/            what the last test gave; see `tfxfer.evaluation.test_results`
-
-A checkpoint is written in a folder beside, flushed, and moved in, its index last: one that has an index is whole.
 `settings.json` comes first. A directory without it that holds nothing but what a start writes is a beginning, of a
 process that was killed; one that holds anything else is somebody else's, and nothing is written to it or moved.
 """
@@ -19,11 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,23 +20,13 @@ import tensorflow.compat.v1 as tf
 from tfxfer import files
 from tfxfer.errors import RunError
 from tfxfer.restore.session import message
-from tfxfer.train import run_state as state
+from tfxfer.runs.files import FROZEN, PLAN, SETTINGS, STEM, checkpoint_steps
+from tfxfer.runs.frozen import FrozenRecord, read_frozen
+from tfxfer.runs.settings import RunSettings, compare, merged, read_settings
+from tfxfer.runs.state import SUFFIX, RunState, latest
 from tfxfer.train.checkpoints import SAVING, Checkpoints, Room, copy
 
-STEM = "model.ckpt"
 LOCK = ".lock"
-SETTINGS = "settings.json"
-# Settings that are digests, and what it means that one has changed.
-GRAPH = {"graph", "update"}
-_WORDS = {
-    "graph": "the graph computes something else (layers, activations, padding, dropout, the graph's seed)",
-    "update": "a step changes variables in another way (gradients, optimizers, what is run beside them)",
-    "training_data": "there are other training images or labels",
-    "validation_data": "there are other validation images or labels",
-    "restored": "the weights that are restored have other values",
-}
-# Settings that runs of before do not have.
-SINCE = {"optimizer", "learning_rate", "loss", "multipliers", "clip_norm", "processes", "train_feeds", "eval_feeds"}
 
 
 class RunDirectory:
@@ -150,33 +128,22 @@ class RunDirectory:
         """Whether the run has settings: it goes on, and does not begin."""
         return (self.path / SETTINGS).exists()
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> RunSettings:
         """Return the settings of the run.
 
         Raises:
           RunError: they are damaged.
         """
-        path = self.path / SETTINGS
-        stored = _read_json(path)
-        if not isinstance(stored, dict):
-            raise RunError(f"{path} is damaged: it is not a JSON object; {_CURE}")
-        return stored
+        return read_settings(self.path)
 
     def settle(
-        self,
-        settings: Mapping[str, Any],
-        growing: Iterable[str] = (),
-        free: Iterable[str] = (),
-        network: Iterable[str] = (),
+        self, settings: RunSettings, *, may_change: Sequence[str] = (), network: Sequence[str] = ()
     ) -> list[str]:
         """Store the settings of a new run, or check that a run that goes on was made with the same.
 
-        A setting that is None on one side, or that an older version did not store, cannot be compared and passes.
-
         Args:
-          settings: name to any value that JSON can hold.
-          growing: the settings, numbers all, that may become larger.
-          free: the settings that may change, since no bit of what is trained depends on them.
+          settings: of this start.
+          may_change: names among `settings.settings` that are noted where they change, and not refused.
           network: how the variables of the last checkpoint differ from the graph's, a line each.
 
         Returns:
@@ -185,22 +152,16 @@ class RunDirectory:
         Raises:
           RunError: settings differ; all of them are listed.
         """
-        wanted = json.loads(json.dumps(settings))
-        had = self.settings() if self.begun else {}
-        changed, notes = _compare(had, wanted, set(growing), set(free)) if had else ([], [])
-        # Every change of the step changes the digest of its graph too: told where nothing else tells it in words.
-        plain = [row for name, row in changed if name not in GRAPH]
-        _refuse_changed(self.path, plain or ([] if network else [row for _, row in changed]), list(network))
-        known = {name: value for name, value in wanted.items() if value is not None or name not in had}
-        with self._writing():
-            # What has no use any more stays: it was asked for when the run began.
-            files.write_json(self.path / SETTINGS, {**had, **known, **{n: wanted.get(n) for n in free if n in wanted}})
+        settings = RunSettings.from_json(settings.to_json())
+        notes: list[str] = []
+        if self.begun:
+            before = self.settings()
+            differences = compare(before, settings, may_change)
+            # Every change of the step changes the digest of its graph too: told where nothing else tells it in words.
+            _refuse_changed(self.path, differences.refused or ([] if network else differences.of_graph), network)
+            settings, notes = merged(before, settings), differences.notes
+        self.write(SETTINGS, settings.to_json())
         return notes
-
-    def read(self, name: str) -> Any:
-        """Return what a JSON file of the run holds, or None if there is no such file."""
-        path = self.path / name
-        return _read_json(path) if path.exists() else None
 
     def write(self, name: str, value: Any) -> None:
         """Write a JSON file of the run.
@@ -211,63 +172,46 @@ class RunDirectory:
         with self._writing():
             files.write_json(self.path / name, value)
 
-    def frozen(self) -> dict[str, str]:
-        """Return the digests of what was frozen when the run began, by name.
+    def frozen(self) -> FrozenRecord:
+        """Return the digests of what was frozen when the run began, and what was compared since.
 
         Raises:
           RunError: they are lost or damaged.
         """
-        path = self.path / "frozen.json"
-        record = _read_json(path) if path.exists() else None
-        if record is None:
-            raise RunError(
-                f"{self.path} has lost its frozen.json, so that nothing proves that frozen variables did not move; "
-                "put it back, or begin anew by `overwrite=True`"
-            )
-        match record:
-            case {"method": str(), "variables": dict() as digests, "checks": list()} if all(
-                isinstance(digest, str) for digest in digests.values()
-            ):
-                return digests
-        raise RunError(f"{path} is damaged: it does not hold digests by name and what was checked; {_CURE}")
+        return read_frozen(self.path)
 
-    def latest(self) -> tuple[str, dict[str, Any]] | None:
+    def latest(self) -> tuple[str, RunState] | None:
         """Return the prefix of the last whole checkpoint and its state, or None if there is none.
 
         Raises:
           RunError: the state is damaged, or belongs to another checkpoint.
         """
-        return _latest(self.path)
+        return latest(self.path)
 
     def prefix(self, step: int, *, best: bool = False) -> str:
         """Return the prefix of the checkpoint of a step, as `tf.train.Saver.restore` takes it."""
         return str((self.path / "best" if best else self.path) / f"{STEM}-{step}")
 
-    def save(
-        self, checkpoints: Checkpoints, step: int, *, best: bool = False, sidecars: Mapping[str, Any] | None = None
-    ) -> str:
-        """Save a checkpoint and what goes beside it, and return its prefix. A failure leaves every older one whole.
+    def save(self, checkpoints: Checkpoints, step: int, *, best: bool = False, **beside: Any) -> None:
+        """Save a checkpoint and what goes beside it. A failure leaves every older one whole.
 
         Args:
           checkpoints: what writes them.
           step: the number of steps made.
           best: save in `best/`.
-          sidecars: suffix to value: `{"state": ...}` becomes `<prefix>.state.json`.
+          beside: `state` and `sidecars`, as `Checkpoints.write` takes them.
 
         Raises:
           RunError: it could not be written, for want of space say.
         """
-        prefix = self.prefix(step, best=best)
         try:
-            checkpoints.write(prefix, sidecars=sidecars)
+            checkpoints.write(self.prefix(step, best=best), **beside)
         except (OSError, tf.errors.OpError) as error:
-            what = f"cannot save step {step} in {self.path}: {message(error)}"
-            raise RunError(f"{what}; {self.last_good()}") from None
-        return prefix
+            raise RunError(f"cannot save step {step} in {self.path}: {message(error)}; {self.last_good()}") from None
 
     def last_good(self) -> str:
         """Say which checkpoint a run that fails can go on from."""
-        steps = _steps(self.path)
+        steps = checkpoint_steps(self.path)
         return f"the last good checkpoint is {self.prefix(max(steps))}" if steps else "there is no checkpoint yet"
 
     def has(self, step: int, *, best: bool = False) -> bool:
@@ -294,62 +238,10 @@ class RunDirectory:
                     lines = [f'model_checkpoint_path: "{STEM}-{kept[-1]}"']
                     lines += [f'all_model_checkpoint_paths: "{STEM}-{step}"' for step in kept]
                     files.write_bytes(folder / "checkpoint", "\n".join([*lines, ""]).encode())
-                for step in _steps(folder).difference(kept):
+                for step in checkpoint_steps(folder).difference(kept):
                     # The index goes first: what is left of a deletion that was cut short is no checkpoint.
                     for file in sorted(folder.glob(f"{STEM}-{step}.*"), key=lambda file: file.suffix != ".index"):
                         file.unlink()
-
-
-def find_run(path: str | os.PathLike[str]) -> Path:
-    """Return the path of a directory that holds a run.
-
-    Raises:
-      RunError: there is no such directory, or it holds no run.
-    """
-    if not Path(path, SETTINGS).exists():
-        raise RunError(
-            f"{path} is no run directory: it has no settings.json; give what `logdir` was when it was trained"
-        )
-    return Path(path)
-
-
-def history(path: str | os.PathLike[str]) -> tuple[list[dict[str, Any]], int | None]:
-    """Return how the training in a run directory went, up to its last checkpoint; it may still be going on.
-
-    Returns:
-      The rows, as in `Fitted.history`, and the step of the best checkpoint by validation, None before the first.
-
-    Raises:
-      RunError: there is no run, or it has no checkpoint yet.
-    """
-    latest = _latest(find_run(path))
-    if latest is None:
-        raise RunError(f"{path} has no checkpoint, and so no history; training writes one after the first epoch")
-    _, state = latest
-    return state["history"], state["best"][0]["step"] if state["best"] else None
-
-
-def _latest(path: Path) -> tuple[str, dict[str, Any]] | None:
-    with_state = [step for step in _steps(path) if (path / f"{STEM}-{step}.state.json").exists()]
-    if not with_state:
-        return None
-    last, *earlier = sorted(with_state, reverse=True)
-    prefix = path / f"{STEM}-{last}"
-    try:
-        return str(prefix), state.read(prefix)
-    except RunError as error:
-        raise RunError(f"{error}; {cure(path, last, earlier)}") from None
-
-
-def cure(path: Path, step: int, earlier: Iterable[int] | None = None) -> str:
-    """Say how a run goes on whose checkpoint of a step is damaged."""
-    before = [other for other in (_steps(path) if earlier is None else earlier) if other < step]
-    if not before:
-        return "there is no checkpoint before it; begin anew by `overwrite=True`"
-    return (
-        f"delete its files ({STEM}-{step}.*) to go on from the one before, {STEM}-{max(before)}, "
-        "or begin anew by `overwrite=True`"
-    )
 
 
 def _make(path: Path) -> list[Path]:
@@ -407,7 +299,7 @@ def _refuse_foreign(path: Path) -> None:
     if entries <= {LOCK} or _is_run(path, entries) or _is_beginning(path, entries):
         return
     others = sorted(entries - {LOCK})
-    if any(re.fullmatch(rf"{re.escape(STEM)}-\d+\.state\.json", name) for name in entries):
+    if any(re.fullmatch(rf"{re.escape(STEM)}-\d+{re.escape(SUFFIX)}", name) for name in entries):
         raise RunError(f"{path} has lost its {SETTINGS}; put it back, or move the run aside yourself and begin anew")
     raise RunError(
         f"{path} holds files and no run ({', '.join(others[:5])}); take another `logdir`. Only a run is moved aside by "
@@ -419,18 +311,15 @@ def _is_run(path: Path, entries: set[str]) -> bool:
     """Say whether there are settings of ours, or damaged ones beside what else a run has."""
     if SETTINGS not in entries:
         return False
-    try:
-        stored = json.loads((path / SETTINGS).read_bytes())
-    except (OSError, ValueError, RecursionError):
-        stored = None
-    if isinstance(stored, dict) and {"epochs", "batch_size"} <= set(stored):
+    with contextlib.suppress(RunError):
+        read_settings(path)
         return True
-    return "frozen.json" in entries or any(name.startswith(f"{STEM}-") for name in entries)
+    return FROZEN in entries or any(name.startswith(f"{STEM}-") for name in entries)
 
 
 def _is_beginning(path: Path, entries: set[str]) -> bool:
     """Say whether there is nothing but what a start writes before its first checkpoint."""
-    ours = {LOCK, SAVING, "plan.json", "frozen.json", "train.log"}
+    ours = {LOCK, SAVING, PLAN, FROZEN, "train.log"}
     return LOCK in entries and all(name in ours or _is_begun(path / name) for name in entries)
 
 
@@ -445,29 +334,8 @@ def _is_begun(path: Path) -> bool:
 
 # --- what the files hold ---
 
-_CURE = "put it back, or begin anew by `overwrite=True`, which moves the run aside"
 
-
-def _compare(
-    had: Mapping[str, Any], wanted: Mapping[str, Any], growing: set[str], free: set[str]
-) -> tuple[list[tuple[str, str]], list[str]]:
-    """Return name and line of each setting that has changed, and a line for each that may have, or cannot be known."""
-    changed, notes = [], []
-    for name in {**had, **wanted}:
-        before, now = had.get(name), wanted.get(name)
-        if (before or None) == (now or None) or (name in growing and (now or 0) >= (before or 0)):
-            continue
-        row = f"{name}: {_WORDS[name]}" if name in _WORDS else f"`{name}`: was {_show(before)}, now {_show(now)}"
-        if name in free or (name == "learning_rate" and _is_longer(had, wanted) and _schedules(before, now)):
-            notes.append(row)
-        elif not _comparable(name, before, now, name in had):
-            notes.append(f"{name}: cannot be compared with what the run began with")
-        else:
-            changed.append((name, row))
-    return changed, notes
-
-
-def _refuse_changed(path: Path, settings: list[str], network: list[str]) -> None:
+def _refuse_changed(path: Path, settings: Sequence[str], network: Sequence[str]) -> None:
     parts = []
     if settings:
         parts.append("\n  ".join([f"{path} was made with other settings:", *settings]))
@@ -481,34 +349,6 @@ def _refuse_changed(path: Path, settings: list[str], network: list[str]) -> None
         )
 
 
-def _comparable(name: str, before: Any, now: Any, recorded: bool) -> bool:
-    if name in _WORDS:
-        both = before is not None and now is not None
-        return both and (not isinstance(before, dict) or before.get("by") == now.get("by"))
-    return recorded or name not in SINCE
-
-
-def _is_longer(had: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Say whether a run has become longer: a schedule that ends with the run is another then."""
-    return (wanted.get("epochs") or 0) > (had.get("epochs") or 0)
-
-
-def _schedules(before: Any, now: Any) -> bool:
-    return isinstance(before, dict) and isinstance(now, dict)
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"{path} is damaged: it is not JSON ({error}); {_CURE}") from None
-
-
-def _steps(folder: Path) -> set[int]:
-    found = (re.fullmatch(rf"{re.escape(STEM)}-(\d+)\.index", file.name) for file in folder.glob(f"{STEM}-*.index"))
-    return {int(match[1]) for match in found if match}
-
-
 def _bytes_of_checkpoints(path: Path) -> int:
     """Return the bytes that the data of checkpoints takes on disk; a file with several names counts once."""
     found = [file.stat() for folder in (path, path / "best") for file in folder.glob(f"{STEM}-*.data-*")]
@@ -517,10 +357,6 @@ def _bytes_of_checkpoints(path: Path) -> int:
 
 def _size(count: int) -> str:
     return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.1f} kB"
-
-
-def _show(value: Any) -> str:
-    return "not set" if value is None else json.dumps(value)
 
 
 @contextlib.contextmanager

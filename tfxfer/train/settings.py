@@ -21,12 +21,6 @@ from tfxfer.graph.structure import Structure
 from tfxfer.graph.train_step import Step
 from tfxfer.weights.digests import digest
 
-# What changes no bit of a step: only how often is looked, shown and saved, and when it ends. Several processes promise
-# no bits, and may become more.
-FREE = (
-    *("save_steps", "validation_steps", "summary_steps", "keep", "keep_best", "patience"),
-    *("stateful_ops", "processes"),
-)
 # Of what several processes pass to each other in each step, nothing is left between two steps.
 _EXCHANGE = {"ConditionalAccumulator", "SparseConditionalAccumulator", "FIFOQueueV2"}
 MOST_BYTES = 1 << 30  # of images in memory that are looked at; of more, rows at equal distances

@@ -4,30 +4,34 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from tfxfer.errors import WeightsError
+from tfxfer.errors import RunError, WeightsError
 from tfxfer.formats import reading
 from tfxfer.names import listed, printable
-from tfxfer.weight_tools.verify_weights import Digests, Verdict, read_digests, read_json, report, verify
+from tfxfer.runs import files
+from tfxfer.runs.frozen import read_frozen
+from tfxfer.runs.settings import read_settings
+from tfxfer.runs.state import SUFFIX, read_state
+from tfxfer.weight_tools.verify_weights import Digests, Verdict, report, verify
 from tfxfer.weights import Weights, open_weights
 from tfxfer.weights import find_checkpoint as checkpoints
 from tfxfer.weights.digests import digest
 
-SETTINGS, FROZEN, PLAN = "settings.json", "frozen.json", "plan.json"
+T = TypeVar("T")
 
 
 @dataclasses.dataclass
 class RunVerdict:
-    """What `verify_run` found.
+    """What `verify_run` says of a run.
 
     Attributes:
       path: the run directory.
-      checkpoints: what was found of each.
+      checkpoints: of each what was checked, and its faults.
       frozen: how many variables were compared with `frozen.json`, in every checkpoint in which they were frozen.
       from_source: how many of them were compared with the file that they were restored from.
       faults: what is wrong with the run itself.
@@ -57,51 +61,43 @@ class RunVerdict:
 
 def is_run(path: str) -> bool:
     """Say whether a path is a run directory."""
-    return reading.exists(Path(path, SETTINGS))
+    return reading.exists(Path(path, files.SETTINGS))
 
 
 def verify_run(path: str) -> RunVerdict:
     """Verify every checkpoint of a run, and what was frozen in it."""
     run = Path(path)
     verdict = RunVerdict(path, [])
-    settings = _part(run / SETTINGS, verdict)
-    kept = _kept(run / FROZEN, verdict)
-    every = _steps_per_epoch(run)
+    settings = _part(read_settings, run, verdict)
+    frozen = _part(read_frozen, run, verdict)
     prefixes = [folder / name for folder in (run, run / "best") for name in _by_step(checkpoints.found_in(folder))]
     for prefix in prefixes:
-        frozen = kept and _frozen_at(kept, settings, _step(prefix.name), every)
-        one = verify(str(prefix), kept=frozen)
-        state = prefix.with_name(f"{prefix.name}.state.json")
-        if state.exists():
-            _part(state, verdict)
-        verdict.checkpoints.append(one)
+        digests = None
+        if frozen and settings:
+            epoch = max(_step(prefix.name) - 1, 0) // settings.steps_per_epoch
+            digests = Digests(str(run / files.FROZEN), frozen.at(epoch), False)
+        verdict.checkpoints.append(verify(str(prefix), kept=digests))
+        if prefix.with_name(f"{prefix.name}{SUFFIX}").exists():
+            _part(read_state, prefix, verdict)
     if not prefixes:
         verdict.faults.append(f"{run} holds no checkpoint")
-    if kept:
-        verdict.frozen = len(kept.by_name)
-        _compare_source(run / PLAN, kept, verdict)
+    if frozen:
+        verdict.frozen = len(frozen.variables)
+        _compare_source(run / files.PLAN, frozen.variables, verdict)
     return verdict
 
 
-def _part(path: Path, verdict: RunVerdict) -> Any:
-    """Read a JSON file of the run; None, and a fault, where it cannot be read."""
+def _part(read: Callable[[Path], T], path: Path, verdict: RunVerdict) -> T | None:
+    """Read a part of the run; None, and a fault, where it cannot be read."""
     try:
-        return read_json(path)
-    except WeightsError as error:
+        return read(path)
+    except RunError as error:
         verdict.faults.append(str(error))
         return None
 
 
-def _kept(path: Path, verdict: RunVerdict) -> Digests | None:
-    try:
-        return read_digests(str(path))
-    except WeightsError as error:
-        verdict.faults.append(str(error))
-        return None
-
-
-def _by_step(found: list[str]) -> list[str]:
-    return sorted(found, key=lambda name: (_step(name), name))
+def _by_step(prefixes: list[str]) -> list[str]:
+    return sorted(prefixes, key=lambda name: (_step(name), name))
 
 
 def _step(name: str) -> int:
@@ -109,53 +105,21 @@ def _step(name: str) -> int:
     return int(match[1]) if match else 0
 
 
-def _steps_per_epoch(run: Path) -> int | None:
-    """Return how many steps an epoch has, as the history of a checkpoint tells; None before the first has ended."""
-    for name in checkpoints.found_in(run):
-        state = run / f"{name}.state.json"
-        history = _part(state, RunVerdict("", [])) if state.exists() else None
-        match history:
-            case {"history": [{"step": int(step), "epoch": int(epoch)}, *_]} if epoch > 0 and step % epoch == 0:
-                return step // epoch
-    return None
-
-
-def _frozen_at(kept: Digests, settings: Any, step: int, every: int | None) -> Digests:
-    """Return the digests of what no stage up to a step has written."""
-    epoch = max(step - 1, 0) // every if every else 0
-    trained = {name for begin, names in _stages(settings) if begin <= epoch for name in names}
-    # The moving statistics of a batch normalisation follow the batches where its gamma or beta is trained.
-    scopes = {name.rpartition("/")[0] for name in trained if name.endswith(("/gamma", "/beta"))}
-    written = trained | {f"{scope}/moving_{what}" for scope in scopes for what in ("mean", "variance")}
-    left = {name: value for name, value in kept.by_name.items() if name not in written}
-    return dataclasses.replace(kept, by_name=left)
-
-
-def _stages(settings: Any) -> Iterator[tuple[int, list[str]]]:
-    """Yield the first epoch of each stage of a training, counted from 0, and what it trains."""
-    match settings:
-        case {"stages": [*stages]}:
-            for stage in stages:
-                match stage:
-                    case {"epoch": int(epoch), "train": [*names]}:
-                        yield epoch, names
-
-
 # --- the source ---
 
 
-def _compare_source(path: Path, kept: Digests, verdict: RunVerdict) -> None:
-    plans = _part(path, verdict) if path.exists() else None
+def _compare_source(path: Path, digests: Mapping[str, str], verdict: RunVerdict) -> None:
+    plans = _part(files.read_json, path, verdict) if path.exists() else None
     for plan in plans or []:
         match plan:
             case {"weights": str(source), "variables": [*variables]}:
                 restored = {v["variable"]: v for v in variables if v.get("status") == "restored"}
-                frozen = {name: pairing for name, pairing in restored.items() if name in kept.by_name}
+                frozen = {name: pairing for name, pairing in restored.items() if name in digests}
                 if frozen:
-                    _compare_with(source, frozen, kept, verdict)
+                    _compare_with(source, frozen, digests, verdict)
 
 
-def _compare_with(source: str, frozen: Mapping[str, Any], kept: Digests, verdict: RunVerdict) -> None:
+def _compare_with(source: str, frozen: Mapping[str, Any], digests: Mapping[str, str], verdict: RunVerdict) -> None:
     try:
         weights = open_weights(source)
     except WeightsError as error:
@@ -166,31 +130,33 @@ def _compare_with(source: str, frozen: Mapping[str, Any], kept: Digests, verdict
         if pairing.get("source") not in originals:
             verdict.faults.append(f"{name}: its source {pairing.get('source')} is not in {source} any more")
             continue
-        fault = _source_fault(weights, originals[pairing["source"]], name, kept, verdict)
+        fault = _source_fault(weights, originals[pairing["source"]], name, digests[name], verdict)
         verdict.from_source += not fault
         if fault:
             verdict.faults.append(f"{name}: {fault}")
 
 
-def _source_fault(weights: Weights, name: str, variable: str, kept: Digests, verdict: RunVerdict) -> str:
+def _source_fault(weights: Weights, name: str, variable: str, wanted: str, verdict: RunVerdict) -> str:
     try:
         original = weights[name]
     except WeightsError as error:
         return str(error)
-    if digest(original) == kept.by_name[variable]:
+    if digest(original) == wanted:
         return ""
-    for one in verdict.checkpoints:
-        if one.digests.get(variable) == kept.by_name[variable] and _turned(open_weights(one.path)[variable], original):
+    for checkpoint in verdict.checkpoints:
+        same = checkpoint.digests.get(variable) == wanted
+        if same and _is_reordered(open_weights(checkpoint.path)[variable], original):
             return ""
     return f"is frozen, and is not what {name} in {weights.path} is"
 
 
-def _turned(array: np.ndarray, original: np.ndarray) -> bool:
+def _is_reordered(array: np.ndarray, original: np.ndarray) -> bool:
     """Say whether two arrays have the same values in another order, as a layout brings them in."""
     if (array.dtype, array.size) != (original.dtype, original.size):
         return False
     ours, theirs = (
-        np.sort(np.ascontiguousarray(one).reshape(-1).view(f"u{min(one.itemsize, 8)}")) for one in (array, original)
+        np.sort(np.ascontiguousarray(values).reshape(-1).view(f"u{min(values.itemsize, 8)}"))
+        for values in (array, original)
     )
     return np.array_equal(ours, theirs)
 
@@ -201,9 +167,9 @@ def _turned(array: np.ndarray, original: np.ndarray) -> bool:
 def run_report(verdict: RunVerdict) -> list[str]:
     """Show what was found of each checkpoint, and of what was frozen."""
     lines = []
-    for one in verdict.checkpoints:
-        head, *rest = report(one)
-        lines += [f"{'bad  ' if one.faults else 'sound'}  {head}", *rest]
+    for checkpoint in verdict.checkpoints:
+        head, *rest = report(checkpoint)
+        lines += [f"{'bad  ' if checkpoint.faults else 'sound'}  {head}", *rest]
     if verdict.frozen:
         source = f", {verdict.from_source} of them with the file that they come from" if verdict.from_source else ""
         none = ": no difference" if verdict.sound else ""
@@ -216,5 +182,5 @@ def run_summary(verdict: RunVerdict) -> str:
     path = printable(verdict.path)
     if verdict.sound:
         return f"sound: {path}, {len(verdict.checkpoints)} checkpoints"
-    bad = [printable(one.path) for one in verdict.checkpoints if one.faults]
+    bad = [printable(checkpoint.path) for checkpoint in verdict.checkpoints if checkpoint.faults]
     return f"bad: {path}{': ' if bad else ''}{listed(bad)}"

@@ -12,27 +12,27 @@ import tensorflow.compat.v1 as tf
 from tests.clustering import free_addresses
 from tfxfer.errors import RunError
 from tfxfer.train.cluster import session as cluster_session
-from tfxfer.train.cluster.session import Desk, chief_session, patiently, serve
+from tfxfer.train.cluster.session import Messages, call_watched, chief_session, serve
 from tfxfer.train.cluster.tasks import Task
 
 
 def test_patience_returns_what_the_call_returns_and_raises_what_it_raises():
-    assert patiently(lambda: 3, pytest.fail) == 3
+    assert call_watched(lambda: 3, pytest.fail) == 3
     with pytest.raises(KeyError, match="x"):
-        patiently(lambda: {}["x"], pytest.fail)
+        call_watched(lambda: {}["x"], pytest.fail)
 
 
 def test_patience_looks_around_and_what_that_raises_ends_the_wait():
     release = threading.Event()
-    looks = []
+    checks = []
 
-    def look() -> None:
-        looks.append(None)
-        if len(looks) == 3:
+    def check() -> None:
+        checks.append(None)
+        if len(checks) == 3:
             raise RunError("enough")
 
     with pytest.raises(RunError, match="enough"):
-        patiently(release.wait, look, every=0.01)
+        call_watched(release.wait, check, seconds=0.01)
     release.set()
 
 
@@ -47,11 +47,11 @@ def test_a_chief_without_a_server_ends_and_names_its_address():
     server, chief = free_addresses(2)
     task = Task({"ps": (server,), "chief": (chief,)}, "chief", 0)
     with tf.Graph().as_default():
-        desk, saver = Desk(task), tf.train.Saver([tf.get_variable("v", [], use_resource=True)])
+        messages, saver = Messages(task), tf.train.Saver([tf.get_variable("v", [], use_resource=True)])
         began = time.monotonic()
         with (
             pytest.raises(RunError, match=f"ps 0 at {server}: no answer for 0.2 seconds"),
-            chief_session(task, [], saver, desk, seconds=0.2),
+            chief_session(task, [], saver, messages, seconds=0.2),
         ):
             pass
     assert time.monotonic() - began < 10

@@ -17,13 +17,15 @@ import tfxfer as tx
 from tests.clustering import Cluster, free_addresses, wait_until
 from tests.tools.test_predict import run
 from tfxfer.data import Data, Split
+from tfxfer.data.batches import batches as order_of_all
 from tfxfer.errors import DataError, RunError, TfxferError
 from tfxfer.graph.sync_replicas import Replicas, placed
 from tfxfer.models import autoencoder, heads
 from tfxfer.tools import evaluate, train
-from tfxfer.train.cluster.session import Desk, chief_session, serve
+from tfxfer.train.cluster.session import Messages, chief_session, serve
 from tfxfer.train.cluster.tasks import Task
-from tfxfer.train.cluster.training import ChiefTraining, Worker, _every, own_part
+from tfxfer.train.cluster.training import ChiefSteps, Worker, own_batches, own_part
+from tfxfer.train.training import Fitted
 
 ROOT = Path(__file__).resolve().parents[3]
 WEIGHTS = ROOT / "checkpoints/digits_autoencoder"
@@ -51,7 +53,7 @@ def built(replicas: Replicas | None, stages: bool) -> tx.graph.train_step.Step:
     )
 
 
-def in_one_process(logdir: Path, stages: bool) -> tx.run.loop.Fitted:
+def in_one_process(logdir: Path, stages: bool) -> Fitted:
     with tf.Graph().as_default():
         step = built(None, stages)
         with tx.session() as sess:
@@ -83,13 +85,13 @@ def in_threads(
         task = Task(cluster, "worker", 1)
         replicas = Replicas(2, chief=False) if synchronous else None
         with tf.Graph().as_default(), placed(cluster, task.device, min_slice_size):
-            step, desk = built(replicas, stages), Desk(task)
+            step, messages = built(replicas, stages), Messages(task)
             try:
                 found["worker"] = Worker(
                     task,
                     step,
                     workers_data or examples(),
-                    desk,
+                    messages,
                     replicas,
                     {**terms, **(workers_terms or {})},
                     seconds=30.0,
@@ -101,13 +103,12 @@ def in_threads(
         task = Task(cluster, "worker", 0)
         replicas = Replicas(2, chief=True) if synchronous else None
         with tf.Graph().as_default(), placed(cluster, task.device, min_slice_size):
-            step, desk = built(replicas, stages), Desk(task)
-            loop = functools.partial(ChiefTraining, task=task, desk=desk, replicas=replicas, terms=terms, seconds=4.0)
+            step, messages = built(replicas, stages), Messages(task)
+            own = {"task": task, "messages": messages, "replicas": replicas, "terms": terms, "seconds": 4.0}
+            make_steps = functools.partial(ChiefSteps, step=step, **own)
             try:
-                with chief_session(task, [], step.saver, desk, seconds=30.0) as sess:
-                    found["chief"] = tx.fit(
-                        sess, step, examples(), epochs=EPOCHS, batch_size=SIZE, logdir=logdir, loop=loop
-                    )
+                with chief_session(task, [], step.saver, messages, make_steps=make_steps, seconds=30.0) as sess:
+                    found["chief"] = tx.fit(sess, step, examples(), epochs=EPOCHS, batch_size=SIZE, logdir=logdir)
             except RunError as error:
                 found["chief"] = error
 
@@ -168,15 +169,15 @@ def test_a_step_that_all_wait_for_begins_once_more(tmp_path, monkeypatch):
     monkeypatch.setattr("tfxfer.train.cluster.training.FIRST_STEP", 1.0)
     addresses, stolen = free_addresses(3), []
     thief = threading.Thread(target=steal_tokens, args=(addresses[0], stolen), daemon=True)
-    monkeypatch.setattr(Desk, "say_terms", functools.partialmethod(_then, Desk.say_terms, thief))
+    monkeypatch.setattr(Messages, "send_terms", functools.partialmethod(_then, Messages.send_terms, thief))
     found = in_threads(tmp_path / "run", False, synchronous=True, addresses=addresses)
     assert found["chief"].steps == 28
     assert int(re.search(r"took part in (\d+) steps", str(found["worker"]))[1]) >= 28
     assert len(stolen) == 3
 
 
-def _then(self: Desk, say_terms, thief: threading.Thread, sess: tf.Session, terms) -> None:
-    say_terms(self, sess, terms)
+def _then(self: Messages, send_terms, thief: threading.Thread, sess: tf.Session, terms) -> None:
+    send_terms(self, sess, terms)
     if terms:
         thief.start()
 
@@ -223,7 +224,7 @@ def test_processes_that_make_steps_of_their_own_share_each_epoch():
 
 
 def _first(task: Task, batches: int) -> np.ndarray:
-    order = _every(0, 120, 10, 0, task)
+    order = own_batches(functools.partial(order_of_all, 0, 120, 10), 0, task, None)
     return np.concatenate([next(order) for _ in range(batches)])
 
 

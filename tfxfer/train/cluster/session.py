@@ -2,7 +2,7 @@
 
 The chief restores the plans and initialises the rest; workers wait until it has. What they say to each other lies in
 variables on the servers that no checkpoint holds: the `terms` of the training, which the chief sets when everybody may
-begin; the `refusal` of a worker that has others; and the `end`, which workers and servers look at to end themselves.
+begin; the `refusal` of a worker that has others; and the `end`, by which workers and servers end themselves.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from tfxfer.restore.plan import Plan
 from tfxfer.restore.session import check, fill, message
 from tfxfer.train.cluster import tasks
 from tfxfer.train.cluster.tasks import Task, Watch
+from tfxfer.train.steps import Steps
 
 log = logging.getLogger("tfxfer")
 
 T = TypeVar("T")
-LOOK = 0.5  # seconds between two looks at what the chief says
+INTERVAL = 0.5  # seconds between two checks of what the chief says
 LINGER = 10.0  # seconds for which a server waits for others to end before it does
 PATIENCE_MS = 5000  # for a word from or to a server, which may be gone
 
@@ -40,98 +41,101 @@ class StartedAgainError(RunError):
     """The chief has begun a new start, or is about to."""
 
 
-class Desk:
+class Messages:
     """The variables through which the processes speak: build it in each graph, before the session."""
 
     def __init__(self, task: Task) -> None:
-        """Make the variables that a process needs: a server looks at its own alone."""
-        places = [task.index] if task.serves else range(len(task.cluster["ps"]))
-        self._ends = [_said(f"cluster/end_{place}", place) for place in places]
-        self._terms = _said("cluster/terms", 0)
-        self._refusal = _said("cluster/refusal", 0)
+        """Make the variables that a process needs: of a server only its own."""
+        servers = [task.index] if task.serves else range(len(task.cluster["ps"]))
+        self._ends = [_Text(f"cluster/end_{server}", server) for server in servers]
+        self._terms = _Text("cluster/terms", 0)
+        self._refusal = _Text("cluster/refusal", 0)
 
-    def say_terms(self, sess: tf.Session, terms: Mapping[str, Any] | None) -> None:
+    def send_terms(self, sess: tf.Session, terms: Mapping[str, Any] | None) -> None:
         """Set the terms, after which workers begin; or with None make them wait."""
-        _say(sess, self._refusal, "")
+        self._refusal.send(sess, "")
         start = {**terms, "start": os.urandom(8).hex()} if terms else {}
-        _say(sess, self._terms, json.dumps(start))
+        self._terms.send(sess, json.dumps(start))
 
-    def terms(self, sess: tf.Session) -> dict[str, Any]:
+    def read_terms(self, sess: tf.Session) -> dict[str, Any]:
         """Return the terms and, under `start`, a word that no other start of the chief has; or nothing."""
-        return json.loads(_heard(sess, self._terms) or "{}")
+        return json.loads(self._terms.read(sess) or "{}")
 
-    def say_refusal(self, sess: tf.Session, why: str) -> None:
+    def send_refusal(self, sess: tf.Session, why: str) -> None:
         """Tell the chief that a worker cannot take part."""
-        _say(sess, self._refusal, why)
+        self._refusal.send(sess, why)
 
-    def refusal(self, sess: tf.Session) -> str:
+    def read_refusal(self, sess: tf.Session) -> str:
         """Return why a worker cannot take part, or nothing."""
-        return _heard(sess, self._refusal)
+        return self._refusal.read(sess)
 
-    def say_end(self, sess: tf.Session, status: int, why: str) -> None:
+    def send_end(self, sess: tf.Session, status: int, why: str) -> None:
         """Tell everybody that it is over, as far as they still hear it."""
         for end in self._ends:
             with contextlib.suppress(tf.errors.OpError, RuntimeError):
-                _say(sess, end, json.dumps({"status": status, "why": why}))
+                end.send(sess, json.dumps({"status": status, "why": why}))
 
-    def look(self, sess: tf.Session) -> None:
-        """Look whether it is over.
+    def check_end(self, sess: tf.Session) -> None:
+        """Check whether it is over.
 
         Raises:
           EndedError: it is, as planned.
           RunError: it is, for a failure of the chief.
         """
-        end = json.loads(_heard(sess, self._ends[0]) or "{}")
+        end = json.loads(self._ends[0].read(sess) or "{}")
         if end and end["status"]:
             raise RunError(f"the chief has failed: {end['why']}")
         if end:
             raise EndedError(end["why"])
 
 
-def _said(name: str, server: int) -> tuple[tf.Variable, tf.Tensor]:
-    """Make a variable that holds a text, and the tensor that says whether it does yet."""
-    with tf.device(f"/job:ps/task:{server}"):
-        variable = tf.get_variable(
-            *(name, [], tf.string, lambda *_, **__: tf.constant("")),
-            trainable=False,
-            use_resource=True,
-            collections=["cluster"],
-        )
-        return variable, variable.is_initialized()
+class _Text:
+    """A variable on a server that holds a text, once one was sent."""
+
+    def __init__(self, name: str, server: int) -> None:
+        with tf.device(f"/job:ps/task:{server}"):
+            self._variable = tf.get_variable(
+                name,
+                shape=[],
+                dtype=tf.string,
+                initializer=lambda *_, **__: tf.constant(""),
+                trainable=False,
+                use_resource=True,
+                collections=["cluster"],
+            )
+            self._is_sent = self._variable.is_initialized()
+
+    def send(self, sess: tf.Session, text: str) -> None:
+        initializer = self._variable.initializer
+        sess.run(initializer, {initializer.inputs[1]: text}, options=tf.RunOptions(timeout_in_ms=PATIENCE_MS))
+
+    def read(self, sess: tf.Session) -> str:
+        options = tf.RunOptions(timeout_in_ms=PATIENCE_MS)
+        return sess.run(self._variable, options=options).decode() if sess.run(self._is_sent, options=options) else ""
 
 
-def _say(sess: tf.Session, said: tuple[tf.Variable, tf.Tensor], text: str) -> None:
-    initializer = said[0].initializer
-    sess.run(initializer, {initializer.inputs[1]: text}, options=tf.RunOptions(timeout_in_ms=PATIENCE_MS))
-
-
-def _heard(sess: tf.Session, said: tuple[tf.Variable, tf.Tensor]) -> str:
-    options = tf.RunOptions(timeout_in_ms=PATIENCE_MS)
-    return sess.run(said[0], options=options).decode() if sess.run(said[1], options=options) else ""
-
-
-def patiently(call: Callable[[], T], look: Callable[[], object], every: float = LOOK) -> T:
-    """Return what a call returns; while it waits for others, look around, which may raise and so leave it behind."""
-    found: list[T] = []
-    failed: list[BaseException] = []
+def call_watched(call: Callable[[], T], check: Callable[[], object], seconds: float = INTERVAL) -> T:
+    """Return what a call returns; while it lasts, check each few seconds: what that raises leaves the call behind."""
+    results: list[T] = []
+    errors: list[BaseException] = []
     done = threading.Event()
 
     def run() -> None:
         with contextlib.suppress(BaseException):  # It is raised again where it is waited for.
             try:
-                found.append(call())
+                results.append(call())
             except BaseException as error:
-                failed.append(error)
+                errors.append(error)
                 raise
             finally:
                 done.set()
 
     threading.Thread(target=run, daemon=True).start()
-    while not done.wait(every):
-        look()
-    for error in failed:
+    while not done.wait(seconds):
+        check()
+    for error in errors:
         raise error
-    return found[0]
+    return results[0]
 
 
 # --- the three kinds of processes ---
@@ -151,13 +155,13 @@ def serve(task: Task, *, seconds: float, config: tf.ConfigProto | None = None) -
     server = server_of(task, config)
     watch = Watch(task.addresses("chief"), seconds)
     with tf.Graph().as_default():
-        desk = Desk(task)
+        messages = Messages(task)
         with tf.Session(server.target, config=filtered(task, config)) as sess:
             try:
                 while True:
-                    desk.look(sess)
-                    watch.look()
-                    time.sleep(LOOK)
+                    messages.check_end(sess)
+                    watch.check()
+                    time.sleep(INTERVAL)
             except EndedError as end:
                 return str(end)
             finally:
@@ -169,7 +173,7 @@ def _linger(task: Task) -> None:
     deadline = time.monotonic() + LINGER
     addresses = task.addresses("chief", "worker").values()
     while time.monotonic() < deadline and any(map(tasks.answers, addresses)):
-        time.sleep(LOOK)
+        time.sleep(INTERVAL)
 
 
 @contextlib.contextmanager
@@ -177,8 +181,9 @@ def chief_session(
     task: Task,
     plans: Sequence[Plan],
     saver: tf.train.Saver,
-    desk: Desk,
+    messages: Messages,
     *,
+    make_steps: Callable[..., Steps] = Steps,
     seconds: float,
     config: tf.ConfigProto | None = None,
 ) -> Iterator[tf.Session]:
@@ -190,7 +195,8 @@ def chief_session(
       task: this process.
       plans: as `tfxfer.session` takes them.
       saver: of all variables.
-      desk: through which the others are spoken to.
+      messages: through which the others are spoken to.
+      make_steps: makes the steps of `tfxfer.fit` in this session: `ChiefSteps`, but for what `Steps` takes.
       seconds: how long to wait for the others.
       config: what TensorFlow is told.
 
@@ -203,22 +209,22 @@ def chief_session(
     tasks.wait_for(task.addresses("ps", "worker"), seconds)
 
     def begin(scaffold: tf.train.Scaffold, sess: tf.Session) -> None:
-        desk.say_terms(sess, None)
+        messages.send_terms(sess, None)
         fill(sess, plans)
 
     scaffold = tf.train.Scaffold(init_op=tf.no_op(), init_fn=begin, saver=saver)
     with lost(task), monitored(task, server, scaffold, seconds, config) as sess:
-        sess.plans = tuple(plans)
+        sess.plans, sess.make_steps = tuple(plans), make_steps
         try:
             yield sess
         except (KeyboardInterrupt, SystemExit):
-            desk.say_end(sess, 0, "the chief was stopped; start all again to go on")
+            messages.send_end(sess, 0, "the chief was stopped; start all again to go on")
             raise
         except BaseException as error:
             known = isinstance(error, TfxferError | OSError | tf.errors.OpError)
-            desk.say_end(sess, 1, str(error) if known else type(error).__name__)
+            messages.send_end(sess, 1, str(error) if known else type(error).__name__)
             raise
-        desk.say_end(sess, 0, "the training has ended")
+        messages.send_end(sess, 0, "the training has ended")
 
 
 @contextlib.contextmanager
@@ -253,7 +259,7 @@ def monitored(
                 max_wait_secs=max(1, int(seconds)),
             )
 
-    opened_session = patiently(opened, Watch(task.addresses("ps"), seconds).look)
+    opened_session = call_watched(opened, Watch(task.addresses("ps"), seconds).check)
     try:
         yield opened_session.run_step_fn(lambda step_context: step_context.session)
     finally:
@@ -286,9 +292,9 @@ def server_of(task: Task, config: tf.ConfigProto | None) -> tf.distribute.Server
     Raises:
       RunError: it cannot, since the port is in use, say.
     """
-    addresses = {role: list(found) for role, found in task.cluster.items()}
+    cluster = {role: list(addresses) for role, addresses in task.cluster.items()}
     try:
-        return tf.distribute.Server(addresses, job_name=task.role, task_index=task.index, config=config)
+        return tf.distribute.Server(cluster, job_name=task.role, task_index=task.index, config=config)
     except (tf.errors.OpError, RuntimeError) as error:
         where = task.cluster[task.role][task.index]
         raise RunError(f"cannot serve at {where}, as {task.role} {task.index}: {message(error)}") from None
@@ -296,8 +302,8 @@ def server_of(task: Task, config: tf.ConfigProto | None) -> tf.distribute.Server
 
 def filtered(task: Task, config: tf.ConfigProto | None) -> tf.ConfigProto:
     """Return a session's configuration: it sees the servers and itself, so that no worker's death stops another."""
-    found = tf.ConfigProto()
+    own = tf.ConfigProto()
     if config is not None:
-        found.CopyFrom(config)
-    found.device_filters.extend(["/job:ps", task.device])
-    return found
+        own.CopyFrom(config)
+    own.device_filters.extend(["/job:ps", task.device])
+    return own

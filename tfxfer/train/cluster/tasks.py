@@ -21,7 +21,7 @@ from tfxfer.errors import RunError
 
 ROLES = ("chief", "worker", "ps")
 EXAMPLE = '{"cluster": {"worker": ["a:2222", "b:2222"], "ps": ["c:2222"]}, "task": {"type": "worker", "index": 0}}'
-PAUSE = 0.2  # seconds between two looks
+PAUSE = 0.2  # seconds between two checks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,38 +66,37 @@ class Task:
     def addresses(self, *roles: str) -> dict[str, str]:
         """Return the addresses of some roles, `chief` and `worker` without regard to who is called chief, by name."""
         trainers = {"chief": self.trainers[:1], "worker": self.trainers[1:]}
-        tasks = [one for role in roles for one in trainers.get(role, self._servers())]
+        servers = [("ps", k) for k in range(len(self.cluster["ps"]))]
+        tasks = [task for role in roles for task in trainers.get(role, servers)]
         return {f"{role} {k}": self.cluster[role][k] for role, k in tasks}
-
-    def _servers(self) -> list[tuple[str, int]]:
-        return [("ps", k) for k in range(len(self.cluster["ps"]))]
 
 
 def read(text: str | None) -> Task | None:
     """Return the task that a TF_CONFIG is for, or None if it is empty or names no cluster.
 
     Raises:
-      RunError: it is no JSON, or not of the form that the module's docstring shows; all faults are listed.
+      RunError: it is not JSON, or not of the form that the module's docstring shows; all faults are listed.
     """
     if not (text or "").strip():
         return None
     try:
         config = json.loads(text or "")
     except ValueError as error:
-        raise RunError(f"TF_CONFIG is no JSON: {error}; write it like {EXAMPLE}") from None
+        raise RunError(f"TF_CONFIG is not JSON: {error}; write it like {EXAMPLE}") from None
     if config == {}:
         return None
     faults = list(_faults(config))
     if faults:
         raise RunError(f"TF_CONFIG cannot be used: {'; '.join(faults)}; write it like {EXAMPLE}")
     task = config["task"]
-    return Task({role: tuple(found) for role, found in config["cluster"].items() if found}, task["type"], task["index"])
+    cluster = {role: tuple(addresses) for role, addresses in config["cluster"].items() if addresses}
+    return Task(cluster=cluster, role=task["type"], index=task["index"])
 
 
 def _faults(config: Any) -> Iterator[str]:
     cluster = config.get("cluster") if isinstance(config, dict) else None
     task = config.get("task") if isinstance(config, dict) else None
-    if not isinstance(cluster, dict) or not all(_listed(found) for found in cluster.values()):
+    if not isinstance(cluster, dict) or not all(map(_are_texts, cluster.values())):
         yield '"cluster" must give a list of addresses for each role'
         return
     yield from _cluster_faults(cluster)
@@ -123,17 +122,17 @@ def _cluster_faults(cluster: Mapping[str, Sequence[str]]) -> Iterator[str]:
         yield "there is no parameter server; name one or more under ps"
     if not cluster.get("chief") and not cluster.get("worker"):
         yield "nobody trains; name a chief or workers"
-    every = [address for found in cluster.values() for address in found]
-    bad = [address for address in every if not _is_address(address)]
+    addresses = [address for of_role in cluster.values() for address in of_role]
+    bad = [address for address in addresses if not _is_address(address)]
     if bad:
-        yield f"{names.listed(bad)}: no host:port"
-    twice = sorted({address for address in every if every.count(address) > 1})
+        yield f"{names.listed(bad)}: not host:port"
+    twice = sorted({address for address in addresses if addresses.count(address) > 1})
     if twice:
         yield f"{names.listed(twice)}: named twice"
 
 
-def _listed(found: Any) -> bool:
-    return isinstance(found, list) and all(isinstance(address, str) for address in found)
+def _are_texts(addresses: Any) -> bool:
+    return isinstance(addresses, list) and all(isinstance(address, str) for address in addresses)
 
 
 def _is_address(address: str) -> bool:
@@ -203,17 +202,17 @@ class Watch:
             self._heard.update({name: now for name in self._addresses if name not in self._silent})
         return self._silent
 
-    def late(self) -> str:
+    def overdue(self) -> str:
         """Return what to say of those who have been silent for too long, or nothing."""
         now = time.monotonic()
         late = {name: self._addresses[name] for name in self.silent() if now - self._heard[name] > self._seconds}
         return silence(late, self._seconds) if late else ""
 
-    def look(self) -> None:
-        """Look who answers.
+    def check(self) -> None:
+        """Check who answers.
 
         Raises:
           RunError: somebody has been silent for too long.
         """
-        if late := self.late():
-            raise RunError(late)
+        if message := self.overdue():
+            raise RunError(message)

@@ -1,12 +1,13 @@
-"""Training in a cluster: the chief's loop, which writes the run directory, and a worker's, which writes nothing."""
+"""Training in a cluster: the steps of the chief, who writes the run directory, and a worker, who writes nothing."""
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -19,13 +20,14 @@ from tfxfer.evaluation.feed import Feed
 from tfxfer.graph.sync_replicas import Replicas
 from tfxfer.graph.train_step import StageOps, Step
 from tfxfer.store import provenance
-from tfxfer.train import signals
 from tfxfer.train.cluster import session
-from tfxfer.train.cluster.session import Desk, EndedError, StartedAgainError, patiently
+from tfxfer.train.cluster.session import EndedError, Messages, StartedAgainError, call_watched
 from tfxfer.train.cluster.tasks import Task, Watch, wait_for
-from tfxfer.train.training_loop import Training
+from tfxfer.train.steps import AbandonedStepError, Steps
 
 log = logging.getLogger("tfxfer")
+
+T = TypeVar("T")
 
 # A step is taken to be stuck after so many times the longest before it, but no sooner than after so many seconds.
 STUCK_TIMES, STUCK_SECONDS = 10.0, 10.0
@@ -44,94 +46,85 @@ def own_part(batch: np.ndarray, place: int, number: int) -> np.ndarray:
     return part if len(part) else batch
 
 
-class ChiefTraining(Training):
-    """The loop of the chief: as in one process, but that others make each step with it, or their own beside it."""
+class ChiefSteps(Steps):
+    """The steps of the chief: others make each of them with it, or their own beside it."""
 
     def __init__(
-        self, *args: Any, task: Task, desk: Desk, replicas: Replicas | None, terms: Mapping[str, Any], seconds: float
+        self,
+        *args: Any,
+        step: Step,
+        task: Task,
+        messages: Messages,
+        replicas: Replicas | None,
+        terms: Mapping[str, Any],
+        seconds: float,
     ) -> None:
-        """Prepare a start.
+        """Prepare; nothing is run yet.
 
         Args:
-          *args: as `Training` takes them.
+          *args: as `Steps` takes them.
+          step: what `train_step` returned.
           task: this process.
-          desk: through which workers are told to begin.
+          messages: through which workers are told to begin.
           replicas: what holds the steps together; None where each process makes its own.
           terms: what all processes must agree on.
           seconds: for how long another process may be silent.
         """
         super().__init__(*args)
-        self.task, self.desk, self.replicas, self.terms, self.seconds = task, desk, replicas, terms, seconds
-        self._longest = 0.0
+        self.step, self.task, self.messages, self.replicas = step, task, messages, replicas
+        self.terms, self.seconds = terms, seconds
+        self._longest, self._since, self._disturbed = 0.0, 0.0, False
+        self._watch = Watch({}, seconds)
 
-    def _loop(self, received: Callable[[], int]) -> None:
-        self._received, self._leaving = received, False
+    def begin(self) -> None:
+        """Take out what a start that was killed has left, and let the workers begin."""
         if self.replicas is not None:
             _clear(self.sess, self.replicas)
-        self.desk.say_terms(self.sess, self.terms)
-        super()._loop(received)
+        self.messages.send_terms(self.sess, self.terms)
 
-    def _order(self) -> Iterator[np.ndarray]:
-        if self.replicas is None:
-            return _every(self.asked["seed"], len(self.data.train), self.asked["batch_size"], self.done, self.task)
-        self.sess.run(self.replicas.start_ops[self.stage.apply])
-        order = batches(self.asked["seed"], len(self.data.train), self.asked["batch_size"], self.done)
-        return (own_part(batch, self.task.place, self.replicas.number) for batch in order)
+    def order(self, stage: StageOps, done: int) -> Iterator[np.ndarray]:
+        """Yield the chief's part of each batch, or, where each process makes its own steps, its batches."""
+        if self.replicas is not None:
+            self.sess.run(self.replicas.start_ops[stage.apply])
+        return own_batches(self.batches, done, self.task, self.replicas)
 
-    def _one(self, call: Callable[..., Any], feed: Feed, batch: list[np.ndarray]) -> None:
-        was = self.done
+    def run(self, stage: StageOps, call: Callable[[], T]) -> T:
+        """Make a step while signals and other processes are watched."""
         if self.replicas is not None:
             # What lets the chief begin may be left from a step before, when a process was killed; gradients that are
             # dated by it are not counted, and all would wait for them.
-            self.sess.run(self.replicas.local_step_ops[self.stage.apply])
-        super()._one(lambda *arrays: self._patiently(lambda: call(*arrays)), feed, batch)
-        if self.replicas is None:
-            # Others have made steps too. What falls due at some step is never leapt over, but done a little later.
-            made = int(self.sess.run(self.step.global_step))
-            self.state["step"] = max(was + 1, min(made, self._next_due(was)))
-
-    def _traced(self, feeds: Mapping[tf.Tensor, Any], number: int) -> Any:
-        traced = super()._traced
-        return self._patiently(lambda: traced(feeds, number))
-
-    def _next_due(self, done: int) -> int:
-        """The first step after some at which an epoch ends or anything is saved, validated or shown."""
-        dues = (self.every, *(self.asked[f"{name}_steps"] for name in ("save", "validation")))
-        shown = self.asked["summary_steps"]  # of the step that follows
-        return min(done + shown - (done + 1) % shown, *(done + due - done % due for due in dues))
-
-    def _patiently(self, call: Callable[[], Any]) -> Any:
-        watch = Watch(self.task.addresses("ps", "worker"), self.seconds)
+            self.sess.run(self.replicas.local_step_ops[stage.apply])
+        self._watch = Watch(self.task.addresses("ps", "worker"), self.seconds)
         self._since, self._disturbed = time.monotonic(), False
-        found = patiently(call, lambda: self._look(watch))
+        result = call_watched(call, self._check)
         if not self._disturbed:
             self._longest = max(self._longest, time.monotonic() - self._since)
-        return found
+        return result
 
-    def _look(self, watch: Watch) -> None:
+    def count(self, done: int) -> int:
+        """Return how many steps all have made. What falls due at a step is never skipped, but done a little later."""
+        if self.replicas is not None:
+            return done + 1
+        made = int(self.sess.run(self.step.global_step))
+        return max(done + 1, min(made, self.options.next_due(done)))
+
+    def _check(self) -> None:
         """While a step waits for other processes: heed signals, and give up where they stay silent."""
-        if self._leaving:
-            return
-        silent = watch.silent()
-        held = not any(name.startswith("ps ") for name in silent)  # the variables, and so something to save
-        if silent and (number := self._received()):
-            self._leaving = True
-            if held:
-                self._save_if_due(number)
-            signals.end(number, self.done)
-        if late := watch.late():
-            self._leaving = True
-            if held:
-                self._save()
-            raise RunError(f"{late}; {self.directory.last_good()}, and the same command goes on from there")
-        if held and (refusal := self.desk.refusal(self.sess)):
+        silent = self._watch.silent()
+        # Where a server is silent, there are no variables to be saved.
+        can_save = not any(name.startswith("ps ") for name in silent)
+        if silent and (number := self.received()):
+            raise AbandonedStepError(signal=number, can_save=can_save)
+        if late := self._watch.overdue():
+            raise AbandonedStepError(why=late, can_save=can_save)
+        if can_save and (refusal := self.messages.read_refusal(self.sess)):
             raise RunError(f"{refusal}\ngive all the same flags and files")
         if silent:
             self._since, self._disturbed = time.monotonic(), True
         else:
-            self._free()
+            self._repeat_stuck()
 
-    def _free(self) -> None:
+    def _repeat_stuck(self) -> None:
         """Let a step begin once more that has been waited for too long although all answer.
 
         What lets a process begin its next step may have gone to one that was killed, and then all wait for each other.
@@ -140,7 +133,7 @@ class ChiefTraining(Training):
         patience = max(STUCK_SECONDS, STUCK_TIMES * self._longest) if self._longest else FIRST_STEP
         if self.replicas is not None and time.monotonic() - self._since > patience:
             self._since, self._disturbed = time.monotonic(), True
-            log.info("step %d has taken more than %.0f s: all begin it once more", self.done + 1, patience)
+            log.info("a step has taken more than %.0f s: all begin it once more", patience)
             self.sess.run(self.replicas.extra_tokens)
 
 
@@ -152,10 +145,22 @@ def _clear(sess: tf.Session, replicas: Replicas) -> None:
     sess.run(list(replicas.start_ops.values()))
 
 
-def _every(seed: int, examples: int, batch_size: int, done: int, task: Task) -> Iterator[np.ndarray]:
-    """Yield the batches of one of several processes that each make steps of their own: every so-manieth of an epoch."""
+def own_batches(
+    batches_after: Callable[[int], Iterator[np.ndarray]], done: int, task: Task, replicas: Replicas | None
+) -> Iterator[np.ndarray]:
+    """Yield the examples of the steps that one of several processes takes part in.
+
+    Args:
+      batches_after: gives the batches of one process after a number of steps.
+      done: how many steps were made.
+      task: the process.
+      replicas: what holds the steps together: of each batch it takes a part. None where each process makes steps of its
+        own: of N processes each takes every N-th batch.
+    """
+    if replicas is not None:
+        return (own_part(batch, task.place, replicas.number) for batch in batches_after(done))
     number = len(task.trainers)
-    return itertools.islice(batches(seed, examples, batch_size, done - done % number + task.place), 0, None, number)
+    return itertools.islice(batches_after(done - done % number + task.place), 0, None, number)
 
 
 # --- a worker ---
@@ -169,7 +174,7 @@ class Worker:
         task: Task,
         step: Step,
         data: Data,
-        desk: Desk,
+        messages: Messages,
         replicas: Replicas | None,
         terms: Mapping[str, Any],
         *,
@@ -179,14 +184,14 @@ class Worker:
         """Prepare; nothing is run yet.
 
         Args:
-          task, desk, replicas, terms, seconds: as `ChiefTraining` takes them.
+          task, messages, replicas, terms, seconds: as `ChiefSteps` takes them.
           step, data: as `tfxfer.fit` takes them.
           config: what TensorFlow is told.
         """
-        self.task, self.step, self.data, self.desk, self.replicas = task, step, data, desk, replicas
-        self.own, self.seconds, self.config = dict(terms), seconds, config
+        self.task, self.step, self.data, self.messages, self.replicas = task, step, data, messages, replicas
+        self.terms, self.seconds, self.config = dict(terms), seconds, config
         self.made = 0
-        self._looked = 0.0
+        self._checked = 0.0
 
     def run(self) -> str:
         """Take part until the chief says that it is over, and return what it said.
@@ -209,82 +214,75 @@ class Worker:
         wait_for(self.task.addresses("ps", "chief"), self.seconds)
         self.watch = Watch(self.task.addresses("chief", "ps"), self.seconds)
         filtered = session.filtered(self.task, self.config)
-        with patiently(
-            lambda: tf.Session(self.server.target, self.step.images.graph, filtered), self.watch.look
+        with call_watched(
+            lambda: tf.Session(self.server.target, self.step.images.graph, filtered), self.watch.check
         ) as sess:
             self.agreed = self._wait_for_terms(sess)
-            if other := _differences(self.agreed, self.own):
-                self.desk.say_refusal(sess, f"worker {self.task.index} was started otherwise than the chief:\n{other}")
-                raise RunError(
-                    f"this worker was started otherwise than the chief:\n{other}\ngive all the same flags and files"
-                )
+            if rows := _differences(self.agreed, self.terms):
+                how = f"was started otherwise than the chief:\n{rows}"
+                self.messages.send_refusal(sess, f"worker {self.task.index} {how}")
+                raise RunError(f"this worker {how}\ngive all the same flags and files")
         with session.monitored(self.task, self.server, self.scaffold, self.seconds, self.config) as sess:
             self.sess = sess
             self._train()
 
     def _wait_for_terms(self, sess: tf.Session) -> dict[str, Any]:
         while True:
-            self.desk.look(sess)
-            if terms := self.desk.terms(sess):
+            self.messages.check_end(sess)
+            if terms := self.messages.read_terms(sess):
                 return terms
-            self.watch.look()
-            time.sleep(session.LOOK)
+            self.watch.check()
+            time.sleep(session.INTERVAL)
 
     def _train(self) -> None:
-        size, total = self.agreed["batch_size"], self.agreed["steps"]
-        every = steps_per_epoch(len(self.data.train), size)
+        total = self.agreed["steps"]
+        epoch = steps_per_epoch(len(self.data.train), self.agreed["batch_size"])
         for stage in self.step.stages:
             provenance.check(self.sess, self.step, {"train": self.data.train}, stage)
         while True:
             done = self._steps()
             if done >= total:  # The chief may yet die before the last checkpoint is saved.
-                self._look()
-                time.sleep(session.LOOK)
+                self._check()
+                time.sleep(session.INTERVAL)
                 continue
-            self._stage(self.step.stage(done // every), done, every, total)
+            self._run_stage(self.step.stage(done // epoch), done, epoch, total)
 
-    def _stage(self, stage: StageOps, done: int, every: int, total: int) -> None:
-        """Make steps for as long as they follow each other in one stage."""
+    def _run_stage(self, stage: StageOps, done: int, epoch: int, total: int) -> None:
+        """Make steps for as long as they follow each other in one stage, of epochs of `epoch` steps."""
         if self.replicas is not None:
             self.sess.run(self.replicas.start_ops[stage.apply])
         feed = Feed(self.step, self.data.train, stage, training=True)
         call = compiled(self.sess, [], feed.tensors, [stage.apply])
-        with feed.batches(self._order(done)) as loaded:
+        batches_after = functools.partial(batches, self.agreed["seed"], len(self.data.train), self.agreed["batch_size"])
+        with feed.batches(own_batches(batches_after, done, self.task, self.replicas)) as loaded:
             for arrays in loaded:
-                patiently(lambda arrays=arrays: call(*arrays), self._look)  # type: ignore[misc]
+                call_watched(lambda arrays=arrays: call(*arrays), self._check)  # type: ignore[misc]
                 self.made += 1
-                self._look_if_due()
+                self._check_if_due()
                 was, done = done, self._steps()
                 follows = self.replicas is None or done == was + 1
-                if done >= total or not follows or self.step.stage(done // every) is not stage:
+                if done >= total or not follows or self.step.stage(done // epoch) is not stage:
                     return
-
-    def _order(self, done: int) -> Iterator[np.ndarray]:
-        seed, size, examples = self.agreed["seed"], self.agreed["batch_size"], len(self.data.train)
-        if self.replicas is None:
-            return _every(seed, examples, size, done, self.task)
-        order = batches(seed, examples, size, done)
-        return (own_part(batch, self.task.place, self.replicas.number) for batch in order)
 
     def _steps(self) -> int:
         return int(self.sess.run(self.step.global_step))
 
-    def _look_if_due(self) -> None:
-        if time.monotonic() - self._looked > session.LOOK:
-            self._look()
+    def _check_if_due(self) -> None:
+        if time.monotonic() - self._checked > session.INTERVAL:
+            self._check()
             self.watch = Watch(self.task.addresses("chief", "ps"), self.seconds)
 
-    def _look(self) -> None:
-        self._looked = time.monotonic()
-        self.watch.look()
+    def _check(self) -> None:
+        self._checked = time.monotonic()
+        self.watch.check()
         if any(name.startswith("ps ") for name in self.watch.silent()):
             return  # Nothing can be heard.
-        self.desk.look(self.sess)
-        if self.desk.terms(self.sess).get("start") != self.agreed["start"]:
+        self.messages.check_end(self.sess)
+        if self.messages.read_terms(self.sess).get("start") != self.agreed["start"]:
             raise StartedAgainError("the chief has begun again")
 
 
 def _differences(chiefs: Mapping[str, Any], own: Mapping[str, Any]) -> str:
     """Return a line for each thing in which a worker's terms are not the chief's."""
-    other = [name for name in sorted({*chiefs, *own} - {"start"}) if chiefs.get(name) != own.get(name)]
-    return "\n".join(f"  {name}: the chief has {chiefs.get(name)}, this worker {own.get(name)}" for name in other)
+    differing = [name for name in sorted({*chiefs, *own} - {"start"}) if chiefs.get(name) != own.get(name)]
+    return "\n".join(f"  {name}: the chief has {chiefs.get(name)}, this worker {own.get(name)}" for name in differing)

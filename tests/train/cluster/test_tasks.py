@@ -48,7 +48,7 @@ def test_what_other_tools_write_besides_is_no_fault():
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("{", "TF_CONFIG is no JSON"),
+    ("{", "TF_CONFIG is not JSON"),
     ("[]", '"cluster" must give a list of addresses for each role'),
     ('"worker"', '"cluster" must give a list of addresses for each role'),
     ('{"task": {}}', '"cluster" must give a list of addresses for each role'),
@@ -67,8 +67,8 @@ def test_what_other_tools_write_besides_is_no_fault():
     (config({**THREE, "evaluator": ["x:1"]}), "evaluator: unknown role"),
     (config({"worker": ["a:1"]}), "there is no parameter server"),
     (config({"ps": ["a:1"]}, "ps"), "nobody trains"),
-    (config({"worker": ["a", "b:2"], "ps": ["c:3"]}), "a: no host:port"),
-    (config({"worker": [":1", "b:x", "b:0", "b:65536", "u@b:1"], "ps": ["c:3"]}), ":1, b:x, b:0, .*: no host:port"),
+    (config({"worker": ["a", "b:2"], "ps": ["c:3"]}), "a: not host:port"),
+    (config({"worker": [":1", "b:x", "b:0", "b:65536", "u@b:1"], "ps": ["c:3"]}), ":1, b:x, b:0, .*: not host:port"),
     (config({"worker": ["a:1", "c:3"], "ps": ["c:3"]}), "c:3: named twice"),
     (config({"worker": ["a"], "chief": ["x:1", "y:1"]}, index=7), "2 chiefs.*no parameter server.*a: no.*index 7"),
 ])  # fmt: skip
@@ -79,7 +79,7 @@ def test_what_cannot_be_used_is_said_all_at_once_with_an_example(text, message):
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("{", "RunError: TF_CONFIG is no JSON"),
+    ("{", "RunError: TF_CONFIG is not JSON"),
     (config(role="boss"), "RunError: TF_CONFIG cannot be used: the task's type 'boss'"),
 ])  # fmt: skip
 def test_the_tool_refuses_before_it_loads_anything(text, message, tmp_path, capsys, monkeypatch):
@@ -111,15 +111,15 @@ def test_who_answers_is_not_waited_for():
         address = f"127.0.0.1:{server.getsockname()[1]}"
         assert answers(address)
         wait_for({"ps 0": address}, 0.0)
-        Watch({"ps 0": address}, 0.0).look()
+        Watch({"ps 0": address}, 0.0).check()
     assert not answers(address)
 
 
 def test_a_watch_forgives_silence_up_to_its_limit():
     (address,) = free_addresses(1)
     patient = Watch({"worker 1": address}, 60.0)
-    assert (patient.silent(), patient.late()) == (["worker 1"], "")
+    assert (patient.silent(), patient.overdue()) == (["worker 1"], "")
     hasty = Watch({"worker 1": address}, 0.0)
     time.sleep(0.01)
     with pytest.raises(RunError, match=f"worker 1 at {address}: no answer for 0 seconds"):
-        hasty.look()
+        hasty.check()

@@ -1,0 +1,111 @@
+"""The steps of a run: what they see and add up, when they end early, and what a signal leaves."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import logging
+import os
+import signal
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import tfxfer as tx
+from tests.killing import Watched
+from tests.train.test_fit import Small, tensors, two_classes
+from tfxfer.data import Data, Split
+from tfxfer.errors import DivergedError
+
+
+def test_fit_counts_every_example_once_an_epoch_the_short_last_batch_included(tmp_path):
+    seen = []
+
+    class Recording(Watched):
+        def __getitem__(self, indices):
+            seen.append(indices)
+            return super().__getitem__(indices)
+
+    data = two_classes(train=50)
+    recorded = dataclasses.replace(data, train=Split(Recording(data.train.images, int), data.train.labels))
+    Small().fit(recorded, tmp_path / "run", epochs=2)
+    epochs = np.concatenate(seen[:7]), np.concatenate(seen[7:])
+    assert [len(indices) for indices in seen] == [8, 8, 8, 8, 8, 8, 2] * 2
+    assert all(sorted(epoch) == list(range(50)) for epoch in epochs)
+    assert list(epochs[0]) != list(epochs[1])
+
+
+def test_epoch_means_weigh_each_example_the_same(tmp_path):
+    """With nothing to learn (rate 0), the epoch's mean must be that of one pass over all examples."""
+    small, data = Small(learning_rate=0.0), two_classes(train=50)
+    fitted = small.fit(data, tmp_path / "run", epochs=1)
+    with small.graph.as_default(), tf.Session() as sess:
+        small.step.saver.restore(sess, fitted.last)
+        expected = tx.evaluate(sess, small.step, data.train).metrics
+    assert fitted.history[0]["loss"] == pytest.approx(expected["loss"], rel=1e-6)
+    assert fitted.history[0]["accuracy"] == pytest.approx(expected["accuracy"], abs=1e-12)
+
+
+def test_early_stopping_counts_validations_that_were_not_better(tmp_path):
+    fitted = Small(learning_rate=0.0).fit(two_classes(), tmp_path / "run", epochs=9, patience=2)
+    assert (fitted.steps, fitted.stopped_early) == (21, True)
+    assert fitted.best.endswith("best/model.ckpt-7")
+    again = Small(learning_rate=0.0).fit(two_classes(), tmp_path / "run", epochs=9, patience=2)
+    assert again == fitted
+
+
+def test_nan_stops_the_run_names_the_step_and_keeps_the_last_good_checkpoint(tmp_path):
+    data = two_classes()
+    small = Small(learning_rate=lambda step: tf.where(step < 7, 0.01, float("inf")))
+    with pytest.raises(DivergedError, match=r"after step 14|not finite at step (8|9)\b.*model.ckpt-7"):
+        small.fit(data, tmp_path / "run", epochs=2)
+    assert all(np.isfinite(value).all() for value in tx.open_weights(tmp_path / "run").values())
+
+
+def test_a_checkpoint_that_is_not_finite_is_never_written(tmp_path):
+    """One step an epoch: the loss of step 1 is finite, the variables after it are not."""
+    with pytest.raises(DivergedError, match="not finite"):
+        Small(learning_rate=lambda step: float("inf")).fit(two_classes(), tmp_path / "run", batch_size=50, epochs=3)
+    assert not list((tmp_path / "run").rglob("*.index"))
+
+
+def test_train_log_has_a_line_for_each_epoch_with_its_time(tmp_path):
+    Small().fit(two_classes(), tmp_path / "run")
+    lines = (tmp_path / "run/train.log").read_text().splitlines()
+    assert sum("validation" in line for line in lines) == 2
+    assert all(line[:4].isdigit() and line[13] == ":" for line in lines)
+    assert logging.getLogger("tfxfer").handlers == []
+
+
+def signalled(data: Data, number: int) -> Data:
+    """Send this process a signal when the batch of step 10 is taken."""
+    count = itertools.count(1)
+    images = Watched(data.train.images, lambda: os.kill(os.getpid(), number) if next(count) == 10 else None)
+    return dataclasses.replace(data, train=Split(images, data.train.labels))
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_signal_saves_first_and_the_run_goes_on_to_the_same_bits(tmp_path, number, error):
+    data = two_classes()
+    whole = Small().fit(data, tmp_path / "whole")
+    with pytest.raises(error) as raised:
+        Small().fit(signalled(data, number), tmp_path / "run")
+    if error is SystemExit:
+        assert raised.value.code == 128 + number
+    assert tx.open_weights(tmp_path / "run").checkpoint.endswith("model.ckpt-10")
+    assert signal.getsignal(number) is not None
+    resumed = Small().fit(data, tmp_path / "run")
+    assert tensors(resumed.last) == tensors(whole.last)
+    assert resumed.history == whole.history
+    assert "saved at step 10" in (tmp_path / "run/train.log").read_text()
+
+
+def test_an_ignored_sighup_stays_ignored(tmp_path):
+    old = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        fitted = Small().fit(signalled(two_classes(), signal.SIGHUP), tmp_path / "run")
+        assert fitted.steps == 14
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, old)

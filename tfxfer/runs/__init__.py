@@ -1,0 +1,14 @@
+"""What a training leaves on disk, the run directory, written and read in one place; no TensorFlow is loaded.
+
+    settings.json                   what the run was started with; it goes on only under the same; see `runs.settings`
+    plan.json, frozen.json          what was restored; digests of what must not move, see `runs.frozen`
+    model.ckpt-N.{index,data...,meta}   the last checkpoints, N the number of steps made; see `tfxfer.train.checkpoints`
+    model.ckpt-N.state.json         where training stood: epoch sums, history, the best so far; see `runs.state`
+    best/                           the best checkpoints by validation
+    checkpoint                      TensorFlow's own list of them, with relative paths
+    train.log                       the log
+    train/, validation/, results/   events for TensorBoard; see `tfxfer.tensorboard.results` for the last
+    test.json, mistakes/            what the last test gave; see `tfxfer.evaluation.test_results`
+
+A checkpoint that has an index is whole: its files are moved in together, the index last.
+"""

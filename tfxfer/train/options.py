@@ -1,0 +1,102 @@
+"""The numbers that `tfxfer.fit` takes: in groups for its caller, and all together for the training."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from tfxfer.errors import RunError
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointOptions:
+    """How often `tfxfer.fit` saves, and what it keeps.
+
+    Example:
+        tx.fit(sess, step, data, epochs=20, logdir="runs/flowers", checkpoints=tx.CheckpointOptions(keep=2))
+
+    Attributes:
+      save_steps: steps between checkpoints (default: an epoch). A kill loses the steps since the last one.
+      keep, keep_best: how many of the last and of the best checkpoints to keep.
+    """
+
+    save_steps: int | None = None
+    keep: int = 5
+    keep_best: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class SummaryOptions:
+    """How often `tfxfer.fit` shows a batch in TensorBoard, and which images.
+
+    Example:
+        tx.fit(sess, step, data, epochs=20, logdir="runs/flowers", summaries=tx.SummaryOptions(summary_steps=10))
+
+    Attributes:
+      summary_steps: steps between batches that are shown.
+      shown: places in the validation split of the images that are shown, feature maps of the first.
+    """
+
+    summary_steps: int = 100
+    shown: Sequence[int] = (0, 1, 2, 3)
+
+    def check_shown(self, examples: int) -> None:
+        """Refuse places that are not in a validation split of so many examples.
+
+        Raises:
+          RunError: a place is negative, or there is none in the split.
+        """
+        if not self.shown or min(self.shown) < 0 or min(self.shown) >= examples:
+            raise RunError(f"`shown={list(self.shown)}`: give places in the validation split, from 0 to {examples - 1}")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """All numbers of a run, as `tfxfer.fit` takes them, those that it is not given by their defaults."""
+
+    steps_per_epoch: int
+    epochs: int
+    batch_size: int
+    seed: int
+    save_steps: int
+    validation_steps: int
+    summary_steps: int
+    keep: int
+    keep_best: int
+    patience: int | None
+
+    def check(self) -> None:
+        """Refuse numbers that are too small, and steps between validations of which there would be none.
+
+        Raises:
+          RunError: there are such; all that are too small are named.
+        """
+        numbers = {name: number for name, number in self.to_json().items() if name != "seed" and number is not None}
+        low = [f"`{name}={number}`" for name, number in numbers.items() if number < 1]
+        if low:
+            raise RunError(f"{', '.join(low)}: must be 1 or more")
+        if self.validation_steps > self.total:
+            raise RunError(
+                f"`validation_steps={self.validation_steps}` is more than the {self.total} steps of the run, so that "
+                "it would never be validated; lower it"
+            )
+
+    @property
+    def total(self) -> int:
+        """The number of steps of the run."""
+        return self.steps_per_epoch * self.epochs
+
+    def epoch(self, step: int) -> int:
+        """Return the epoch, counted from 0, of the step that comes after so many."""
+        return step // self.steps_per_epoch
+
+    def next_due(self, step: int) -> int:
+        """Return the first step after one at which an epoch ends, or anything is saved, validated or shown."""
+        dues = (self.steps_per_epoch, self.save_steps, self.validation_steps)
+        shown = self.summary_steps  # of the step that follows
+        return min(step + shown - (step + 1) % shown, *(step + due - step % due for due in dues))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `fit` takes, by name."""
+        return {name: value for name, value in vars(self).items() if name != "steps_per_epoch"}

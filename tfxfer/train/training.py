@@ -1,0 +1,214 @@
+"""One start of a run: how it begins or goes on, what its checkpoints carry, and what it comes to."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tensorflow.compat.v1 as tf
+
+from tfxfer import names
+from tfxfer.data.splits import Data
+from tfxfer.errors import RunError
+from tfxfer.graph.partitioned import wholes
+from tfxfer.graph.preprocessing import input_specs
+from tfxfer.graph.train_step import Step
+from tfxfer.restore.session import message
+from tfxfer.runs import files
+from tfxfer.runs.frozen import FrozenRecord
+from tfxfer.runs.state import RunState
+from tfxfer.tensorboard import run_writer
+from tfxfer.train import frozen_check, resume
+from tfxfer.train.checkpoints import Checkpoints
+from tfxfer.train.options import RunOptions
+from tfxfer.train.run_directory import RunDirectory
+
+log = logging.getLogger("tfxfer")
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """How a training ended.
+
+    Attributes:
+      steps, epochs: how many were made in all, those of earlier starts included.
+      last: the prefix of the last checkpoint.
+      best: the prefix of the best checkpoint by validation: the highest accuracy, among equals the lowest loss; without
+        labels the lowest loss.
+      history: a dict an epoch and one a validation, in order: `step`, `epoch` (from 1), `split` (`train`,
+        `validation`), and the means of the step's metrics over all examples of it; of an epoch also `learning_rate`,
+        the rate at its end.
+      stopped_early: whether validation had stopped getting better.
+      frozen: how many variables no stage trained, and are proved to be bit-identical to the start.
+      exact_resume: whether a run that was stopped and goes on ends with these bits: no op of a step keeps a state that
+        no checkpoint holds, as `tf.nn.dropout` does.
+    """
+
+    steps: int
+    epochs: int
+    last: str
+    best: str
+    history: tuple[Mapping[str, Any], ...]
+    stopped_early: bool
+    frozen: int
+    exact_resume: bool
+
+
+class Training:
+    """One start of a run, from what the run directory holds to the last step or a signal.
+
+    Attributes:
+      state: what a checkpoint carries beside the variables.
+      frozen: the digests of what was frozen at the start of the run, and what was compared.
+    """
+
+    def __init__(
+        self,
+        sess: tf.Session,
+        step: Step,
+        data: Data,
+        directory: RunDirectory,
+        options: RunOptions,
+        shown: Sequence[int],
+    ) -> None:
+        """Prepare a start; nothing is run yet.
+
+        Args:
+          sess, step, data: as `tfxfer.fit` takes them.
+          directory: the run directory, held by this process.
+          options: the numbers of the run.
+          shown: places in the validation split of the images that are shown.
+        """
+        self.sess, self.step, self.data, self.directory, self.options = sess, step, data, directory, options
+        self.shown, self.checkpoints = shown, Checkpoints(sess, step)
+        self.state = RunState(sums=self.no_sums())
+        self.frozen = FrozenRecord(method=frozen_check.METHOD, variables={})
+
+    def start(self) -> None:
+        """Begin the run, or restore its last checkpoint and go on."""
+        latest = self.directory.latest()
+        if latest is None:
+            self._begin()
+        else:
+            self._go_on(*latest)
+
+    def conclude(self) -> Fitted:
+        """Write what is written once a run has ended, and return how it did."""
+        run_writer.conclude(self.sess, self.step, self.data, self.directory, self.state.to_json())
+        step, best = self.state.step, self.state.best[0]["step"]
+        return Fitted(
+            steps=step,
+            epochs=self.options.epoch(step),
+            last=self.directory.prefix(step),
+            best=self.directory.prefix(best, best=True),
+            history=tuple(self.state.history),
+            stopped_early=self.state.stopped,
+            frozen=len(wholes(self._frozen_variables())),
+            exact_resume=not self.directory.settings().training.get("stateful_ops"),
+        )
+
+    @property
+    def finished(self) -> bool:
+        """Whether no step is left to be made."""
+        return self.state.step >= self.options.total or self.state.stopped
+
+    def no_sums(self) -> dict[str, float]:
+        """Return the sums of an epoch of which no step is made."""
+        return {**dict.fromkeys(self.step.metrics, 0.0), "examples": 0}
+
+    # --- how a start begins ---
+
+    def _begin(self) -> None:
+        self.frozen.variables = frozen_check.digests(self.sess, frozen_check.frozen_variables(self.step, epoch=0))
+        for stage in self.step.stages[1:]:
+            left = set(wholes(frozen_check.frozen_variables(self.step, stage.epoch)))
+            self.frozen.stages.append((stage.epoch, [name for name in self.frozen.variables if name not in left]))
+        # The run is looked at from other directories, too.
+        plans = getattr(self.sess, "plans", ())
+        rows = [{**plan.to_json(), "weights": os.path.abspath(plan.weights.path)} for plan in plans]
+        self.directory.write(files.PLAN, rows)
+        self.directory.write(files.FROZEN, self.frozen.to_json())
+        options = self.options
+        size = f"{options.total} steps of {options.batch_size} examples, {options.steps_per_epoch} an epoch"
+        log.info("begin in %s: %s; %s", self.directory.path, size, self.directory.room)
+
+    def _go_on(self, prefix: str, state: RunState) -> None:
+        frozen = self.directory.frozen()
+        self._require_sums(prefix, state)
+        local = resume.compare(prefix, self.step, self.directory.path).local
+        if self.data.train.features is not None:
+            # Features were computed from what the session held so far; the checkpoint's frozen variables must be those.
+            start = frozen_check.frozen_variables(self.step, epoch=0)
+            frozen_check.check(self.sess, start, frozen.variables, "since the run began, before features were computed")
+        try:
+            resume.restore(self.sess, self.step, prefix, local=local)
+        except (tf.errors.OpError, ValueError) as error:
+            raise resume.cannot_go_on(prefix, self.directory.path, message(error)) from None
+        self.state, self.frozen = state, frozen
+        patience = self.options.patience  # which may be another now
+        state.stopped = patience is not None and state.waited >= patience
+        where = "finished" if self.finished else f"go on from step {state.step} of {self.options.total}"
+        log.warning("%s: restored %s, which goes before any other weights; %s", self.directory.path, prefix, where)
+        log.info("%s: %s", self.directory.path, self.directory.room)
+        self.check_frozen("where the run goes on")
+        self.checkpoints.go_on_from(prefix)
+        self._require_best()
+
+    def _require_sums(self, prefix: str, state: RunState) -> None:
+        if set(state.sums) != set(self.no_sums()):
+            why = f"its state has sums of {names.listed(state.sums)}, not of {names.listed(self.no_sums())}"
+            raise resume.cannot_go_on(prefix, self.directory.path, why)
+
+    def _require_best(self) -> None:
+        """Find the best checkpoints again that the state names; those that are lost count no more."""
+        lost = [row["step"] for row in self.state.best if not self.directory.recover_best(row["step"])]
+        if not lost:
+            return
+        self.state.best = [row for row in self.state.best if row["step"] not in lost]
+        lost_names = names.listed(f"best/model.ckpt-{step}" for step in lost)
+        if self.finished and not self.state.best:
+            raise RunError(
+                f"{self.directory.path} has lost {lost_names}, and the run has ended, so that there is no best "
+                "checkpoint; put it back, raise `epochs`, or begin anew by `overwrite=True`"
+            )
+        log.warning("%s is lost; the best checkpoint is that of the other validations", lost_names)
+
+    # --- what a start leaves ---
+
+    def save(self) -> None:
+        """Save a checkpoint from which the run can go on, then let go of those that are no longer wanted."""
+        state = self.state
+        others = [number for number in state.saved if number != state.step]
+        state.saved = [*others, state.step][-self.options.keep :]
+        self.directory.save(self.checkpoints, state.step, state=state, sidecars=self._input_spec())
+        self.directory.keep(state.saved, [row["step"] for row in state.best])
+
+    def save_best(self) -> None:
+        """Save a checkpoint in `best/`."""
+        self.directory.save(self.checkpoints, self.state.step, best=True, sidecars=self._input_spec())
+
+    def _input_spec(self) -> dict[str, Any]:
+        """What the model expects of its input, where the graph says so, and what its classes are called."""
+        known = input_specs(self.sess.graph)
+        if not known:
+            return {}
+        class_names = tuple(self.data.class_names) if self.step.labels is not None else ()
+        return {"input_spec": dataclasses.replace(known[0], class_names=class_names).to_json()}
+
+    def check_frozen(self, when: str) -> None:
+        """Compare what no stage so far has written with the start of the run, and note that it was done.
+
+        Raises:
+          FrozenError: a variable has changed.
+        """
+        unchanged = frozen_check.check(self.sess, self._frozen_variables(), self.frozen.variables, when)
+        self.frozen.checks.append({"step": self.state.step, "when": when, "unchanged": unchanged})
+        self.directory.write(files.FROZEN, self.frozen.to_json())
+        log.info("%d frozen variables are bit-identical to the start, %s", unchanged, when)
+
+    def _frozen_variables(self) -> list[tf.Variable]:
+        """The variables that no stage so far has written."""
+        return frozen_check.frozen_variables(self.step, self.options.epoch(max(self.state.step - 1, 0)))
