@@ -42,6 +42,11 @@ class EvalStep:
     stages: tuple[StageOps, ...] = ()
 
     @property
+    def last_stage(self) -> StageOps | None:
+        """The last stage of training, whose frontier is right for all; an evaluation has none."""
+        return self.stages[-1] if self.stages else None
+
+    @property
     def examples(self) -> list[tf.Tensor]:
         """The placeholders that are fed with examples: `images`, and `labels` if there are some."""
         return [tensor for tensor in (self.images, self.labels) if tensor is not None]
