@@ -66,6 +66,10 @@ def eval_step(
     The metrics are those of `train_step`, which builds on this. `evaluate` and `precompute` take the result as they
     take a `Step`; `fit` needs a `Step`.
 
+        step = tx.eval_step(images, labels, logits)
+        with tx.session(plan) as sess:
+            print(tx.evaluate(sess, step, data.test))
+
     Args:
       images: the placeholder that is fed with a batch of images, or of anything else: vectors, sequences, ids.
       labels: the placeholder of class numbers, integers [batch], or of one-hot rows [batch, classes] of any numeric
