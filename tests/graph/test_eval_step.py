@@ -156,7 +156,10 @@ def test_what_is_precomputed_is_what_the_metrics_take_and_evaluates_to_the_same(
 
 def test_fit_refuses_it_by_name(tmp_path):
     step = eval_step(*network())
-    with tx.session() as sess, pytest.raises(GraphError, match="made by eval_step; build it by train_step"):
+    with (
+        tx.session() as sess,
+        pytest.raises(GraphError, match="got: EvalStep; an EvalStep is made by eval_step; build it by train"),
+    ):
         tx.fit(sess, step, data(), epochs=1, logdir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

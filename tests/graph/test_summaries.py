@@ -24,7 +24,7 @@ def values_of(serialized):
 def test_scalars_are_means_over_the_batch_under_plain_tags():
     with tf.name_scope("OUTER"):
         metrics = {"loss": tf.constant([1.0, 2.0, 6.0]), "accuracy": tf.constant([1.0, 0.0, 0.0, 0.0])}
-        op = summaries.training(metrics, {"learning_rate": tf.constant(0.5)})
+        op = summaries.training_summary(metrics, {"learning_rate": tf.constant(0.5)})
     assert op.op.name.startswith("SUMMARY/")
     with tx.session() as sess:
         shown = values_of(sess.run(op))
@@ -43,7 +43,7 @@ def test_norms_are_those_of_all_variables_of_a_layer_and_of_their_gradients(use_
     alone = tf.get_variable("alone", initializer=np.float32([3, 4]), use_resource=use_resource)
     rows = tf.IndexedSlices(tf.constant([[6.0], [8.0]]), tf.constant([0, 5]))
     gradients = [(tf.constant([[2.0, 2.0], [1.0, 0.0]]), kernel), (tf.constant([0.0, 4.0]), bias), (rows, alone)]
-    op = summaries.training({}, {}, gradients)
+    op = summaries.training_summary({}, {}, gradients)
     with tx.session() as sess:
         shown = {tag: value.simple_value for tag, value in values_of(sess.run(op)).items()}
     assert shown == {
@@ -56,7 +56,7 @@ def test_norms_are_those_of_all_variables_of_a_layer_and_of_their_gradients(use_
 
 def test_what_is_not_finite_is_shown_as_it_is_and_stops_nothing():
     variable = tf.get_variable("v", initializer=np.float32([np.nan]))
-    op = summaries.training({"loss": tf.constant([np.inf])}, {}, [(tf.constant([1.0]), variable)])
+    op = summaries.training_summary({"loss": tf.constant([np.inf])}, {}, [(tf.constant([1.0]), variable)])
     with tx.session() as sess:
         shown = values_of(sess.run(op))
     assert np.isinf(shown["loss"].simple_value)
@@ -68,7 +68,7 @@ def test_input_image_shows_the_first_images_of_a_batch_bit_for_bit(channels):
     batch = np.random.default_rng(0).integers(0, 256, (6, 5, 7, channels)).astype(np.uint8)
     images = tf.placeholder(tf.uint8, [None, 5, 7, channels])
     with tf.name_scope("SUMMARY"):
-        op = summaries.images(images)
+        op = summaries.image_summary(images)
     png = tf.placeholder(tf.string, [])
     picture = tf.image.decode_png(png)
     with tx.session() as sess:

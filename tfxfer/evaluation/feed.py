@@ -39,13 +39,14 @@ class Feed:
         Raises:
           DataError: the features were computed for another step.
         """
+        stage = stage or step.last_stage
         inputs = (step.images,) if split.features is None else frontier(step, stage).tensors
         columns: dict[str, Images] = {step.images.name: split.images, **(split.features or {})}
         absent = [f"{tensor.name} {tensor.shape}" for tensor in inputs if not _fits(tensor, columns.get(tensor.name))]
         if absent:
-            held = [f"{name} {tuple(column.shape)}" for name, column in columns.items()]
+            present = [f"{name} {tuple(column.shape)}" for name, column in columns.items()]
             raise DataError(
-                f"the examples hold {names.listed(held)}, and this step needs {names.listed(absent)}: they were "
+                f"the examples hold {names.listed(present)}, and this step needs {names.listed(absent)}: they were "
                 "precomputed for another step; call precompute with this one"
             )
         self.tensors: list[tf.Tensor] = list(inputs)
@@ -58,12 +59,12 @@ class Feed:
         self._constants = list(constants.values())
 
     def arrays(self, indices: np.ndarray) -> list[np.ndarray]:
-        """Return the arrays of some examples, and after them what is fed the same in every step."""
+        """Return the arrays of some examples, and then the constants that every step is fed."""
         return [*(column[indices] for column in self._columns), *self._constants]
 
     @contextlib.contextmanager
     def batches(self, indices: Iterable[np.ndarray]) -> Iterator[Iterator[list[np.ndarray]]]:
-        """Give the arrays of one batch after the other; what is in files is taken ahead until the block ends."""
+        """Give the arrays of each batch in turn; files are read ahead until the block ends."""
         if any(isinstance(column, (Pictures, Rows)) for column in self._columns):
             with contextlib.closing(ahead(self.arrays, indices)) as loaded:
                 yield loaded

@@ -55,7 +55,7 @@ def record(
       `mistakes`, a list of objects, the one of highest `probability` first. Each of these has the names of the `true`
       and the `predicted` class, the `probability` of either (`probability_of_true`), the `index` in the split, the
       `path` of the file (null for images that lie in none) and the `picture` of it, relative to the run (null where it
-      can no longer be read, or is none).
+      can no longer be read, or is not a picture).
 
     Raises:
       RunError: it cannot be written.
@@ -63,17 +63,17 @@ def record(
     run = Path(run)
     try:
         (run / FOLDER).mkdir(exist_ok=True)
-        with _held(run / FOLDER):
+        with _locked(run / FOLDER):
             mistakes = [
                 _mistake(result, split, int(index)) | {"picture": _picture(run, rank, split.images, int(index))}
                 for rank, index in enumerate(result.mistakes(most), 1)
             ]
-            found = {"checkpoint": os.path.relpath(checkpoint, run), **result.to_json(), "mistakes": mistakes}
-            files.write_bytes(run / FILE, _lines(found).encode())
-            _clear(run / FOLDER, {Path(one["picture"]).name for one in mistakes if one["picture"]})
+            test = {"checkpoint": os.path.relpath(checkpoint, run), **result.to_json(), "mistakes": mistakes}
+            files.write_bytes(run / FILE, _lines(test).encode())
+            _clear(run / FOLDER, {Path(mistake["picture"]).name for mistake in mistakes if mistake["picture"]})
     except OSError as error:
         raise RunError(f"cannot write {FILE} and {FOLDER}/ in {run}: {error.strerror or error}") from None
-    return found
+    return test
 
 
 def _mistake(result: Evaluation, split: Split, index: int) -> dict[str, Any]:
@@ -90,13 +90,13 @@ def _mistake(result: Evaluation, split: Split, index: int) -> dict[str, Any]:
 
 def _lines(value: dict[str, Any]) -> str:
     """Show an object as JSON with a key a line, or a line for each part of what has parts: to be read, and not long."""
-    return "{\n" + ",\n".join(f" {json.dumps(key)}: {_parts(one)}" for key, one in value.items()) + "\n}\n"
+    return "{\n" + ",\n".join(f" {json.dumps(key)}: {_parts(part)}" for key, part in value.items()) + "\n}\n"
 
 
 def _parts(value: Any) -> str:
-    if isinstance(value, dict) and any(isinstance(one, dict) for one in value.values()):
-        return "{\n  " + ",\n  ".join(f"{json.dumps(key)}: {json.dumps(one)}" for key, one in value.items()) + "\n }"
-    if isinstance(value, list) and any(isinstance(one, dict | list) for one in value):
+    if isinstance(value, dict) and any(isinstance(part, dict) for part in value.values()):
+        return "{\n  " + ",\n  ".join(f"{json.dumps(key)}: {json.dumps(part)}" for key, part in value.items()) + "\n }"
+    if isinstance(value, list) and any(isinstance(part, dict | list) for part in value):
         return "[\n  " + ",\n  ".join(map(json.dumps, value)) + "\n ]"
     return json.dumps(value)
 
@@ -119,22 +119,22 @@ def _picture(run: Path, rank: int, images: Images, index: int) -> str | None:
 
 
 def _small(images: Images, index: int) -> np.ndarray | None:
-    """Return an example with no side above `SIDE`, uint8 [height, width, 3 or 4]; None if it is no picture."""
+    """Return an example with no side above `SIDE`, uint8 [height, width, 3 or 4]; None if it is not a picture."""
     if len(images.shape) != 4:
         return None
     sides = images.shape[1:3]
     height, width = (max(1, round(side * min(1, SIDE / max(sides)))) for side in sides)
     if isinstance(images, Pictures):
-        one = images.subset(np.array([index]))
-        one.size = (height, width)
+        picture = images.subset(np.array([index]))
+        picture.size = (height, width)
         try:
-            return one[0]
+            return picture[0]
         except DataError:
             return None
     pixels = np.asarray(images[np.array([index])][0])
     if pixels.dtype != np.uint8 or pixels.shape[-1] not in (1, 3, 4):
         return None
-    # Images in arrays are seldom larger; then every so many a row and column is left.
+    # Images in arrays are seldom larger; then rows and columns are sampled evenly.
     rows = np.linspace(0, sides[0] - 1, height).round().astype(int)
     columns = np.linspace(0, sides[1] - 1, width).round().astype(int)
     small = pixels[rows][:, columns]
@@ -150,7 +150,7 @@ def _clear(folder: Path, kept: set[str]) -> None:
 
 
 @contextlib.contextmanager
-def _held(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> Iterator[None]:
     """Let one process at a time write here: else one would clear away what another is about to name."""
     handle = os.open(folder, os.O_RDONLY)
     try:

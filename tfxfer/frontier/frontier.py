@@ -88,7 +88,7 @@ def frontier(step: EvalStep, stage: StageOps | None = None) -> Frontier:
         dependency on the frozen part; each is named.
     """
     # A placeholder that training feeds otherwise than evaluation changes; one that both feed alike does not.
-    stage = stage or (step.stages[-1] if step.stages else None)
+    stage = stage or step.last_stage
     training = stage.feeds if stage else step.eval_feeds
     differing = feeds.differing(training, step.eval_feeds)
     changing = [tensor.op for tensor in (step.labels, *differing) if tensor is not None]

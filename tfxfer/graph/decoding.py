@@ -37,8 +37,8 @@ def decode(image_bytes: tf.Tensor, size: tuple[int, int], resize: str) -> tf.Ten
       uint8 [n, height, width, 3]. One picture that cannot be decoded fails the whole batch.
     """
     with tf.name_scope("DECODE"):
-        one = functools.partial(_picture, size=size, resize=resize)
-        return tf.map_fn(one, image_bytes, fn_output_signature=tf.TensorSpec([*size, 3], tf.uint8))
+        decode_picture = functools.partial(_picture, size=size, resize=resize)
+        return tf.map_fn(decode_picture, image_bytes, fn_output_signature=tf.TensorSpec([*size, 3], tf.uint8))
 
 
 def grey(pixels: tf.Tensor) -> tf.Tensor:
@@ -94,9 +94,9 @@ def _rounded(a: tf.Tensor, b: int) -> tf.Tensor:
 def _number(raw: tf.Tensor, at: tf.Tensor | int, count: int, little: tf.Tensor | bool = True) -> tf.Tensor:
     """Return the unsigned integers (int64) of so many bytes at places of a file; beyond its end, of its last byte."""
     places = tf.cast(at, tf.int64)[..., tf.newaxis] + tf.range(count, dtype=tf.int64)
-    found = tf.gather(raw, tf.clip_by_value(places, 0, tf.size(raw, out_type=tf.int64) - 1))
+    values = tf.gather(raw, tf.clip_by_value(places, 0, tf.size(raw, out_type=tf.int64) - 1))
     powers = tf.constant([256**place for place in range(count)], tf.int64)
-    return tf.reduce_sum(tf.cast(found, tf.int64) * tf.where(little, powers, powers[::-1]), axis=-1)
+    return tf.reduce_sum(tf.cast(values, tf.int64) * tf.where(little, powers, powers[::-1]), axis=-1)
 
 
 def _signed(number: tf.Tensor) -> tf.Tensor:
@@ -116,7 +116,7 @@ def _int(number: int) -> tf.Tensor:
 
 
 def _png(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    data = _checked(data, _starts(data, b"\x89PNG\r\n\x1a\n"), "a picture is no JPEG, PNG, BMP or GIF")
+    data = _checked(data, _starts(data, b"\x89PNG\r\n\x1a\n"), "a picture is not a JPEG, PNG, BMP or GIF")
     return tf.image.decode_png(data, channels=3), _int(UPRIGHT)
 
 
@@ -132,7 +132,7 @@ def _gif(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _first_frame(raw: tf.Tensor) -> tf.Tensor:
-    """Return where a GIF's first block is that is no extension."""
+    """Return where a GIF's first block is that is not an extension."""
     size, flags = tf.size(raw, out_type=tf.int64), _number(raw, 10, 1)
     table = tf.where(flags >= 0x80, tf.gather(tf.constant([6 << bits for bits in range(8)], tf.int64), flags % 8), 0)
 
@@ -190,15 +190,15 @@ def _exif(raw: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     def step(at: tf.Tensor, start: tf.Tensor, end: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, ...]:
         # Whatever lies between segments is passed over, as libjpeg does.
         marks = tf.equal(raw[at : at + WINDOW], 0xFF)
-        found = tf.reduce_any(marks)
-        at += tf.where(found, tf.argmax(tf.cast(marks, tf.uint8)), WINDOW)
+        has_mark = tf.reduce_any(marks)
+        at += tf.where(has_mark, tf.argmax(tf.cast(marks, tf.uint8)), WINDOW)
         marker, length = _number(raw, at + 1, 1), _number(raw, at + 2, 2, little=False)
         empty = tf.reduce_any(tf.equal(marker, [0, *sorted(ALONE)]))
-        segment = found & ~empty & tf.not_equal(marker, 0xFF)
+        segment = has_mark & ~empty & tf.not_equal(marker, 0xFF)
         exif = segment & tf.equal(marker, APP1) & tf.equal(_number(raw, at + 4, 6, little=False), EXIF)
         more = ~exif & ~(segment & tf.equal(marker, SCAN))
         start, end = tf.where(exif, at + 10, start), tf.where(exif, tf.minimum(at + 2 + length, size), end)
-        at += tf.where(segment, 2 + length, tf.where(found, tf.where(empty, _int(2), _int(1)), _int(0)))
+        at += tf.where(segment, 2 + length, tf.where(has_mark, tf.where(empty, _int(2), _int(1)), _int(0)))
         return at, start, end, more
 
     def goes_on(at: tf.Tensor, _start: tf.Tensor, _end: tf.Tensor, more: tf.Tensor) -> tf.Tensor:

@@ -42,6 +42,11 @@ class EvalStep:
     stages: tuple[StageOps, ...] = ()
 
     @property
+    def last_stage(self) -> StageOps | None:
+        """The last stage of training, whose frontier is right for all; an evaluation has none."""
+        return self.stages[-1] if self.stages else None
+
+    @property
     def examples(self) -> list[tf.Tensor]:
         """The placeholders that are fed with examples: `images`, and `labels` if there are some."""
         return [tensor for tensor in (self.images, self.labels) if tensor is not None]
@@ -60,6 +65,10 @@ def eval_step(
 
     The metrics are those of `train_step`, which builds on this. `evaluate` and `precompute` take the result as they
     take a `Step`; `fit` needs a `Step`.
+
+        step = tx.eval_step(images, labels, logits)
+        with tx.session(plan) as sess:
+            print(tx.evaluate(sess, step, data.test))
 
     Args:
       images: the placeholder that is fed with a batch of images, or of anything else: vectors, sequences, ids.

@@ -53,12 +53,12 @@ def resolve(
     return fed
 
 
-def described(feeds: Feeds) -> dict[str, Any] | None:
+def describe(feeds: Feeds) -> dict[str, Any] | None:
     """Return constants by the names of their placeholders, as JSON has them; of many numbers their digest."""
-    return {placeholder.op.name: _described(value) for placeholder, value in feeds.items()} or None
+    return {placeholder.op.name: _describe(value) for placeholder, value in feeds.items()} or None
 
 
-def _described(value: np.ndarray) -> Any:
+def _describe(value: np.ndarray) -> Any:
     if value.dtype.kind not in "biuf":
         return str(value.tolist())
     return value.tolist() if value.size <= MOST_SHOWN else digest(value)
@@ -70,8 +70,8 @@ def _placeholder(key: tf.Tensor | str) -> tf.Tensor:
         try:
             tensor = graph.get_tensor_by_name(key if ":" in key else f"{key}:0")
         except (KeyError, ValueError):
-            every = [op.name for op in graph.get_operations() if op.type in traversal.PLACEHOLDERS]
-            raise GraphError(f"{key!r} is not in the graph; its placeholders are {names.listed(every)}") from None
+            known = [op.name for op in graph.get_operations() if op.type in traversal.PLACEHOLDERS]
+            raise GraphError(f"{key!r} is not in the graph; its placeholders are {names.listed(known)}") from None
     else:
         tensor = key
     if not isinstance(tensor, tf.Tensor) or tensor.graph is not graph or tensor.op.type not in traversal.PLACEHOLDERS:

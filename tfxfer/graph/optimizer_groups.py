@@ -55,6 +55,8 @@ class OptimizerGroups:
     steps that the optimizer, and not the variable, has made.
 
     Attributes:
+      options: how variables move.
+      steps: the variable that counts steps.
       rate: float32 scalar, the learning rate before any multiplier.
     """
 
@@ -70,14 +72,18 @@ class OptimizerGroups:
           SelectionError: a multiplier matches no trained variable, or two match one.
           GraphError: the optimizer cannot be used.
         """
-        self._options, self._steps = options, steps
-        make = optimizers.maker(options.optimizer)
+        self.options, self.steps = options, steps
+        make = optimizers.optimizer_factory(options.optimizer)
         rate = options.learning_rate
         with tf.name_scope("SOLVER/"):
             self.rate = tf.cast(rate(steps) if callable(rate) else rate, tf.float32, name="learning_rate")
             self._groups = [
                 _Group(
-                    stages[place].epoch, factor, scaled := self.rate * factor, optimizers.made(make, scaled), members
+                    stages[place].epoch,
+                    factor,
+                    scaled := self.rate * factor,
+                    optimizers.make_optimizer(make, scaled),
+                    members,
                 )
                 for (place, factor), members in sorted(_members(stages, options.multipliers).items())
             ]
@@ -118,12 +124,12 @@ class OptimizerGroups:
                 ):
                     applies.append(group.optimizer.apply_gradients(own, name=f"SOLVER/{scope}"))
         with tf.name_scope("SOLVER/"), tf.control_dependencies([*applies, *updates]):
-            step = self._steps.assign_add(1, read_value=False, name="step")
+            step = self.steps.assign_add(1, read_value=False, name="step")
         return getattr(step, "op", step)
 
     def settings(self) -> dict[str, Any]:
         """Return what was asked for, as JSON has it; a schedule is told by the graph."""
-        rate, clip_norm = self._options.learning_rate, self._options.clip_norm
+        rate, clip_norm = self.options.learning_rate, self.options.clip_norm
         factors = {name: group.factor for group in self._groups for name in group.members if group.factor != 1}
         return {
             "optimizer": _described(self._groups[0].optimizer),

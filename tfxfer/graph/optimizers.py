@@ -1,4 +1,4 @@
-"""Optimizers by name, and the check that what is given makes one. TensorFlow is not needed to know the names."""
+"""Optimizers by name, and the check that an argument makes one. TensorFlow is not needed to know the names."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _HOW = (
 )
 
 
-def maker(optimizer: Any) -> Callable[..., Any]:
-    """Return what is called as `maker(learning_rate=tensor)` and gives an optimizer of `tf.train`.
+def optimizer_factory(optimizer: Any) -> Callable[..., Any]:
+    """Return what is called as `factory(learning_rate=tensor)` and gives an optimizer of `tf.train`.
 
     Args:
       optimizer: a name out of `OPTIMIZERS`, a class of `tf.train`, or a function that makes one of these.
@@ -62,7 +62,7 @@ def maker(optimizer: Any) -> Callable[..., Any]:
     return optimizer
 
 
-def made(make: Callable[..., Any], rate: Any) -> Any:
+def make_optimizer(make: Callable[..., Any], rate: Any) -> Any:
     """Return the optimizer that `make` makes for a learning rate, a scalar tensor.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Variables in parts: one that a partitioner has split, as TensorFlow does to put a large one on several servers.
+"""Partitioned variables: TensorFlow splits a large one to put it on several servers.
 
 Each part is a variable of the graph, `fc6/kernel/part_0`, with an initializer and optimizer slots of its own. It is
 chosen, restored, trained and saved under the name of the whole, `fc6/kernel`, so that no file tells them apart.
@@ -23,10 +23,10 @@ def name_of(variable: tf.Variable) -> str:
 
 def wholes(variables: Iterable[tf.Variable]) -> dict[str, list[tf.Variable]]:
     """Return the variables by name, in their order: the parts of one together, any other alone."""
-    found: dict[str, list[tf.Variable]] = {}
+    by_name: dict[str, list[tf.Variable]] = {}
     for variable in variables:
-        found.setdefault(name_of(variable), []).append(variable)
-    return found
+        by_name.setdefault(name_of(variable), []).append(variable)
+    return by_name
 
 
 def shape_of(variable: tf.Variable) -> tf.TensorShape:
@@ -50,9 +50,9 @@ def _region(part: tf.Variable) -> tuple[slice, ...]:
     return tuple(slice(start, start + size) for start, size in zip(info.var_offset, info.var_shape, strict=True))
 
 
-def fetch(sess: tf.Session, found: Mapping[str, Sequence[tf.Variable]]) -> dict[str, np.ndarray]:
+def fetch(sess: tf.Session, variables: Mapping[str, Sequence[tf.Variable]]) -> dict[str, np.ndarray]:
     """Return the values of whole variables by name, as `wholes` groups them; all are in memory at once."""
-    return {name: _joined(found[name], arrays) for name, arrays in sess.run(dict(found)).items()}
+    return {name: _joined(variables[name], arrays) for name, arrays in sess.run(dict(variables)).items()}
 
 
 def _joined(parts: Sequence[tf.Variable], arrays: Sequence[np.ndarray]) -> np.ndarray:
@@ -70,8 +70,8 @@ def splitting(parts: int, least_bytes: int) -> Callable[..., Any]:
     Biases and all else with fewer than two axes stay whole, and so do optimizer slots, which follow their variable.
 
     Args:
-      parts: at most so many, of one size but for rounding; 1 splits nothing.
-      least_bytes: the least that a part may have.
+      parts: the largest number of parts; 1 splits nothing. Their sizes differ by rounding alone.
+      least_bytes: the smallest size of a part.
     """
 
     def get(getter: Callable[..., Any], name: str, **options: Any) -> Any:

@@ -17,7 +17,7 @@ from tfxfer.graph import losses, summaries, updates
 from tfxfer.graph.eval_step import EvalStep
 from tfxfer.graph.feeds import Feeds
 from tfxfer.graph.layers import DROPOUTS, BatchNorm, batch_norms
-from tfxfer.graph.optimizer_groups import OptimizerGroups, OptimizerOptions
+from tfxfer.graph.optimizer_groups import OptimizerGroups
 from tfxfer.graph.stages import Stage, StageOps
 from tfxfer.graph.sync_replicas import Replicas
 
@@ -31,9 +31,7 @@ class StageBuilder:
     Attributes:
       evaluation: the part of the step without training.
       objective: float32 scalar that gradients are of.
-      options: how variables move.
       optimizers: the groups of variables and their optimizers.
-      steps: the variable that counts steps.
       all_updates: the update ops, and which stage runs them.
       train_feeds: what placeholders are fed in training.
       unlisted: what the network reads and GLOBAL_VARIABLES does not list.
@@ -43,9 +41,7 @@ class StageBuilder:
 
     evaluation: EvalStep
     objective: tf.Tensor
-    options: OptimizerOptions
     optimizers: OptimizerGroups
-    steps: tf.Variable
     all_updates: updates.Updates
     train_feeds: Feeds
     unlisted: Sequence[tf.Variable]
@@ -71,7 +67,7 @@ class StageBuilder:
             built.append(self._stage(stage.epoch, trained, norms, update_ops, name))
         updates.warn_of_writes(self._written_always)
         self.all_updates.note(running, self.train_feeds)
-        _, left_out = summaries.own(built[-1].scalars, self._fed(built[-1].feeds))
+        _, left_out = summaries.runnable_summaries(built[-1].scalars, self._fed(built[-1].feeds))
         if left_out:
             log.warning("summaries of the graph are left out: %s", names.listed(left_out))
         return tuple(built)
@@ -86,21 +82,21 @@ class StageBuilder:
     ) -> StageOps:
         written = {variable.op.name for variable in trained} | self.all_updates.written(trained, update_ops)
         updates.check_network(self._written_always, written)
-        gradients = _gradients(self.objective, trained, self.options.l2)
+        gradients = _gradients(self.objective, trained, self.optimizers.options.l2)
         pairs = list(zip(gradients, trained, strict=True))
         apply = self._apply(gradients, trained, update_ops, name)
-        scalars = summaries.training(
+        scalars = summaries.training_summary(
             self.evaluation.metrics, self.optimizers.rates(epoch), pairs if self.show_norms else ()
         )
         feeds = self._feeds(norms)
-        own, _ = summaries.own(scalars, self._fed(feeds))
+        own, _ = summaries.runnable_summaries(scalars, self._fed(feeds))
         return StageOps(
             epoch=epoch,
             variables=tuple(trained),
             written=tuple(v for v in [*tf.global_variables(), *self.unlisted] if v.op.name in written),
             apply=apply,
             feeds=feeds,
-            summary=summaries.merged([scalars, *own]) if own else scalars,
+            summary=summaries.merge([scalars, *own]) if own else scalars,
             scalars=scalars,
             own_summaries=tuple(own),
         )
@@ -123,10 +119,10 @@ class StageBuilder:
         self, gradients: Sequence[Any], trained: Sequence[tf.Variable], update_ops: Sequence[tf.Operation], name: str
     ) -> tf.Operation:
         reading = [*self.evaluation.metrics.values(), *updates.inputs_of(update_ops)]
-        gated = updates.gate(_clipped(gradients, self.options.clip_norm), reading)
+        gated = updates.gate(_clipped(gradients, self.optimizers.options.clip_norm), reading)
         apply = functools.partial(self.optimizers.apply, name=name, updates=updates.after(gated, update_ops))
         pairs = list(zip(gated, trained, strict=True))
-        return apply(pairs) if self.replicas is None else self.replicas.apply(apply, pairs, self.steps)
+        return apply(pairs) if self.replicas is None else self.replicas.apply(apply, pairs, self.optimizers.steps)
 
     def _feeds(self, norms: Sequence[BatchNorm]) -> Feeds:
         graph = tf.get_default_graph()

@@ -15,7 +15,7 @@ from tfxfer.graph.partitioned import name_of
 SCOPE = "SUMMARY/"
 
 
-def training(
+def training_summary(
     metrics: Mapping[str, tf.Tensor],
     rates: Mapping[str, tf.Tensor],
     gradients: Iterable[tuple[Any, tf.Variable]] = (),
@@ -41,13 +41,15 @@ def _norms(gradients: Iterable[tuple[Any, tf.Variable]]) -> dict[str, tf.Tensor]
         layers.setdefault(name.rpartition("/")[0] or name, []).append((gradient, variable))
     # tf.global_norm takes the gradient of an embedding, which has values for some rows alone, as well.
     of_gradients = {
-        f"gradient_norm/{name}": tf.global_norm([one for one, _ in pairs]) for name, pairs in layers.items()
+        f"gradient_norm/{name}": tf.global_norm([gradient for gradient, _ in pairs]) for name, pairs in layers.items()
     }
-    of_weights = {f"weight_norm/{name}": tf.global_norm([one for _, one in pairs]) for name, pairs in layers.items()}
+    of_weights = {
+        f"weight_norm/{name}": tf.global_norm([variable for _, variable in pairs]) for name, pairs in layers.items()
+    }
     return of_gradients | of_weights
 
 
-def images(batch: tf.Tensor, count: int = 4) -> tf.Tensor | None:
+def image_summary(batch: tf.Tensor, count: int = 4) -> tf.Tensor | None:
     """Return a serialized `input_image` with the first images of a batch, [n, h, w, 1, 3 or 4].
 
     Where the batch holds no pictures, as flat vectors or images of two channels, there is none.
@@ -59,11 +61,11 @@ def images(batch: tf.Tensor, count: int = 4) -> tf.Tensor | None:
         return tf.raw_ops.ImageSummary(tag="input_image", tensor=batch, max_images=count)
 
 
-def own(summary: tf.Tensor, fed: Iterable[tf.Tensor]) -> tuple[list[tf.Tensor], list[str]]:
+def runnable_summaries(summary: tf.Tensor, fed: Iterable[tf.Tensor]) -> tuple[list[tf.Tensor], list[str]]:
     """Return the summaries that the graph's builder made, by `tf.summary.scalar` and the like, and what is left out.
 
     Args:
-      summary: what `training` returned.
+      summary: what `training_summary` returned.
       fed: what is fed when they are run.
 
     Returns:
@@ -93,7 +95,7 @@ def _tag(summary: tf.Tensor) -> bytes | None:
     return value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
 
 
-def merged(summaries: Iterable[tf.Tensor]) -> tf.Tensor:
+def merge(summaries: Iterable[tf.Tensor]) -> tf.Tensor:
     """Return several serialized summaries, of different tags, as one."""
     with tf.name_scope(SCOPE):
         return tf.raw_ops.MergeSummary(inputs=list(summaries))

@@ -32,7 +32,7 @@ def choose(summaries: Sequence[str] | None, activations: Mapping[str, Any], *, l
     """Return what is to be shown, in the order of `SHOWN`.
 
     Args:
-      summaries: names out of `SHOWN`; `DEFAULT` unless given. What needs labels is left out where there are none.
+      summaries: names out of `SHOWN`; default: `DEFAULT`. What needs labels is left out where there are none.
       activations: endpoints by name; where there are some, activations are shown unless the projector alone is.
       labelled: whether there are labels.
 
@@ -43,8 +43,8 @@ def choose(summaries: Sequence[str] | None, activations: Mapping[str, Any], *, l
     unknown = [name for name in wanted if name not in SHOWN]
     if isinstance(summaries, str) or unknown:
         rows = "\n".join(f"  {name}: {what}" for name, what in SHOWN.items())
-        given = repr(summaries) if isinstance(summaries, str) else names.listed(unknown)
-        raise GraphError(f"summaries are a list of names, not {given}; there are\n{rows}")
+        got = repr(summaries) if isinstance(summaries, str) else names.listed(unknown)
+        raise GraphError(f"summaries are a list of names, not {got}; there are\n{rows}")
     if activations and not set(OF_ENDPOINTS).intersection(wanted):
         wanted.append("activations")
     lacking = [name for name in OF_ENDPOINTS if name in wanted and not activations]

@@ -51,15 +51,15 @@ class Replicas:
     leftovers: list[tuple[tf.Tensor, tf.Tensor]] = dataclasses.field(default_factory=list)
     extra_tokens: tf.Operation | None = None
 
-    def apply(self, alone: Callable[[Pairs], tf.Operation], pairs: Pairs, steps: tf.Variable) -> tf.Operation:
+    def apply(self, apply_updates: Callable[[Pairs], tf.Operation], pairs: Pairs, steps: tf.Variable) -> tf.Operation:
         """Return the op by which this process takes part in a step.
 
         Args:
-          alone: makes, from gradients and their variables, the op that makes a step and counts it.
+          apply_updates: makes, from gradients and their variables, the op that makes a step and counts it.
           pairs: this process's gradients and their variables.
           steps: the variable that counts steps.
         """
-        solver = tf.train.SyncReplicasOptimizer(_Joint(alone), replicas_to_aggregate=self.number)
+        solver = tf.train.SyncReplicasOptimizer(_Joint(apply_updates), replicas_to_aggregate=self.number)
         contribute = solver.apply_gradients(pairs, global_step=steps)
         contribute = getattr(contribute, "op", contribute)
         solver.ready_for_local_init_op.mark_used()  # It is the Scaffold's to ask that, which has an op of its own.

@@ -16,7 +16,7 @@ from tfxfer.graph.optimizer_groups import LearningRate, OptimizerGroups, Optimiz
 from tfxfer.graph.savers import Saved
 from tfxfer.graph.stage_builder import StageBuilder
 from tfxfer.graph.stages import Selection, Stage, StageOps, resolve_stages
-from tfxfer.graph.summaries import images as images_summary
+from tfxfer.graph.summaries import image_summary
 from tfxfer.graph.sync_replicas import Replicas
 from tfxfer.graph.updates import Updates
 from tfxfer.graph.variables import aliases, global_step, unlisted_variables
@@ -154,9 +154,7 @@ def train_step(
     ops = StageBuilder(
         evaluation=evaluation,
         objective=objective,
-        options=options,
         optimizers=groups,
-        steps=steps,
         all_updates=Updates([tensor.op for tensor in metrics.values()], updates),
         train_feeds=fed_in_training,
         unlisted=unlisted,
@@ -175,7 +173,7 @@ def train_step(
         slots=groups.slots,
         finite=_finite(ops[-1].variables),
         saver=savers.build_saver(savers.lasting_variables(unlisted)),
-        image_summary=images_summary(images),
+        image_summary=image_summary(images),
         l2=float(l2),
         class_weights=None if class_weights is None else tuple(map(float, class_weights)),
         summaries=shown,
@@ -183,8 +181,8 @@ def train_step(
             **groups.settings(),
             **({"loss": loss} if isinstance(loss, str) else {}),  # the graph tells a loss of the caller's own
             "processes": None if replicas is None else replicas.number,
-            "train_feeds": feeds.described(fed_in_training),
-            "eval_feeds": feeds.described(evaluation.eval_feeds),
+            "train_feeds": feeds.describe(fed_in_training),
+            "eval_feeds": feeds.describe(evaluation.eval_feeds),
         },
         generators=tuple(generators),
         moving=moving,

@@ -39,7 +39,7 @@ def needed(fetches: Iterable[tf.Operation], fed: Iterable[tf.Tensor] = ()) -> li
 
     Control dependencies are followed as inputs are. What merely computes a tensor that is `fed` is not run.
     """
-    given = {tensor.ref() for tensor in fed}
+    fed_refs = {tensor.ref() for tensor in fed}
     done: dict[tf.Operation, None] = {}
     seen: set[tf.Operation] = set()
     stack = [(op, False) for op in fetches]
@@ -50,7 +50,7 @@ def needed(fetches: Iterable[tf.Operation], fed: Iterable[tf.Tensor] = ()) -> li
             done[op] = None
         elif op not in seen:
             seen.add(op)
-            before = [*(tensor.op for tensor in op.inputs if tensor.ref() not in given), *op.control_inputs]
+            before = [*(tensor.op for tensor in op.inputs if tensor.ref() not in fed_refs), *op.control_inputs]
             ways_back += [other for other in before if other.type in WAYS_BACK]
             stack += [(op, True), *((other, False) for other in before if other.type not in WAYS_BACK)]
     return list(done)
@@ -61,14 +61,14 @@ def behind(tensors: Iterable[tf.Tensor]) -> list[tf.Operation]:
 
     Control dependencies are not followed: an op that merely has to run before has no part in the value.
     """
-    found: dict[tf.Operation, None] = {}
+    ops: dict[tf.Operation, None] = {}
     stack = [tensor.op for tensor in tensors]
     while stack:
         op = stack.pop()
-        if op not in found:
-            found[op] = None
+        if op not in ops:
+            ops[op] = None
             stack += [tensor.op for tensor in op.inputs]
-    return list(found)
+    return list(ops)
 
 
 def spread(
@@ -110,8 +110,7 @@ def variables_read(tensors: Iterable[tf.Tensor]) -> list[tf.Operation]:
     These are ops of the types `VARIABLES`; whether a collection of the graph lists them does not matter. Sorted by the
     order in which they were made.
     """
-    found = [op for op in behind(tensors) if op.type in VARIABLES]
-    return sorted(found, key=creation_number)
+    return sorted((op for op in behind(tensors) if op.type in VARIABLES), key=creation_number)
 
 
 def placeholders(fetches: Iterable[tf.Operation], fed: Iterable[tf.Tensor] = ()) -> list[tf.Operation]:
@@ -120,14 +119,14 @@ def placeholders(fetches: Iterable[tf.Operation], fed: Iterable[tf.Tensor] = ())
     Those that are `fed` are not among them, also where something merely waits for them.
     """
     fed = list(fed)
-    given = {tensor.ref() for tensor in fed}
-    every = [op for op in needed(fetches, fed) if op.type in PLACEHOLDERS and op.outputs[0].ref() not in given]
-    return sorted(every, key=creation_number)
+    fed_refs = {tensor.ref() for tensor in fed}
+    lacking = [op for op in needed(fetches, fed) if op.type in PLACEHOLDERS and op.outputs[0].ref() not in fed_refs]
+    return sorted(lacking, key=creation_number)
 
 
 def variables_of(tensors: Iterable[tf.Tensor]) -> set[tf.Operation]:
     """Return the variable ops that those of the tensors which are handles or references lead to."""
-    found: set[tf.Operation] = set()
+    variables: set[tf.Operation] = set()
     seen, queue = set(), deque(tensors)
     while queue:
         tensor = queue.popleft()
@@ -135,10 +134,10 @@ def variables_of(tensors: Iterable[tf.Tensor]) -> set[tf.Operation]:
             continue
         seen.add(tensor.ref())
         if tensor.op.type in VARIABLES:
-            found.add(tensor.op)
+            variables.add(tensor.op)
         else:
             queue.extend(tensor.op.inputs)
-    return found
+    return variables
 
 
 def memory_of(variable: tf.Operation) -> tuple[str, str]:

@@ -52,11 +52,11 @@ class Updates:
         graph = tf.get_default_graph()
         self.explicit = updates is not None
         own = {name for norm in batch_norms() for name in norm.updates}
-        every = [
+        ops = [
             _op(update, graph)
             for update in (graph.get_collection(tf.GraphKeys.UPDATE_OPS) if updates is None else updates)
         ]
-        self.ops = list(dict.fromkeys(op for op in every if self.explicit or op.name not in own))
+        self.ops = list(dict.fromkeys(op for op in ops if self.explicit or op.name not in own))
         self._forward = traversal.needed(fetches)
         self.writes = {op: _variables_written(op) for op in self.ops}
         # Those that follow the batch, each with whether the network reads what it writes.
@@ -88,8 +88,8 @@ class Updates:
             for op, variables in writes.written(self._forward).items()
             if (owner := self._owner(op, variables)) is None or owner & chosen
         ]
-        every = [*(_variables_written(op) for op in running), *network]
-        return {variable.name for variables in every for variable in variables}
+        written = [*(_variables_written(op) for op in running), *network]
+        return {variable.name for variables in written for variable in variables}
 
     def note(self, running: Iterable[tf.Operation], feeds: Feeds) -> None:
         """Warn of frozen normalisations that use the batch all the same, and whose updates no stage runs.
@@ -113,11 +113,11 @@ class Updates:
             "False, or updates=[...]",
         )
 
-    def _warn(self, idle: Iterable[tf.Operation], what: str) -> None:
+    def _warn(self, idle: Iterable[tf.Operation], reason: str) -> None:
         variables = sorted({variable.name for op in idle for variable in self.writes[op]})
         if variables:
             log.warning(
-                "%s: their layers are frozen, so that these stay as they are, but %s", names.listed(variables), what
+                "%s: their layers are frozen, so that these stay as they are, but %s", names.listed(variables), reason
             )
 
     def _owner(self, update: tf.Operation, written: set[tf.Operation]) -> set[tf.Operation] | None:
@@ -145,14 +145,14 @@ class Updates:
         Behind a first variable a way goes on through what has as many elements, as gamma / sqrt(variance), and through
         ops that take another variable of that size. Of the former, inputs are looked at as well.
         """
-        found: set[tf.Operation] = set()
+        nearest: set[tf.Operation] = set()
         following = traversal.takers(self._forward)
         queue = deque((op, False) for op in starts)
         seen = set(queue)
         while queue:
             op, passed = queue.popleft()
             variables = _direct(op) - written
-            found |= variables
+            nearest |= variables
             passed = passed or any(_size(variable) != 1 for variable in variables)
             near = [other for other in following[op] if not passed or _is_small(other, sizes)]
             near += [
@@ -164,24 +164,24 @@ class Updates:
             fresh = [(other, passed) for other in dict.fromkeys(near) if (other, passed) not in seen]
             seen.update(fresh)
             queue.extend(fresh)
-        return found
+        return nearest
 
 
 def _before(starts: Iterable[tf.Operation], written: set[tf.Operation]) -> set[tf.Operation]:
     """Return the variables that the first ops on each way upstream take; a bias is passed, up to its kernel."""
-    found: set[tf.Operation] = set()
+    nearest: set[tf.Operation] = set()
     queue = deque(starts)
     seen = set(queue)
     while queue:
         op = queue.popleft()
         variables = _direct(op) - written
-        found |= variables
+        nearest |= variables
         if any(tf.TensorShape(variable.get_attr("shape")).rank != 1 for variable in variables):
             continue
         fresh = {tensor.op for tensor in op.inputs} - seen
         seen |= fresh
         queue.extend(fresh)
-    return found
+    return nearest
 
 
 def _is_small(op: tf.Operation, sizes: set[int]) -> bool:

@@ -49,8 +49,8 @@ def model_variables(graph: tf.Graph | None = None, *, outputs: Iterable[tf.Tenso
             "filled: an op that assigns the initial value or one that reads the variable is missing; import the "
             "MetaGraph (tf.train.import_meta_graph) and not its GraphDef alone"
         )
-    every = {**known, **wrapped}
-    return [every[op.name] for op in belonging]
+    variables = {**known, **wrapped}
+    return [variables[op.name] for op in belonging]
 
 
 def unlisted_variables(graph: tf.Graph) -> list[tf.Variable]:
@@ -98,7 +98,7 @@ def select(
       outputs: tensors; choose only among the variables that their values come from.
 
     Returns:
-      The variables, in the order in which they were made; of one that is split, every part (see `graph.parts`).
+      The variables, in the order in which they were made; of one that is split, every part (see `graph.partitioned`).
 
     Raises:
       SelectionError: a pattern matches nothing (the nearest names are given) or is not a regular expression.
@@ -153,7 +153,7 @@ def _belonging(graph: tf.Graph) -> set[tf.Operation]:
     recorded = {variable.op for key in keys for variable in graph.get_collection(key)}
     model = {variable.op for variable in graph.get_collection(tf.GraphKeys.MODEL_VARIABLES)}
     metrics = {variable.op for variable in graph.get_collection(tf.GraphKeys.METRIC_VARIABLES)}
-    # TensorFlow takes a variable for trainable unless it is told otherwise: counters and learning rates are not.
+    # `trainable=True` is the default of TensorFlow, also for counters and learning rates, which nobody trains.
     aside = {op for op in recorded - read - model if _counts(op) or traversal.steers_optimizer(op)}
     return (read - metrics) | (recorded - aside)
 
@@ -198,8 +198,8 @@ def global_step() -> tf.Variable:
 
     As in TensorFlow 1, a variable of that name serves too, of any integer dtype and recorded in no collection.
     """
-    found = _global_steps(tf.get_default_graph())
-    return found[0] if found else tf.train.create_global_step()
+    counters = _global_steps(tf.get_default_graph())
+    return counters[0] if counters else tf.train.create_global_step()
 
 
 def _global_steps(graph: tf.Graph) -> list[tf.Variable]:

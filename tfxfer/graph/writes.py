@@ -20,23 +20,23 @@ def written(ops: Sequence[tf.Operation]) -> dict[tf.Operation, set[tf.Operation]
     Functions, branches and loops are looked into: an op that calls what writes is one that writes.
     """
     functions: dict[str, Any] = {}
-    found: dict[tf.Operation, set[tf.Operation]] = {}
+    writing: dict[tf.Operation, set[tf.Operation]] = {}
     for op in ops:
         handles = [t for t in op.inputs if t.dtype == tf.resource or t.dtype != t.dtype.base_dtype]
         if not handles:
             continue
         if called(op):
             functions = functions or function_library(op.graph)
-            taken = _arguments_written(called(op), functions)
+            arguments = _arguments_written(called(op), functions)
             before = _BEFORE_ARGUMENTS.get(op.type, 0)
-            handles = [tensor for place, tensor in enumerate(op.inputs) if place - before in taken]
+            handles = [tensor for place, tensor in enumerate(op.inputs) if place - before in arguments]
         elif not may_write(op.type):
             continue
         else:
             handles = [t for t, changes in zip(op.inputs, _changed(op), strict=True) if changes]
         if variables := variables_of(handles):
-            found[op] = variables
-    return found
+            writing[op] = variables
+    return writing
 
 
 def _changed(op: tf.Operation) -> list[bool]:
@@ -52,7 +52,7 @@ def _changed(op: tf.Operation) -> list[bool]:
 
 def _arguments_written(names: Iterable[str], functions: dict[str, Any], within: tuple[str, ...] = ()) -> set[int]:
     """Return the places of the arguments that functions write."""
-    found: set[int] = set()
+    written: set[int] = set()
     for name in names:
         if name not in functions or name in within:
             continue
@@ -68,12 +68,12 @@ def _arguments_written(names: Iterable[str], functions: dict[str, Any], within: 
             elif not may_write(node.op):
                 continue
             owners = {_argument_behind(reference.partition(":")[0], nodes) for reference in inputs}
-            found |= {
+            written |= {
                 places[owner]
                 for owner in owners & set(places)
                 if function.signature.input_arg[places[owner]].type == tf.resource.as_datatype_enum
             }
-    return found
+    return written
 
 
 def _argument_behind(name: str, nodes: dict[str, Any]) -> str:

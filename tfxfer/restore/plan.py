@@ -26,7 +26,7 @@ from tfxfer.weights import Tensor, Weights, open_weights
 SHOWN = 10
 GROUP_BYTES = 64 << 20
 WRONG = ("missing", "mismatched")
-HELD, EXCLUDED, ABSENT = "in the file, not chosen", "excluded", "not in the file"
+IN_FILE, EXCLUDED, ABSENT = "in the file, not chosen", "excluded", "not in the file"
 
 Chosen: TypeAlias = str | tf.Variable | Sequence[str] | Sequence[tf.Variable]
 
@@ -125,7 +125,7 @@ class Plan:
         return [table[name] for name in wholes(self.variables)]
 
     def report(self) -> str:
-        """Return a table of every variable of the model, its source, and why; then what nobody took of the file."""
+        """Return a table of every variable of the model, its source, and why; then the file's unused tensors."""
         restored = sum(pairing.status == "restored" for pairing in self.pairings)
         title = (
             f"restore plan: {restored} of {len(self.pairings)} variables from {self.weights.path} ({self.weights.kind})"
@@ -140,7 +140,7 @@ class Plan:
         return "\n".join([title, *("  " + line for line in table), *self._untrained(), rest])
 
     def _untrained(self) -> Iterator[str]:
-        """Yield what is to be said of variables that the network reads and that nobody restores or trains."""
+        """Yield a line for the variables that the network reads and that nobody restores or trains."""
         absent = [pairing.variable for pairing in self.pairings if pairing.note == ABSENT]
         for variables, place in ((self.left_out, "in the file and not chosen"), (absent, ABSENT)):
             if variables:
@@ -197,9 +197,9 @@ def plan(
     weights = _opened(weights)
     outputs = list(outputs)
     chosen = _chosen(variables, weights, outputs)
-    every = wholes([*model_variables(chosen[0].graph, outputs=outputs), *chosen])
+    known = wholes([*model_variables(chosen[0].graph, outputs=outputs), *chosen])
     patterns = [exclude] if isinstance(exclude, str) else list(exclude)
-    excluded = names.match(patterns, list(every))
+    excluded = names.match(patterns, list(known))
     chosen = [variable for variable in chosen if name_of(variable) not in excluded]
     if not chosen:
         raise RestoreError(
@@ -215,20 +215,20 @@ def plan(
     trainable = {variable.op.name for variable in chosen[0].graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES)}
     others = {
         name: _pair_other(parts[0], weights, name in excluded, parts[0].op.name in trainable or parts[0].trainable)
-        for name, parts in every.items()
+        for name, parts in known.items()
         if name not in table
     }
     sources = {pairing.source for pairing in pairings.values()}
     wrong = [pairing for pairing in pairings.values() if pairing.status != "restored"]
     result = Plan(
-        weights,
-        tuple(chosen),
-        tuple(pairings.get(name) or others[name][0] for name in every),
-        tuple(source for source in map(weights.source, weights) if source not in sources),
-        None if wrong or by == "feed" else _saver(table, pairings),
-        by,
-        tuple(name for name, (_, left_out) in others.items() if left_out),
-        tuple(excluded),
+        weights=weights,
+        variables=tuple(chosen),
+        pairings=tuple(pairings.get(name) or others[name][0] for name in known),
+        unused=tuple(source for source in map(weights.source, weights) if source not in sources),
+        saver=None if wrong or by == "feed" else _saver(table, pairings),
+        by=by,
+        left_out=tuple(name for name, (_, left_out) in others.items() if left_out),
+        excluded=tuple(excluded),
     )
     if wrong:
         raise RestoreError(_explain(wrong, list(pairings), weights), result)
@@ -342,7 +342,7 @@ def _pair_other(variable: tf.Variable, weights: Weights, excluded: bool, trainab
     if excluded:
         return _describe(variable, "initialised", note=EXCLUDED), False
     pairing = _pair(variable, weights, "")
-    note = HELD if pairing.source else None if trainable else ABSENT
+    note = IN_FILE if pairing.source else None if trainable else ABSENT
     fits = pairing.status == "restored"
     return _describe(variable, "initialised", note=note), fits and not trainable
 
@@ -578,11 +578,10 @@ def _check_left_out(plans: Sequence[Plan]) -> None:
         )
 
 
-def _check_memory(plans: Sequence[Plan], every: Sequence[tf.Variable]) -> None:
+def _check_memory(plans: Sequence[Plan], all_variables: Sequence[tf.Variable]) -> None:
     """Refuse what would be written into one memory twice, with different values."""
     restored = {variable.op.name: (plan, name_of(variable)) for plan in plans for variable in plan.variables}
-    variables = {variable.op.name: variable for plan in plans for variable in plan.variables}
-    shared = aliases(variable.op for variable in {**{v.op.name: v for v in every}, **variables}.values())
+    shared = aliases(v.op for v in (*all_variables, *(v for plan in plans for v in plan.variables)))
     lines = []
     for name, others in shared.items():
         for other in others if name in restored else ():
@@ -599,8 +598,8 @@ def _check_memory(plans: Sequence[Plan], every: Sequence[tf.Variable]) -> None:
         )
 
 
-def _differ(one: tuple[Plan, str], other: tuple[Plan, str]) -> bool:
-    (plan, name), (other_plan, other_name) = one, other
+def _differ(first: tuple[Plan, str], second: tuple[Plan, str]) -> bool:
+    (plan, name), (other_plan, other_name) = first, second
     if plan.weights.shape(name) != other_plan.weights.shape(other_name):
         return True
     return plan.weights[name].tobytes() != other_plan.weights[other_name].tobytes()

@@ -75,7 +75,7 @@ def session(
 
     Raises:
       RestoreError: see `tfxfer.restore.plan.check`.
-      GraphError: TensorFlow executes eagerly, so that there is not a graph to run.
+      GraphError: TensorFlow executes eagerly, so that it has no graph to run.
       WeightsError: the file changed, or its bytes fail their checksum.
     """
     config = configuration(intra_op_threads, inter_op_threads, per_process_gpu_memory_fraction, allow_growth)
@@ -119,7 +119,7 @@ def configuration(
     per_process_gpu_memory_fraction: float | None = None,
     allow_growth: bool = False,
 ) -> tf.ConfigProto:
-    """Return what TensorFlow is told of a session; the arguments are those of `session`."""
+    """Return the configuration of a session; the arguments are those of `session`."""
     config = tf.ConfigProto(
         intra_op_parallelism_threads=intra_op_threads, inter_op_parallelism_threads=inter_op_threads
     )

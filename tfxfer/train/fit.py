@@ -84,13 +84,16 @@ def fit(
         graph; a file of the run is damaged; or there is no room for its checkpoints. The session is as it was then.
       RestoreError: a variable is neither restored nor trained, though the file that others were restored from holds it.
       DataError: the examples do not fit the model.
-      GraphError: the step is one of evaluation, made by `eval_step`.
+      GraphError: the step was made by `eval_step`, or is not a step.
       DivergedError: the loss or a trained variable is no longer finite; the last checkpoint stays.
       FrozenError: a variable that no stage trains has changed.
       KeyboardInterrupt, SystemExit: after the checkpoint was saved, on SIGINT, or on SIGTERM and SIGHUP.
     """
     if not isinstance(step, Step):
-        raise GraphError(f"the step is a {type(step).__name__}, made by eval_step; build it by train_step to train")
+        raise GraphError(
+            f"fit needs a Step, and got: {type(step).__name__}; "
+            "an EvalStep is made by eval_step; build it by train_step"
+        )
     if not isinstance(data, Data):
         raise DataError(
             f"data is a {type(data).__name__}; fit needs examples to train on and others to validate on: "
