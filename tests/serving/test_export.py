@@ -277,7 +277,7 @@ def test_a_frozen_graph_is_not_written_into_the_savedmodel(weights, tmp_path):
 def test_a_folder_without_a_name_of_its_own_is_refused(weights, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for path in (".", "..", "/"):
-        with pytest.raises(DataError, match=r"is no name for what is written; give it a folder of its own"):
+        with pytest.raises(DataError, match=r"cannot be the name of what is written; give it a folder of its own"):
             export_model(build, weights, INPUT_SPEC, path, overwrite=True)
     assert os.listdir(tmp_path) == []
 
