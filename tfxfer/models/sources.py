@@ -89,13 +89,13 @@ class Source:
         """
         matched = {ours: name for name in weights if (ours := self.ours(name))}
         if not matched:
-            return Comparison(self, weights.path, matched, (f"knows none of the {len(weights)} names",))
+            return Comparison(self, matched, (f"knows none of the {len(weights)} names",))
         faults = [*_name_faults(self, weights, matched), *_shape_faults(self, weights, matched)]
         order = "" if faults else self.order_of_channels(weights)
         contradicted = order not in ("", self.input_spec.channels)
         if contradicted:
             faults.append(f"wants {self.input_spec.channels}, and the first kernel is for {order}")
-        return Comparison(self, weights.path, matched, tuple(faults), order == self.input_spec.channels, contradicted)
+        return Comparison(self, matched, tuple(faults), order == self.input_spec.channels, contradicted)
 
     def order_of_channels(self, weights: Weights) -> str:
         """Return `RGB` or `BGR` where the first kernel of a file is the authors' in that order, else the empty string.
@@ -123,7 +123,6 @@ class Comparison:
 
     Attributes:
       source: the source.
-      path: the file.
       matched: the names in the file that the source knows, by our names.
       faults: what speaks against the file being of this source; empty where nothing does.
       confirmed: whether the probe shows the order of the channels that the input spec says.
@@ -131,7 +130,6 @@ class Comparison:
     """
 
     source: Source
-    path: str
     matched: Mapping[str, str]
     faults: tuple[str, ...]
     confirmed: bool = False
@@ -141,13 +139,6 @@ class Comparison:
     def missing(self) -> list[str]:
         """The variables of the model that the file does not hold."""
         return [name for name in self.source.variables if name not in self.matched]
-
-    def report(self) -> str:
-        """Say what the file is, how it is prepared, and what of the model is missing."""
-        count, model = len(self.source.variables), self.source.input_spec.model
-        holds = f"it holds {len(self.matched)} of the {count} variables of {model}"
-        missing = f"; not in it: {names.listed(self.missing)}" if self.missing else ""
-        return "\n  ".join([f"{self.path} is {self.source}", holds + missing, *self.faults])
 
 
 def torch_input_spec(model: str, source: str) -> InputSpec:
