@@ -97,8 +97,8 @@ def main(argv: list[str]) -> int:
     if values.json:
         print(json.dumps({"a": paths[0], "b": paths[1], "pictures": count, **_to_json(rows, parted)}))
     else:
-        what = f"{count:,} {'pictures' if values.images else 'random pictures'}"
-        _image_view.show([*_table(rows, parted), _closing(rows, parted, what, values.rtol)])
+        pictures = f"{count:,} {'pictures' if values.images else 'random pictures'}"
+        _image_view.show([*_table(rows, parted), _closing(rows, parted, pictures, values.rtol)])
     return DIFFERENT if parted else 0
 
 
@@ -146,18 +146,18 @@ def _number(value: float) -> str:
     return f"{value:.1e}" if value else "0"
 
 
-def _closing(rows: Sequence[Any], parted: Sequence[str], what: str, rtol: float) -> str:
+def _closing(rows: Sequence[Any], parted: Sequence[str], pictures: str, rtol: float) -> str:
     if not parted:
         far = max(rows, key=lambda row: row.relative)
         farthest = f"; farthest apart at {far.endpoint}, by {far.relative:.1e} of its largest magnitude"
         same = "equal to the last bit" if not far.max_abs else f"equal up to --rtol={rtol:g}"
-        return f"{same}: {len(rows)} endpoints on {what}{farthest if far.max_abs else ''}"
+        return f"{same}: {len(rows)} endpoints on {pictures}{farthest if far.max_abs else ''}"
     first = next(row for row in rows if row.endpoint == parted[0])
     if first.shape != first.other_shape:
         return f"they part at {first.endpoint}, which has other shapes"
     return (
         f"they part at {first.endpoint}, by {first.relative:.1e} of its largest magnitude, more than --rtol={rtol:g}; "
-        f"{len(parted)} of {len(rows)} endpoints differ on {what}"
+        f"{len(parted)} of {len(rows)} endpoints differ on {pictures}"
     )
 
 

@@ -168,12 +168,12 @@ def _model_notes(weights: Weights) -> list[str]:
 
 def _source_notes(comparison: Any) -> list[str]:
     source, missing = comparison.source, comparison.missing
-    held = f"  holds {len(comparison.found)} of the {len(source.variables)} variables of {source.input_spec.model}"
+    holds = f"  holds {len(comparison.matched)} of the {len(source.variables)} variables of {source.input_spec.model}"
     expects = [] if source.name == source.input_spec.model else [f"  expects {source.input_spec}"]
     return [
         f"it is {source.name}: {source.words}",
         *expects,
-        held + (f"; not in it: {', '.join(missing)}" if missing else ""),
+        holds + (f"; not in it: {', '.join(missing)}" if missing else ""),
     ]
 
 
@@ -204,7 +204,7 @@ def _json(weights: Weights, found: Sequence[inspecting.Row], stats: bool) -> dic
             {
                 "source": one.source.name,
                 "model": one.source.input_spec.model,
-                "found": len(one.found),
+                "found": len(one.matched),
                 "missing": one.missing,
             }
             for one in _recognised(weights)

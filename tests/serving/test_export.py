@@ -166,8 +166,8 @@ def test_the_signatures_say_what_goes_in_and_comes_out(out):
 
 def test_it_holds_the_variables_of_the_model_and_nothing_of_where_it_was_made(out):
     assert sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()) == [
-        "assets/labels.txt", "saved_model.pb", "variables/variables.input_spec.json",
-        "variables/variables.data-00000-of-00001", "variables/variables.index",
+        "assets/labels.txt", "saved_model.pb", "variables/variables.data-00000-of-00001", "variables/variables.index",
+        "variables/variables.input_spec.json",
     ]  # fmt: skip
     held = {name for name, _ in tf.train.list_variables(str(out / "variables" / "variables"))}
     assert held - {"global_step"} == {
@@ -277,7 +277,7 @@ def test_a_frozen_graph_is_not_written_into_the_savedmodel(weights, tmp_path):
 def test_a_folder_without_a_name_of_its_own_is_refused(weights, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for path in (".", "..", "/"):
-        with pytest.raises(DataError, match=r"is no name for what is written; give it a folder of its own"):
+        with pytest.raises(DataError, match=r"cannot be the name of what is written; give it a folder of its own"):
             export_model(build, weights, INPUT_SPEC, path, overwrite=True)
     assert os.listdir(tmp_path) == []
 

@@ -87,7 +87,7 @@ def test_a_run_evaluates_as_the_tool_does(trained, capsys):
         run.evaluate("tests", data=data)
     with pytest.raises(RunError, match=r"`listing`: .*run was trained on folder, without it; leave it out"):
         run.load_data(listing="x")
-    with pytest.raises(DataError, match=r"squirrels needs|no such|is not there"):
+    with pytest.raises(DataError, match=r"squirrels, which is not there; say where it is now by `data_dir=...`"):
         run.load_data(data_dir=str(trained / "squirrels"))
 
 

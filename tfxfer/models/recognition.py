@@ -107,8 +107,8 @@ def recognise(
     if len(candidates(file, sources)) == 1 or (rename is None and not _own(file, model)):
         return _named(file, renamed, source_of(file, sources))
     if rename is not None and candidates(renamed, sources):
-        found = source_of(renamed, sources)
-        return Recognised(found.apply(renamed), found.input_spec, file.path)
+        known = source_of(renamed, sources)
+        return Recognised(known.apply(renamed), known.input_spec, file.path)
     if own := _own(renamed, model):
         return _by_kernel(renamed, own)
     return _named(file, renamed, source_of(renamed if rename is not None else file, sources))

@@ -1,6 +1,7 @@
-"""Where the weights of a model come from: under which names, in which layout and with which input spec they circulate.
+"""The forms in which weights of a model circulate: their names, layout and input spec.
 
-Each model lists its sources beside itself. A file is recognised by its names and shapes, which its header tells.
+The sources of each model are in its row of `registry.MODELS`. A file is recognised by its names and shapes, which its
+header tells.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Source:
     Attributes:
       name: what it is called, as `vgg16_keras`.
       words: which files these are.
-      input spec: what the weights expect of their input.
+      input_spec: what the weights expect of their input.
       variables: the shape of every variable of the model, by our names; None is a size that varies, as the number of
         classes does.
       renames: pairs (regular expression, replacement); the first that matches the whole of a name makes our name of it.
@@ -86,15 +87,15 @@ class Source:
         Raises:
           WeightsError: the probe cannot be read.
         """
-        found = {ours: name for name in weights if (ours := self.ours(name))}
-        if not found:
-            return Comparison(self, weights.path, found, (f"knows none of the {len(weights)} names",))
-        faults = [*_name_faults(self, weights, found), *_shape_faults(self, weights, found)]
+        matched = {ours: name for name in weights if (ours := self.ours(name))}
+        if not matched:
+            return Comparison(self, matched, (f"knows none of the {len(weights)} names",))
+        faults = [*_name_faults(self, weights, matched), *_shape_faults(self, weights, matched)]
         order = "" if faults else self.order_of_channels(weights)
         contradicted = order not in ("", self.input_spec.channels)
         if contradicted:
             faults.append(f"wants {self.input_spec.channels}, and the first kernel is for {order}")
-        return Comparison(self, weights.path, found, tuple(faults), order == self.input_spec.channels, contradicted)
+        return Comparison(self, matched, tuple(faults), order == self.input_spec.channels, contradicted)
 
     def order_of_channels(self, weights: Weights) -> str:
         """Return `RGB` or `BGR` where the first kernel of a file is the authors' in that order, else the empty string.
@@ -122,16 +123,14 @@ class Comparison:
 
     Attributes:
       source: the source.
-      path: the file.
-      found: the names in the file that the source knows, by our names.
+      matched: the names in the file that the source knows, by our names.
       faults: what speaks against the file being of this source; empty where nothing does.
       confirmed: whether the probe shows the order of the channels that the input spec says.
       contradicted: whether it shows the other order, and nothing else speaks against the source.
     """
 
     source: Source
-    path: str
-    found: Mapping[str, str]
+    matched: Mapping[str, str]
     faults: tuple[str, ...]
     confirmed: bool = False
     contradicted: bool = False
@@ -139,14 +138,7 @@ class Comparison:
     @property
     def missing(self) -> list[str]:
         """The variables of the model that the file does not hold."""
-        return [name for name in self.source.variables if name not in self.found]
-
-    def report(self) -> str:
-        """Say what the file is, how it is prepared, and what of the model is missing."""
-        every, model = len(self.source.variables), self.source.input_spec.model
-        held = f"it holds {len(self.found)} of the {every} variables of {model}"
-        missing = f"; not in it: {names.listed(self.missing)}" if self.missing else ""
-        return "\n  ".join([f"{self.path} is {self.source}", held + missing, *self.faults])
+        return [name for name in self.source.variables if name not in self.matched]
 
 
 def torch_input_spec(model: str, source: str) -> InputSpec:
@@ -233,8 +225,8 @@ _compiled = functools.cache(re.compile)
 def _first(rules: names.Rules, name: str) -> str | None:
     """Return what the first rule that matches the whole name makes of it."""
     for pattern, replacement in rules:
-        if _literal(pattern) in (None, name) and (found := _compiled(pattern).fullmatch(name)):
-            return found.expand(replacement)
+        if _literal(pattern) in (None, name) and (match := _compiled(pattern).fullmatch(name)):
+            return match.expand(replacement)
     return None
 
 
@@ -245,10 +237,10 @@ def _literal(pattern: str) -> str | None:
     return name if re.escape(name) == pattern else None
 
 
-def _name_faults(source: Source, weights: Weights, found: Mapping[str, str]) -> Iterator[str]:
+def _name_faults(source: Source, weights: Weights, matched: Mapping[str, str]) -> Iterator[str]:
     known = {name for name in weights if source.ours(name)}
-    if len(known) > len(found):
-        twice = sorted(known - set(found.values()))
+    if len(known) > len(matched):
+        twice = sorted(known - set(matched.values()))
         yield f"has one name for {names.listed(twice, SHOWN)} and others"
     ignored = [(pattern, "") for pattern in source.ignored]
     others = [name for name in weights if name not in known and _first(ignored, name) is None]
@@ -257,9 +249,11 @@ def _name_faults(source: Source, weights: Weights, found: Mapping[str, str]) -> 
         yield f"knows {len(known)} of the {len(weights)} names, and not {names.listed(unknown, SHOWN)}"
 
 
-def _shape_faults(source: Source, weights: Weights, found: Mapping[str, str]) -> Iterator[str]:
+def _shape_faults(source: Source, weights: Weights, matched: Mapping[str, str]) -> Iterator[str]:
     wrong = [
-        f"{name} {weights.shape(name)}" for ours, name in found.items() if not _fits(source, ours, weights.shape(name))
+        f"{name} {weights.shape(name)}"
+        for ours, name in matched.items()
+        if not _fits(source, ours, weights.shape(name))
     ]
     if wrong:
         yield f"wants other shapes than those of {names.listed(wrong, SHOWN)}"
@@ -275,7 +269,7 @@ def _fits(source: Source, ours: str, shape: tuple[int, ...]) -> bool:
 
 
 def _unknown(weights: Weights, compared: Sequence[Comparison]) -> str:
-    near = sorted((c for c in compared if c.found), key=lambda comparison: -len(comparison.found))
+    near = sorted((c for c in compared if c.matched), key=lambda comparison: -len(comparison.matched))
     width = max((len(comparison.source.name) for comparison in near), default=0)
     lines = [f"{weights.path} ({weights.kind}) is none of the {len(compared)} sources that are known:"]
     lines += [f"  {each.source.name:{width}}  {'; '.join(each.faults) or _lacks(each)}" for each in near]
@@ -288,8 +282,8 @@ def _unknown(weights: Weights, compared: Sequence[Comparison]) -> str:
 
 def _lacks(comparison: Comparison) -> str:
     # What speaks against a source that fits, beside one that fits better but for the order of the channels.
-    every = comparison.source.variables
-    return f"lacks {len(comparison.missing)} of the {len(every)} variables of {comparison.source.input_spec.model}"
+    variables = comparison.source.variables
+    return f"lacks {len(comparison.missing)} of the {len(variables)} variables of {comparison.source.input_spec.model}"
 
 
 def _ambiguous(weights: Weights, sources: Sequence[Source]) -> str:

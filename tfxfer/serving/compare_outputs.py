@@ -65,12 +65,12 @@ def compare(answers: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, np.nd
     Raises:
       GraphError: they have no endpoint in common.
     """
-    found: dict[str, Difference] = {}
+    differences: dict[str, Difference] = {}
     for a, b in answers:
         common = [name for name in a if name in b]
         if not common:
             raise GraphError(f"no endpoint of A ({names.listed(a)}) is one of B ({names.listed(b)})")
         for name in common:
-            row = found.setdefault(name, Difference(name, a[name].shape[1:], b[name].shape[1:]))
+            row = differences.setdefault(name, Difference(name, a[name].shape[1:], b[name].shape[1:]))
             row.add(a[name], b[name])
-    return list(found.values())
+    return list(differences.values())

@@ -1,9 +1,9 @@
 """A model as a SavedModel: pixels or the bytes of pictures in, probabilities and names of classes out.
 
     def build(images):
-        return squeezenet.squeezenet1_0(images, input_spec=input spec)
+        return squeezenet.squeezenet1_0(images, input_spec=input_spec)
 
-    export_model(build, weights, input spec, "served")
+    export_model(build, weights, input_spec, "served")
 
 Preprocessing, and for bytes decoding and resizing too, are inside the graph, as the input spec says. What was
 written is loaded again, and must answer as the weights do, before it takes its place.
@@ -92,9 +92,9 @@ def export_model(
         It is called twice, in a graph of its own each time: the export is compared with a second network, into which
         the arrays are assigned one by one.
       weights: every variable that the endpoints read, moving statistics among them.
-      input spec: what these expect of their input.
+      input_spec: what these expect of their input.
       out: the directory to write.
-      class_names: one for each class; those of the input spec unless told, or else numbers.
+      class_names: one for each class. Default: those of the input spec, or numbers.
       top_k: how many of the most probable classes are named, where there are as many.
       examples: uint8 [m, height, width, channels], pixels to check it on besides random ones.
       pictures: files to check it on; those that cannot be read are passed over.
@@ -139,7 +139,7 @@ def check_free(goals: Sequence[Path], *, overwrite: bool) -> None:
     """Refuse to write where something is.
 
     Raises:
-      DataError: a goal is there already, and no empty folder, and `overwrite` was not asked for; or the frozen graph
+      DataError: a goal is there already, and is not an empty folder, and `overwrite` is False; or the frozen graph
         would lie in the SavedModel.
     """
     out, *others = (goal.absolute() for goal in goals)
@@ -149,7 +149,7 @@ def check_free(goals: Sequence[Path], *, overwrite: bool) -> None:
         )
     nameless = [goal for goal in goals if goal.name in ("", "..")]
     if nameless:
-        raise DataError(f"{nameless[0]} is no name for what is written; give it a folder of its own")
+        raise DataError(f"{nameless[0]} cannot be the name of what is written; give it a folder of its own")
     occupied = [goal for goal in goals if os.path.lexists(goal) and not _is_empty(goal)]
     if occupied and not overwrite:
         raise DataError(f"{occupied[0]} is there already; give another name, or let `overwrite=True` move it aside")
@@ -183,11 +183,11 @@ def _build(build: Build, input_spec: InputSpec, class_names: Sequence[str], top_
 
 def _check_fed(endpoints: Mapping[str, tf.Tensor], fed: Sequence[tf.Tensor]) -> None:
     """Refuse placeholders that whoever asks the model would have to feed beside the images."""
-    every = placeholders([tensor.op for tensor in endpoints.values()], fed)
-    lacking = [op.name for op in every if op.type != "PlaceholderWithDefault"]
-    if lacking:
+    others = placeholders([tensor.op for tensor in endpoints.values()], fed)
+    not_fed = [op.name for op in others if op.type != "PlaceholderWithDefault"]
+    if not_fed:
         raise GraphError(
-            f"nobody feeds {names.listed(lacking)} in an export; build the model with a constant in its place, or with "
+            f"nobody feeds {names.listed(not_fed)} in an export; build the model with a constant in its place, or with "
             "tf.placeholder_with_default, whose default is what is exported"
         )
 

@@ -45,7 +45,7 @@ def cases(
     Args:
       sess: the session.
       served: the model.
-      input spec: what it expects of its input.
+      input_spec: what it expects of its input.
       examples: uint8 [n, height, width, channels], pixels besides random ones.
       paths: of files of pictures besides random ones; those that cannot be read are passed over.
     """

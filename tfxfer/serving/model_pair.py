@@ -22,7 +22,7 @@ from tfxfer.models.registry import MODELS, Model, all_sources
 from tfxfer.models.sources import candidates
 from tfxfer.serving.export import VARIABLES
 from tfxfer.serving.predict import find_pictures, readable, without_pillow
-from tfxfer.serving.run import find_run_of
+from tfxfer.serving.run import find_run_of, spec_beside
 from tfxfer.serving.saved_model import Served, loaded, takes_images
 from tfxfer.serving.trained_network import TrainedNetwork
 from tfxfer.weights import Weights, open_weights
@@ -139,7 +139,7 @@ def _of_export(path: str) -> Side | None:
 def _model_of(path: str) -> str | None:
     """Return the network that a file is of, by the input spec beside it, or by names and shapes."""
     weights = open_weights(path)
-    input_spec = _spec_beside(weights)
+    input_spec = spec_beside(weights)
     if input_spec:
         return input_spec.model
     models = {comparison.source.input_spec.model for comparison in candidates(weights, all_sources())}
@@ -164,7 +164,7 @@ def _of_file(path: str, name: str, other: Side | None, endpoint: str | None, opt
 def _open_file(path: str, model: Model, other: InputSpec | None, options: FileOptions) -> tuple[Weights, InputSpec]:
     """Open a file under our names, and say what it expects of pictures."""
     weights = open_weights(path, rename=options.rename)
-    input_spec = _spec_beside(weights)
+    input_spec = spec_beside(weights)
     if input_spec is None and model.input_spec is not None:
         has_our_names = not set(model.variables).isdisjoint(weights)
         try:
@@ -179,11 +179,6 @@ def _open_file(path: str, model: Model, other: InputSpec | None, options: FileOp
     if other is not None and not options.image_size:  # only what sees pictures of one size can be compared
         input_spec = dataclasses.replace(input_spec, size=other.size)
     return weights, input_spec
-
-
-def _spec_beside(weights: Weights) -> InputSpec | None:
-    prefix = weights.checkpoint or weights.path
-    return InputSpec.load(prefix) if input_specs.sidecar(prefix).exists() else None
 
 
 def _spec_of_any_size(weights: Weights, model: Model, side: int) -> InputSpec:

@@ -1,10 +1,12 @@
-"""A run that was trained, opened again: what it was asked for, how it went, and what its network says of pictures.
+"""A run that was trained, opened again: its settings, how it went, and what its network says of pictures.
 
-run = tx.open_run("runs/flowers")
-print(run.best, run.class_names)
-print(run.predict("photographs").names)
-print(run.evaluate())
-run.export("served")
+    run = tx.open_run("runs/flowers")
+    print(run.best, run.class_names)
+    print(run.predict("photographs").names)
+    print(run.evaluate())
+    run.export("served")
+
+The tools `evaluate`, `predict` and `export_model` do this.
 """
 
 from __future__ import annotations
@@ -47,21 +49,16 @@ Row = Mapping[str, Any]
 _AFTER = {"best": "the first validation", "last": "the first epoch"}
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _is_units(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(units, int) and units > 0 for units in value)
-
-
 # What `tfxfer train` stores of a network, and what each value must be.
 _NETWORK: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "model": (lambda value: _is_text(value) and value in MODELS, "the name of a model"),
-    "dataset": (_is_text, "the name of a data set"),
-    "endpoint": (lambda value: value is None or _is_text(value), "the name of an endpoint"),
-    "hidden": (_is_units, "a list of numbers of units"),
-    "loss": (_is_text, "the name of a loss"),
+    "model": (lambda value: isinstance(value, str) and value in MODELS, "the name of a model"),
+    "dataset": (lambda value: isinstance(value, str), "the name of a data set"),
+    "endpoint": (lambda value: value is None or isinstance(value, str), "the name of an endpoint"),
+    "hidden": (
+        lambda value: isinstance(value, list) and all(isinstance(units, int) and units > 0 for units in value),
+        "a list of numbers of units",
+    ),
+    "loss": (lambda value: isinstance(value, str), "the name of a loss"),
 }
 
 
@@ -123,9 +120,7 @@ class Run:
         Raises:
           RunError: there is no checkpoint yet.
         """
-        if not sidecar(self.checkpoint).exists():
-            return tuple(self.test.class_names) if self.test else ()
-        return self.input_spec.class_names
+        return self._class_names(spec_beside(self.weights()))
 
     def weights(self, checkpoint: str = "best") -> Weights:
         """Open the `best` or the `last` checkpoint, or the weights that lie at any path.
@@ -150,8 +145,7 @@ class Run:
           RunError: the run has no checkpoint yet.
           WeightsError: an input spec cannot be read.
         """
-        beside = weights.checkpoint or weights.path
-        return InputSpec.load(beside if sidecar(beside).exists() else self.checkpoint)
+        return spec_beside(weights) or InputSpec.load(self.checkpoint)
 
     def network(
         self, checkpoint: str = "best", *, build: Build | None = None, endpoint: str | None = None
@@ -166,13 +160,10 @@ class Run:
         Raises:
           RunError: there is no such checkpoint, or the settings do not say what the network is.
         """
-        if build is None:
-            self._check_network()
-        weights = self.weights(checkpoint)
         if build is not None:
-            known = sidecar(self.checkpoint).exists()
-            own = functools.partial(_build_own, build)
-            return TrainedNetwork(own, weights, self.input_spec_of(weights) if known else None, self.class_names)
+            return self._own_network(self.weights(checkpoint), build)
+        self._check_network()
+        weights = self.weights(checkpoint)
         input_spec = self.input_spec_of(weights)
         model, classes = self.settings["model"], len(input_spec.class_names)
         if endpoint is None:
@@ -293,6 +284,19 @@ class Run:
         usable = [path for path in paths if os.path.exists(path) and not pillow_kind(path)]
         return None, usable[:: max(1, len(usable) // count)][:count]
 
+    def _own_network(self, weights: Weights, build: Build) -> TrainedNetwork:
+        input_spec = spec_beside(weights)
+
+        def build_own(images: tf.Tensor, *, input_spec: InputSpec | None) -> Mapping[str, tf.Tensor]:
+            return build(images)  # it prepares images itself
+
+        return TrainedNetwork(build_own, weights, input_spec, self._class_names(input_spec))
+
+    def _class_names(self, input_spec: InputSpec | None) -> tuple[str, ...]:
+        if input_spec is not None:
+            return input_spec.class_names
+        return tuple(self.test.class_names) if self.test else ()
+
     def _head(self) -> dict[str, Any]:
         return {name: self.settings[name] for name in ("endpoint", "hidden", "loss")}
 
@@ -348,9 +352,10 @@ def find_run_of(path: str | os.PathLike[str]) -> Run | None:
     return None
 
 
-def _build_own(build: Build, images: tf.Tensor, *, input_spec: InputSpec | None) -> Mapping[str, tf.Tensor]:
-    """Call what builds a network of the user's own, which prepares images itself."""
-    return build(images)
+def spec_beside(weights: Weights) -> InputSpec | None:
+    """Return the input spec beside weights, if there is one."""
+    prefix = weights.checkpoint or weights.path
+    return InputSpec.load(prefix) if sidecar(prefix).exists() else None
 
 
 def _split_of(data: Data, name: str) -> Split:

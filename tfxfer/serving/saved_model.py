@@ -1,4 +1,4 @@
-"""Models that were exported: loaded again, and asked about pictures."""
+"""Exported models: loading them, and running them on pictures."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def loaded(path: str | os.PathLike[str], **threads: int) -> Iterator[tuple[tf.Se
 
     Args:
       path: its directory, or the file of a frozen graph.
-      **threads: `intra_op_threads` and `inter_op_threads`; TensorFlow chooses unless told.
+      **threads: `intra_op_threads` and `inter_op_threads`. Default: TensorFlow chooses.
 
     Raises:
       WeightsError: it cannot be loaded, or takes no images.
