@@ -1,6 +1,6 @@
 """Kill one training again and again, start it again each time, and compare it with one that was left alone.
 
-    python tests/killing.py FOLDER SEED KILLS
+    python -m tests.killing FOLDER SEED KILLS
 
 It imports TensorFlow once and forks a process a start, before any session exists. The parent prints JSON: how each
 start ended, and what the two runs left. Moments: `step:N`, when the batch of step N is taken; `replace:N`, at the N-th

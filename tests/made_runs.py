@@ -32,6 +32,10 @@ NASTY = (
 
 
 def write(folder: Path, name: str, value: Any) -> None:
+    """Write a JSON file; of settings that are given by name, each goes to its part."""
+    if name == "settings.json" and "steps_per_epoch" not in value:
+        write_settings(folder, **value)
+        return
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(json.dumps(value))
 

@@ -29,7 +29,7 @@ def test_without_a_terminal_a_line_comes_again_and_again_also_while_nothing_adva
 def test_work_that_says_nothing_of_itself_is_counted():
     with progress.bar(9, 4, "extract") as bar:
         bar.advance(2)
-        assert bar.told() == "6 of 9"
+        assert bar.position() == "6 of 9"
 
 
 def test_work_that_ends_within_half_a_minute_writes_nothing(capsys):

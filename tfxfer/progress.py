@@ -1,4 +1,4 @@
-"""How far long work is: a live line on a terminal; elsewhere, as under nohup, a line of its own each half minute."""
+"""How far a long task is: a live line on a terminal; elsewhere, as under nohup, a new line each half minute."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from rich.progress import (
 from rich.text import Text
 
 LINE = 30.0  # seconds between two lines where there is no terminal
-EVERY = 0.05  # seconds: a line is drawn ten times a second, and a small step takes less than to tell of it
+INTERVAL = 0.05  # seconds between two updates: drawing takes longer than a small step
 
 
 class Bar:
-    """How far a work is, and what it has to say."""
+    """A line that shows how far a task is."""
 
     def __init__(self, progress: Progress, total: int, done: int, name: str) -> None:
         """Begin at `done` of `total`."""
@@ -38,13 +38,13 @@ class Bar:
         """Count what was done, and show the mean loss of the epoch so far, if it is time to."""
         self._more += count
         self._done += count
-        if self._progress.disable or (now := time.monotonic()) - self._shown < EVERY:
+        if self._progress.disable or (now := time.monotonic()) - self._shown < INTERVAL:
             return
         fields: dict[str, Any] = {} if loss is None else {"loss": f"loss {loss:.4f}"}
         self._progress.update(self._task, advance=self._more, **fields)
         self._more, self._shown = 0, now
 
-    def told(self) -> str:
+    def position(self) -> str:
         """Say how far it is."""
         return f"{self._done} of {self._total}"
 
@@ -81,7 +81,7 @@ def bar(total: int, done: int, name: str, tell: Callable[[], str] | None = None)
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         shown = Bar(progress, total, done, name)
-        with contextlib.nullcontext() if console.is_terminal else _lines(console, name, tell or shown.told):
+        with contextlib.nullcontext() if console.is_terminal else _lines(console, name, tell or shown.position):
             yield shown
 
 

@@ -84,9 +84,9 @@ def part(settings: Any) -> Part | None:
     from tfxfer.train.cluster import tasks
 
     task = tasks.read(os.environ.get("TF_CONFIG"))
-    given = [f"--{name}" for name in OF_CLUSTERS if settings[name].present]
-    if task is None and given:
-        raise _flags.UsageError(f"{' and '.join(given)}: TF_CONFIG names no cluster; set it, or leave this out")
+    present = [f"--{name}" for name in OF_CLUSTERS if settings[name].present]
+    if task is None and present:
+        raise _flags.UsageError(f"{' and '.join(present)}: TF_CONFIG names no cluster; set it, or leave this out")
     if task is None or settings.dry_run:
         return None
     if settings.store:

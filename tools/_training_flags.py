@@ -52,7 +52,7 @@ def define(values: flags.FlagValues) -> None:
         flags.DEFINE_float(
             "clip_norm",
             None,
-            "Scale gradients down to at most this global norm; not unless told.",
+            "Scale gradients down to at most this global norm (default: no limit).",
             0.0,
             flag_values=values,
         )
@@ -60,7 +60,7 @@ def define(values: flags.FlagValues) -> None:
             "l2",
             None,
             "Pull the kernels that are trained towards 0: this times half the sum of their squares is added to the "
-            "loss that gradients are of; not unless told.",
+            "loss that gradients are of (default: 0).",
             0.0,
             flag_values=values,
         )
@@ -72,10 +72,10 @@ def define(values: flags.FlagValues) -> None:
             "logdir", None, "Run directory: checkpoints, log, events for TensorBoard.", flag_values=values
         )
         flags.DEFINE_integer(
-            "save_steps", None, "Steps between checkpoints; one epoch unless told.", 1, flag_values=values
+            "save_steps", None, "Steps between checkpoints (default: an epoch).", 1, flag_values=values
         )
         flags.DEFINE_integer(
-            "validation_steps", None, "Steps between validations; one epoch unless told.", 1, flag_values=values
+            "validation_steps", None, "Steps between validations (default: an epoch).", 1, flag_values=values
         )
         flags.DEFINE_integer(
             "summary_steps",
@@ -89,7 +89,7 @@ def define(values: flags.FlagValues) -> None:
         flags.DEFINE_integer(
             "patience",
             None,
-            "Stop after so many validations that were not better than the best; never unless told.",
+            "Stop after so many validations that were not better than the best (default: never).",
             1,
             flag_values=values,
         )
@@ -105,21 +105,21 @@ def fit_to_length(settings: Any, examples: int) -> list[str]:
       settings: the flags' values.
       examples: how many are trained on.
     """
-    every = steps_per_epoch(examples, settings.batch_size)
+    epoch = steps_per_epoch(examples, settings.batch_size)
     if settings.summary_steps is None:
-        settings["summary_steps"].value = summary_steps(every)
-    return [*_misfits(settings, decay_steps(settings, examples), every * settings.epochs), *_grown(settings)]
+        settings["summary_steps"].value = summary_steps(epoch)
+    return [*_misfits(settings, decay_steps(settings, examples), epoch * settings.epochs), *_grown(settings)]
 
 
 def decay_steps(settings: Any, examples: int) -> int:
     """Return --decay_steps; by default a cosine ends with the run, and an exponential decay falls once an epoch."""
-    every = steps_per_epoch(examples, settings.batch_size)
-    return settings.decay_steps or (every if settings.schedule == "exponential" else every * settings.epochs)
+    epoch = steps_per_epoch(examples, settings.batch_size)
+    return settings.decay_steps or (epoch if settings.schedule == "exponential" else epoch * settings.epochs)
 
 
-def summary_steps(every: int) -> int:
+def summary_steps(epoch: int) -> int:
     """Return the default of --summary_steps, of an epoch of so many steps."""
-    return min(SUMMARY_STEPS, every)
+    return min(SUMMARY_STEPS, epoch)
 
 
 def _misfits(settings: Any, decay: int, total: int) -> Iterator[str]:
@@ -184,7 +184,7 @@ def define_class_weights(values: flags.FlagValues) -> None:
     """Define the flag that says how much the examples of each class count."""
     help = (
         "How much an example of each class counts in training: a number a class, in the order of their names; or "
-        "balanced, all examples of a class together as much as those of any other. Alike unless told."
+        "balanced, all examples of a class together as much as those of any other (default: all alike)."
     )
     with _flags.group(values, "training"):
         flag = flags.Flag(_WeightsParser(), None, "class_weights", None, help)

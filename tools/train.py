@@ -30,12 +30,12 @@ def define_flags() -> flags.FlagValues:
         _flags.DEFINE_patterns(
             "restore",
             [],
-            "Variables to restore from --weights: those that the endpoint depends on, unless told; none for a random "
+            "Variables to restore from --weights (default: those that the endpoint depends on); none for a random "
             "baseline.",
             values,
         )
         _flags.DEFINE_patterns(
-            "train", [], "Variables to train: those of the classifier, unless told; all others are frozen.", values
+            "train", [], "Variables to train (default: those of the classifier); all others are frozen.", values
         )
         _flags.DEFINE_factors("lr_multipliers", {}, "Factor of the learning rate for some of --train.", values)
         _flags.DEFINE_stages(

@@ -161,7 +161,7 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(finished, tmp_path):
 
 
 def test_a_run_without_any_epoch_has_a_page_that_says_so(tmp_path):
-    made_runs.write_settings(tmp_path, **made_runs.SETTINGS)
+    made_runs.write(tmp_path, "settings.json", made_runs.SETTINGS)
     parsed = shown(tmp_path)
     assert "No epoch has ended yet" in parsed.text
     assert "It was not tested" in parsed.text
@@ -291,7 +291,7 @@ def test_figures_of_classes_are_those_of_scikit_learn(classes, seed):
 
 def test_a_run_without_labels_shows_its_loss(tmp_path):
     rows = [{key: value for key, value in row.items() if key != "accuracy"} for row in made_runs.history()]
-    made_runs.write_settings(tmp_path / "run", **made_runs.SETTINGS)
+    made_runs.write(tmp_path / "run", "settings.json", made_runs.SETTINGS)
     state = {**made_runs.state(made_runs.history()), "history": rows, "best": [{"step": 120, "loss": 0.5}]}
     made_runs.write(tmp_path / "run", "model.ckpt-240.state.json", state)
     parsed = shown(tmp_path / "run")
@@ -577,7 +577,7 @@ def own(folder: Path, **settings) -> Path:
     """Make a run as a program of somebody's own makes it: its settings are those that `fit` stores by itself."""
     run = make(folder)
     kept = {name: made_runs.SETTINGS[name] for name in ("stages", "epochs", "batch_size", "seed", "training_examples")}
-    made_runs.write_settings(run, **kept, **settings)
+    made_runs.write(run, "settings.json", {**kept, **settings})
     return run
 
 

@@ -68,14 +68,14 @@ def test_the_command_leaves_out_what_is_as_it_would_be_anyway(tmp_path):
 
 def test_the_command_of_a_pretraining_names_what_it_saves(tmp_path):
     wanted = settings_of(pretrain, ["--mask=0.75", "--save=conv1/.*", "--epochs=3"])
-    made_runs.write_settings(tmp_path / "run", **wanted)
+    made_runs.write(tmp_path / "run", "settings.json", wanted)
     tfxfer, tool, out, *flags = words(tmp_path / "run")
     assert (tfxfer, tool, out) == ("tfxfer", "pretrain", "runs/run-again")
     assert settings_of(pretrain, flags) | {"save_steps": 40, "validation_steps": 40} == wanted
 
 
 def test_a_run_by_the_library_has_no_command(tmp_path):
-    made_runs.write_settings(tmp_path / "run", epochs=3)
+    made_runs.write(tmp_path / "run", "settings.json", {"epochs": 3})
     assert report.command(page.read(tmp_path / "run")) is None
     assert "made by a program of its own" in page.document(page.read(tmp_path / "run"))
 

@@ -21,7 +21,7 @@ from tfxfer.data import Data, Split
 from tfxfer.errors import DataError, RunError
 from tfxfer.models import autoencoder, heads
 
-KILLING = Path(__file__).parents[1] / "killing.py"
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def two_classes(train: int = 50, noise: int = 40) -> Data:
@@ -236,8 +236,8 @@ def test_tensorboard_has_histograms_of_what_is_trained_images_graph_and_texts(tm
 
 
 def killed_and_whole(folder: Path, seed: int, kills: int) -> dict:
-    command = [sys.executable, str(KILLING), str(folder), str(seed), str(kills)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    command = [sys.executable, "-m", "tests.killing", str(folder), str(seed), str(kills)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)
 

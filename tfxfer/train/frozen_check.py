@@ -25,8 +25,8 @@ def frozen_variables(step: Step, epoch: int) -> list[tf.Variable]:
     counted = (*step.slots, step.global_step, *step.generators)
     written = {variable.op.name for variable in (*step.stage(epoch).written, *counted)}
     listed = step.images.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)
-    every = {variable.op.name: variable for variable in (*listed, *step.moving.variables, *step.frozen.variables)}
-    frozen = [variable for name, variable in every.items() if name not in written]
+    variables = {variable.op.name: variable for variable in (*listed, *step.moving.variables, *step.frozen.variables)}
+    frozen = [variable for name, variable in variables.items() if name not in written]
     return sorted(frozen, key=lambda variable: creation_number(variable.op))
 
 

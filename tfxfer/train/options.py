@@ -14,7 +14,8 @@ class CheckpointOptions:
     """How often `tfxfer.fit` saves, and what it keeps.
 
     Example:
-        tx.fit(sess, step, data, epochs=20, logdir="runs/flowers", checkpoints=tx.CheckpointOptions(keep=2))
+      >>> tx.CheckpointOptions(keep=2)  # fit(..., checkpoints=tx.CheckpointOptions(keep=2))
+      CheckpointOptions(save_steps=None, keep=2, keep_best=1)
 
     Attributes:
       save_steps: steps between checkpoints (default: an epoch). A kill loses the steps since the last one.
@@ -31,7 +32,8 @@ class SummaryOptions:
     """How often `tfxfer.fit` shows a batch in TensorBoard, and which images.
 
     Example:
-        tx.fit(sess, step, data, epochs=20, logdir="runs/flowers", summaries=tx.SummaryOptions(summary_steps=10))
+      >>> tx.SummaryOptions(summary_steps=10)  # fit(..., summaries=tx.SummaryOptions(summary_steps=10))
+      SummaryOptions(summary_steps=10, shown=(0, 1, 2, 3))
 
     Attributes:
       summary_steps: steps between batches that are shown.

@@ -87,8 +87,8 @@ def cannot_go_on(prefix: str, run: Path, why: str) -> RunError:
     frozen = Path(f"{prefix}.data-00001-of-00002")
     blamed = re.search(r"\.data-00001-of-00002\b|\bshard 1\b", why)  # by us, or by TensorFlow
     if blamed and frozen.exists() and frozen.stat().st_nlink > 1:
-        what = f"all checkpoints of the run share {frozen.name}; put it back from a copy, or begin anew by"
-        return RunError(f"cannot go on from {prefix}: {why}; {what} `overwrite=True`")
+        cause = f"all checkpoints of the run share {frozen.name}; put it back from a copy, or begin anew by"
+        return RunError(f"cannot go on from {prefix}: {why}; {cause} `overwrite=True`")
     return RunError(f"cannot go on from {prefix}: {why}; {cure(run, int(match[1]) if match else 0)}")
 
 

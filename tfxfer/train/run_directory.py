@@ -34,7 +34,7 @@ class RunDirectory:
 
     Attributes:
       path: the directory.
-      room: the room that it needs and has, in words, as `require_room` found it.
+      room: the room that it needs and has, in words, once `require_room` has looked.
     """
 
     room = ""
@@ -239,7 +239,7 @@ class RunDirectory:
                     lines += [f'all_model_checkpoint_paths: "{STEM}-{step}"' for step in kept]
                     files.write_bytes(folder / "checkpoint", "\n".join([*lines, ""]).encode())
                 for step in checkpoint_steps(folder).difference(kept):
-                    # The index goes first: what is left of a deletion that was cut short is no checkpoint.
+                    # The index goes first: what is left of a deletion that was cut short is not a checkpoint.
                     for file in sorted(folder.glob(f"{STEM}-{step}.*"), key=lambda file: file.suffix != ".index"):
                         file.unlink()
 
@@ -351,8 +351,8 @@ def _refuse_changed(path: Path, settings: Sequence[str], network: Sequence[str])
 
 def _bytes_of_checkpoints(path: Path) -> int:
     """Return the bytes that the data of checkpoints takes on disk; a file with several names counts once."""
-    found = [file.stat() for folder in (path, path / "best") for file in folder.glob(f"{STEM}-*.data-*")]
-    return sum({(stat.st_dev, stat.st_ino): stat.st_size for stat in found}.values())
+    stats = [file.stat() for folder in (path, path / "best") for file in folder.glob(f"{STEM}-*.data-*")]
+    return sum({(stat.st_dev, stat.st_ino): stat.st_size for stat in stats}.values())
 
 
 def _size(count: int) -> str:

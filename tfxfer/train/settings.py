@@ -27,16 +27,16 @@ MOST_BYTES = 1 << 30  # of images in memory that are looked at; of more, rows at
 
 
 def of_run(sess: tf.Session, step: Step, data: Data) -> dict[str, Any]:
-    """Return the settings of a training beside the numbers that `tfxfer.fit` takes; None for what cannot be told."""
+    """Return what step, data and weights of a training are, as JSON has it; None for what cannot be told."""
     structure = Structure(step.images.graph)
     whole = not any(map(is_part, step.images.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)))
-    told = dict(step.settings)
-    told.setdefault("learning_rate", {"schedule": structure.digest([step.learning_rate])})
-    told.setdefault("loss", {"tensor": structure.digest([step.metrics["loss"]])} if whole else None)
+    of_step = dict(step.settings)
+    of_step.setdefault("learning_rate", {"schedule": structure.digest([step.learning_rate])})
+    of_step.setdefault("loss", {"tensor": structure.digest([step.metrics["loss"]])} if whole else None)
     applies = [stage.apply for stage in step.stages]
     together = step.settings.get("processes")
     return {
-        **told,
+        **of_step,
         "stages": [{"epoch": stage.epoch, "train": list(wholes(stage.variables))} for stage in step.stages],
         "l2": step.l2 or None,
         "class_weights": step.class_weights,
@@ -55,10 +55,10 @@ def of_run(sess: tf.Session, step: Step, data: Data) -> dict[str, Any]:
 def stateful_ops(step: Step) -> dict[str, str]:
     """Return the ops of a step of training that keep a state which no checkpoint holds, by name, with their types."""
     run = [*(stage.apply for stage in step.stages), *(metric.op for metric in step.metrics.values())]
-    held = own_state.holders(run, [*step.moving.variables, *step.frozen.variables])
+    kinds = own_state.holders(run, [*step.moving.variables, *step.frozen.variables])
     if not step.settings.get("processes"):
-        return held
-    return {name: kind for name, kind in held.items() if kind not in _EXCHANGE and not name.startswith("SOLVER/")}
+        return kinds
+    return {name: kind for name, kind in kinds.items() if kind not in _EXCHANGE and not name.startswith("SOLVER/")}
 
 
 def _of_split(split: Split) -> dict[str, str] | None:
@@ -73,9 +73,9 @@ def _of_split(split: Split) -> dict[str, str] | None:
         return {"by": by, "digest": _joined([*names_or_contents, *how, labels])}
     if not isinstance(split.images, np.ndarray):
         return None
-    every = max(1, split.images.nbytes // MOST_BYTES)
-    by = "values" if every == 1 else f"values of one in {every} images"
-    return {"by": by, "digest": _joined([str(split.images.shape), digest(split.images[::every]), labels])}
+    stride = max(1, split.images.nbytes // MOST_BYTES)
+    by = "values" if stride == 1 else f"values of one in {stride} images"
+    return {"by": by, "digest": _joined([str(split.images.shape), digest(split.images[::stride]), labels])}
 
 
 def _named(path: str) -> str:
