@@ -273,13 +273,13 @@ def _show(results: Sequence[Mapping[str, Any]], bad: Mapping[str, str]) -> None:
 
 
 def _draw(path: str, pictures: Pictures, results: Sequence[Mapping[str, Any]]) -> None:
-    from tfxfer.plots import curves as drawing
+    from tfxfer.plots.predictions import predictions
 
     shown = results[:DRAWN]
     photographs = list(pictures[: len(shown)])
     titles = [Path(one["path"]).name for one in shown]
     named = [[row["name"] for row in one["top"]] for one in shown]
-    drawing.predictions(path, photographs, titles, named, [[row["probability"] for row in one["top"]] for one in shown])
+    predictions(path, photographs, titles, named, [[row["probability"] for row in one["top"]] for one in shown])
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -10,13 +9,11 @@ import numpy as np
 from tfxfer import input_spec as input_specs
 from tfxfer.errors import TfxferError
 from tfxfer.input_spec import InputSpec
+from tfxfer.plots import tiles
 from tfxfer.plots.png import png
 from tfxfer.report.markup import Markup, data_uri, tag
 from tfxfer.report.run_reader import Row, Run
 from tfxfer.weights import Weights, digests, open_weights, roles
-
-MOST = 256  # filters that are drawn
-ACROSS = 16
 
 
 class _First(NamedTuple):
@@ -38,7 +35,7 @@ def section(run: Run) -> Markup | None:
     height, width, channels, count = first.kernel.shape
     colours = {1: "grey", 3: "RGB"}[channels]
     what = f"{first.name}: {count} filters of {height}x{width}, {colours}"
-    shown = f"; {MOST} of them are shown" if count > MOST else ""
+    shown = f"; {tiles.MOST} of them are shown" if count > tiles.MOST else ""
     text = f"{what}{shown}. Each is drawn on its own scale; grey is 0."
     return _section(tag("p", text, class_="soft"), tag("div", _pictures(run, first, what), class_="tiles"))
 
@@ -60,9 +57,8 @@ def _first(run: Run) -> _First | None:
 def _is_first(name: str, weights: Weights) -> bool:
     if name not in weights:
         return False
-    shape = weights.shape(name)
-    picture = len(shape) == 4 and shape[2] in (1, 3) and shape[3] > 1 and max(shape[:2]) > 1
-    return picture and weights.dtype(name).kind == "f" and roles.role(name, shape, weights) == roles.KERNEL
+    shape, kind = weights.shape(name), weights.dtype(name).kind
+    return tiles.has_filters(shape) and kind == "f" and roles.role(name, shape, weights) == roles.KERNEL
 
 
 def _is_bgr(weights: Weights) -> bool:
@@ -75,7 +71,7 @@ def _is_bgr(weights: Weights) -> bool:
 
 def _pictures(run: Run, first: _First, what: str) -> list[Markup]:
     frozen = (run.frozen or {}).get("variables", {}).get(first.name)
-    after = _tiles(first.kernel, first.bgr)
+    after = tiles.filters(first.kernel, bgr=first.bgr)
     if frozen == digests.digest(first.kernel):
         text = "Frozen: they are the same, bit for bit, at the start of the run and in its best checkpoint."
         return [_figure(after, what, text)]
@@ -89,7 +85,7 @@ def _pictures(run: Run, first: _First, what: str) -> list[Markup]:
         return [_note(f"Before training they were {row['source']} of the source, which cannot be shown here."), trained]
     moved = float(np.abs(first.kernel - before).mean() / max(float(np.abs(before).mean()), 1e-30))
     text = f"Before training: {row['source']} of the source. On average a weight has moved by {moved:.1%} of its size."
-    return [_figure(_tiles(before, first.bgr), f"{what}, before training", text), trained]
+    return [_figure(tiles.filters(before, bgr=first.bgr), f"{what}, before training", text), trained]
 
 
 def _before(run: Run, first: _First) -> tuple[Row | None, np.ndarray | None]:
@@ -115,27 +111,7 @@ def _note(text: str) -> Markup:
     return tag("p", text, class_="note")
 
 
-def _figure(tiles: np.ndarray, what: str, text: str) -> Markup:
-    # Enlarged by whole numbers where there is room, so that all pixels stay equal.
-    width = tiles.shape[1] * max(1, 520 // tiles.shape[1])
-    image = tag("img", src=data_uri(png(tiles)), alt=what, style=f"max-width:{width}px")
+def _figure(grid: np.ndarray, description: str, text: str) -> Markup:
+    # Not enlarged, so that all pixels stay equal.
+    image = tag("img", src=data_uri(png(grid)), alt=description, style=f"max-width:{grid.shape[1]}px")
     return tag("figure", image, tag("figcaption", text))
-
-
-def _tiles(kernel: np.ndarray, bgr: bool) -> np.ndarray:
-    """Return filters side by side, uint8 RGBA, with a clear pixel between them."""
-    filters = np.moveaxis(kernel[..., :MOST].astype(np.float64), 3, 0)
-    if bgr:
-        filters = filters[..., ::-1]
-    filters = np.nan_to_num(filters, posinf=0.0, neginf=0.0)
-    largest = np.abs(filters).max(axis=(1, 2, 3), keepdims=True)
-    colours = np.round(127.5 + 127.5 * filters / np.maximum(largest, 1e-30)).astype(np.uint8)
-    count, height, width, _ = colours.shape
-    across = min(ACROSS, math.ceil(math.sqrt(count * 1.8)))
-    down = math.ceil(count / across)
-    grid = np.zeros((down * (height + 1) - 1, across * (width + 1) - 1, 4), np.uint8)
-    for number, colour in enumerate(colours):
-        top, left = number // across * (height + 1), number % across * (width + 1)
-        grid[top : top + height, left : left + width, :3] = colour
-        grid[top : top + height, left : left + width, 3] = 255
-    return grid

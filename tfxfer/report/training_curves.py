@@ -7,15 +7,14 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tfxfer.plots.curves import SPLITS, Line, best_mark, chart, metric_lines
 from tfxfer.report import curves
-from tfxfer.report.curves import Line
 from tfxfer.report.markup import Markup, join, tag
 from tfxfer.report.run_reader import Row, Run, number
 from tfxfer.report.tables import table
 
 MOST_ROWS = 600
 LOOKS = ("third", "fourth", "train", "validation")
-SPLITS = {"train": "training", "validation": "validation"}
 _NO_METRICS = {"step", "epoch", "split", "learning_rate"}
 
 
@@ -24,19 +23,8 @@ def section(run: Run) -> Markup | None:
     if not run.history:
         return None
     last, apart = max(row["step"] for row in run.history) / run.every, parting(run)
-    charts = [
-        curves.chart(
-            name.capitalize(),
-            lines(run, name),
-            describe=_described(run, name),
-            share=name == "accuracy",
-            last=last,
-            best=_mark(run, name),
-            apart=apart if name == "loss" else None,
-        )
-        for name in metrics(run)
-    ]
-    charts += _learning_rate(run, last)
+    charts = [_metric_chart(run, name, last, apart if name == "loss" else None) for name in metrics(run)]
+    charts += _rate_charts(run, last)
     return tag(
         "section",
         tag("h2", "How training went"),
@@ -49,30 +37,26 @@ def section(run: Run) -> Markup | None:
 
 def metrics(run: Run) -> list[str]:
     """Return the names of what was measured, loss and accuracy first."""
-    found = [name for row in run.history for name, value in row.items() if number(value) is not None]
-    others = dict.fromkeys(name for name in found if name not in _NO_METRICS)
+    measured = [name for row in run.history for name, value in row.items() if number(value) is not None]
+    others = dict.fromkeys(name for name in measured if name not in _NO_METRICS)
     return sorted(others, key=lambda name: ("loss accuracy".find(name) < 0, name != "loss"))
 
 
 def lines(run: Run, name: str) -> list[Line]:
     """Return training and validation of a metric, those that there are."""
-    found = [
-        Line(word, split, [(row["step"] / run.every, number(row.get(name))) for row in run.rows(split)], True)
-        for split, word in SPLITS.items()
-    ]
-    return [line for line in found if any(y is not None for _, y in line.points)]
+    return metric_lines([{**row, name: number(row.get(name))} for row in run.history], name, run.every)
+
+
+def _metric_chart(run: Run, name: str, last: float, apart: float | None) -> Markup:
+    epoch = best_epoch(run)
+    mark = None if epoch is None else best_mark(epoch, number((run.best or {}).get(name)))
+    shown = chart(name.capitalize(), lines(run, name), last=last, best=mark, share=name == "accuracy")
+    return curves.draw(shown, describe=_described(run, name), apart=apart)
 
 
 def best_epoch(run: Run) -> float | None:
     """Return the epoch after which the best checkpoint was saved; fractions of one are possible."""
     return round(run.best["step"] / run.every, 2) if run.best else None
-
-
-def _mark(run: Run, name: str) -> tuple[float, str] | None:
-    epoch, value = best_epoch(run), number((run.best or {}).get(name))
-    if epoch is None:
-        return None
-    return epoch, f"best: epoch {epoch:g}" + (f", {value:.4g}" if value is not None else "")
 
 
 def parting(run: Run) -> float | None:
@@ -81,8 +65,7 @@ def parting(run: Run) -> float | None:
     It is that of the lowest validation loss, if the last one is at least 1 % higher, and the training loss has fallen
     since.
     """
-    losses = [(row["step"], loss) for row in run.rows("validation") if (loss := number(row.get("loss"))) is not None]
-    trained = [(row["step"], loss) for row in run.rows("train") if (loss := number(row.get("loss"))) is not None]
+    losses, trained = _noted(run, "validation", "loss"), _noted(run, "train", "loss")
     if not losses:
         return None
     step, lowest = min(losses, key=lambda pair: (pair[1], pair[0]))
@@ -108,8 +91,14 @@ def _summary(run: Run, apart: float | None) -> Markup:
     return tag("p", " ".join(said), class_="soft")
 
 
+def _noted(run: Run, split: str, metric: str) -> list[tuple[int, float]]:
+    """Return (step, value) of a metric, wherever there is a number."""
+    values = [(row["step"], number(row.get(metric))) for row in run.rows(split)]
+    return [(step, value) for step, value in values if value is not None]
+
+
 def _losses(run: Run, split: str) -> list[float]:
-    return [loss for row in run.rows(split) if (loss := number(row.get("loss"))) is not None]
+    return [loss for _, loss in _noted(run, split, "loss")]
 
 
 def _change(run: Run, split: str) -> str:
@@ -149,30 +138,27 @@ def _table_row(run: Run, row: Row, names: Sequence[str]) -> Markup:
 # --- learning rate ---
 
 
-def _learning_rate(run: Run, last: float) -> list[Markup]:
-    """Return the learning rate as the run noted it, a line for each factor that some trained variable has."""
+def _rate_charts(run: Run, last: float) -> list[Markup]:
+    """Return a chart of the learning rate, if it varies: a line for each factor that some trained variable has."""
     if len(_rates(run)) < 2:
         return []
-    noted = [(row["step"], rate) for row in run.rows("train") if (rate := number(row.get("learning_rate"))) is not None]
-    drawn = [
-        _rate_line(run, noted, factor, begin, look) for look, (factor, begin) in zip(LOOKS, _factors(run), strict=False)
-    ]
+    drawn = [_rate_line(run, factor, begin, look) for look, (factor, begin) in zip(LOOKS, _factors(run), strict=False)]
     drawn = [line for line in drawn if line.points]
     said = ", ".join(f"{line.name} from {line.points[0][1]:.3g} to {line.points[-1][1]:.3g}" for line in drawn)
-    return [curves.chart("Learning rate", drawn, describe=f"Learning rate by epoch: {said}.", last=last)]
+    return [curves.draw(chart("Learning rate", drawn, last=last), describe=f"Learning rate by epoch: {said}.")]
 
 
 def _rates(run: Run) -> set[float]:
     """Return the different learning rates that some trained variable had at the end of some epoch."""
-    noted = {rate for row in run.rows("train") if (rate := number(row.get("learning_rate"))) is not None}
-    return {rate * factor for rate in noted for factor, _ in _factors(run)}
+    return {rate * factor for _, rate in _noted(run, "train", "learning_rate") for factor, _ in _factors(run)}
 
 
-def _rate_line(run: Run, noted: Sequence[tuple[int, float]], factor: float, begin: int, look: str) -> Line:
+def _rate_line(run: Run, factor: float, begin: int, look: str) -> Line:
+    noted = _noted(run, "train", "learning_rate")
     points = [(step / run.every, rate * factor) for step, rate in noted if step > begin * run.every]
     times = "" if factor == 1 else f", times {factor:g}"
     since = f", from epoch {begin + 1}" if begin else ""
-    return Line(f"learning rate{times}{since}", look, points, True)
+    return Line(f"learning rate{times}{since}", look, points)
 
 
 def _factors(run: Run) -> list[tuple[float, int]]:

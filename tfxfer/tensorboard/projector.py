@@ -94,8 +94,7 @@ def write(
 
 def _parts(data: Data) -> list[_Part]:
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
-    every = sum(map(len, splits.values()))
-    share = min(1.0, MOST / max(every, 1))
+    share = min(1.0, MOST / max(sum(map(len, splits.values())), 1))
     return [
         _Part(name, split, np.unique(np.linspace(0, len(split) - 1, math.floor(len(split) * share)).astype(np.int64)))
         for name, split in splits.items()
@@ -130,8 +129,7 @@ def _cell(text: str) -> str:
 
 def _sprite(parts: list[_Part], path: Path) -> int:
     """Write thumbnails row by row in a square; return the side of one, 0 if the examples are no pictures."""
-    shape = parts[0].split.images.shape
-    if len(shape) != 4 or shape[3] not in (1, 3, 4):
+    if not tiles.are_pictures(parts[0].split.images):
         return 0
     count = sum(len(part.places) for part in parts)
     across = math.ceil(math.sqrt(count))

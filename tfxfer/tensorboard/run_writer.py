@@ -52,7 +52,7 @@ class Directory(Protocol):
         """Say which checkpoint is the last good one."""
 
 
-class Board:
+class RunWriter:
     """The event files of a run, open for as long as it trains, and what goes into them."""
 
     def __init__(
@@ -98,8 +98,7 @@ class Board:
         self._activations(step.activations, 0)
 
     def _pictures(self) -> None:
-        shape = self.data.validation.images.shape
-        if self.step.image_summary is None or len(shape) != 4 or shape[3] not in (1, 3, 4):
+        if self.step.image_summary is None or not tiles.are_pictures(self.data.validation.images):
             log.info("image summaries are left out: examples of %s are not pictures", self.step.images.shape)
             return
         self.events.add(TRAIN, self.sess.run(self.step.image_summary, {self.step.images: self._images()}), 0)
@@ -258,11 +257,10 @@ def conclude(sess: tf.Session, step: Step, data: Data, directory: Directory, sta
 
 def first_kernel(step: Step) -> list[tf.Variable]:
     """Return the kernel of the first convolution over the images, in its parts; nothing where there is none."""
-    channels = step.images.shape.as_list()[-1] if step.images.shape.rank == 4 else None
+    channels = step.images.shape.as_list()[-1:] if step.images.shape.rank == 4 else []
     for parts in wholes(model_variables(step.images.graph)).values():
         shape = shape_of(parts[0])
-        sides = shape.as_list() if shape.rank == 4 else []
-        if sides and sides[2] == channels in (1, 3) and sides[3] > 1 and max(sides[:2]) > 1:
+        if shape.is_fully_defined() and tiles.has_filters(shape.as_list(), channels):
             return parts
     return []
 

@@ -191,8 +191,8 @@ class Training:
         """The plans of the session, if it was made by `tfxfer.session`."""
         return getattr(self.sess, "plans", ())
 
-    def _board(self) -> run_writer.Board:
-        return run_writer.Board(self.sess, self.step, self.data, self.directory, self.done, self.shown)
+    def _board(self) -> run_writer.RunWriter:
+        return run_writer.RunWriter(self.sess, self.step, self.data, self.directory, self.done, self.shown)
 
     # --- the loop ---
 
