@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tfxfer.plots.confusion import DEEP, MOST_NAMED, blocks, confused_pairs, depth
-from tfxfer.report.markup import Markup, tag
+from tfxfer.report.markup import Markup, section, soft, tag
 from tfxfer.report.run_reader import Test
 from tfxfer.report.tables import named, row, scrolled, table
 
@@ -14,24 +14,16 @@ VERY_DEEP = 0.75  # share from which on a number stands out better in white in t
 SCALE = 6  # units of the map's picture a cell
 
 
-def section(test: Test) -> Markup:
+def confusion_section(test: Test) -> Markup:
     """Return the matrix and the pairs that were confused most."""
-    few = len(test.class_names) <= MOST_NAMED
-    return tag(
-        "section",
-        tag("h2", "What was taken for what"),
-        tag("p", _summary(test), class_="soft"),
-        tag("div", tag("div", _matrix(test) if few else _map(test), _ramp()), _pairs(test), class_="beside"),
-        id="confusion",
-    )
-
-
-def _summary(test: Test) -> str:
+    matrix = _matrix(test) if len(test.class_names) <= MOST_NAMED else _map(test)
     right, count = int(np.trace(test.confusion)), int(test.confusion.sum())
-    return (
+    text = (
         f"{right:,} of {count:,} test examples are right. A row is a true class, a column what it was taken for; "
         "the darker a cell, the larger its share of the row."
     )
+    beside = tag("div", tag("div", matrix, _ramp()), _pairs(test), class_="beside")
+    return section("confusion", "What was taken for what", soft(text), beside)
 
 
 def _ramp() -> Markup:
@@ -54,28 +46,18 @@ def _matrix(test: Test) -> Markup:
     return scrolled(cells, label="Confusion matrix")
 
 
-def _row(test: Test, shares: np.ndarray, number: int) -> Markup:
-    name = test.class_names[number]
-    head = tag("th", named(name), scope="row", title=name)
-    cells = [_cell(test, shares, number, column) for column in range(len(test.class_names))]
-    return tag("tr", head, cells)
+def _row(test: Test, shares: np.ndarray, true: int) -> Markup:
+    name = test.class_names[true]
+    cells = [_cell(test, shares, true, taken) for taken in range(len(test.class_names))]
+    return tag("tr", tag("th", named(name), scope="row", title=name), cells)
 
 
 def _cell(test: Test, shares: np.ndarray, true: int, taken: int) -> Markup:
     count, share = int(test.confusion[true, taken]), float(shares[true, taken])
-    looks = [
-        "right" if true == taken else "",
-        "deep" if share > VERY_DEEP else "half" if share > DEEP else "",
-        "zero" if not count else "",
-    ]
+    looks = {"right": true == taken, "deep": share > VERY_DEEP, "half": DEEP < share <= VERY_DEEP, "zero": not count}
     title = f"{test.class_names[true]} taken for {test.class_names[taken]}: {count:,} ({share:.0%})"
-    return tag(
-        "td",
-        f"{count:,}",
-        class_=" ".join(filter(None, looks)) or None,
-        style=f"--v:{depth(share):.3f}",
-        title=title,
-    )
+    look = " ".join(name for name, applies in looks.items() if applies)
+    return tag("td", f"{count:,}", class_=look or None, style=f"--v:{depth(share):.3f}", title=title)
 
 
 def _map(test: Test) -> Markup:

@@ -9,7 +9,7 @@ from typing import Any
 
 from tfxfer.plots.curves import SPLITS, Line, best_mark, chart, metric_lines
 from tfxfer.report import curves
-from tfxfer.report.markup import Markup, join, tag
+from tfxfer.report.markup import Markup, join, section, soft, tag
 from tfxfer.report.run_reader import Row, Run, number
 from tfxfer.report.tables import table
 
@@ -18,20 +18,19 @@ LOOKS = ("third", "fourth", "train", "validation")
 _NO_METRICS = {"step", "epoch", "split", "learning_rate"}
 
 
-def section(run: Run) -> Markup | None:
+def curves_section(run: Run) -> Markup | None:
     """Return the curves, or None where there is no epoch and no validation yet."""
     if not run.history:
         return None
     last, apart = max(row["step"] for row in run.history) / run.every, parting(run)
     charts = [_metric_chart(run, name, last, apart if name == "loss" else None) for name in metrics(run)]
     charts += _rate_charts(run, last)
-    return tag(
-        "section",
-        tag("h2", "How training went"),
-        _summary(run, apart),
+    return section(
+        "curves",
+        "How training went",
+        soft(_summary(run, apart)),
         tag("div", charts, class_="charts" if len(charts) > 2 else "charts few"),
         tag("details", tag("summary", "The numbers"), _table(run)),
-        id="curves",
     )
 
 
@@ -50,8 +49,15 @@ def lines(run: Run, name: str) -> list[Line]:
 def _metric_chart(run: Run, name: str, last: float, apart: float | None) -> Markup:
     epoch = best_epoch(run)
     mark = None if epoch is None else best_mark(epoch, number((run.best or {}).get(name)))
-    shown = chart(name.capitalize(), lines(run, name), last=last, best=mark, share=name == "accuracy")
-    return curves.draw(shown, describe=_described(run, name), apart=apart)
+    marked = "" if epoch is None else f"; the best checkpoint is of epoch {epoch:g}"
+    drawn, title = lines(run, name), name.capitalize()
+    shown = chart(title, drawn, last=last, best=mark, share=name == "accuracy")
+    return curves.draw(shown, describe=f"{title} by epoch: {_described(drawn)}{marked}.", apart=apart)
+
+
+def _described(drawn: Sequence[Line]) -> str:
+    ends = {line.name: [y for _, y in line.points if y is not None] for line in drawn}
+    return ", ".join(f"{name} from {values[0]:.4g} to {values[-1]:.4g}" for name, values in ends.items())
 
 
 def best_epoch(run: Run) -> float | None:
@@ -75,20 +81,24 @@ def parting(run: Run) -> float | None:
     return round(step / run.every, 2)
 
 
-def _summary(run: Run, apart: float | None) -> Markup:
-    said = [f"{SPLITS[split].capitalize()} loss {_change(run, split)}." for split in SPLITS if _losses(run, split)]
+def _summary(run: Run, apart: float | None) -> str:
+    losses = {split: [loss for _, loss in _noted(run, split, "loss")] for split in SPLITS}
+    sentences = [f"{SPLITS[split].capitalize()} loss {_change(losses[split])}." for split in SPLITS if losses[split]]
     if apart is not None:
-        said.append(f"From epoch {apart:g} on (shaded) the two part: training gets better and validation does not.")
-    elif all(_losses(run, split) for split in SPLITS) and run.finished:
-        said.append("The two do not part.")
+        sentences.append(
+            f"From epoch {apart:g} on (shaded) the two part: training gets better and validation does not."
+        )
+    elif all(losses.values()) and run.finished:
+        sentences.append("The two do not part.")
     if run.best:
-        said.append("The dotted line is the best checkpoint by validation.")
-    if len(_rates(run)) == 1:
+        sentences.append("The dotted line is the best checkpoint by validation.")
+    rates = _rates(run)
+    if len(rates) == 1:
         # Noted at the end of each epoch. What it was in between is known of the tools' schedules, which never rise.
         known = run.settings.get("schedule") == "constant" or (run.tool and len(run.rows("train")) > 1)
         when = "throughout" if known else "at the end of each epoch"
-        said.append(f"The learning rate was {_rates(run).pop():g} {when}.")
-    return tag("p", " ".join(said), class_="soft")
+        sentences.append(f"The learning rate was {rates.pop():g} {when}.")
+    return " ".join(sentences)
 
 
 def _noted(run: Run, split: str, metric: str) -> list[tuple[int, float]]:
@@ -97,24 +107,9 @@ def _noted(run: Run, split: str, metric: str) -> list[tuple[int, float]]:
     return [(step, value) for step, value in values if value is not None]
 
 
-def _losses(run: Run, split: str) -> list[float]:
-    return [loss for _, loss in _noted(run, split, "loss")]
-
-
-def _change(run: Run, split: str) -> str:
-    losses = _losses(run, split)
-    went = f"went from {losses[0]:.4g} to {losses[-1]:.4g}" if len(losses) > 1 else f"is {losses[0]:.4g}"
-    return f"{went}, lowest {min(losses):.4g}" if min(losses) < losses[-1] else went
-
-
-def _described(run: Run, name: str) -> str:
-    parts = []
-    for line in lines(run, name):
-        values = [y for _, y in line.points if y is not None]
-        parts.append(f"{line.name} from {values[0]:.4g} to {values[-1]:.4g}")
-    best = best_epoch(run)
-    marked = f"; the best checkpoint is of epoch {best:g}" if best is not None else ""
-    return f"{name.capitalize()} by epoch: {', '.join(parts)}{marked}."
+def _change(losses: Sequence[float]) -> str:
+    change = f"went from {losses[0]:.4g} to {losses[-1]:.4g}" if len(losses) > 1 else f"is {losses[0]:.4g}"
+    return f"{change}, lowest {min(losses):.4g}" if min(losses) < losses[-1] else change
 
 
 def _table(run: Run) -> Markup:
@@ -144,8 +139,8 @@ def _rate_charts(run: Run, last: float) -> list[Markup]:
         return []
     drawn = [_rate_line(run, factor, begin, look) for look, (factor, begin) in zip(LOOKS, _factors(run), strict=False)]
     drawn = [line for line in drawn if line.points]
-    said = ", ".join(f"{line.name} from {line.points[0][1]:.3g} to {line.points[-1][1]:.3g}" for line in drawn)
-    return [curves.draw(chart("Learning rate", drawn, last=last), describe=f"Learning rate by epoch: {said}.")]
+    description = f"Learning rate by epoch: {_described(drawn)}."
+    return [curves.draw(chart("Learning rate", drawn, last=last), describe=description)]
 
 
 def _rates(run: Run) -> set[float]:
@@ -163,19 +158,17 @@ def _rate_line(run: Run, factor: float, begin: int, look: str) -> Line:
 
 def _factors(run: Run) -> list[tuple[float, int]]:
     """Return the pairs (factor, epoch from which on) that trained variables have, in order of epochs."""
-    found = {(_factor(name, epoch, run.settings), epoch) for name, epoch in run.trained().items()}
-    return sorted(found, key=lambda pair: (pair[1], -pair[0])) or [(1.0, 0)]
+    factors = {(_factor(name, epoch, run.settings), epoch) for name, epoch in run.trained().items()}
+    return sorted(factors, key=lambda pair: (pair[1], -pair[0])) or [(1.0, 0)]
 
 
 def _factor(name: str, epoch: int, settings: Mapping[str, Any]) -> float:
-    given = settings.get("lr_multipliers")
-    pairs = list(given.items()) if isinstance(given, dict) else []
-    stages = settings.get("unfreeze")
+    multipliers, stages = settings.get("lr_multipliers"), settings.get("unfreeze")
+    pairs = list(multipliers.items()) if isinstance(multipliers, dict) else []
     for stage in stages if isinstance(stages, list) else []:
         if isinstance(stage, list) and len(stage) == 3 and stage[0] == epoch:
             pairs.append((stage[1], stage[2]))
-    factors = [number(value) or 1.0 for pattern, value in pairs if _matches(str(pattern), name)]
-    return math.prod(factors)
+    return math.prod(number(factor) or 1.0 for pattern, factor in pairs if _matches(str(pattern), name))
 
 
 def _matches(pattern: str, name: str) -> bool:
