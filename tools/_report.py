@@ -55,7 +55,7 @@ class _InFlags(python_logging.Formatter):
 
 
 def show_notes(examples: Any) -> None:
-    """Print what whoever uses the examples should be told: what was set aside, say."""
+    """Print what somebody who uses the examples should know, as what was set aside."""
     for note in examples.notes:
         print(_flags.in_flags(note))
 
@@ -70,7 +70,7 @@ def check_top_k(settings: Any, classes: int) -> None:
     """Refuse a --top_k that was given and says nothing.
 
     Raises:
-      DataError: there are no more classes than that.
+      DataError: the data has no more classes than that.
     """
     if settings["top_k"].present and settings.top_k >= classes:
         raise DataError(f"--top_k={settings.top_k}: there are {classes} classes, so that all are among them; lower it")
@@ -151,10 +151,10 @@ def check_picture(path: str | None) -> None:
     """Refuse a picture that could not be written in the end.
 
     Raises:
-      DataError: its folder is not there.
+      DataError: its folder does not exist.
     """
     if path and not Path(path).absolute().parent.is_dir():
-        raise DataError(f"--picture={path}: there is no such folder")
+        raise DataError(f"--picture={path}: its folder does not exist")
 
 
 def draw_curves(path: str, run: str) -> None:
@@ -181,7 +181,7 @@ def keep_test(run: str, result: Any, split: Any, checkpoint: str) -> str:
 
     kept = record(run, result, split, checkpoint)["mistakes"]
     wrong = int((result.predictions != result.labels).sum())
-    pictures = f", {Path(run, FOLDER)}" if any(one["picture"] for one in kept) else ""
+    pictures = f", {Path(run, FOLDER)}" if any(mistake["picture"] for mistake in kept) else ""
     return f"{wrong:,} of {len(result.labels):,} test examples wrong: {Path(run, FILE)}{pictures}"
 
 

@@ -129,7 +129,7 @@ def test_pretraining_takes_l2_and_no_class_weights(tmp_path, capsys):
     (["--l2=nan"], 1, "GraphError: --l2=nan"),
     (["--l2=1", "--train=.*/bias"], 1, "GraphError: --l2=1.0 has nothing to act on"),
     (["--top_k=0"], 2, "top_k"),
-    (["--picture=nowhere/x.png"], 1, "DataError: --picture=nowhere/x.png: there is no such folder"),
+    (["--picture=nowhere/x.png"], 1, "DataError: --picture=nowhere/x.png: its folder does not exist"),
     (["--epochs=0"], 2, "flag --epochs=0"),
     (["--batch_size=0"], 2, "flag --batch_size=0"),
     (["--endpoint=fc9"], 1, "GraphError: autoencoder has no endpoint 'fc9'.*; it has .*flatten"),

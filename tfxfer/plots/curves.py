@@ -160,11 +160,11 @@ def _log_ticks(low: float, high: float) -> list[float]:
     """Return 1, 2 and 5 times each power of ten, or fewer of them where these are too many."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for factors in ((1, 2, 5), (1,)):
-        found = [factor * 10.0**power for power in powers for factor in factors]
-        found = [value for value in found if low * (1 - 1e-9) <= value <= high * (1 + 1e-9)]
-        if len(found) <= MOST_TICKS:
+        values = [factor * 10.0**power for power in powers for factor in factors]
+        values = [value for value in values if low * (1 - 1e-9) <= value <= high * (1 + 1e-9)]
+        if len(values) <= MOST_TICKS:
             break
-    return found[:: math.ceil(len(found) / MOST_TICKS)]
+    return values[:: math.ceil(len(values) / MOST_TICKS)]
 
 
 def shown(value: float) -> str:
@@ -190,7 +190,7 @@ def draw(history: Sequence[Mapping[str, Any]], *, best: int | None = None, title
       A PNG.
 
     Raises:
-      DataError: there is no row yet.
+      DataError: the history is empty.
     """
     if not history:
         raise DataError("there is nothing to draw yet: no epoch has ended")

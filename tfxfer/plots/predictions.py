@@ -32,7 +32,7 @@ def predictions(
     Args:
       path: of the PNG; replaced in one step.
       photographs: uint8 [height, width, 3] each.
-      titles: one a photograph, as the name of its file.
+      titles: one for each photograph, as the name of its file.
       names: of each photograph's classes, the most probable first.
       probabilities: of these, from 0 to 1.
 
@@ -69,7 +69,7 @@ def mistakes(tiles: np.ndarray, captions: Sequence[tuple[str, str, float]]) -> b
 
     Args:
       tiles: uint8 [n, 104, 104, 3].
-      captions: the true class, the predicted class and its probability, one a tile.
+      captions: the true class, the predicted class and its probability of each tile.
 
     Returns:
       A PNG, as wide as TensorBoard shows an image.

@@ -100,7 +100,7 @@ def draw(points: np.ndarray, labels: np.ndarray | None, class_names: Sequence[st
     Args:
       points: float [n, 2].
       labels: int64 [n], or None to draw all alike.
-      class_names: one a class.
+      class_names: a name for each class.
       title: above it.
       how: below the title, smaller.
 

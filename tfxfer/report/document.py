@@ -106,7 +106,7 @@ def _value(value: object) -> Markup:
 def _repeat(command: str | None) -> Markup:
     title = "Do it again"
     if command is None:
-        text = "This run was made by a program of its own through the library: there is no command that repeats it."
+        text = "This run was made by a program of its own through the library: no command repeats it."
         return section("repeat", title, tag("p", text))
     text = (
         "From the directory it was started in; the same command on the same files and the same kind of machine, by one "

@@ -31,7 +31,7 @@ def plan_section(run: Run) -> Markup | None:
 
 
 def merged(plans: Sequence[Row]) -> list[Row]:
-    """Return one row a variable: where several plans name it, that of the plan which restored it."""
+    """Return a row for each variable: where several plans name it, that of the plan which restored it."""
     rows: dict[str, Row] = {}
     for variable in (variable for plan in plans for variable in plan["variables"]):
         name = variable["variable"]

@@ -83,7 +83,7 @@ def missing(run: Run) -> list[str]:
     """Return what the page cannot show, and why."""
     notes = []
     if not run.history:
-        notes.append("No epoch has ended yet, or no checkpoint was written: there are no curves.")
+        notes.append("No epoch has ended yet, or no checkpoint was written: curves are missing.")
     elif not run.finished:
         epochs = run.settings.get("epochs", "an unknown number of")
         notes.append(f"Training has come to epoch {run.reached} of {epochs}: it is going on, or was stopped.")

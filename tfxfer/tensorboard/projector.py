@@ -128,7 +128,7 @@ def _cell(text: str) -> str:
 
 
 def _sprite(parts: list[_Part], path: Path) -> int:
-    """Write thumbnails row by row in a square; return the side of one, 0 if the examples are no pictures."""
+    """Write thumbnails row by row in a square; return the side of one, 0 if the examples are not pictures."""
     if not tiles.are_pictures(parts[0].split.images):
         return 0
     count = sum(len(part.places) for part in parts)
@@ -164,9 +164,9 @@ def _values(
     for part in parts:
         for chunk in chunks(len(part.places), BATCH_SIZE):
             places = part.places[chunk]
-            found = sess.run(computed, {images: part.split.images[places], **feeds}) if computed else {}
-            found |= {name: (part.split.features or {})[endpoints[name].name][places] for name in stored}
-            for name, values in found.items():
+            outputs = sess.run(computed, {images: part.split.images[places], **feeds}) if computed else {}
+            outputs |= {name: (part.split.features or {})[endpoints[name].name][places] for name in stored}
+            for name, values in outputs.items():
                 rows[name].append(_flat(values))
     return (np.concatenate(rows[name]) for name in endpoints)
 
