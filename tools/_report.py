@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging as python_logging
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,10 +94,10 @@ def logging() -> Iterator[None]:
         logger.removeHandler(handler)
 
 
-def _table(columns: Mapping[str, Any], rows: Iterable[Iterable[str | Text]]) -> Table:
-    """Return a table with columns, heading to alignment, and rows of texts, in which nothing is markup."""
+def _table(columns: Iterable[tuple[str, Any]], rows: Iterable[Iterable[str | Text]]) -> Table:
+    """Return a table with columns, pairs of heading and alignment, and rows of texts, in which nothing is markup."""
     table = Table(box=None)
-    for heading, justify in columns.items():
+    for heading, justify in columns:
         table.add_column(Text(heading), justify=justify)
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
@@ -119,7 +119,8 @@ def show_run(fitted: Any, logdir: str) -> None:
         style = "bold" if row["step"] == best and row["split"] == "validation" else ""
         cells = (str(row["epoch"]), str(row["step"]), row["split"], *(f"{row[metric]:.4f}" for metric in metrics))
         rows.append([Text(cell, style) for cell in cells])
-    console.print(_table({**dict.fromkeys(("epoch", "step", "split", *metrics), "right"), "split": "left"}, rows))
+    headings = ("epoch", "step", "split", *metrics)
+    console.print(_table([(name, "left" if name == "split" else "right") for name in headings], rows))
     if fitted.frozen:
         say(f"frozen: {fitted.frozen} variables, bit-identical to the start")
     say(f"best by validation: {fitted.best}{'; stopped early' if fitted.stopped_early else ''}")
@@ -204,24 +205,23 @@ def show_evaluation(result: Any, title: str) -> None:
         rows = {name: rows[name] for name in sorted(tested, key=lambda name: rows[name]["f1-score"])[:MOST_CLASSES]}
     figures = ("precision", "recall", "f1-score")
     cells = ((name, *(f"{row[key]:.4f}" for key in figures), f"{row['support']:.0f}") for name, row in rows.items())
-    console.print(_table(dict.fromkeys(("class", *figures, "examples"), "right"), cells))
+    console.print(_table([(heading, "right") for heading in ("class", *figures, "examples")], cells))
     console.print(Text(str(result)))
 
 
 def _confusion(result: Any, numbered: bool) -> Table:
     """Return the confusion matrix; `numbered`, its columns have the numbers of classes in place of names."""
     rows = [f"{name} {number}" if numbered else name for number, name in enumerate(result.class_names)]
-    table = Table(box=None)
-    for heading in ("", *(map(str, range(len(rows))) if numbered else rows)):
-        table.add_column(Text(heading), justify="right")  # two classes may be called alike
+    columns = map(str, range(len(rows))) if numbered else rows
+    cells = []
     for true, counts in enumerate(result.confusion):
         styles = ["green" if true == taken else "bold red" if count else "dim" for taken, count in enumerate(counts)]
-        table.add_row(Text(rows[true]), *(Text(str(count), style) for count, style in zip(counts, styles, strict=True)))
-    return table
+        cells.append([rows[true], *(Text(str(count), style) for count, style in zip(counts, styles, strict=True))])
+    return _table([(heading, "right") for heading in ("", *columns)], cells)
 
 
 def _confused(result: Any) -> Table:
     """Return which classes were taken for which others most often."""
     pairs = confused_pairs(result.confusion, MOST_CONFUSED)
     rows = [(result.class_names[true], result.class_names[taken], str(count)) for true, taken, count in pairs]
-    return _table({"true class": "left", "taken for": "left", "times": "right"}, rows)
+    return _table([("true class", "left"), ("taken for", "left"), ("times", "right")], rows)

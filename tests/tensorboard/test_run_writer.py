@@ -236,7 +236,7 @@ def test_without_matplotlib_its_pictures_alone_are_left_out_with_one_note(tmp_pa
     assert steps_of(tmp_path / "run/train")["filters/conv1/kernel"] == [0]
     notes = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert notes == [
-        "TensorBoard gets no pictures of confusion matrices and mistakes, which need matplotlib: "
+        "confusion matrix and mistakes are not drawn: pictures are drawn by matplotlib, which is not installed: "
         "pip install 'tfxfer[plots]'"
     ]
 

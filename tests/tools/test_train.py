@@ -64,7 +64,7 @@ def test_test_json_holds_what_was_printed(trained):
     assert re.fullmatch(r"best/model\.ckpt-\d+", stored["checkpoint"])
     assert (trained / "run" / f"{stored['checkpoint']}.index").exists()
     assert stored["mistakes"]
-    assert all(imread(trained / "run" / one["picture"]).shape == (28, 28, 4) for one in stored["mistakes"])
+    assert all(imread(trained / "run" / one["picture"]).shape == (28, 28, 3) for one in stored["mistakes"])
 
 
 def test_the_curves_have_a_panel_for_the_learning_rate_that_falls(trained):
@@ -240,7 +240,7 @@ def test_the_mistakes_of_pictures_name_their_files(tmp_path, capsys):
     for one in stored["mistakes"]:
         assert Path(one["path"]).parent == pictures / one["true"]
         assert os.path.exists(one["path"])
-        assert imread(tmp_path / "run" / one["picture"]).shape == (32, 32, 4)
+        assert imread(tmp_path / "run" / one["picture"]).shape == (32, 32, 3)
     assert "class weights: rose: 1, tulip: 3" in capsys.readouterr().out
 
 

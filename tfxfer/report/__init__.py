@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from tfxfer import files
-from tfxfer.report.document import document
+from tfxfer.report.page import document
 from tfxfer.report.run_reader import Run, read
 from tfxfer.report.summary_section import missing, result_line
 

@@ -22,7 +22,7 @@ def curves_section(run: Run) -> Markup | None:
     """Return the curves, or None where there is no epoch and no validation yet."""
     if not run.history:
         return None
-    last, apart = max(row["step"] for row in run.history) / run.every, parting(run)
+    last, apart = _epoch(run, max(row["step"] for row in run.history)), parting(run)
     charts = [_metric_chart(run, name, last, apart if name == "loss" else None) for name in metrics(run)]
     charts += _rate_charts(run, last)
     return section(
@@ -32,6 +32,10 @@ def curves_section(run: Run) -> Markup | None:
         tag("div", charts, class_="charts" if len(charts) > 2 else "charts few"),
         tag("details", tag("summary", "The numbers"), _table(run)),
     )
+
+
+def _epoch(run: Run, step: int) -> float:
+    return step / run.every
 
 
 def metrics(run: Run) -> list[str]:
@@ -62,7 +66,7 @@ def _described(drawn: Sequence[Line]) -> str:
 
 def best_epoch(run: Run) -> float | None:
     """Return the epoch after which the best checkpoint was saved; fractions of one are possible."""
-    return round(run.best["step"] / run.every, 2) if run.best else None
+    return round(_epoch(run, run.best["step"]), 2) if run.best else None
 
 
 def parting(run: Run) -> float | None:
@@ -78,7 +82,7 @@ def parting(run: Run) -> float | None:
     before = [loss for at, loss in trained if at <= step]
     if not before or losses[-1][1] < lowest + 0.01 * abs(lowest) or trained[-1][1] >= before[-1]:
         return None
-    return round(step / run.every, 2)
+    return round(_epoch(run, step), 2)
 
 
 def _summary(run: Run, apart: float | None) -> str:
@@ -150,7 +154,7 @@ def _rates(run: Run) -> set[float]:
 
 def _rate_line(run: Run, factor: float, begin: int, look: str) -> Line:
     noted = _noted(run, "train", "learning_rate")
-    points = [(step / run.every, rate * factor) for step, rate in noted if step > begin * run.every]
+    points = [(_epoch(run, step), rate * factor) for step, rate in noted if _epoch(run, step) > begin]
     times = "" if factor == 1 else f", times {factor:g}"
     since = f", from epoch {begin + 1}" if begin else ""
     return Line(f"learning rate{times}{since}", look, points)

@@ -84,7 +84,7 @@ def can_draw() -> bool:
     installed = importlib.util.find_spec("matplotlib") is not None
     if not installed:
         log.warning(
-            "TensorBoard gets no pictures of confusion matrices and mistakes, which need matplotlib: "
+            "confusion matrix and mistakes are not drawn: pictures are drawn by matplotlib, which is not installed: "
             "pip install 'tfxfer[plots]'"
         )
     return installed

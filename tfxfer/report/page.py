@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import tfxfer
 from tfxfer.report import confusion, examples, filters, restore_table, training_curves
@@ -14,18 +14,7 @@ from tfxfer.report.summary_section import header, result_line
 
 # Whatever a run holds, a browser loads nothing for this page and runs no script in it.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
-TITLES = {
-    "curves": "Curves",
-    "confusion": "Confusion",
-    "classes": "Classes",
-    "mistakes": "Mistakes",
-    "filters": "Filters",
-    "plan": "Restore plan",
-    "frozen": "Frozen",
-    "settings": "Settings",
-    "environment": "Environment",
-    "repeat": "Repeat it",
-}
+TITLES = {"plan": "Restore plan", "repeat": "Repeat it"}  # in the navigation, where a section's name does not do
 _NOT_SETTINGS = {"stages"}
 
 
@@ -36,12 +25,12 @@ def document(run: Run, command: str | None = None) -> str:
       run: what `read` returned.
       command: how to make such a run again, shown at the end.
     """
-    sections = list(filter(None, _sections(run, command)))
+    sections = {name: part for name, part in _sections(run, command).items() if part}
     body = tag(
         "body",
         tag("a", "Skip to the content", href="#content", class_="skip"),
         header(run),
-        tag("main", _navigation(sections), sections, id="content"),
+        tag("main", _navigation(sections), sections.values(), id="content"),
         tag("footer", tag("p", f"Written by tfxfer {tfxfer.__version__} from the run's own files.")),
     )
     return f"<!DOCTYPE html>\n{tag('html', _head(run), body, lang='en')}\n"
@@ -60,25 +49,25 @@ def _head(run: Run) -> Markup:
     )
 
 
-def _sections(run: Run, command: str | None) -> list[Markup | None]:
+def _sections(run: Run, command: str | None) -> dict[str, Markup | None]:
+    """Return the sections by their names, in order."""
     test = run.test
-    return [
-        training_curves.curves_section(run),
-        confusion.confusion_section(test) if test else None,
-        examples.classes_section(test) if test else None,
-        examples.mistakes_section(test) if test else None,
-        filters.filters_section(run),
-        restore_table.plan_section(run),
-        restore_table.frozen_section(run),
-        _settings(run),
-        _environment(run),
-        _repeat(command),
-    ]
+    return {
+        "curves": training_curves.curves_section(run),
+        "confusion": confusion.confusion_section(test) if test else None,
+        "classes": examples.classes_section(test) if test else None,
+        "mistakes": examples.mistakes_section(test) if test else None,
+        "filters": filters.filters_section(run),
+        "plan": restore_table.plan_section(run),
+        "frozen": restore_table.frozen_section(run),
+        "settings": _settings(run),
+        "environment": _environment(run),
+        "repeat": _repeat(command),
+    }
 
 
-def _navigation(sections: list[Markup]) -> Markup:
-    there = [name for name in TITLES if any(part.startswith(f'<section id="{name}"') for part in sections)]
-    links = [tag("li", tag("a", TITLES[name], href=f"#{name}")) for name in there]
+def _navigation(names: Iterable[str]) -> Markup:
+    links = [tag("li", tag("a", TITLES.get(name, name.capitalize()), href=f"#{name}")) for name in names]
     return tag("nav", tag("ul", links), aria_label="Sections")
 
 
