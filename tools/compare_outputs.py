@@ -29,7 +29,7 @@ from absl import flags
 
 from tfxfer.errors import DataError, RestoreError
 from tfxfer.input_spec import CHANNELS
-from tfxfer.tools import _classifier, _flags, _image_view, _model_flags, _training_flags, _weights_pair, predict
+from tfxfer.tools import _classifier, _flags, _model_flags, _pager, _training_flags, _weights_pair, predict
 from tfxfer.tools._weights_pair import Side
 
 DIFFERENT = 3
@@ -108,7 +108,7 @@ def main(argv: list[str]) -> int:
         print(json.dumps({"a": paths[0], "b": paths[1], "pictures": count, **_to_json(rows, parted)}))
     else:
         what = f"{count:,} {'pictures' if values.images else 'random pictures'}"
-        _image_view.show([*_table(rows, parted), _closing(rows, parted, what, values.rtol)])
+        _pager.show([*_table(rows, parted), _closing(rows, parted, what, values.rtol)])
     return DIFFERENT if parted else 0
 
 
