@@ -9,6 +9,7 @@ import pytest
 
 from tests import browsing, made_runs
 from tests.browsing import Browser, board, file_url, is_blank, wait
+from tests.plots.test_palette import contrast
 from tests.tools.test_board import events
 from tfxfer import report
 
@@ -94,28 +95,14 @@ def test_even_a_script_that_got_in_would_not_run(browser: Browser, pages, tmp_pa
     assert all("Content Security Policy" in error for error in errors)
 
 
-def test_the_lines_of_the_curves_can_be_told_apart_without_colour(browser: Browser, pages):
-    shown = browser.open(file_url(pages["two"]))
-    dashes = {look: shown.run(f"return getComputedStyle(document.querySelector('path.line.{look}')).strokeDasharray")
-              for look in ("train", "validation")}  # fmt: skip
-    assert dashes["train"] == "none"
-    assert dashes["validation"] != "none"
-
-
-def test_text_stands_out_from_what_is_behind_it(browser: Browser, pages):
+def test_numbers_stand_out_from_the_cell_that_they_stand_in(browser: Browser, pages):
     for dark in (False, True):
         shown = browser.open(file_url(pages["names"]), dark=dark)
-        for name in ("--ink", "--soft", "--blue", "--orange", "--green"):
-            assert contrast(colour(shown, name), colour(shown, "--card")) >= 4.5, (name, dark)
         for cell in shown.find(".matrix td:not(.zero):not(:empty)"):
-            ink, behind = (shown.run(f"return getComputedStyle(arguments[0]).{one}", cell)
-                           for one in ("color", "backgroundColor"))  # fmt: skip
+            ink, behind = (shown.run(f"return getComputedStyle(arguments[0]).{name}", cell)
+                           for name in ("color", "backgroundColor"))  # fmt: skip
             if cell.text:
                 assert contrast(parsed(shown, ink), parsed(shown, behind)) >= 3.9, (cell.text, ink, behind)
-
-
-def colour(shown: Browser, name: str) -> np.ndarray:
-    return parsed(shown, shown.run(f"return getComputedStyle(document.documentElement).getPropertyValue('{name}')"))
 
 
 def parsed(shown: Browser, text: str) -> np.ndarray:
@@ -125,13 +112,6 @@ def parsed(shown: Browser, text: str) -> np.ndarray:
     pen.fillStyle = arguments[0]; pen.fillRect(0, 0, 1, 1);
     return [...pen.getImageData(0, 0, 1, 1).data].slice(0, 3)"""
     return np.array(shown.run(script, text.strip()))
-
-
-def contrast(one: np.ndarray, other: np.ndarray) -> float:
-    """Return the contrast ratio of the Web Content Accessibility Guidelines 2."""
-    parts = (np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4) for c in (one / 255, other / 255))
-    low, high = sorted(float(part @ [0.2126, 0.7152, 0.0722]) for part in parts)
-    return (high + 0.05) / (low + 0.05)
 
 
 def test_tensorboard_shows_a_run_without_an_error(browser: Browser, tmp_path):

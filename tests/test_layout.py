@@ -41,7 +41,7 @@ FLOORS = {
     "restore": GRAPHS,
     "frontier": GRAPHS,
     "store": GRAPHS | {"frontier"},
-    "evaluation": GRAPHS | {"frontier", "store"},
+    "evaluation": GRAPHS | {"frontier", "store", "plots"},
     "plots": GROUND | {"data", "store"},
     "tensorboard": SESSIONS | {"plots"},
     "train": SESSIONS | {"tensorboard"},

@@ -25,18 +25,18 @@ class _NamesFlag(flags.Flag):
     def _parse(self, argument: Any) -> list[str]:
         if not isinstance(argument, str):
             return list(argument)
-        found = [piece.strip() for piece in argument.split(",") if piece.strip()]
+        pieces = [piece.strip() for piece in argument.split(",") if piece.strip()]
         if self._known is None:
-            return found
-        if found in (["all"], ["none"], []):
-            return self._known if found == ["all"] else []
-        for name in found:
+            return pieces
+        if pieces in (["all"], ["none"], []):
+            return self._known if pieces == ["all"] else []
+        for name in pieces:
             if name not in self._known:
                 raise flags.IllegalFlagValueError(
-                    f"flag --{self.name}={argument}: there is no {name!r}{names.did_you_mean(name, self._known)}; "
+                    f"flag --{self.name}={argument}: {name!r} is not known{names.did_you_mean(name, self._known)}; "
                     f"write all, none, or some of {', '.join(self._known)}"
                 )
-        return found
+        return pieces
 
 
 class _PlacesFlag(flags.Flag):
@@ -74,8 +74,8 @@ def define(values: flags.FlagValues) -> None:
             _NamesFlag(
                 "activations",
                 [],
-                "Endpoints, as conv1,pool5, whose activations are shown, and which the projector gets; if --summaries "
-                "asks for either, the first and the last pooling layer unless told.",
+                "Endpoints, as conv1,pool5, whose activations are shown, and which the projector gets; default: the "
+                "first and the last pooling layer, if --summaries asks for either.",
                 "ENDPOINT,...",
             ),
             values,
@@ -99,23 +99,25 @@ def step(settings: Any, ends: Mapping[str, Any]) -> dict[str, Any]:
       ends: the network's endpoints.
 
     Raises:
-      GraphError: there is no such endpoint; those that there are are listed.
+      GraphError: the network has no such endpoint; those that it has are listed.
     """
-    asked = settings.activations
-    if not asked and set(OF_ENDPOINTS).intersection(settings.summaries):
-        asked = _ends_of_blocks(ends)
-    unknown = [name for name in asked if name not in ends]
+    activations = settings.activations
+    if not activations and set(OF_ENDPOINTS).intersection(settings.summaries):
+        activations = _pooling_layers(ends)
+    unknown = [name for name in activations if name not in ends]
     if unknown:
-        raise GraphError(f"--activations: there is no endpoint {names.listed(unknown)}; there are {', '.join(ends)}")
-    return {"summaries": settings.summaries, "activations": {name: ends[name] for name in asked}}
+        raise GraphError(
+            f"--activations: the network has no endpoint {names.listed(unknown)}; it has {', '.join(ends)}"
+        )
+    return {"summaries": settings.summaries, "activations": {name: ends[name] for name in activations}}
 
 
-def _ends_of_blocks(ends: Mapping[str, Any]) -> list[str]:
+def _pooling_layers(ends: Mapping[str, Any]) -> list[str]:
     """Return the first and the last pooling layer; where there is none, convolution."""
     for kind in (r"pool\d+", r"conv\d+"):
-        found = [name for name in ends if re.fullmatch(kind, name) and ends[name].shape.rank == 4]
-        if found:
-            return list(dict.fromkeys([found[0], found[-1]]))
+        layers = [name for name in ends if re.fullmatch(kind, name) and ends[name].shape.rank == 4]
+        if layers:
+            return list(dict.fromkeys([layers[0], layers[-1]]))
     return []
 
 

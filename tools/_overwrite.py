@@ -11,7 +11,7 @@ from absl import flags
 from tfxfer import signals
 from tfxfer.formats.tensors import Tensor
 from tfxfer.input_spec import InputSpec, sidecar
-from tfxfer.tools import _image_view
+from tfxfer.tools import _pager
 from tfxfer.weight_tools.tables import table
 from tfxfer.weights import Weights, writers
 
@@ -43,7 +43,7 @@ def written(
 
 def show_table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     """Print a table, in full and through a pager where it is long."""
-    _image_view.show([*table(headings, rows, _image_view.width()), ""])
+    _pager.show([*table(headings, rows, _pager.width()), ""])
 
 
 def show_end(

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from absl import flags
 from rich.console import Console
 from rich.table import Table
@@ -17,9 +16,10 @@ from rich.text import Text
 
 from tfxfer import names
 from tfxfer.errors import DataError
+from tfxfer.plots.confusion import MOST_NAMED, confused_pairs
 from tfxfer.tools import _flags
 
-MOST_CLASSES = 20  # of more, no table has a row or column for each
+MOST_CLASSES = 20  # of more, the weakest alone are printed
 MOST_CONFUSED = 10  # pairs of classes
 
 
@@ -55,7 +55,7 @@ class _InFlags(python_logging.Formatter):
 
 
 def show_notes(examples: Any) -> None:
-    """Print what whoever uses the examples should be told: what was set aside, say."""
+    """Print what somebody who uses the examples should know, as what was set aside."""
     for note in examples.notes:
         print(_flags.in_flags(note))
 
@@ -70,7 +70,7 @@ def check_top_k(settings: Any, classes: int) -> None:
     """Refuse a --top_k that was given and says nothing.
 
     Raises:
-      DataError: there are no more classes than that.
+      DataError: the data has no more classes than that.
     """
     if settings["top_k"].present and settings.top_k >= classes:
         raise DataError(f"--top_k={settings.top_k}: there are {classes} classes, so that all are among them; lower it")
@@ -78,7 +78,7 @@ def check_top_k(settings: Any, classes: int) -> None:
 
 @contextlib.contextmanager
 def logging() -> Iterator[None]:
-    """Print what is logged: all of it, with the time, where standard error is no terminal; else what must be known."""
+    """Print what is logged: all of it, with the time, where standard error is not a terminal; else warnings."""
     logger = python_logging.getLogger("tfxfer")
     if sys.stderr.isatty():
         handler: python_logging.StreamHandler = _Stderr()
@@ -94,28 +94,37 @@ def logging() -> Iterator[None]:
         logger.removeHandler(handler)
 
 
+def _table(columns: Iterable[tuple[str, Any]], rows: Iterable[Iterable[str | Text]]) -> Table:
+    """Return a table with columns, pairs of heading and alignment, and rows of texts, in which nothing is markup."""
+    table = Table(box=None)
+    for heading, justify in columns:
+        table.add_column(Text(heading), justify=justify)
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
+    return table
+
+
 def show_run(fitted: Any, logdir: str) -> None:
     """Print a table of the last epochs, where the best checkpoint is, and how to look at the run."""
     console = Console()
-    console.print(Text(f"{logdir}: {fitted.epochs} epochs, {fitted.steps} steps"), soft_wrap=True)
-    table = Table(box=None)
-    for heading in ("epoch", "step", "split"):
-        table.add_column(heading, justify="right" if heading != "split" else "left")
+
+    def say(line: str) -> None:
+        console.print(Text(line), soft_wrap=True)
+
+    say(f"{logdir}: {fitted.epochs} epochs, {fitted.steps} steps")
     metrics = [key for key in fitted.history[-1] if key not in ("step", "epoch", "split", "learning_rate")]
-    for metric in metrics:
-        table.add_column(metric, justify="right")
     best = int(fitted.best.rpartition("-")[2])
+    rows = []
     for row in fitted.history[-6:]:
         style = "bold" if row["step"] == best and row["split"] == "validation" else ""
-        table.add_row(
-            str(row["epoch"]), str(row["step"]), row["split"], *(f"{row[m]:.4f}" for m in metrics), style=style
-        )
-    console.print(table)
-    early = "; stopped early" if fitted.stopped_early else ""
+        cells = (str(row["epoch"]), str(row["step"]), row["split"], *(f"{row[metric]:.4f}" for metric in metrics))
+        rows.append([Text(cell, style) for cell in cells])
+    headings = ("epoch", "step", "split", *metrics)
+    console.print(_table([(name, "left" if name == "split" else "right") for name in headings], rows))
     if fitted.frozen:
-        console.print(Text(f"frozen: {fitted.frozen} variables, bit-identical to the start"), soft_wrap=True)
-    console.print(Text(f"best by validation: {fitted.best}{early}"), soft_wrap=True)
-    console.print(Text(f"look at it: tfxfer board {logdir}, or tfxfer report {logdir}"), soft_wrap=True)
+        say(f"frozen: {fitted.frozen} variables, bit-identical to the start")
+    say(f"best by validation: {fitted.best}{'; stopped early' if fitted.stopped_early else ''}")
+    say(f"look at it: tfxfer board {logdir}, or tfxfer report {logdir}")
 
 
 def define_top_k(values: flags.FlagValues) -> None:
@@ -143,10 +152,10 @@ def check_picture(path: str | None) -> None:
     """Refuse a picture that could not be written in the end.
 
     Raises:
-      DataError: its folder is not there.
+      DataError: its folder does not exist.
     """
     if path and not Path(path).absolute().parent.is_dir():
-        raise DataError(f"--picture={path}: there is no such folder")
+        raise DataError(f"--picture={path}: its folder does not exist")
 
 
 def draw_curves(path: str, run: str) -> None:
@@ -156,11 +165,11 @@ def draw_curves(path: str, run: str) -> None:
       RunError: the run has no checkpoint yet.
     """
     from tfxfer import files
-    from tfxfer.plots import curves as pictures
-    from tfxfer.runs.state import history as history_of
+    from tfxfer.plots import curves
+    from tfxfer.runs.state import history as read_history
 
-    history, best = history_of(run)
-    files.write_bytes(Path(path), pictures.curves(history, best=best, title=Path(run).absolute().name))
+    history, best = read_history(run)
+    files.write_bytes(Path(path), curves.draw(history, best=best, title=Path(run).absolute().name))
 
 
 def keep_test(run: str, result: Any, split: Any, checkpoint: str) -> str:
@@ -173,7 +182,7 @@ def keep_test(run: str, result: Any, split: Any, checkpoint: str) -> str:
 
     kept = record(run, result, split, checkpoint)["mistakes"]
     wrong = int((result.predictions != result.labels).sum())
-    pictures = f", {Path(run, FOLDER)}" if any(one["picture"] for one in kept) else ""
+    pictures = f", {Path(run, FOLDER)}" if any(mistake["picture"] for mistake in kept) else ""
     return f"{wrong:,} of {len(result.labels):,} test examples wrong: {Path(run, FILE)}{pictures}"
 
 
@@ -181,57 +190,38 @@ def show_evaluation(result: Any, title: str) -> None:
     """Print a confusion matrix, and a table of each class's precision and recall; of many classes the worst alone."""
     console = Console()
     console.print(Text(title), soft_wrap=True)
-    tables = (_confusion(result, numbered) for numbered in (False, True) if len(result.class_names) <= MOST_CLASSES)
+    tables = (_confusion(result, numbered) for numbered in (False, True) if len(result.class_names) <= MOST_NAMED)
     endless = console.options.update(max_width=10_000)  # else a table says that it can be squeezed
     fitting = (table for table in tables if console.measure(table, options=endless).maximum <= console.width)
     if table := next(fitting, None):
         console.print("confusion matrix: true class in rows, predicted in columns", table, sep="\n")
     else:
-        _show_confused(console, result)
+        console.print(f"the most frequent mistakes among {len(result.class_names):,} classes")
+        console.print(_confused(result))
     rows = result.per_class()
     if len(rows) > MOST_CLASSES:
         console.print(f"the {MOST_CLASSES} of {len(rows):,} classes with the lowest f1-score")
         tested = (name for name in rows if rows[name]["support"])
         rows = {name: rows[name] for name in sorted(tested, key=lambda name: rows[name]["f1-score"])[:MOST_CLASSES]}
-    classes = Table(box=None)
-    for heading in ("class", "precision", "recall", "f1-score", "examples"):
-        classes.add_column(heading, justify="right")
-    for name, row in rows.items():
-        figures = (f"{row[key]:.4f}" for key in ("precision", "recall", "f1-score"))
-        classes.add_row(Text(name), *figures, f"{row['support']:.0f}")
-    console.print(classes)
+    figures = ("precision", "recall", "f1-score")
+    cells = ((name, *(f"{row[key]:.4f}" for key in figures), f"{row['support']:.0f}") for name, row in rows.items())
+    console.print(_table([(heading, "right") for heading in ("class", *figures, "examples")], cells))
     console.print(Text(str(result)))
 
 
 def _confusion(result: Any, numbered: bool) -> Table:
     """Return the confusion matrix; `numbered`, its columns have the numbers of classes in place of names."""
-    names_of_rows, names_of_columns = list(result.class_names), list(result.class_names)
-    if numbered:
-        names_of_columns = [str(number) for number in range(len(names_of_rows))]
-        names_of_rows = [f"{name} {number}" for number, name in enumerate(names_of_rows)]
-    table = Table(box=None)
-    for heading in ("", *names_of_columns):
-        table.add_column(Text(heading), justify="right")
-    for number, (name, row) in enumerate(zip(names_of_rows, result.confusion, strict=True)):
-        table.add_row(Text(name), *(_cell(count, number == column) for column, count in enumerate(row)))
-    return table
+    rows = [f"{name} {number}" if numbered else name for number, name in enumerate(result.class_names)]
+    columns = map(str, range(len(rows))) if numbered else rows
+    cells = []
+    for true, counts in enumerate(result.confusion):
+        styles = ["green" if true == taken else "bold red" if count else "dim" for taken, count in enumerate(counts)]
+        cells.append([rows[true], *(Text(str(count), style) for count, style in zip(counts, styles, strict=True))])
+    return _table([(heading, "right") for heading in ("", *columns)], cells)
 
 
-def _show_confused(console: Console, result: Any) -> None:
-    """Print which classes were taken for which others most often."""
-    wrong = result.confusion.copy()
-    np.fill_diagonal(wrong, 0)
-    places = np.argsort(-wrong, axis=None, kind="stable")[:MOST_CONFUSED]
-    table = Table(box=None)
-    for heading, justify in (("true class", "left"), ("taken for", "left"), ("times", "right")):
-        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
-    for true, predicted in zip(*np.unravel_index(places, wrong.shape), strict=True):
-        if wrong[true, predicted]:
-            named = (Text(result.class_names[place]) for place in (true, predicted))
-            table.add_row(*named, str(wrong[true, predicted]))
-    console.print(f"the most frequent mistakes among {len(wrong):,} classes")
-    console.print(table)
-
-
-def _cell(count: int, right: bool) -> Text:
-    return Text(str(count), style="green" if right else "bold red" if count else "dim")
+def _confused(result: Any) -> Table:
+    """Return which classes were taken for which others most often."""
+    pairs = confused_pairs(result.confusion, MOST_CONFUSED)
+    rows = [(result.class_names[true], result.class_names[taken], str(count)) for true, taken, count in pairs]
+    return _table([("true class", "left"), ("taken for", "left"), ("times", "right")], rows)

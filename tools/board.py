@@ -60,16 +60,16 @@ def check(directory: Path) -> None:
     """Refuse what TensorBoard would show as nothing.
 
     Raises:
-      RunError: there is no such directory, or neither a run nor events in it.
+      RunError: the directory is not there, or holds neither a run nor events.
     """
     if not directory.is_dir():
-        what = "is a file" if directory.exists() else "is not there"
-        raise RunError(f"{directory} {what}; give a run directory, what --logdir was, or a folder of such")
+        fault = "is a file" if directory.exists() else "is not there"
+        raise RunError(f"{directory} {fault}; give a run directory, what --logdir was, or a folder of runs")
     if is_run(directory) or next(_events(directory), None):
         return
-    found = names.listed(sorted(entry.name for entry in directory.iterdir()), 5) or "nothing"
+    entries = names.listed(sorted(entry.name for entry in directory.iterdir()), 5) or "nothing"
     raise RunError(
-        f"{directory} holds no events for TensorBoard, but {found}; give what --logdir was, or a folder of runs"
+        f"{directory} holds no events for TensorBoard, but {entries}; give what --logdir was, or a folder of runs"
     )
 
 
@@ -82,7 +82,7 @@ def check_port(host: str, port: int) -> None:
     """Refuse an address that cannot be listened on.
 
     Raises:
-      RunError: there is no such host here, or somebody listens there already.
+      RunError: this machine has no such address, or somebody listens there already.
     """
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -104,7 +104,7 @@ def _launch(directory: str, host: str, port: int) -> str:
     """
     from tensorboard import program
 
-    # What it warns of (a second graph, from where a run went on) is no concern of who looks at it.
+    # It warns of a second graph where a run went on, which says nothing to whoever looks at it.
     logging.getLogger("tensorboard").setLevel(logging.ERROR)
     board = program.TensorBoard()
     # The fast loader would be a process of its own, which outlives a kill for a moment and calls itself experimental.

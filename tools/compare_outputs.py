@@ -26,7 +26,7 @@ from absl import flags
 
 from tfxfer.models.registry import MODELS
 from tfxfer.runs.files import is_run
-from tfxfer.tools import _flags, _image_view, _training_flags
+from tfxfer.tools import _flags, _pager, _training_flags
 
 DIFFERENT = 3
 USES = tuple(_flags.Use(name, "images", unless=True) for name in ("random", "seed"))
@@ -98,7 +98,7 @@ def main(argv: list[str]) -> int:
         print(json.dumps({"a": paths[0], "b": paths[1], "pictures": count, **_to_json(rows, parted)}))
     else:
         pictures = f"{count:,} {'pictures' if values.images else 'random pictures'}"
-        _image_view.show([*_table(rows, parted), _closing(rows, parted, pictures, values.rtol)])
+        _pager.show([*_table(rows, parted), _closing(rows, parted, pictures, values.rtol)])
     return DIFFERENT if parted else 0
 
 

@@ -16,7 +16,7 @@ import sys
 from absl import flags
 
 from tfxfer import names
-from tfxfer.tools import _flags, _image_view
+from tfxfer.tools import _flags, _pager
 from tfxfer.weight_tools import diff_weights as comparing
 from tfxfer.weights import open_weights
 
@@ -50,7 +50,7 @@ def main(argv: list[str]) -> int:
         head = [
             f"{side} is {names.printable(w.path)} ({w.kind}, {len(w):,} tensors)" for side, w in (("A", a), ("B", b))
         ]
-        _image_view.show([*head, "", *comparing.report(found, _image_view.width()), comparing.summary(found)])
+        _pager.show([*head, "", *comparing.report(found, _pager.width()), comparing.summary(found)])
     return 0 if found.same else DIFFERENT
 
 

@@ -22,7 +22,7 @@ from absl import flags
 from tfxfer import names
 from tfxfer.errors import WeightsError
 from tfxfer.formats import protobuf
-from tfxfer.tools import _flags, _image_view
+from tfxfer.tools import _flags, _pager
 from tfxfer.weight_tools import inspect_weights as inspecting
 from tfxfer.weights import Weights, open_weights
 
@@ -77,10 +77,10 @@ def main(argv: list[str]) -> int:
     if values.json:
         print(json.dumps(_json(weights, found, values.stats)))
         return 0
-    width = _image_view.width()
+    width = _pager.width()
     listing = (inspecting.as_tree if values.tree else inspecting.as_table)(found, stats=values.stats, width=width)
     notes = [*_model_notes(weights), *_input_spec_notes(weights)]
-    _image_view.show(
+    _pager.show(
         [
             *listing,
             "",
@@ -139,10 +139,10 @@ def _one(weights: Weights, values: Any) -> None:
     if values.tensor not in weights and values.tensor not in weights.skipped:
         raise WeightsError(f"{values.tensor} is not in {weights.path}{names.did_you_mean(values.tensor, weights)}")
     if values.out is None:
-        _image_view.show(inspecting.array_text(weights, values.tensor).splitlines())
+        _pager.show(inspecting.array_text(weights, values.tensor).splitlines())
     else:
         wrote = inspecting.save_array(weights, values.tensor, Path(values.out), overwrite=values.overwrite)
-        _image_view.show([names.printable(line) for line in wrote])
+        _pager.show([names.printable(line) for line in wrote])
 
 
 # --- what file it is ---

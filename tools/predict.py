@@ -123,12 +123,12 @@ def _show(results: Sequence[Mapping[str, Any]], bad: Mapping[str, str]) -> None:
 
 
 def _draw(path: str, predictions: Any) -> None:
-    from tfxfer.plots import curves as drawing
+    from tfxfer.plots.predictions import predictions as draw_predictions
 
     shown = slice(DRAWN)
     titles = [Path(picture).name for picture in predictions.paths[shown]]
     probabilities = predictions.probabilities[shown].tolist()
-    drawing.predictions(path, list(predictions.examples[shown]), titles, predictions.names[shown], probabilities)
+    draw_predictions(path, list(predictions.examples[shown]), titles, predictions.names[shown], probabilities)
 
 
 if __name__ == "__main__":

@@ -23,9 +23,7 @@ from tfxfer.tools import _flags
 def define_flags() -> flags.FlagValues:
     """Define the flags of this tool."""
     values = flags.FlagValues()
-    flags.DEFINE_string(
-        "out", None, "File to write; report.html in the run's directory unless told.", flag_values=values
-    )
+    flags.DEFINE_string("out", None, "File to write; default: report.html in the run's directory.", flag_values=values)
     return values
 
 
@@ -50,24 +48,21 @@ def command(run: Any) -> str | None:
     """Return the command that makes such a run again, a flag a line; None if it was not made by a tool.
 
     Args:
-      run: what `page.read` returned.
+      run: what `tfxfer.report.read` returned.
     """
+    from tfxfer.tools import pretrain, train
+
+    again = f"runs/{run.name}-again"
     if run.tool == "train":
-        from tfxfer.tools import train
-
-        return _joined(
-            ["tfxfer train", *_given(train.define_flags(), run), shlex.quote(f"--logdir=runs/{run.name}-again")]
-        )
-    if run.tool == "pretrain":
-        from tfxfer.tools import pretrain
-
-        return _joined(
-            ["tfxfer pretrain", shlex.quote(f"runs/{run.name}-again"), *_given(pretrain.define_flags(), run)]
-        )
-    return None
+        words = ["tfxfer train", *_set_flags(train.define_flags(), run), shlex.quote(f"--logdir={again}")]
+    elif run.tool == "pretrain":
+        words = ["tfxfer pretrain", shlex.quote(again), *_set_flags(pretrain.define_flags(), run)]
+    else:
+        return None
+    return " \\\n    ".join(words)
 
 
-def _given(values: flags.FlagValues, run: Any) -> Iterator[str]:
+def _set_flags(values: flags.FlagValues, run: Any) -> Iterator[str]:
     """Yield the flags that say what the settings say and the defaults do not, in the order of the settings."""
     for name, value in run.settings.items():
         if name in values and value not in (_plain(values[name].default), _of_length(name, run)):
@@ -85,9 +80,7 @@ def _of_length(name: str, run: Any) -> Any:
 
 def _plain(default: Any) -> Any:
     """Return a default as JSON would give it back."""
-    if isinstance(default, list | tuple):
-        return [_plain(item) for item in default]
-    return default
+    return [_plain(item) for item in default] if isinstance(default, list | tuple) else default
 
 
 def _written(flag: flags.Flag, value: Any) -> list[str]:
@@ -107,10 +100,6 @@ def _texts(name: str, value: Any) -> list[str]:
     if isinstance(value, list):
         return [",".join(map(str, value)) or "none"]
     return [str(value)]
-
-
-def _joined(words: list[str]) -> str:
-    return " \\\n    ".join(words)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import sys
 
 from absl import flags
 
-from tfxfer.tools import _flags, _image_view
+from tfxfer.tools import _flags, _pager
 from tfxfer.weight_tools import verify_run, verify_weights
 
 
@@ -53,7 +53,7 @@ def main(argv: list[str]) -> int:
     if values.json:
         print(json.dumps(verdict.to_json()))
     else:
-        _image_view.show([*verify_weights.report(verdict), *wrote, verify_weights.summary(verdict)])
+        _pager.show([*verify_weights.report(verdict), *wrote, verify_weights.summary(verdict)])
     return 1 if verdict.faults else 0
 
 
@@ -64,7 +64,7 @@ def _run(path: str, values: flags.FlagValues) -> int:
     if values.json:
         print(json.dumps(verdict.to_json()))
     else:
-        _image_view.show([*verify_run.run_report(verdict), verify_run.run_summary(verdict)])
+        _pager.show([*verify_run.run_report(verdict), verify_run.run_summary(verdict)])
     return 0 if verdict.sound else 1
 
 

@@ -1,70 +1,72 @@
-"""The pictures: a photograph and its bars a row, whatever the names are; the curves of a run."""
+"""Curves: scales and lines that the page and matplotlib share, and the picture by matplotlib."""
 
 from __future__ import annotations
 
 import io
-import os
 
 import numpy as np
 import pytest
-from matplotlib.image import imread
+from hypothesis import example, given
+from hypothesis import strategies as st
+from PIL import Image
 
 from tfxfer.errors import DataError
 from tfxfer.plots import curves
+from tfxfer.plots.palette import LIGHT, rgb
+
+BLUE, ORANGE, GREEN = (rgb(LIGHT[name]) for name in ("blue", "orange", "green"))
 
 
-def draw(path, count: int = 2, name: str = "a daisy") -> np.ndarray:
-    photographs = [np.full((20, 20, 3), (250, 10, 10), np.uint8)] * count
-    curves.predictions(path, photographs, ["x.jpg"] * count, [[name, "b"]] * count, [[0.75, 0.25]] * count)
-    return imread(path)
+# --- scales ---
 
 
-def test_each_photograph_is_a_row_with_its_bars(tmp_path):
-    one, three = draw(tmp_path / "1.png", 1), draw(tmp_path / "3.png", 3)
-    assert three.shape[0] == 3 * one.shape[0]
-    assert one.shape == (240, 800, 4)
-    red, blue = ((one[..., :3] * 255).round() == colour for colour in ((250, 10, 10), (31, 119, 180)))
-    assert red.all(-1)[:, :400].sum() > 10_000
-    widths = np.unique(blue.all(-1).sum(1))
-    assert widths[-1] == pytest.approx(3 * widths[widths > 0][0], rel=0.05)
+@given(st.floats(-1e3, 1e3), st.floats(1e-2, 1e6), st.integers(3, 9))
+@example(1.0, 400_001.0, 3)
+def test_ticks_of_a_scale_are_round_and_few(low, wide, most):
+    ticks = curves.ticks(low, low + wide, most)
+    assert 1 <= len(ticks) <= most
+    assert all(low - wide * 1e-6 <= value <= low + wide * (1 + 1e-6) for value in ticks)
+    apart = np.diff(ticks)
+    assert len(apart) == 0 or np.allclose(apart, apart[0], rtol=1e-3)
 
 
-def test_names_are_no_formulas(tmp_path):
-    draw(tmp_path / "odd.png", name="$x_1 {")
-    assert (tmp_path / "odd.png").stat().st_size > 0
+@given(st.floats(1e-20, 1e20), st.floats(21, 1e20))
+def test_a_logarithmic_scale_has_ticks_within_it(low, factor):
+    scale = curves.chart("A", [curves.Line("a", "train", [(0, low), (1, low * factor)])]).up
+    assert scale.log
+    assert 1 <= len(scale.ticks) <= curves.MOST_TICKS
+    assert all(-1e-6 <= scale.place(value) <= 1 + 1e-6 for value in (*scale.ticks, low, low * factor))
 
 
-def test_what_is_there_stays_if_it_cannot_be_written(tmp_path):
-    draw(tmp_path / "kept.png")
-    with pytest.raises(OSError, match="No such file"):
-        draw(tmp_path / "nowhere" / "x.png")
-    assert sorted(os.listdir(tmp_path)) == ["kept.png"]
+@pytest.mark.parametrize(("value", "text"), [
+    (0.0, "0"), (0.001, "0.001"), (1.5e-5, "1.5e-5"), (2e-7, "2e-7"), (20.0, "20"), (300000.0, "3e5"), (0.25, "0.25"),
+])  # fmt: skip
+def test_numbers_of_a_scale_are_short(value, text):
+    assert curves.shown(value) == text
 
 
-# --- curves ---
-
-BLUE, VERMILLION, GREEN = (0, 114, 178), (213, 94, 0), (0, 158, 115)  # Okabe and Ito's
+# --- the picture ---
 
 
 def rows(epochs: int = 4, *, every: int = 10, accuracy: bool = True, rates=(), validations: int = 1) -> list[dict]:
     """A history: losses fall, accuracies rise, and a validation or several an epoch."""
-    found = []
+    history = []
     for epoch in range(1, epochs + 1):
         means = {"loss": 1 / epoch} | ({"accuracy": 1 - 0.5 / epoch} if accuracy else {})
         rate = {"learning_rate": rates[epoch - 1]} if len(rates) else {}
-        found.append({"step": epoch * every, "epoch": epoch, "split": "train", **means, **rate})
-        found += [
+        history.append({"step": epoch * every, "epoch": epoch, "split": "train", **means, **rate})
+        history += [
             {"step": epoch * every - k * every // validations, "epoch": epoch, "split": "validation", **means}
             for k in range(validations)
         ]
-    return found
+    return history
 
 
 def drawn(history: list[dict], **options) -> np.ndarray:
-    return (imread(io.BytesIO(curves.curves(history, **options)))[..., :3] * 255).round().astype(int)
+    return np.asarray(Image.open(io.BytesIO(curves.draw(history, **options))).convert("RGB"))
 
 
-def count(image: np.ndarray, colour: tuple[int, int, int]) -> int:
+def count(image: np.ndarray, colour: np.ndarray) -> int:
     return int((image == colour).all(-1).sum())
 
 
@@ -72,7 +74,7 @@ def test_loss_and_accuracy_are_drawn_side_by_side_in_two_colours():
     image = drawn(rows())
     left, right = np.array_split(image[:-40], 2, axis=1)
     assert image.shape == (360, 840, 3)
-    assert min(count(half, colour) for half in (left, right) for colour in (BLUE, VERMILLION)) > 50
+    assert min(count(half, colour) for half in (left, right) for colour in (BLUE, ORANGE)) > 50
 
 
 def test_what_was_not_measured_has_no_panel():
@@ -102,8 +104,8 @@ def test_a_single_epoch_and_a_thousand_can_be_drawn():
 
 
 def test_validations_within_an_epoch_and_runs_that_ended_within_the_first_can_be_drawn():
-    assert count(drawn(rows(validations=5), best=8), VERMILLION) > 50
-    assert count(drawn([row for row in rows(epochs=1) if row["split"] == "validation"]), VERMILLION) > 10
+    assert count(drawn(rows(validations=5), best=8), ORANGE) > 50
+    assert count(drawn([row for row in rows(epochs=1) if row["split"] == "validation"]), ORANGE) > 10
 
 
 def test_losses_far_apart_are_drawn_on_a_logarithmic_scale():
@@ -115,10 +117,10 @@ def test_losses_far_apart_are_drawn_on_a_logarithmic_scale():
 
 
 def test_the_title_is_no_formula_and_the_same_history_gives_the_same_bytes():
-    first, second = (curves.curves(rows(), best=20, title="runs/$x_1 {") for _ in range(2))
+    first, second = (curves.draw(rows(), best=20, title="runs/$x_1 {") for _ in range(2))
     assert first == second
 
 
 def test_nothing_to_draw_is_refused():
     with pytest.raises(DataError, match="there is nothing to draw yet: no epoch has ended"):
-        curves.curves([])
+        curves.draw([])

@@ -12,6 +12,7 @@ from PIL import Image
 from tests.store.test_features import codes
 from tfxfer.errors import DataError
 from tfxfer.plots import scatter
+from tfxfer.plots.palette import CLASSES, rgb
 from tfxfer.store import features
 from tfxfer.store.features import Features
 
@@ -83,7 +84,7 @@ def test_of_many_rows_some_are_taken_by_chance_in_their_order():
 
 
 def test_every_class_of_a_hundred_has_a_look_of_its_own():
-    looks = [scatter._look(place) for place in range(100)]
+    looks = [scatter.look(place) for place in range(100)]
     assert len(set(looks)) == 100
     assert all(a[0] != b[0] and a[1] != b[1] for a, b in itertools.pairwise(looks))
 
@@ -99,9 +100,8 @@ def test_two_and_hundreds_of_classes_are_drawn(classes):
     assert picture.shape[1] < 1800
     assert picture.std() > 10
     if classes == 2:
-        for colour in scatter.COLOURS[:2]:
-            wanted = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)])
-            assert (np.abs(picture.astype(int) - wanted).sum(axis=-1) < 130).sum() > 50
+        for colour in CLASSES[:2]:
+            assert (np.abs(picture - rgb(colour)).sum(axis=-1) < 130).sum() > 50
 
 
 def test_names_that_cannot_be_drawn_and_rows_without_classes_are_no_obstacle():

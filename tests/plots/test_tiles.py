@@ -7,6 +7,8 @@ import pytest
 
 from tfxfer.data.pictures import Pictures
 from tfxfer.plots import tiles
+from tfxfer.plots.figures import CARD
+from tfxfer.plots.palette import VIRIDIS
 
 
 def seen(grid: np.ndarray) -> np.ndarray:
@@ -42,21 +44,30 @@ def test_filters_of_blue_green_and_red_are_drawn_in_their_colours():
     assert seen(tiles.filters(kernel, bgr=True))[0, 0, :3].tolist() == [128, 128, 255]
 
 
+@pytest.mark.parametrize(("shape", "drawable"), [
+    ((3, 3, 3, 64), True), ((5, 1, 1, 2), True), ((1, 1, 3, 64), False), ((3, 3, 16, 8), False), ((3, 3, 1, 1), False),
+    ((64, 10), False), ((), False),
+])  # fmt: skip
+def test_filters_are_those_of_a_convolution_over_grey_or_rgb(shape, drawable):
+    assert tiles.has_filters(shape) == drawable
+    assert not tiles.has_filters(shape, [4])
+
+
 @pytest.mark.parametrize(
     "shape", [(3, 3, 1, 1), (11, 11, 3, 96), (7, 7, 3, 64), (5, 5, 1, 16), (3, 3, 3, 1000), (2, 9, 1, 5)]
 )
 def test_filters_of_any_size_fill_a_card_and_no_more(shape):
     grid = tiles.filters(np.random.default_rng(0).normal(size=shape))
     assert grid.dtype == np.uint8
-    assert tiles.CARD <= grid.shape[1] < 2 * tiles.CARD
-    assert grid.shape[0] <= 2 * tiles.CARD
+    assert CARD <= grid.shape[1] < 2 * CARD
+    assert grid.shape[0] <= 2 * CARD
 
 
 def test_what_is_not_finite_is_drawn_as_zero():
     kernel = np.full((2, 2, 1, 1), np.nan)
     assert (seen(tiles.filters(kernel))[..., 0] == 128).all()
     maps = tiles.feature_maps(np.full((4, 4, 2), np.inf, np.float32))
-    assert (seen(maps)[..., :3][seen(maps)[..., 3] == 255] == tiles.VIRIDIS[0]).all()
+    assert (seen(maps)[..., :3][seen(maps)[..., 3] == 255] == VIRIDIS[0]).all()
 
 
 def test_a_map_goes_from_dark_to_light_on_its_own_scale():
@@ -64,15 +75,15 @@ def test_a_map_goes_from_dark_to_light_on_its_own_scale():
     values[0, 0, 0], values[1, 1, 1] = 1, 1000
     grid = tiles.feature_maps(values)
     colours = {tuple(colour) for colour in grid[grid[..., 3] == 255][:, :3].tolist()}
-    assert colours == {tuple(tiles.VIRIDIS[0].astype(int)), tuple(tiles.VIRIDIS[-1].astype(int))}
-    assert tuple(grid[0, 0, :3]) == tuple(tiles.VIRIDIS[-1])
+    assert colours == {tuple(VIRIDIS[0].astype(int)), tuple(VIRIDIS[-1].astype(int))}
+    assert tuple(grid[0, 0, :3]) == tuple(VIRIDIS[-1])
 
 
 @pytest.mark.parametrize("shape", [(224, 224, 64), (7, 7, 512), (1, 1, 5), (14, 14, 16), (300, 2, 3)])
 def test_maps_of_any_size_are_drawn(shape):
     grid = tiles.feature_maps(np.random.default_rng(0).normal(size=shape).astype(np.float32))
     assert max(grid.shape[:2]) <= 1200
-    assert grid.shape[1] >= tiles.CARD
+    assert grid.shape[1] >= CARD
     assert grid[..., 3].any()
 
 

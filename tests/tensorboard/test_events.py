@@ -63,7 +63,7 @@ def test_all_that_is_written_reads_back_with_its_values(tmp_path):
 
 def test_what_is_no_png_is_refused(tmp_path):
     events = opened(tmp_path)
-    with pytest.raises(ValueError, match="x is no PNG"):
+    with pytest.raises(ValueError, match="x is not a PNG file"):
         events.image("train", "x", b"GIF89a" + bytes(40), 0)
     events.close()
 

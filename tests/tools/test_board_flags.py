@@ -35,7 +35,7 @@ def test_endpoints_and_places_are_lists():
 
 
 @pytest.mark.parametrize(("given", "message"), [
-    ("--summaries=graphs", r"there is no 'graphs' \(did you mean graph\?\); write all, none, or some of graph, text"),
+    ("--summaries=graphs", r"'graphs' is not known \(did you mean graph\?\); write all, none, or some of graph, text"),
     ("--shown=-1", "write integers from 0 on, as in 0,1,2,3"),
     ("--shown=", "write integers from 0 on"),
 ])  # fmt: skip
@@ -61,7 +61,7 @@ def tags(run_directory, name: str) -> dict:
 def test_an_endpoint_that_is_not_there_is_named_with_those_that_are(tmp_path, capsys):
     assert run(train, *SMALL, f"--logdir={tmp_path / 'run'}", "--activations=conv1,pool9") == 1
     said = capsys.readouterr().err
-    assert "GraphError: --activations: there is no endpoint pool9; there are input, conv1, conv2, flatten" in said
+    assert "GraphError: --activations: the network has no endpoint pool9; it has input, conv1, conv2, flatten" in said
     assert not (tmp_path / "run").exists()
 
 

@@ -65,7 +65,7 @@ def test_test_json_holds_what_was_printed(trained):
     assert re.fullmatch(r"best/model\.ckpt-\d+", stored["checkpoint"])
     assert (trained / "run" / f"{stored['checkpoint']}.index").exists()
     assert stored["mistakes"]
-    assert all(imread(trained / "run" / one["picture"]).shape == (28, 28, 4) for one in stored["mistakes"])
+    assert all(imread(trained / "run" / one["picture"]).shape == (28, 28, 3) for one in stored["mistakes"])
 
 
 def test_the_curves_have_a_panel_for_the_learning_rate_that_falls(trained):
@@ -130,7 +130,7 @@ def test_pretraining_takes_l2_and_no_class_weights(tmp_path, capsys):
     (["--l2=nan"], 1, "GraphError: --l2=nan"),
     (["--l2=1", "--train=.*/bias"], 1, "GraphError: --l2=1.0 has nothing to act on"),
     (["--top_k=0"], 2, "top_k"),
-    (["--picture=nowhere/x.png"], 1, "DataError: --picture=nowhere/x.png: there is no such folder"),
+    (["--picture=nowhere/x.png"], 1, "DataError: --picture=nowhere/x.png: its folder does not exist"),
     (["--epochs=0"], 2, "flag --epochs=0"),
     (["--batch_size=0"], 2, "flag --batch_size=0"),
     (["--endpoint=fc9"], 1, "GraphError: autoencoder has no endpoint 'fc9'.*; it has .*flatten"),
@@ -241,7 +241,7 @@ def test_the_mistakes_of_pictures_name_their_files(tmp_path, capsys):
     for one in stored["mistakes"]:
         assert Path(one["path"]).parent == pictures / one["true"]
         assert os.path.exists(one["path"])
-        assert imread(tmp_path / "run" / one["picture"]).shape == (32, 32, 4)
+        assert imread(tmp_path / "run" / one["picture"]).shape == (32, 32, 3)
     assert "class weights: rose: 1, tulip: 3" in capsys.readouterr().out
 
 

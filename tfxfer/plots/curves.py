@@ -1,64 +1,184 @@
-"""Pictures of how a training went and of what a model says, drawn by matplotlib without a display."""
+"""Curves over epochs: which lines, scales and marks a chart has, for the page's SVG and for the PNG of matplotlib."""
 
 from __future__ import annotations
 
-import io
-import os
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
-import numpy as np
-
-from tfxfer import files
 from tfxfer.errors import DataError
+from tfxfer.plots import figures
+from tfxfer.plots.palette import LIGHT, LINES
 
-WIDTH, HEIGHT = 8.0, 2.4  # of a row, in inches
-DOTS = 100  # an inch
-
-# Okabe and Ito's colours (Color Universal Design, 2008), which people with any colour vision tell apart.
-BLUE, VERMILLION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#555555"
-SPLITS = {
-    "train": {"color": BLUE, "linestyle": "-", "marker": "o", "label": "training"},
-    "validation": {"color": VERMILLION, "linestyle": "--", "marker": "s", "label": "validation"},
-}
-MARKED = 40  # points a line that are marked one by one
-WIDE = 30.0  # losses further apart than by this factor are drawn on a logarithmic scale,
-MANY_DECADES = 1e4  # and further apart than by this with a tick a decade
+SPLITS = {"train": "training", "validation": "validation"}
+MOST_POINTS, MOST_DOTS, MOST_TICKS = 600, 60, 6
+WIDE = 20.0  # numbers further apart than by this factor get a logarithmic scale
 
 
-def predictions(
-    path: str | os.PathLike[str],
-    photographs: Sequence[np.ndarray],
-    titles: Sequence[str],
-    names: Sequence[Sequence[str]],
-    probabilities: Sequence[Sequence[float]],
-) -> None:
-    """Draw each photograph with a bar for each of its most probable classes, one below the other, into a PNG file.
+class Line(NamedTuple):
+    """One line of a chart.
+
+    Attributes:
+      name: as the key has it.
+      look: one of `palette.LINES`: colour and dash.
+      points: pairs (epoch, value), the value None where there is a gap.
+    """
+
+    name: str
+    look: str
+    points: Sequence[tuple[float, float | None]]
+
+    @property
+    def dotted(self) -> bool:
+        """Whether each point is marked."""
+        return len(self.points) <= MOST_DOTS
+
+
+class Scale(NamedTuple):
+    """A range of numbers.
+
+    Attributes:
+      low, high: its ends.
+      ticks: the numbers that are written beside it.
+      log: whether it is logarithmic.
+    """
+
+    low: float
+    high: float
+    ticks: Sequence[float]
+    log: bool = False
+
+    def place(self, value: float) -> float:
+        """Return where a number lies, from 0 at `low` to 1 at `high`."""
+        low, high, value = map(math.log10, (self.low, self.high, value)) if self.log else (self.low, self.high, value)
+        return (value - low) / (high - low)
+
+
+class Chart(NamedTuple):
+    """Lines over epochs, and how they are to be drawn.
+
+    Attributes:
+      title: above it.
+      lines: at least one of them with a point.
+      across, up: the scales of epochs and of values.
+      best: the epoch of the best checkpoint, and what to say there; or None.
+    """
+
+    title: str
+    lines: Sequence[Line]
+    across: Scale
+    up: Scale
+    best: tuple[float, str] | None
+
+
+def chart(
+    title: str, lines: Sequence[Line], *, last: float = 1.0, best: tuple[float, str] | None = None, share: bool = False
+) -> Chart:
+    """Return a chart of lines.
 
     Args:
-      path: of the PNG; replaced in one step.
-      photographs: uint8 [height, width, 3] each.
-      titles: one a photograph, as the name of its file.
-      names: of each photograph's classes, the most probable first.
-      probabilities: of these, from 0 to 1.
-
-    Raises:
-      OSError: the folder is missing or not writable, or the disk is full.
+      title, lines, best: as `Chart` has them; what is not finite becomes a gap.
+      last: the epoch that the scale ends with.
+      share: whether the values are shares from 0 to 1, and 1 is to be shown.
     """
-    import matplotlib as mpl
-
-    # What is between two dollars in the name of a file is no formula.
-    with mpl.rc_context({"text.parse_math": False}):
-        figure = _figure(WIDTH, HEIGHT * len(photographs))
-        axes = figure.subplots(len(photographs), 2, squeeze=False, width_ratios=(2, 3))
-        for row, *one in zip(axes, photographs, titles, names, probabilities, strict=True):
-            _draw(*row, *one)
-        data = _png(figure)
-    files.write_bytes(Path(path), data)
+    lines = [line._replace(points=_thinned(line.points)) for line in lines]
+    values = [y for line in lines for _, y in line.points if y is not None]
+    end = max(last, *(x for line in lines for x, _ in line.points)) or 1
+    across = Scale(0, end, [tick for tick in ticks(0, end, 7) if tick == int(tick)])
+    return Chart(title, lines, across, _scale(values, share), best)
 
 
-def curves(history: Sequence[Mapping[str, Any]], *, best: int | None = None, title: str = "") -> bytes:
+def steps_per_epoch(history: Sequence[Mapping[str, Any]]) -> float:
+    """Return it by the end of the first epoch; without one, as if the last row were such an end."""
+    row = next((row for row in history if row["split"] == "train"), history[-1])
+    return row["step"] / row["epoch"]
+
+
+def metric_lines(history: Sequence[Mapping[str, Any]], metric: str, steps: float) -> list[Line]:
+    """Return a metric in training and in validation, where it was measured.
+
+    Args:
+      history: rows as `tfxfer.train.run_directory.history` and `Fitted.history` give them.
+      metric: its name.
+      steps: the number of steps per epoch; a validation within an epoch is at a part of one.
+    """
+    lines = [
+        Line(name, split, [(row["step"] / steps, row.get(metric)) for row in history if row["split"] == split])
+        for split, name in SPLITS.items()
+    ]
+    return [line for line in lines if any(y is not None for _, y in line.points)]
+
+
+def best_mark(epoch: float, value: float | None) -> tuple[float, str]:
+    """Return where the best checkpoint lies and what is said there, for `chart`."""
+    return epoch, f"best: epoch {round(epoch, 2):g}" + ("" if value is None else f", {value:.4g}")
+
+
+def _thinned(points: Sequence[tuple[float, float | None]]) -> list[tuple[float, float | None]]:
+    """Leave out points, evenly, where there are more than can be told apart; the last stays."""
+    count = min(len(points), MOST_POINTS)
+    kept = [points[round(place * (len(points) - 1) / max(count - 1, 1))] for place in range(count)]
+    return [(x, y if y is not None and math.isfinite(y) else None) for x, y in kept]
+
+
+# --- scales ---
+
+
+def _scale(values: Sequence[float], share: bool) -> Scale:
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    if low > 0 and high / low > WIDE and not share:
+        low, high = (10 ** (round_(math.log10(end) * 2) / 2) for round_, end in ((math.floor, low), (math.ceil, high)))
+        return Scale(low, high, _log_ticks(low, high), log=True)
+    if share:
+        high = 1.0
+    elif low >= 0 and low < high / 2:
+        low = 0.0
+    if high <= low:
+        high, low = high + (abs(high) or 1) * 0.1, low - (abs(low) or 1) * 0.1
+    wide = next(_widths(low, high, MOST_TICKS - 1))
+    low, high = math.floor(low / wide + 1e-9) * wide, math.ceil(high / wide - 1e-9) * wide
+    return Scale(low, high, ticks(low, high))
+
+
+def ticks(low: float, high: float, most: int = MOST_TICKS) -> list[float]:
+    """Return round numbers from low to high, at most so many, 1, 2 or 5 times a power of ten apart."""
+    for wide in _widths(low, high, most + 1):
+        first, last = math.ceil(low / wide - 1e-9), math.floor(high / wide + 1e-9)
+        if last - first < most:
+            break
+    return [float(f"{index * wide:.12g}") for index in range(first, last + 1)]
+
+
+def _widths(low: float, high: float, parts: int) -> Iterator[float]:
+    """Yield round numbers, from the least of which no more than so many parts make up what is between low and high."""
+    rough = high / parts - low / parts
+    power = 10.0 ** math.floor(math.log10(rough))
+    yield from (wide for factor in (1, 2, 5, 10, 20) if (wide := factor * power) >= rough * (1 - 1e-9))
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """Return 1, 2 and 5 times each power of ten, or fewer of them where these are too many."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for factors in ((1, 2, 5), (1,)):
+        values = [factor * 10.0**power for power in powers for factor in factors]
+        values = [value for value in values if low * (1 - 1e-9) <= value <= high * (1 + 1e-9)]
+        if len(values) <= MOST_TICKS:
+            break
+    return values[:: math.ceil(len(values) / MOST_TICKS)]
+
+
+def shown(value: float) -> str:
+    """Return a number of a scale, short."""
+    if value and not 1e-4 <= abs(value) < 1e5:
+        digits, _, power = f"{value:.1e}".partition("e")
+        return f"{digits.removesuffix('.0')}e{int(power)}"
+    return f"{value:g}"
+
+
+# --- by matplotlib ---
+
+
+def draw(history: Sequence[Mapping[str, Any]], *, best: int | None = None, title: str = "") -> bytes:
     """Draw loss and accuracy of training and validation by epoch, and the learning rate if it varies.
 
     Args:
@@ -70,113 +190,53 @@ def curves(history: Sequence[Mapping[str, Any]], *, best: int | None = None, tit
       A PNG.
 
     Raises:
-      DataError: there is no row yet.
+      DataError: the history is empty.
     """
-    import matplotlib as mpl
-
     if not history:
         raise DataError("there is nothing to draw yet: no epoch has ended")
-    lines = _lines(history)
-    panels = [name for name in ("loss", "accuracy") if any(metric == name for metric, _ in lines)]
-    rates = lines.get(("learning_rate", "train"), [])
-    if len({rate for _, rate in rates}) > 1:
-        panels.append("learning_rate")
-    place = None if best is None else best / _steps_an_epoch(history)
-    with mpl.rc_context({"text.parse_math": False}):
-        figure = _figure(4.2 * len(panels), 3.6)
-        for axes, name in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-            _draw_metric(axes, name, {split: points for (metric, split), points in lines.items() if metric == name})
-            if place is not None:
-                _mark_best(axes, place, dict(lines.get((name, "validation"), ())).get(place))
-        handles, labels = figure.axes[0].get_legend_handles_labels()
+    charts = _charts(history, best)
+
+    def paint(figure: Any) -> None:
+        panels = figure.subplots(1, len(charts), squeeze=False)[0]
+        for axes, panel in zip(panels, charts, strict=True):
+            _paint(axes, panel)
+        handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
         figure.suptitle(title, weight="bold")
-        return _png(figure)
+
+    return figures.draw(paint, 420 * len(charts), 360, constrained=True)
 
 
-def _figure(width: float, height: float) -> Any:
-    from matplotlib.figure import Figure
-
-    # Some versions of matplotlib round pixels down.
-    return Figure(figsize=(width + 1e-6, height + 1e-6), dpi=DOTS, layout="constrained")
-
-
-def _png(figure: Any) -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    data = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(data)
-    return data.getvalue()
-
-
-# --- curves ---
+def _charts(history: Sequence[Mapping[str, Any]], best: int | None) -> list[Chart]:
+    steps = steps_per_epoch(history)
+    last = history[-1]["step"] / steps
+    charts = []
+    for metric in ("loss", "accuracy"):
+        if lines := metric_lines(history, metric, steps):
+            row = next((row for row in history if row["split"] == "validation" and row["step"] == best), {})
+            mark = None if best is None else best_mark(best / steps, row.get(metric))
+            charts.append(chart(metric, lines, last=last, best=mark, share=metric == "accuracy"))
+    rates = [line._replace(look="third") for line in metric_lines(history, "learning_rate", steps)]
+    if len({rate for line in rates for _, rate in line.points}) > 1:
+        charts.append(chart("learning rate", rates, last=last))
+    return charts
 
 
-def _steps_an_epoch(history: Sequence[Mapping[str, Any]]) -> float:
-    """Return it by the ends of epochs; without one, as if the last row were such an end."""
-    ends = [row for row in history if row["split"] == "train"] or [history[-1]]
-    return ends[0]["step"] / ends[0]["epoch"]
-
-
-def _lines(history: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], list[tuple[float, float]]]:
-    """Return (epochs, value) points by metric and split; a validation within an epoch is at a part of one."""
-    every = _steps_an_epoch(history)
-    lines: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    for row in history:
-        for name in row.keys() - {"step", "epoch", "split"}:
-            lines.setdefault((name, row["split"]), []).append((row["step"] / every, row[name]))
-    return lines
-
-
-def _draw_metric(axes: Any, name: str, lines: Mapping[str, Sequence[tuple[float, float]]]) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    for split, look in SPLITS.items():
-        if points := lines.get(split):
-            colour = {"color": GREEN} if name == "learning_rate" else {}
-            size = 3.5 if len(points) <= MARKED else 0
-            axes.plot(*zip(*points, strict=True), **{**look, **colour}, linewidth=1.6, markersize=size)
-    values = [value for points in lines.values() for _, value in points]
-    if name == "loss" and min(values) > 0 and max(values) > WIDE * min(values):
-        _draw_decades(axes, (1, 2, 5) if max(values) < MANY_DECADES * min(values) else (1,))
-        name = "loss (log scale)"
-    axes.set_title(name.replace("_", " "), loc="left")
-    axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+def _paint(axes: Any, panel: Chart) -> None:
+    for line in panel.lines:
+        colour, dashes = LINES[line.look]
+        look = {"color": LIGHT[colour], "linestyle": (0, dashes) if dashes else "-", "linewidth": 1.6}
+        places = [(x, math.nan if y is None else y) for x, y in line.points]
+        marks = {"marker": "o", "markersize": 3.5} if line.dotted else {}
+        axes.plot(*zip(*places, strict=True), label=line.name, clip_on=False, **look, **marks)
+    across, up = panel.across, panel.up
+    axes.set(yscale="log" if up.log else "linear", xlim=(0, across.high * 1.02), ylim=(up.low, up.high), xlabel="epoch")
+    axes.set_xticks(across.ticks)
+    axes.set_yticks(up.ticks, [shown(tick) for tick in up.ticks])
+    axes.set_yticks([], minor=True)
+    axes.set_title(panel.title + (" (log scale)" if up.log else ""), loc="left")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _draw_decades(axes: Any, marked: tuple[int, ...]) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=marked))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_locator(NullLocator())
-
-
-def _mark_best(axes: Any, place: float, value: float | None) -> None:
-    """Mark the best epoch, and say what validation gave there, above the panel where no line is."""
-    label = f"best by validation: epoch {place:.4g}"
-    axes.axvline(place, color=GREY, linestyle=":", linewidth=1.4, zorder=0, label=label)
-    if value is not None:
-        axes.plot([place], [value], marker="*", markersize=14, color=VERMILLION, markeredgecolor="white", zorder=3)
-        axes.set_title(f"\N{BLACK STAR} {value:.4f}", loc="right", color=VERMILLION, fontsize="medium")
-
-
-# --- predictions ---
-
-
-def _draw(left: Any, right: Any, photograph: Any, title: Any, names: Any, probabilities: Any) -> None:
-    left.imshow(photograph)
-    left.set_axis_off()
-    left.set_title(title, fontsize="small")
-    places = np.arange(len(names))
-    bars = right.barh(places, probabilities)
-    right.bar_label(bars, [f"{value:.1%}" for value in probabilities], padding=3, fontsize="small")
-    right.set_yticks(places, names)
-    right.invert_yaxis()
-    right.set_xlim(0, 1.18)  # room for the label of a full bar
-    right.set_xticks([])
-    right.spines[["top", "right", "bottom"]].set_visible(False)
+    if panel.best:
+        axes.axvline(panel.best[0], color=LIGHT["ink"], linestyle=":", linewidth=1.4, zorder=0)
+        axes.set_title(panel.best[1], loc="right", fontsize="medium", color=LIGHT["soft"])

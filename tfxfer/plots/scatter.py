@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import math
-import re
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from tfxfer.errors import DataError
+from tfxfer.plots import figures
+from tfxfer.plots.figures import one_line
+from tfxfer.plots.palette import CLASSES, LIGHT
 from tfxfer.store.features import Features
 
 METHODS = ("pca", "tsne")
@@ -19,10 +19,9 @@ FEWEST = 3  # rows that make a picture
 MOST_BYTES = 2 << 30  # of rows that are in memory at once
 FIRST = 50  # components of PCA that t-SNE begins from, as its authors advise
 
-# Okabe and Ito's colours.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#444444")
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*", "<", ">", "p", "h", "d")
 COLUMN = 42  # classes in a column of the key
+LARGE = 28  # classes up to which the key is in large letters
 MOST_KEYS = 4 * COLUMN
 MOST_NAMED = 12  # classes whose names stand among their points too
 LONGEST = 24  # letters of a name
@@ -101,54 +100,37 @@ def draw(points: np.ndarray, labels: np.ndarray | None, class_names: Sequence[st
     Args:
       points: float [n, 2].
       labels: int64 [n], or None to draw all alike.
-      class_names: one a class.
+      class_names: a name for each class.
       title: above it.
       how: below the title, smaller.
 
     Returns:
       A PNG.
     """
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    classes = [] if labels is None else np.unique(labels).tolist()
+    columns = math.ceil(min(len(classes), MOST_KEYS) / COLUMN)
 
-    # What is between two dollars in a name is no formula, and a letter that the font lacks is a box.
-    with mpl.rc_context({"text.parse_math": False}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from")
-        classes = [] if labels is None else np.unique(labels).tolist()
-        columns = math.ceil(min(len(classes), MOST_KEYS) / COLUMN)
-        figure = Figure(figsize=(7.6 + 1.7 * columns, 7.2), dpi=110, layout="constrained")
-        axes: Any = figure.subplots()
+    def paint(figure: Any) -> None:
+        axes = figure.subplots()
         size = float(np.clip(14000 / len(points), 14, 60))
         for place, label in enumerate(classes or [None]):
-            mine = points if label is None else points[labels == label]
-            name = None if label is None else f"{_short(class_names[label])} ({len(mine):,})"
-            colour, marker = _look(place)
-            look = {"color": colour, "marker": marker, "linewidths": 0.35, "edgecolors": "#222222"}
-            axes.scatter(*mine.T, s=size, alpha=0.8, label=name, **look)
+            members = points if label is None else points[labels == label]
+            name = None if label is None else f"{one_line(class_names[label], LONGEST)} ({len(members):,})"
+            colour, marker = look(place)
+            edge = {"linewidths": 0.35, "edgecolors": "#222222"}
+            axes.scatter(*members.T, s=size, alpha=0.8, label=name, color=colour, marker=marker, **edge)
         if 1 < len(classes) <= MOST_NAMED and labels is not None:
             _name(axes, points, labels, class_names)
         _frame(figure, axes, title, how)
         if classes:
             _key(figure, axes, len(classes), columns)
-        data = io.BytesIO()
-        FigureCanvasAgg(figure).print_png(data)
-    return data.getvalue()
+
+    return figures.draw(paint, 800 + 180 * columns, 760, constrained=True)
 
 
-def _look(place: int) -> tuple[str, str]:
+def look(place: int) -> tuple[str, str]:
     """Return the colour and the marker of a class: neighbours differ in both, and the first 104 in one at least."""
-    return COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
-
-
-def _clean(name: str) -> str:
-    """Return a text that can be drawn on one line."""
-    return re.sub(r"\s+|[\x00-\x1f]", " ", name.encode("utf-8", "replace").decode())
-
-
-def _short(name: str) -> str:
-    text = _clean(name)
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    return CLASSES[place % len(CLASSES)], MARKERS[place % len(MARKERS)]
 
 
 def _name(axes: Any, points: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> None:
@@ -157,24 +139,26 @@ def _name(axes: Any, points: np.ndarray, labels: np.ndarray, class_names: Sequen
 
     for label in np.unique(labels):
         middle = np.median(points[labels == label], axis=0)
-        text = axes.annotate(_short(class_names[label]), middle, ha="center", va="center", fontsize=11, weight="bold")
+        text = axes.annotate(
+            one_line(class_names[label], LONGEST), middle, ha="center", va="center", fontsize=11, weight="bold"
+        )
         text.set_path_effects([withStroke(linewidth=3.5, foreground="white")])
 
 
 def _frame(figure: Any, axes: Any, title: str, how: str) -> None:
-    figure.suptitle(_clean(title), fontsize=14, weight="bold")
-    axes.set_title(how, fontsize=9.5, color="#444444")
+    figure.suptitle(one_line(title), fontsize=14, weight="bold")
+    axes.set_title(how, fontsize=9.5, color=LIGHT["soft"])
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_aspect("equal", "datalim")
     axes.margins(0.05)
-    axes.spines[:].set_color("#bbbbbb")
+    axes.spines[:].set_color(LIGHT["line"])
 
 
 def _key(figure: Any, axes: Any, classes: int, columns: int) -> None:
     handles, texts = axes.get_legend_handles_labels()
     more = f"\nand {classes - MOST_KEYS} more" if classes > MOST_KEYS else ""
-    small = 10 if classes <= COLUMN else 7.5
+    small = 10 if classes <= LARGE else 7.5
     figure.legend(
         handles[:MOST_KEYS],
         texts[:MOST_KEYS],

@@ -10,15 +10,16 @@ import numpy as np
 from tfxfer.data.pictures import Pictures
 from tfxfer.data.splits import Images
 from tfxfer.errors import DataError
+from tfxfer.plots.figures import CARD
+from tfxfer.plots.palette import VIRIDIS
 
 MOST = 256  # filters or maps that are drawn
 LONGEST = 64  # side of a map; of larger ones, every so many a row and column is left
-CARD = 350  # pixels that TensorBoard gives an image: one as wide is shown as it is, others are scaled, unevenly
-# Anchors of viridis (van der Walt and Smith, 2015), by which any colour vision tells more from less.
-VIRIDIS = np.array(
-    [(68, 1, 84), (71, 44, 122), (59, 81, 139), (44, 113, 142), (33, 144, 141), (39, 173, 129), (92, 200, 99),
-     (170, 220, 50), (253, 231, 37)], np.float64
-)  # fmt: skip
+
+
+def has_filters(shape: Sequence[int], channels: Sequence[int | None] = (1, 3)) -> bool:
+    """Say whether a variable of this shape can be the kernel of a convolution over grey or RGB images."""
+    return len(shape) == 4 and shape[2] in (1, 3) and shape[2] in channels and shape[3] > 1 and max(shape[:2]) > 1
 
 
 def filters(kernel: np.ndarray, *, bgr: bool = False) -> np.ndarray:
@@ -74,6 +75,11 @@ def _grid(tiles: np.ndarray) -> np.ndarray:
     return grid
 
 
+def are_pictures(images: Images) -> bool:
+    """Say whether examples are [n, height, width, 1, 3 or 4], so that they can be drawn."""
+    return len(images.shape) == 4 and images.shape[3] in (1, 3, 4)
+
+
 def thumbnails(images: Images, indices: Sequence[int] | np.ndarray, side: int) -> np.ndarray:
     """Return examples as squares, uint8 RGB [m, side, side, 3]; grey where a file can no longer be read.
 
@@ -94,16 +100,16 @@ def thumbnails(images: Images, indices: Sequence[int] | np.ndarray, side: int) -
 
 
 def _of_files(images: Pictures, indices: Sequence[int] | np.ndarray, side: int) -> np.ndarray:
-    some = images.subset(np.asarray(indices))
-    some.size = (side, side)
+    small = images.subset(np.asarray(indices))
+    small.size = (side, side)
     try:
-        return some[:]
+        return small[:]
     except DataError:
-        return np.stack([_one(some, place, side) for place in range(len(some))])
+        return np.stack([_picture_or_grey(small, place) for place in range(len(small))])
 
 
-def _one(images: Pictures, place: int, side: int) -> np.ndarray:
+def _picture_or_grey(images: Pictures, place: int) -> np.ndarray:
     try:
         return images[place]
     except DataError:
-        return np.full((side, side, 3), 128, np.uint8)
+        return np.full((*images.size, 3), 128, np.uint8)

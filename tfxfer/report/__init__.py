@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from tfxfer import files
-from tfxfer.report.document import document
+from tfxfer.report.page import document
 from tfxfer.report.run_reader import Run, read
 from tfxfer.report.summary_section import missing, result_line
 
@@ -20,7 +20,7 @@ def write(run: Run, out: str | os.PathLike[str] | None = None, *, command: str |
 
     Args:
       run: what `read` returned.
-      out: the file, replaced in one step; `report.html` in the run directory unless told.
+      out: the file, replaced in one step; default: `report.html` in the run directory.
       command: how to make such a run again.
 
     Raises:

@@ -18,13 +18,13 @@ def environment(run: Path) -> dict[str, str]:
     """Return facts by name, from `train.log` and the graph beside the best checkpoint."""
     log = _read(run / "train.log").decode("utf-8", "replace")
     times, speeds = _TIME.findall(log), [int(speed) for speed in _SPEED.findall(log)]
-    found = {
+    facts = {
         "TensorFlow": _tensorflow(run / "best"),
         "began": times[0] if times else "",
         "last line of the log": times[-1] if times else "",
         "median speed": f"{statistics.median(speeds):,.0f} examples/s" if speeds else "",
     }
-    return {name: text for name, text in found.items() if text}
+    return {name: text for name, text in facts.items() if text}
 
 
 def _read(path: Path) -> bytes:

@@ -7,12 +7,11 @@ import struct
 
 import numpy as np
 
-from tfxfer.report.markup import Markup, data_uri, tag
+from tfxfer.report.markup import Markup, data_uri, section, soft, tag
 from tfxfer.report.run_reader import Mistake, Test
-from tfxfer.report.tables import named, table
+from tfxfer.report.tables import MOST_AT_ONCE, named, table
 
 MOST_IN_ORDER = 40  # more classes are sorted, the weakest first
-MOST_AT_ONCE = 14  # rows without a box that scrolls
 TINY = 64  # pixels of a side up to which a picture is enlarged without smoothing
 MOST = 25
 
@@ -20,34 +19,30 @@ MOST = 25
 def per_class(confusion: np.ndarray) -> dict[str, np.ndarray]:
     """Return precision, recall, f1-score and the number of examples of each class; 0 where there are none to tell."""
     right, examples, taken = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
-    precision = right / np.maximum(taken, 1)
-    recall = right / np.maximum(examples, 1)
-    both = precision + recall
-    f1 = np.divide(2 * precision * recall, both, out=np.zeros(len(right)), where=both > 0)
-    return {"precision": precision, "recall": recall, "f1-score": f1, "examples": examples}
+    # 2 p r / (p + r), where p = right / taken and r = right / examples
+    f1 = 2 * right / np.maximum(examples + taken, 1)
+    return {
+        "precision": right / np.maximum(taken, 1),
+        "recall": right / np.maximum(examples, 1),
+        "f1-score": f1,
+        "examples": examples,
+    }
 
 
 def classes_section(test: Test) -> Markup:
     """Return a table of the classes."""
     figures = per_class(test.confusion)
-    order: np.ndarray = np.arange(len(test.class_names))
-    many = len(order) > MOST_IN_ORDER
-    if many:
-        order = np.argsort(figures["f1-score"], kind="stable")
-    rows = [_class_row(test.class_names[number], figures, number) for number in order.tolist()]
-    sorted_by = " The weakest come first." if many else ""
+    count = len(test.class_names)
+    weakest_first = count > MOST_IN_ORDER
+    order = np.argsort(figures["f1-score"], kind="stable").tolist() if weakest_first else range(count)
+    rows = [_class_row(test.class_names[number], figures, number) for number in order]
     text = (
         "Precision: of what was taken for the class, the share that is of it. Recall: of the class, the share that "
-        f"was found. f1-score: the harmonic mean of both.{sorted_by}"
+        "was found. f1-score: the harmonic mean of both." + " The weakest come first." * weakest_first
     )
-    columns, tall = ("class", *figures), len(order) > MOST_AT_ONCE
-    return tag(
-        "section",
-        tag("h2", "Class by class"),
-        tag("p", text, class_="soft"),
-        table(columns, rows, label="Figures of each class", numbers=columns[1:], tall=tall, look="wide"),
-        id="classes",
-    )
+    columns, tall = ("class", *figures), count > MOST_AT_ONCE
+    figures_table = table(columns, rows, label="Figures of each class", numbers=columns[1:], tall=tall, look="wide")
+    return section("classes", "Class by class", soft(text), figures_table)
 
 
 def _class_row(name: str, figures: dict[str, np.ndarray], number: int) -> Markup:
@@ -63,17 +58,14 @@ def _class_row(name: str, figures: dict[str, np.ndarray], number: int) -> Markup
 def mistakes_section(test: Test) -> Markup:
     """Return the mistakes with their pictures."""
     count, shown = int(test.confusion.sum() - np.trace(test.confusion)), test.mistakes[:MOST]
+    title = "The worst mistakes"
     if not shown:
-        said = f"The run has not noted which examples the {count:,} mistakes are." if count else "There is none."
-        return tag("section", tag("h2", "The worst mistakes"), tag("p", said), id="mistakes")
+        text = f"The run has not noted which examples the {count:,} mistakes are." if count else "There is none."
+        return section("mistakes", title, tag("p", text))
     of = f"The {len(shown)} of {count:,}" if len(shown) < count else f"All {count:,}"
-    return tag(
-        "section",
-        tag("h2", "The worst mistakes"),
-        tag("p", f"{of}, the one that the model was surest of first, and how probable it found it.", class_="soft"),
-        tag("div", [_card(mistake) for mistake in shown], class_="cards", role="list"),
-        id="mistakes",
-    )
+    text = f"{of}, the one that the model was surest of first, and how probable it found it."
+    cards = tag("div", [_card(mistake) for mistake in shown], class_="cards", role="list")
+    return section("mistakes", title, soft(text), cards)
 
 
 def _card(mistake: Mistake) -> Markup:
@@ -92,11 +84,11 @@ def _short(path: str) -> str:
 
 
 def _picture(mistake: Mistake) -> Markup:
-    where = f" ({_short(mistake.path)})" if mistake.path else ""
-    said = f"{mistake.true}, taken for {mistake.predicted}{where}"
+    place = f" ({_short(mistake.path)})" if mistake.path else ""
+    label = f"{mistake.true}, taken for {mistake.predicted}{place}"
     if mistake.picture is None:
-        return tag("div", "the picture is missing", class_="missing", role="img", aria_label=f"Missing picture: {said}")
+        missing = f"Missing picture: {label}"
+        return tag("div", "the picture is missing", class_="missing", role="img", aria_label=missing)
     # Width and height stand in bytes 16 to 23 of every PNG.
-    sides = struct.unpack(">II", mistake.picture[16:24].ljust(8, b"\0"))
-    tiny = max(sides) <= TINY
-    return tag("img", src=data_uri(mistake.picture), alt=f"Picture of {said}", class_="tiny" if tiny else None)
+    tiny = max(struct.unpack(">II", mistake.picture[16:24].ljust(8, b"\0"))) <= TINY
+    return tag("img", src=data_uri(mistake.picture), alt=f"Picture of {label}", class_="tiny" if tiny else None)

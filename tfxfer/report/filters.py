@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -10,13 +9,11 @@ import numpy as np
 from tfxfer import input_spec as input_specs
 from tfxfer.errors import TfxferError
 from tfxfer.input_spec import InputSpec
+from tfxfer.plots import tiles
 from tfxfer.plots.png import png
-from tfxfer.report.markup import Markup, data_uri, tag
+from tfxfer.report.markup import Markup, data_uri, section, soft, tag
 from tfxfer.report.run_reader import Row, Run
 from tfxfer.weights import Weights, digests, open_weights, roles
-
-MOST = 256  # filters that are drawn
-ACROSS = 16
 
 
 class _First(NamedTuple):
@@ -27,24 +24,21 @@ class _First(NamedTuple):
     bgr: bool
 
 
-def section(run: Run) -> Markup | None:
+def filters_section(run: Run) -> Markup | None:
     """Return the filters, with why they cannot be shown; None where the network has no filters of pictures."""
+    title = "Filters of the first layer"
     try:
         first = _first(run)
     except TfxferError as error:
-        return _section(tag("p", f"They cannot be shown: {error}", class_="soft"))
+        return section("filters", title, soft(f"They cannot be shown: {error}"))
     if first is None:
         return None
     height, width, channels, count = first.kernel.shape
     colours = {1: "grey", 3: "RGB"}[channels]
-    what = f"{first.name}: {count} filters of {height}x{width}, {colours}"
-    shown = f"; {MOST} of them are shown" if count > MOST else ""
-    text = f"{what}{shown}. Each is drawn on its own scale; grey is 0."
-    return _section(tag("p", text, class_="soft"), tag("div", _pictures(run, first, what), class_="tiles"))
-
-
-def _section(*children: object) -> Markup:
-    return tag("section", tag("h2", "Filters of the first layer"), *children, id="filters")
+    description = f"{first.name}: {count} filters of {height}x{width}, {colours}"
+    shown = f"; {tiles.MOST} of them are shown" if count > tiles.MOST else ""
+    text = soft(f"{description}{shown}. Each is drawn on its own scale; grey is 0.")
+    return section("filters", title, text, tag("div", _pictures(run, first, description), class_="tiles"))
 
 
 def _first(run: Run) -> _First | None:
@@ -60,9 +54,8 @@ def _first(run: Run) -> _First | None:
 def _is_first(name: str, weights: Weights) -> bool:
     if name not in weights:
         return False
-    shape = weights.shape(name)
-    picture = len(shape) == 4 and shape[2] in (1, 3) and shape[3] > 1 and max(shape[:2]) > 1
-    return picture and weights.dtype(name).kind == "f" and roles.role(name, shape, weights) == roles.KERNEL
+    shape, kind = weights.shape(name), weights.dtype(name).kind
+    return tiles.has_filters(shape) and kind == "f" and roles.role(name, shape, weights) == roles.KERNEL
 
 
 def _is_bgr(weights: Weights) -> bool:
@@ -73,23 +66,29 @@ def _is_bgr(weights: Weights) -> bool:
         return False
 
 
-def _pictures(run: Run, first: _First, what: str) -> list[Markup]:
-    frozen = (run.frozen or {}).get("variables", {}).get(first.name)
-    after = _tiles(first.kernel, first.bgr)
-    if frozen == digests.digest(first.kernel):
+def _pictures(run: Run, first: _First, description: str) -> list[Markup]:
+    def figure(kernel: np.ndarray, when: str, text: str) -> Markup:
+        grid = tiles.filters(kernel, bgr=first.bgr)
+        # Not enlarged, so that all pixels stay equal.
+        look = f"max-width:{grid.shape[1]}px"
+        image = tag("img", src=data_uri(png(grid)), alt=f"{description}{when}", style=look)
+        return tag("figure", image, tag("figcaption", text))
+
+    if (run.frozen or {}).get("variables", {}).get(first.name) == digests.digest(first.kernel):
         text = "Frozen: they are the same, bit for bit, at the start of the run and in its best checkpoint."
-        return [_figure(after, what, text)]
+        return [figure(first.kernel, "", text)]
     if first.name not in run.trained():
-        return [_figure(after, what, "In the best checkpoint.")]
+        return [figure(first.kernel, "", "In the best checkpoint.")]
     row, before = _before(run, first)
-    trained = _figure(after, f"{what}, after training", "After training, in the best checkpoint.")
+    trained = figure(first.kernel, ", after training", "After training, in the best checkpoint.")
     if row is None:
         return [trained]
     if before is None:
-        return [_note(f"Before training they were {row['source']} of the source, which cannot be shown here."), trained]
+        text = f"Before training they were {row['source']} of the source, which cannot be shown here."
+        return [tag("p", text, class_="note"), trained]
     moved = float(np.abs(first.kernel - before).mean() / max(float(np.abs(before).mean()), 1e-30))
     text = f"Before training: {row['source']} of the source. On average a weight has moved by {moved:.1%} of its size."
-    return [_figure(_tiles(before, first.bgr), f"{what}, before training", text), trained]
+    return [figure(before, ", before training", text), trained]
 
 
 def _before(run: Run, first: _First) -> tuple[Row | None, np.ndarray | None]:
@@ -109,33 +108,3 @@ def _read(path: str, name: str, shape: tuple[int, ...]) -> np.ndarray | None:
     except TfxferError:
         return None
     return kernel if kernel is not None and kernel.shape == shape else None
-
-
-def _note(text: str) -> Markup:
-    return tag("p", text, class_="note")
-
-
-def _figure(tiles: np.ndarray, what: str, text: str) -> Markup:
-    # Enlarged by whole numbers where there is room, so that all pixels stay equal.
-    width = tiles.shape[1] * max(1, 520 // tiles.shape[1])
-    image = tag("img", src=data_uri(png(tiles)), alt=what, style=f"max-width:{width}px")
-    return tag("figure", image, tag("figcaption", text))
-
-
-def _tiles(kernel: np.ndarray, bgr: bool) -> np.ndarray:
-    """Return filters side by side, uint8 RGBA, with a clear pixel between them."""
-    filters = np.moveaxis(kernel[..., :MOST].astype(np.float64), 3, 0)
-    if bgr:
-        filters = filters[..., ::-1]
-    filters = np.nan_to_num(filters, posinf=0.0, neginf=0.0)
-    largest = np.abs(filters).max(axis=(1, 2, 3), keepdims=True)
-    colours = np.round(127.5 + 127.5 * filters / np.maximum(largest, 1e-30)).astype(np.uint8)
-    count, height, width, _ = colours.shape
-    across = min(ACROSS, math.ceil(math.sqrt(count * 1.8)))
-    down = math.ceil(count / across)
-    grid = np.zeros((down * (height + 1) - 1, across * (width + 1) - 1, 4), np.uint8)
-    for number, colour in enumerate(colours):
-        top, left = number // across * (height + 1), number % across * (width + 1)
-        grid[top : top + height, left : left + width, :3] = colour
-        grid[top : top + height, left : left + width, 3] = 255
-    return grid

@@ -55,6 +55,16 @@ def tag(name: str, /, *children: Child, **attributes: object) -> Markup:
     return Markup(f"<{name}{written}>{join(*children)}</{name}>")
 
 
+def section(name: str, title: str, *children: Child) -> Markup:
+    """Return a section of the page; its navigation leads to it by `name`."""
+    return tag("section", tag("h2", title), *children, id=name)
+
+
+def soft(text: Child) -> Markup:
+    """Return a paragraph that explains what follows."""
+    return tag("p", text, class_="soft")
+
+
 def _attribute(key: str, value: object) -> str:
     if value is None or value is False:
         return ""

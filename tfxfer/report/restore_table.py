@@ -7,52 +7,37 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from tfxfer import names
-from tfxfer.report.markup import Markup, join, tag
+from tfxfer.report.markup import Markup, join, section, soft, tag
 from tfxfer.report.run_reader import Row, Run
-from tfxfer.report.tables import counted, row, table
+from tfxfer.report.tables import MOST_AT_ONCE, counted, row, table
 
 MOST_UNUSED, MOST_CHECKS = 30, 50
-MOST_AT_ONCE = 14  # rows without a box that scrolls
 NOTHING = "Nothing was restored: every variable began with new values."
 UNKNOWN = (
     "Not known: the session that was trained in had no restore plan. What a program restored by other means, as by a "
     "Saver of its own, is not noted."
 )
-WORDS = {
-    "restored": "restored",
-    "initialised": "new",
-    "missing": "missing",
-    "mismatched": "mismatched",
-}
 
 
 def plan_section(run: Run) -> Markup | None:
     """Return a table of all variables: where each came from, and whether it was trained."""
     if run.plans is None:
         return None
-    rows = merged(run.plans)
+    title, rows = "Where the variables came from", merged(run.plans)
     if not rows:
-        said = NOTHING if run.tool else UNKNOWN  # The tools restore by plans alone.
-        return tag("section", tag("h2", "Where the variables came from"), tag("p", said), id="plan")
-    return tag(
-        "section",
-        tag("h2", "Where the variables came from"),
-        tag("p", _sentence(run, rows), class_="soft"),
-        _parts(run, rows),
-        _table(run, rows),
-        [_unused(plan) for plan in run.plans],
-        id="plan",
-    )
+        return section("plan", title, tag("p", NOTHING if run.tool else UNKNOWN))  # The tools restore by plans alone.
+    unused = [_unused(plan) for plan in run.plans]
+    return section("plan", title, soft(_sentence(run.plans, rows)), _parts(run, rows), _table(run, rows), unused)
 
 
 def merged(plans: Sequence[Row]) -> list[Row]:
-    """Return one row a variable: where several plans name it, that of the plan which restored it."""
-    found: dict[str, Row] = {}
-    for plan in plans:
-        for one in plan["variables"]:
-            if one["variable"] not in found or found[one["variable"]]["status"] != "restored":
-                found[one["variable"]] = one
-    return list(found.values())
+    """Return a row for each variable: where several plans name it, that of the plan which restored it."""
+    rows: dict[str, Row] = {}
+    for variable in (variable for plan in plans for variable in plan["variables"]):
+        name = variable["variable"]
+        if name not in rows or rows[name]["status"] != "restored":
+            rows[name] = variable
+    return list(rows.values())
 
 
 def parameters(variable: Row) -> int:
@@ -60,15 +45,16 @@ def parameters(variable: Row) -> int:
     return math.prod(variable["shape"]) if min(variable["shape"], default=0) >= 0 else 0
 
 
-def _sentence(run: Run, rows: Sequence[Row]) -> Markup:
-    counts = Counter(one["status"] for one in rows)
-    plans = run.plans or []
+def trained_parameters(run: Run, rows: Sequence[Row]) -> tuple[int, int]:
+    """Return how many numbers of the variables are trained, and how many there are."""
+    trained = run.trained()
+    return sum(parameters(row) for row in rows if row["variable"] in trained), sum(map(parameters, rows))
+
+
+def _sentence(plans: Sequence[Row], rows: Sequence[Row]) -> Markup:
+    counts = Counter(variable["status"] for variable in rows)
     sources = [
-        join(
-            ", " if place else "",
-            tag("code", plan["weights"], class_="name"),
-            f" ({plan['kind']})" * bool(plan["kind"]),
-        )
+        join(", " * bool(place), tag("code", plan["weights"], class_="name"), f" ({plan['kind']})" * bool(plan["kind"]))
         for place, plan in enumerate(plans)
     ]
     new = f". New: {counts['initialised']:,}" if counts["initialised"] else ""
@@ -78,11 +64,9 @@ def _sentence(run: Run, rows: Sequence[Row]) -> Markup:
 def _parts(run: Run, rows: Sequence[Row]) -> Markup:
     if not run.knows_trained:
         return tag("p", "What was trained is not known: the settings do not say.", class_="small")
-    trained = run.trained()
-    ours = sum(parameters(one) for one in rows if one["variable"] in trained)
-    every = sum(map(parameters, rows))
-    share = ours / every if every else 0.0
-    said = f"{ours:,} of {every:,} parameters are trained ({share:.1%}), {every - ours:,} are frozen."
+    trained, total = trained_parameters(run, rows)
+    share = trained / max(total, 1)
+    text = f"{trained:,} of {total:,} parameters are trained ({share:.1%}), {total - trained:,} are frozen."
     bar = tag(
         "div",
         tag("i", class_="trained-part", style=f"width:{share:.2%}"),
@@ -90,57 +74,57 @@ def _parts(run: Run, rows: Sequence[Row]) -> Markup:
         class_="split",
         aria_hidden="true",
     )
-    return join(bar, tag("p", said, class_="small"))
+    return join(bar, tag("p", text, class_="small"))
 
 
 def _table(run: Run, rows: Sequence[Row]) -> Markup:
     columns = ("variable", "began", "in training", "shape", "parameters", "from")
-    body = [_row(one, _fate(run, one["variable"])) for one in rows]
+    body = [_row(variable, _fate(run, variable["variable"])) for variable in rows]
     tall = len(rows) > MOST_AT_ONCE
     return table(columns, body, label="Restore plan", numbers=["parameters"], tall=tall, look="wide")
 
 
-def _row(one: Row, fate: Markup) -> Markup:
-    look = {"missing": "missing-state"}.get(one["status"], one["status"])
+def _row(variable: Row, fate: Markup) -> Markup:
+    status = variable["status"]
+    look = {"missing": "missing-state"}.get(status, status)
     return tag(
         "tr",
-        tag("th", tag("code", one["variable"]), scope="row", class_=f"edge {look}"),
-        tag("td", tag("span", WORDS.get(one["status"], one["status"]), class_=f"state {look}")),
+        tag("th", tag("code", variable["variable"]), scope="row", class_=f"edge {look}"),
+        tag("td", tag("span", "new" if status == "initialised" else status, class_=f"state {look}")),
         tag("td", fate),
-        tag("td", "x".join("?" if side < 0 else str(side) for side in one["shape"]) or "scalar"),
-        tag("td", f"{parameters(one):,}", class_="number"),
-        tag("td", tag("code", one.get("source", ""))),
+        tag("td", "x".join("?" if side < 0 else str(side) for side in variable["shape"]) or "scalar"),
+        tag("td", f"{parameters(variable):,}", class_="number"),
+        tag("td", tag("code", variable.get("source", ""))),
     )
 
 
 def _fate(run: Run, name: str) -> Markup:
     """Say what became of a variable in training; proved is only what has a digest that was compared."""
-    trained = run.trained()
+    begin = run.trained().get(name)
     if not run.knows_trained:
-        return tag("span", "not known", class_="frozen")
-    if name not in trained:
+        text = "not known"
+    elif begin is None:
         proved = run.frozen is not None and run.frozen["checks"] and name in run.frozen["variables"]
-        return tag("span", "frozen, proved" if proved else "not trained", class_="frozen")
-    if trained[name] and trained[name] >= run.reached:
-        return tag("span", f"to be trained from epoch {trained[name] + 1}", class_="frozen")
-    since = f" from epoch {trained[name] + 1}" if trained[name] else ""
-    return tag("span", f"trained{since}", class_="trained")
+        text = "frozen, proved" if proved else "not trained"
+    elif begin and begin >= run.reached:
+        text = f"to be trained from epoch {begin + 1}"
+    else:
+        return tag("span", "trained" + (f" from epoch {begin + 1}" if begin else ""), class_="trained")
+    return tag("span", text, class_="frozen")
 
 
 def _unused(plan: Row) -> Markup | None:
-    unused = [str(name) for name in plan["unused"]]
-    if not unused:
+    if not plan["unused"]:
         return None
-    arrays = counted(len(unused), "array")
-    text = f"Not used: {arrays} of {plan['weights']} ({names.listed(unused, MOST_UNUSED)})."
-    return tag("p", text, class_="small soft name")
+    arrays = f"{counted(len(plan['unused']), 'array')} of {plan['weights']}"
+    return tag("p", f"Not used: {arrays} ({names.listed(plan['unused'], MOST_UNUSED)}).", class_="small soft name")
 
 
 def frozen_section(run: Run) -> Markup | None:
     """Return what was compared, when, and with which result."""
     if run.frozen is None or not run.frozen["variables"]:
         return None
-    checks, count = run.frozen["checks"], len(run.frozen["variables"])
+    checks, variables = run.frozen["checks"], run.frozen["variables"]
     if checks:
         last = checks[-1]
         text = (
@@ -148,21 +132,17 @@ def frozen_section(run: Run) -> Markup | None:
             f"{counted(last['unchanged'], 'variable')}, bit-identical ({run.frozen['method']})."
         )
     else:
-        text = f"Not to move: {counted(count, 'variable')}. They have not been compared with the start yet."
-    return tag(
-        "section",
-        tag("h2", "Proof that what is frozen did not move"),
-        tag("p", text),
-        _checks(checks),
-        _digests(run.frozen["variables"]),
-        id="frozen",
+        text = f"Not to move: {counted(len(variables), 'variable')}. They have not been compared with the start yet."
+    return section(
+        "frozen", "Proof that what is frozen did not move", tag("p", text), _checks(checks), _digests(variables)
     )
 
 
 def _checks(checks: Sequence[Row]) -> Markup | None:
     if len(checks) < 2:
         return None
-    rows = [row(f"{one['step']:,}", [one["when"]], numbers=[f"{one['unchanged']:,}"]) for one in checks[-MOST_CHECKS:]]
+    shown = checks[-MOST_CHECKS:]
+    rows = [row(f"{check['step']:,}", [check["when"]], numbers=[f"{check['unchanged']:,}"]) for check in shown]
     return table(("step", "compared", "unchanged"), rows, label="Comparisons", numbers=["unchanged"])
 
 

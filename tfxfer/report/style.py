@@ -1,20 +1,28 @@
-"""How the page looks: one sheet, light and dark, from 320 pixels on.
-
-Colours are of Okabe and Ito's palette, whose pairs stay apart in the common kinds of colour blindness; no meaning
-hangs on colour alone.
-"""
+"""How the page looks: one sheet, light and dark, from 320 pixels on."""
 
 from __future__ import annotations
 
-STYLE = """
-:root{color-scheme:light dark;
---page:#f6f7f9;--card:#fff;--ink:#171a1f;--soft:#59616d;--line:#dfe3e8;--grid:#e9ecf0;--wash:#f0f2f5;
---blue:#0072b2;--orange:#b84a00;--green:#007a5c;--violet:#9a4f80;--on:#fff;--shade:rgba(213,94,0,.09);
---shadow:0 1px 2px rgba(20,25,35,.05),0 4px 16px rgba(20,25,35,.04)}
-@media (prefers-color-scheme:dark){:root{
---page:#101317;--card:#181c22;--ink:#e9ecf0;--soft:#a0a9b6;--line:#2b313a;--grid:#252b33;--wash:#20252c;
---blue:#56b4e9;--orange:#f0932e;--green:#2fc498;--violet:#dd95bf;--on:#0b0e12;--shade:rgba(240,147,46,.1);
---shadow:none}}
+from collections.abc import Mapping
+
+from tfxfer.plots.palette import DARK, LIGHT, LINES
+
+
+def _variables(colours: Mapping[str, str]) -> str:
+    return "".join(f"--{name}:{colour};" for name, colour in colours.items())
+
+
+def _line(look: str) -> str:
+    colour, dashes = LINES[look]
+    dashed = f";stroke-dasharray:{' '.join(map(str, dashes))}" if dashes else ""
+    return f".line.{look}{{stroke:var(--{colour}){dashed}}}\n.dot.{look}{{fill:var(--{colour})}}\n"
+
+
+_COLOURS = f"""
+:root{{color-scheme:light dark;{_variables(LIGHT)}
+--shadow:0 1px 2px rgba(20,25,35,.05),0 4px 16px rgba(20,25,35,.04)}}
+@media (prefers-color-scheme:dark){{:root{{{_variables(DARK)}--shadow:none}}}}
+"""
+_REST = """
 *{box-sizing:border-box}
 html{-webkit-text-size-adjust:100%;text-size-adjust:100%;scroll-behavior:smooth}
 @media (prefers-reduced-motion:reduce){html{scroll-behavior:auto}}
@@ -76,12 +84,6 @@ margin-top:.8rem}
 .chart .best{stroke:var(--ink);stroke-width:1.2;stroke-dasharray:2 3}
 .chart .apart{fill:var(--shade)}
 .line{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}
-.line.train{stroke:var(--blue)}
-.line.validation{stroke:var(--orange);stroke-dasharray:6 3}
-.line.third{stroke:var(--green);stroke-dasharray:2 4}
-.line.fourth{stroke:var(--violet);stroke-dasharray:9 3 2 3}
-.dot.train{fill:var(--blue)}.dot.validation{fill:var(--orange)}.dot.third{fill:var(--green)}.dot.fourth{
-fill:var(--violet)}
 .charts h3{margin:0}
 .keys{display:flex;flex-wrap:wrap;gap:2px 16px;font-size:.86rem;color:var(--soft);margin:.2rem 0 .4rem}
 .key svg{width:30px;height:10px;margin-right:6px;vertical-align:middle}
@@ -164,3 +166,5 @@ footer{color:var(--soft);font-size:.84rem;padding-bottom:40px}
 @media print{body{background:#fff}section,.figure{box-shadow:none;break-inside:avoid}nav{display:none}
 .tall{max-height:none}}
 """
+
+STYLE = _COLOURS + _REST + "".join(map(_line, LINES))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfxfer.report.markup import Markup, join, tag
-from tfxfer.report.restore_table import merged, parameters
+from tfxfer.report.restore_table import merged, trained_parameters
 from tfxfer.report.run_reader import Run, Test, number
 from tfxfer.report.training_curves import best_epoch
 
@@ -19,54 +19,53 @@ Z = 1.959964  # of the normal distribution, for 95 %
 
 def header(run: Run) -> Markup:
     """Return title, key figures, and a note of what is missing."""
-    figures = [_result(run), _best(run), *_tops(run), _trained(run), _frozen(run)]
+    notes = missing(run)
     return tag(
         "header",
         tag("p", "tfxfer run", class_="kicker"),
         tag("h1", run.name),
-        _lead(run),
-        _banner(run),
-        tag("div", figures, class_="figures"),
+        tag("p", _lead(run), class_="lead"),
+        tag("div", tag("ul", [tag("li", note) for note in notes]), class_="banner", role="note") if notes else None,
+        tag("div", *_test(run), _best(run), _trained(run), _frozen(run), class_="figures"),
     )
 
 
-def interval(right: int, every: int) -> tuple[float, float]:
+def interval(right: int, count: int) -> tuple[float, float]:
     """Return Wilson's 95 % interval of a share (Journal of the American Statistical Association 22, 1927)."""
-    if not every:
+    if not count:
         return 0.0, 1.0
-    share = right / every
-    middle = (share + Z**2 / (2 * every)) / (1 + Z**2 / every)
-    half = Z * math.sqrt(share * (1 - share) / every + Z**2 / (4 * every**2)) / (1 + Z**2 / every)
+    share = right / count
+    middle = (share + Z**2 / (2 * count)) / (1 + Z**2 / count)
+    half = Z * math.sqrt(share * (1 - share) / count + Z**2 / (4 * count**2)) / (1 + Z**2 / count)
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def result_line(run: Run) -> str:
     """Return the result in a few words."""
     if run.test is not None:
-        right, every = int(np.trace(run.test.confusion)), int(run.test.confusion.sum())
-        return f"test accuracy {_accuracy(run.test):.4f}, {right:,} of {every:,}"
+        right, count, accuracy = _score(run.test)
+        return f"test accuracy {accuracy:.4f}, {right:,} of {count:,}"
     if run.best is not None:
-        found = [(name, number(run.best.get(name))) for name in ("accuracy", "loss")]
-        return next((f"validation {name} {value:.4f}" for name, value in found if value is not None), "")
+        values = [(name, number(run.best.get(name))) for name in ("accuracy", "loss")]
+        return next((f"validation {name} {value:.4f}" for name, value in values if value is not None), "")
     return "no result yet"
 
 
-def _accuracy(test: Test) -> float:
-    return float(np.trace(test.confusion) / max(int(test.confusion.sum()), 1))
+def _score(test: Test) -> tuple[int, int, float]:
+    """Return how many test examples are right, how many there are, and the share."""
+    right, count = int(np.trace(test.confusion)), int(test.confusion.sum())
+    return right, count, right / max(count, 1)
 
 
 def _lead(run: Run) -> Markup:
-    settings = run.settings
-    model, weights = settings.get("model"), settings.get("weights")
-    pieces: list[object] = [tag("b", model)] if model else []
-    hidden = settings.get("hidden")
-    if isinstance(hidden, list) and model:
-        layers = ", ".join(str(units) for units in hidden)
-        pieces.append(f" with a head of {layers} units" if layers else " with a linear head")
-    if weights and run.plans:
-        pieces.append(join(", restored from ", tag("b", str(weights).rpartition("/")[2])))
-    pieces.append(_examples(run))
-    return tag("p", pieces, ".", class_="lead") if model else tag("p", result_line(run), class_="lead")
+    model, weights, hidden = (run.settings.get(name) for name in ("model", "weights", "hidden"))
+    if not model:
+        return join(result_line(run))
+    head = ""
+    if isinstance(hidden, list):
+        head = f" with a head of {', '.join(map(str, hidden))} units" if hidden else " with a linear head"
+    source = join(", restored from ", tag("b", str(weights).rpartition("/")[2])) if weights and run.plans else None
+    return join(tag("b", model), head, source, _examples(run), ".")
 
 
 def _examples(run: Run) -> str:
@@ -80,53 +79,36 @@ def _examples(run: Run) -> str:
     return classes + (f"; {', '.join(shown)} examples" if shown else "")
 
 
-def _banner(run: Run) -> Markup | None:
-    said = missing(run)
-    return tag("div", tag("ul", [tag("li", one) for one in said]), class_="banner", role="note") if said else None
-
-
 def missing(run: Run) -> list[str]:
     """Return what the page cannot show, and why."""
-    said = []
+    notes = []
     if not run.history:
-        said.append("No epoch has ended yet, or no checkpoint was written: there are no curves.")
+        notes.append("No epoch has ended yet, or no checkpoint was written: curves are missing.")
     elif not run.finished:
-        done = max(row["epoch"] for row in run.history)
-        asked = run.settings.get("epochs", "an unknown number of")
-        said.append(f"Training has come to epoch {done} of {asked}: it is going on, or was stopped.")
+        epochs = run.settings.get("epochs", "an unknown number of")
+        notes.append(f"Training has come to epoch {run.reached} of {epochs}: it is going on, or was stopped.")
     if run.test is None and "test.json cannot" not in " ".join(run.faults):
-        said.append(f"It was not tested: {_cure(run)} adds the test's part of this page.")
-    return said + run.faults
+        cure = "`tfxfer.evaluation.test_results.record` of a test's result"
+        cure = "`tfxfer evaluate` on the run" if run.tool == "train" else cure
+        notes.append(f"It was not tested: {cure} adds the test's part of this page.")
+    return notes + run.faults
 
 
-def _cure(run: Run) -> str:
-    """Say what keeps the result of a test in the run's directory."""
-    return (
-        "`tfxfer evaluate` on the run"
-        if run.tool == "train"
-        else "`tfxfer.evaluation.test_results.record` of a test's result"
-    )
+# --- key figures ---
 
 
 def _figure(label: str, value: str, *details: object, first: bool = False) -> Markup:
-    return tag(
-        "div",
-        tag("span", label, class_="label"),
-        tag("span", value, class_="value"),
-        [
-            detail if isinstance(detail, Markup) else tag("span", detail, class_="detail")
-            for detail in details
-            if detail
-        ],
-        class_="figure first" if first else "figure",
-    )
+    shown = [detail if isinstance(detail, Markup) else tag("span", detail, class_="detail") for detail in details]
+    head = tag("span", label, class_="label"), tag("span", value, class_="value")
+    return tag("div", head, shown, class_="figure first" if first else "figure")
 
 
-def _result(run: Run) -> Markup | None:
+def _test(run: Run) -> Sequence[Markup]:
+    """Return accuracy, top-k accuracies and loss of the test."""
     if run.test is None:
-        return None
-    right, every = int(np.trace(run.test.confusion)), int(run.test.confusion.sum())
-    share, (low, high) = _accuracy(run.test), interval(right, every)
+        return []
+    right, count, share = _score(run.test)
+    low, high = interval(right, count)
     bar = tag(
         "div",
         tag("i", style=f"left:{low:.2%};width:{high - low:.2%}"),
@@ -134,50 +116,38 @@ def _result(run: Run) -> Markup | None:
         class_="interval",
         aria_hidden="true",
     )
-    said = f"{right:,} of {every:,} right; 95 % interval {low:.3f} to {high:.3f}"
-    of = f"of {run.test.checkpoint}" if run.test.checkpoint else ""
-    return _figure("Test accuracy", f"{share:.4f}", bar, said, of, first=True)
-
-
-def _best(run: Run) -> Markup | None:
-    if run.best is None:
-        return None
-    name = "accuracy" if number(run.best.get("accuracy")) is not None else "loss"
-    value = number(run.best.get(name))
-    epoch = best_epoch(run)
-    of = f"at epoch {epoch:g} of {_epochs(run)}" if epoch is not None else ""
-    early = "; stopped early" if run.stopped else ""
-    return _figure(f"Best validation {name}", "" if value is None else f"{value:.4f}", f"{of}{early}")
-
-
-def _epochs(run: Run) -> str:
-    made = max((row["epoch"] for row in run.history), default=0)
-    return str(made)
-
-
-def _tops(run: Run) -> Sequence[Markup]:
-    if run.test is None:
-        return []
-    found = [
+    details: list[object] = [bar, f"{right:,} of {count:,} right; 95 % interval {low:.3f} to {high:.3f}"]
+    if run.test.checkpoint:
+        details.append(f"of {run.test.checkpoint}")
+    figures = [_figure("Test accuracy", f"{share:.4f}", *details, first=True)]
+    figures += [
         _figure(f"Top-{k} accuracy", f"{share:.4f}", f"the class is among the {k} most probable")
         for k, share in sorted(run.test.top_k.items())
         if k > 1
     ]
     loss = run.test.metrics.get("loss")
-    return (
-        [*found, _figure("Test loss", f"{loss:.4f}", LOSSES.get(str(run.settings.get("loss")), "mean of an example"))]
-        if loss is not None
-        else found
-    )
+    if loss is not None:
+        meaning = LOSSES.get(str(run.settings.get("loss")), "mean of an example")
+        figures.append(_figure("Test loss", f"{loss:.4f}", meaning))
+    return figures
+
+
+def _best(run: Run) -> Markup | None:
+    epoch = best_epoch(run)
+    if run.best is None or epoch is None:
+        return None
+    values = {name: number(run.best.get(name)) for name in ("accuracy", "loss")}
+    name = "accuracy" if values["accuracy"] is not None else "loss"
+    early = "; stopped early" if run.stopped else ""
+    value = "" if values[name] is None else f"{values[name]:.4f}"
+    return _figure(f"Best validation {name}", value, f"at epoch {epoch:g} of {run.reached}{early}")
 
 
 def _trained(run: Run) -> Markup | None:
-    rows, trained = merged(run.plans or []), run.trained()
-    every = sum(map(parameters, rows))
-    if not every or not run.knows_trained:
+    trained, total = trained_parameters(run, merged(run.plans or []))
+    if not total or not run.knows_trained:
         return None
-    ours = sum(parameters(row) for row in rows if row["variable"] in trained)
-    return _figure("Trained", f"{ours / every:.1%}", f"{ours:,} of {every:,} parameters")
+    return _figure("Trained", f"{trained / total:.1%}", f"{trained:,} of {total:,} parameters")
 
 
 def _frozen(run: Run) -> Markup | None:
@@ -188,5 +158,4 @@ def _frozen(run: Run) -> Markup | None:
     last = run.frozen["checks"][-1]
     later = max((row["step"] for row in run.history), default=0) > last["step"]
     when = f" at step {last['step']:,}; not compared since" if later else ""
-    said = f"\N{CHECK MARK} bit-identical to the start{when}"
-    return _figure("Frozen variables", f"{last['unchanged']:,}", said)
+    return _figure("Frozen variables", f"{last['unchanged']:,}", f"\N{CHECK MARK} bit-identical to the start{when}")

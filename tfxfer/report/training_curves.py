@@ -7,72 +7,66 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tfxfer.plots.curves import SPLITS, Line, best_mark, chart, metric_lines
 from tfxfer.report import curves
-from tfxfer.report.curves import Line
-from tfxfer.report.markup import Markup, join, tag
+from tfxfer.report.markup import Markup, join, section, soft, tag
 from tfxfer.report.run_reader import Row, Run, number
 from tfxfer.report.tables import table
 
 MOST_ROWS = 600
 LOOKS = ("third", "fourth", "train", "validation")
-SPLITS = {"train": "training", "validation": "validation"}
 _NO_METRICS = {"step", "epoch", "split", "learning_rate"}
 
 
-def section(run: Run) -> Markup | None:
+def curves_section(run: Run) -> Markup | None:
     """Return the curves, or None where there is no epoch and no validation yet."""
     if not run.history:
         return None
-    last, apart = max(row["step"] for row in run.history) / run.steps_per_epoch, parting(run)
-    charts = [
-        curves.chart(
-            name.capitalize(),
-            lines(run, name),
-            describe=_described(run, name),
-            share=name == "accuracy",
-            last=last,
-            best=_mark(run, name),
-            apart=apart if name == "loss" else None,
-        )
-        for name in metrics(run)
-    ]
-    charts += _learning_rate(run, last)
-    return tag(
-        "section",
-        tag("h2", "How training went"),
-        _summary(run, apart),
+    last, apart = _epoch(run, max(row["step"] for row in run.history)), parting(run)
+    charts = [_metric_chart(run, name, last, apart if name == "loss" else None) for name in metrics(run)]
+    charts += _rate_charts(run, last)
+    return section(
+        "curves",
+        "How training went",
+        soft(_summary(run, apart)),
         tag("div", charts, class_="charts" if len(charts) > 2 else "charts few"),
         tag("details", tag("summary", "The numbers"), _table(run)),
-        id="curves",
     )
+
+
+def _epoch(run: Run, step: int) -> float:
+    return step / run.steps_per_epoch
 
 
 def metrics(run: Run) -> list[str]:
     """Return the names of what was measured, loss and accuracy first."""
-    found = [name for row in run.history for name, value in row.items() if number(value) is not None]
-    others = dict.fromkeys(name for name in found if name not in _NO_METRICS)
+    measured = [name for row in run.history for name, value in row.items() if number(value) is not None]
+    others = dict.fromkeys(name for name in measured if name not in _NO_METRICS)
     return sorted(others, key=lambda name: ("loss accuracy".find(name) < 0, name != "loss"))
 
 
 def lines(run: Run, name: str) -> list[Line]:
     """Return training and validation of a metric, those that there are."""
-    found = [
-        Line(word, split, [(row["step"] / run.steps_per_epoch, number(row.get(name))) for row in run.rows(split)], True)
-        for split, word in SPLITS.items()
-    ]
-    return [line for line in found if any(y is not None for _, y in line.points)]
+    return metric_lines([{**row, name: number(row.get(name))} for row in run.history], name, run.steps_per_epoch)
+
+
+def _metric_chart(run: Run, name: str, last: float, apart: float | None) -> Markup:
+    epoch = best_epoch(run)
+    mark = None if epoch is None else best_mark(epoch, number((run.best or {}).get(name)))
+    marked = "" if epoch is None else f"; the best checkpoint is of epoch {epoch:g}"
+    drawn, title = lines(run, name), name.capitalize()
+    shown = chart(title, drawn, last=last, best=mark, share=name == "accuracy")
+    return curves.draw(shown, describe=f"{title} by epoch: {_described(drawn)}{marked}.", apart=apart)
+
+
+def _described(drawn: Sequence[Line]) -> str:
+    ends = {line.name: [y for _, y in line.points if y is not None] for line in drawn}
+    return ", ".join(f"{name} from {values[0]:.4g} to {values[-1]:.4g}" for name, values in ends.items())
 
 
 def best_epoch(run: Run) -> float | None:
     """Return the epoch after which the best checkpoint was saved; fractions of one are possible."""
-    return round(run.best["step"] / run.steps_per_epoch, 2) if run.best else None
-
-
-def _mark(run: Run, name: str) -> tuple[float, str] | None:
-    epoch, value = best_epoch(run), number((run.best or {}).get(name))
-    if epoch is None:
-        return None
-    return epoch, f"best: epoch {epoch:g}" + (f", {value:.4g}" if value is not None else "")
+    return round(_epoch(run, run.best["step"]), 2) if run.best else None
 
 
 def parting(run: Run) -> float | None:
@@ -81,51 +75,45 @@ def parting(run: Run) -> float | None:
     It is that of the lowest validation loss, if the last one is at least 1 % higher, and the training loss has fallen
     since.
     """
-    losses = [(row["step"], loss) for row in run.rows("validation") if (loss := number(row.get("loss"))) is not None]
-    trained = [(row["step"], loss) for row in run.rows("train") if (loss := number(row.get("loss"))) is not None]
+    losses, trained = _noted(run, "validation", "loss"), _noted(run, "train", "loss")
     if not losses:
         return None
     step, lowest = min(losses, key=lambda pair: (pair[1], pair[0]))
     before = [loss for at, loss in trained if at <= step]
     if not before or losses[-1][1] < lowest + 0.01 * abs(lowest) or trained[-1][1] >= before[-1]:
         return None
-    return round(step / run.steps_per_epoch, 2)
+    return round(_epoch(run, step), 2)
 
 
-def _summary(run: Run, apart: float | None) -> Markup:
-    said = [f"{SPLITS[split].capitalize()} loss {_change(run, split)}." for split in SPLITS if _losses(run, split)]
+def _summary(run: Run, apart: float | None) -> str:
+    losses = {split: [loss for _, loss in _noted(run, split, "loss")] for split in SPLITS}
+    sentences = [f"{SPLITS[split].capitalize()} loss {_change(losses[split])}." for split in SPLITS if losses[split]]
     if apart is not None:
-        said.append(f"From epoch {apart:g} on (shaded) the two part: training gets better and validation does not.")
-    elif all(_losses(run, split) for split in SPLITS) and run.finished:
-        said.append("The two do not part.")
+        sentences.append(
+            f"From epoch {apart:g} on (shaded) the two part: training gets better and validation does not."
+        )
+    elif all(losses.values()) and run.finished:
+        sentences.append("The two do not part.")
     if run.best:
-        said.append("The dotted line is the best checkpoint by validation.")
-    if len(_rates(run)) == 1:
+        sentences.append("The dotted line is the best checkpoint by validation.")
+    rates = _rates(run)
+    if len(rates) == 1:
         # Noted at the end of each epoch. What it was in between is known of the tools' schedules, which never rise.
         known = run.settings.get("schedule") == "constant" or (run.tool and len(run.rows("train")) > 1)
         when = "throughout" if known else "at the end of each epoch"
-        said.append(f"The learning rate was {_rates(run).pop():g} {when}.")
-    return tag("p", " ".join(said), class_="soft")
+        sentences.append(f"The learning rate was {rates.pop():g} {when}.")
+    return " ".join(sentences)
 
 
-def _losses(run: Run, split: str) -> list[float]:
-    return [loss for row in run.rows(split) if (loss := number(row.get("loss"))) is not None]
+def _noted(run: Run, split: str, metric: str) -> list[tuple[int, float]]:
+    """Return (step, value) of a metric, wherever there is a number."""
+    values = [(row["step"], number(row.get(metric))) for row in run.rows(split)]
+    return [(step, value) for step, value in values if value is not None]
 
 
-def _change(run: Run, split: str) -> str:
-    losses = _losses(run, split)
-    went = f"went from {losses[0]:.4g} to {losses[-1]:.4g}" if len(losses) > 1 else f"is {losses[0]:.4g}"
-    return f"{went}, lowest {min(losses):.4g}" if min(losses) < losses[-1] else went
-
-
-def _described(run: Run, name: str) -> str:
-    parts = []
-    for line in lines(run, name):
-        values = [y for _, y in line.points if y is not None]
-        parts.append(f"{line.name} from {values[0]:.4g} to {values[-1]:.4g}")
-    best = best_epoch(run)
-    marked = f"; the best checkpoint is of epoch {best:g}" if best is not None else ""
-    return f"{name.capitalize()} by epoch: {', '.join(parts)}{marked}."
+def _change(losses: Sequence[float]) -> str:
+    change = f"went from {losses[0]:.4g} to {losses[-1]:.4g}" if len(losses) > 1 else f"is {losses[0]:.4g}"
+    return f"{change}, lowest {min(losses):.4g}" if min(losses) < losses[-1] else change
 
 
 def _table(run: Run) -> Markup:
@@ -149,47 +137,42 @@ def _table_row(run: Run, row: Row, names: Sequence[str]) -> Markup:
 # --- learning rate ---
 
 
-def _learning_rate(run: Run, last: float) -> list[Markup]:
-    """Return the learning rate as the run noted it, a line for each factor that some trained variable has."""
+def _rate_charts(run: Run, last: float) -> list[Markup]:
+    """Return a chart of the learning rate, if it varies: a line for each factor that some trained variable has."""
     if len(_rates(run)) < 2:
         return []
-    noted = [(row["step"], rate) for row in run.rows("train") if (rate := number(row.get("learning_rate"))) is not None]
-    drawn = [
-        _rate_line(run, noted, factor, begin, look) for look, (factor, begin) in zip(LOOKS, _factors(run), strict=False)
-    ]
+    drawn = [_rate_line(run, factor, begin, look) for look, (factor, begin) in zip(LOOKS, _factors(run), strict=False)]
     drawn = [line for line in drawn if line.points]
-    said = ", ".join(f"{line.name} from {line.points[0][1]:.3g} to {line.points[-1][1]:.3g}" for line in drawn)
-    return [curves.chart("Learning rate", drawn, describe=f"Learning rate by epoch: {said}.", last=last)]
+    description = f"Learning rate by epoch: {_described(drawn)}."
+    return [curves.draw(chart("Learning rate", drawn, last=last), describe=description)]
 
 
 def _rates(run: Run) -> set[float]:
     """Return the different learning rates that some trained variable had at the end of some epoch."""
-    noted = {rate for row in run.rows("train") if (rate := number(row.get("learning_rate"))) is not None}
-    return {rate * factor for rate in noted for factor, _ in _factors(run)}
+    return {rate * factor for _, rate in _noted(run, "train", "learning_rate") for factor, _ in _factors(run)}
 
 
-def _rate_line(run: Run, noted: Sequence[tuple[int, float]], factor: float, begin: int, look: str) -> Line:
-    points = [(step / run.steps_per_epoch, rate * factor) for step, rate in noted if step > begin * run.steps_per_epoch]
+def _rate_line(run: Run, factor: float, begin: int, look: str) -> Line:
+    noted = _noted(run, "train", "learning_rate")
+    points = [(_epoch(run, step), rate * factor) for step, rate in noted if _epoch(run, step) > begin]
     times = "" if factor == 1 else f", times {factor:g}"
     since = f", from epoch {begin + 1}" if begin else ""
-    return Line(f"learning rate{times}{since}", look, points, True)
+    return Line(f"learning rate{times}{since}", look, points)
 
 
 def _factors(run: Run) -> list[tuple[float, int]]:
     """Return the pairs (factor, epoch from which on) that trained variables have, in order of epochs."""
-    found = {(_factor(name, epoch, run.settings), epoch) for name, epoch in run.trained().items()}
-    return sorted(found, key=lambda pair: (pair[1], -pair[0])) or [(1.0, 0)]
+    factors = {(_factor(name, epoch, run.settings), epoch) for name, epoch in run.trained().items()}
+    return sorted(factors, key=lambda pair: (pair[1], -pair[0])) or [(1.0, 0)]
 
 
 def _factor(name: str, epoch: int, settings: Mapping[str, Any]) -> float:
-    given = settings.get("lr_multipliers")
-    pairs = list(given.items()) if isinstance(given, dict) else []
-    stages = settings.get("unfreeze")
+    multipliers, stages = settings.get("lr_multipliers"), settings.get("unfreeze")
+    pairs = list(multipliers.items()) if isinstance(multipliers, dict) else []
     for stage in stages if isinstance(stages, list) else []:
         if isinstance(stage, list) and len(stage) == 3 and stage[0] == epoch:
             pairs.append((stage[1], stage[2]))
-    factors = [number(value) or 1.0 for pattern, value in pairs if _matches(str(pattern), name)]
-    return math.prod(factors)
+    return math.prod(number(factor) or 1.0 for pattern, factor in pairs if _matches(str(pattern), name))
 
 
 def _matches(pattern: str, name: str) -> bool:

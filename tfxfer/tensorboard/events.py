@@ -69,7 +69,7 @@ class Events:
         data = image if isinstance(image, bytes) else png(image)
         width, height = (int.from_bytes(data[place : place + 4], "big") for place in (16, 20))
         if not data.startswith(SIGNATURE):
-            raise ValueError(f"{tag} is no PNG")
+            raise ValueError(f"{tag} is not a PNG file")
         shown = tf.Summary.Image(width=width, height=height, colorspace=4, encoded_image_string=data)
         self.add(name, tf.Summary(value=[tf.Summary.Value(tag=tag, image=shown)]), step)
 
@@ -90,7 +90,7 @@ class Events:
             writer.close()
 
 
-class _Looked(NamedTuple):
+class _FinitePart(NamedTuple):
     """The finite values of a piece of an array, float32 or float64, and what they come to."""
 
     values: np.ndarray
@@ -108,13 +108,13 @@ def histogram(values: np.ndarray) -> tf.HistogramProto:
     flat = values.reshape(-1)
     pieces = [flat[start : start + PIECE] for start in range(0, len(flat), PIECE)]
     each = in_parallel if len(pieces) > 1 else map
-    looked = [one for one in each(_look, pieces) if len(one.values)]
-    if not looked:
+    parts = [part for part in each(_finite_part, pieces) if len(part.values)]
+    if not parts:
         return tf.HistogramProto(bucket_limit=[0.0], bucket=[0.0])
-    low, high = min(one.low for one in looked), max(one.high for one in looked)
+    low, high = min(part.low for part in parts), max(part.high for part in parts)
     bins = BINS if high > low else 1
     count = functools.partial(_counts, low=low, high=high, bins=bins)
-    counts = np.sum(list(each(count, [one.values for one in looked])), axis=0)
+    counts = np.sum(list(each(count, [part.values for part in parts])), axis=0)
     with np.errstate(all="ignore"):
         limits = np.linspace(low / 2, high / 2, bins + 1)[1:] * 2
     return tf.HistogramProto(
@@ -122,14 +122,14 @@ def histogram(values: np.ndarray) -> tf.HistogramProto:
         max=high,
         num=counts.sum(),
         # Either may go beyond the largest float64; TensorBoard reads an infinite sum as it reads any other.
-        sum=sum(one.total for one in looked),
-        sum_squares=sum(one.squares for one in looked),
+        sum=sum(part.total for part in parts),
+        sum_squares=sum(part.squares for part in parts),
         bucket_limit=limits,
         bucket=counts,
     )
 
 
-def _look(piece: np.ndarray) -> _Looked:
+def _finite_part(piece: np.ndarray) -> _FinitePart:
     if piece.dtype not in (np.float32, np.float64):
         piece = piece.astype(np.float64)
     low, high = float(piece.min()), float(piece.max())
@@ -137,7 +137,7 @@ def _look(piece: np.ndarray) -> _Looked:
         piece = piece[np.isfinite(piece)]
         low, high = float(piece.min(initial=np.inf)), float(piece.max(initial=-np.inf))
     with np.errstate(all="ignore"):
-        return _Looked(piece, low, high, float(piece.sum()), float(np.dot(piece, piece)))
+        return _FinitePart(piece, low, high, float(piece.sum()), float(np.dot(piece, piece)))
 
 
 def _counts(values: np.ndarray, low: float, high: float, bins: int) -> np.ndarray:

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import tensorflow.compat.v1 as tf
 
 from tfxfer.graph.train_step import Step
-from tfxfer.graph.traversal import VARIABLES, needed
+from tfxfer.graph.traversal import VARIABLES, needed, spread
 
 OWN = ("LOSS", "SOLVER", "SUMMARY")  # the scopes that `train_step` makes
 FROZEN, TRAINED = "FROZEN", "TRAINED"
@@ -24,30 +24,11 @@ MOST_BYTES = 1024  # of a constant that is shown with its values; TensorBoard le
 
 def display_names(step: Step) -> dict[str, str]:
     """Return by the name of each op of the step's graph what it is called where it is shown; no two are alike."""
-    every = step.images.graph.get_operations()
-    inputs = {tensor.op.name for tensor in (step.images, step.labels) if tensor is not None}
-    variables = {op.name for op in every if op.type in VARIABLES}
-    owners = {op.name: _owner(op.name, variables) for op in every}
-    savers = {_top(op.name) for op in every if op.type in ("SaveV2", "RestoreV2")}
-    forward = {op.name for op in needed([step.outputs.op]) if not owners[op.name]} - inputs
-    scopes = {_top(name) for name in forward} - {*OWN, *forward, ""}
-    homes = {name: _home(step, name, scopes, forward) for name in variables}
-    boxes = _boxes(step, homes)
+    layout = _Layout(step)
     names: dict[str, str] = {}
     taken: set[str] = set()
-    for op in every:
-        owner = owners[op.name]
-        if owner:
-            name = homes[owner] + op.name[len(owner) :]
-            name = name if name.startswith("SOLVER/") else boxes.of(owner, name)
-        elif op.name in inputs:
-            name = op.name
-        elif _top(op.name) in scopes or op.name in forward:
-            name = boxes.of(op.name, op.name)
-        elif _top(op.name) in savers:
-            name = f"SAVE/{op.name}"
-        else:
-            name = op.name if "/" in op.name else f"OTHER/{op.name}"
+    for op in step.images.graph.get_operations():
+        name = layout.display_name(op.name)
         while name in taken:
             name += "_"
         taken.add(name)
@@ -68,10 +49,10 @@ def display_graph(graph: tf.Graph, names: Mapping[str, str]) -> tf.GraphDef:
     shown = graph.as_graph_def(add_shapes=True)
     for node in shown.node:
         node.name = names[node.name]
-        node.input[:] = [_renamed(given, names) for given in node.input]
+        node.input[:] = [_renamed(source, names) for source in node.input]
         box = _top(node.name)
         if box == "SAVE":
-            node.input[:] = [given for given in node.input if re.match(r"\^?(SAVE/|SOLVER/(?!slots/))", given)]
+            node.input[:] = [source for source in node.input if re.match(r"\^?(SAVE/|SOLVER/(?!slots/))", source)]
             node.device = ""
         if re.fullmatch(rf"{FROZEN}|{TRAINED}|EPOCH_\d+", box):
             node.device = f"/device:{box}:0"
@@ -87,15 +68,15 @@ def display_metadata(metadata: tf.RunMetadata, names: Mapping[str, str]) -> tf.R
     What TensorFlow made of several ops (`fc1/Relu` may do what `fc1/MatMul` does too) has the name of one of them; what
     is behind none of ours is left out.
     """
-    found = tf.RunMetadata()
+    renamed = tf.RunMetadata()
     for device in metadata.step_stats.dev_stats:
-        known = [(stats, name) for stats in device.node_stats if (name := _found(stats.node_name, names))]
+        known = [(stats, name) for stats in device.node_stats if (name := _display_name(stats.node_name, names))]
         if known:
-            shown = found.step_stats.dev_stats.add(device=device.device)
+            shown = renamed.step_stats.dev_stats.add(device=device.device)
             for stats, name in known:
                 shown.node_stats.add().CopyFrom(stats)
                 shown.node_stats[-1].node_name = name
-    return found
+    return renamed
 
 
 def _top(name: str) -> str:
@@ -111,89 +92,108 @@ def _owner(name: str, variables: set[str]) -> str:
     return name
 
 
-def _home(step: Step, name: str, scopes: set[str], forward: set[str]) -> str:
-    """Return the name of a variable in the box of the layer that reads it."""
-    ours = {variable.op.name for variable in (*step.slots, step.global_step)}
-    takers = _takers(step.images.graph.get_operation_by_name(name))
-    readers = [reader for reader in takers if reader in forward or _top(reader) in scopes]
-    if name in ours or not readers:
-        return f"SOLVER/slots/{name}" if name != step.global_step.op.name else f"SOLVER/{name}"
-    scope = name.rpartition("/")[0]
-    for reader in readers:
-        outer, found, _ = f"/{reader}".partition(f"/{scope}/")
-        if scope and found:
-            return f"{outer}/{name}".lstrip("/")
-    outer = _top(readers[0])
-    return f"{outer}/{name}" if outer in scopes else name
+class _Layout:
+    """Which scopes and variables the graph of a step has, and which box each belongs into."""
 
+    def __init__(self, step: Step) -> None:
+        ops = step.images.graph.get_operations()
+        self._global_step = step.global_step.op.name
+        self._inputs = {tensor.op.name for tensor in (step.images, step.labels) if tensor is not None}
+        self._slots = {slot.op.name for slot in step.slots}
+        variables = {op.name for op in ops if op.type in VARIABLES}
+        self._owners = {op.name: _owner(op.name, variables) for op in ops}
+        self._savers = {_top(op.name) for op in ops if op.type in ("SaveV2", "RestoreV2")}
+        self._forward = {op.name for op in needed([step.outputs.op]) if not self._owners[op.name]} - self._inputs
+        self._scopes = {_top(name) for name in self._forward} - {*OWN, *self._forward, ""}
+        readers: defaultdict[str, list[str]] = defaultdict(list)
+        for op in ops:
+            for owner in dict.fromkeys(self._owners[tensor.op.name] for tensor in op.inputs):
+                if owner and owner != self._owners[op.name] and self._in_network(op.name):
+                    readers[owner].append(op.name)
+        self._homes = {name: self._home(name, readers[name]) for name in variables}
+        self._boxes = _Boxes(step, self._homes)
 
-def _takers(variable: tf.Operation) -> list[str]:
-    """Return the names of the ops that take a variable, not those that are part of it, in the order of the graph."""
-    found: list[str] = []
-    queue = [variable]
-    for op in queue:
-        for taker in (taker for tensor in op.outputs for taker in tensor.consumers()):
-            if taker.name.startswith(f"{variable.name}/"):
-                queue.append(taker)
-            else:
-                found.append(taker.name)
-    return found
+    def display_name(self, name: str) -> str:
+        """Return what an op is called where it is shown."""
+        owner = self._owners[name]
+        if owner:
+            home = self._homes[owner] + name.removeprefix(owner)
+            return home if home.startswith("SOLVER/") else self._boxes.put(owner, home)
+        if name in self._inputs:
+            return name
+        if self._in_network(name):
+            return self._boxes.put(name, name)
+        if _top(name) in self._savers:
+            return f"SAVE/{name}"
+        return name if _top(name) else f"OTHER/{name}"
+
+    def _in_network(self, name: str) -> bool:
+        return name in self._forward or _top(name) in self._scopes
+
+    def _home(self, name: str, readers: Sequence[str]) -> str:
+        """Return the name of a variable in the scope of the layer that reads it."""
+        if name == self._global_step:
+            return f"SOLVER/{name}"
+        if not readers or name in self._slots:
+            return f"SOLVER/slots/{name}"
+        scope = name.rpartition("/")[0]
+        for reader in readers:
+            outer, inside, _ = f"/{reader}".partition(f"/{scope}/")
+            if scope and inside:
+                return f"{outer}/{name}".lstrip("/")
+        outer = _top(readers[0])
+        return f"{outer}/{name}" if outer in self._scopes else name
 
 
 class _Boxes:
-    """Which ops of the network belong into which box."""
+    """The boxes `FROZEN`, `TRAINED` and `EPOCH_N`; they have numbers: 0 is frozen, 1 trained from the start on, ..."""
 
-    def __init__(self, titles: list[str], within: Mapping[str, set[int]], depending: Mapping[str, int]) -> None:
-        self._titles, self._within, self._depending = titles, within, depending
+    def __init__(self, step: Step, homes: Mapping[str, str]) -> None:
+        first: dict[str, int] = {}
+        for number, stage in enumerate(step.stages, 1):
+            for variable in stage.written:
+                first.setdefault(variable.op.name, number)
+        self._within: defaultdict[str, set[int]] = defaultdict(set)
+        for name, home in homes.items():
+            for head in _heads(home):
+                self._within[head].add(first.get(name, 0))
+        inside = {first.get(name, 0) for name, home in homes.items() if not home.startswith("SOLVER/")}
+        later = [f"EPOCH_{stage.epoch}" for stage in step.stages[1:]]
+        self._titles = [FROZEN, TRAINED, *later] if len(inside) > 1 else []
+        self._depending = _depending(step.images.graph, first)
 
-    def of(self, name: str, shown: str) -> str:
+    def put(self, name: str, shown: str) -> str:
         """Return the shown name of an op with its box before it."""
-        if len(self._titles) < 2:
+        if not self._titles:
             return shown
-        parts = shown.split("/")
-        heads = ("/".join(parts[:end]) for end in range(1, len(parts) + 1))
-        # By the outermost scope all of whose variables have the same fate; in a scope without any, by what it takes.
-        fates = next((found for head in heads if len(found := self._within.get(head, set())) < 2), set())
-        return f"{self._titles[next(iter(fates), self._depending.get(name, 0))]}/{shown}"
+        # By the outermost scope whose variables are all in one box; in a scope without any, by what the op takes.
+        numbers = next((box for head in _heads(shown) if len(box := self._within.get(head, set())) < 2), set())
+        return f"{self._titles[next(iter(numbers), self._depending.get(name, 0))]}/{shown}"
 
 
-def _boxes(step: Step, homes: Mapping[str, str]) -> _Boxes:
-    """Fate 0 is frozen, 1 trained from the first stage on, and so on."""
-    first: dict[str, int] = {}
-    for number, stage in enumerate(step.stages, 1):
-        for variable in stage.written:
-            first.setdefault(variable.op.name, number)
-    within: defaultdict[str, set[int]] = defaultdict(set)
-    for name, home in homes.items():
-        parts = home.split("/")
-        for end in range(1, len(parts) + 1):
-            within["/".join(parts[:end])].add(first.get(name, 0))
-    later = [f"EPOCH_{stage.epoch}" for stage in step.stages[1:]]
-    inside = {first.get(name, 0) for name, home in homes.items() if not home.startswith("SOLVER/")}
-    titles = [FROZEN, TRAINED, *later] if len(inside) > 1 else []
-    return _Boxes(titles, within, _depending(step.images.graph, first))
+def _heads(name: str) -> list[str]:
+    """Return `a`, `a/b`, `a/b/c` of `a/b/c`."""
+    parts = name.split("/")
+    return ["/".join(parts[:end]) for end in range(1, len(parts) + 1)]
 
 
 def _depending(graph: tf.Graph, first: Mapping[str, int]) -> dict[str, int]:
     """Return for each op that takes something of a trained variable, directly or not, from which stage on it does."""
-    found: dict[str, int] = {}
-    for name in sorted(first, key=first.__getitem__):
-        queue = [graph.get_operation_by_name(name)]
-        while queue:
-            op = queue.pop()
-            if op.name not in found:
-                found[op.name] = first[name]
-                queue += [taker for tensor in op.outputs for taker in tensor.consumers()]
-    return found
+    depending: dict[str, int] = {}
+    for number in sorted(set(first.values())):
+        variables = [graph.get_operation_by_name(name) for name in first if first[name] == number]
+        for op in spread(variables, graph.get_operations()):
+            depending.setdefault(op.name, number)
+    return depending
 
 
-def _renamed(given: str, names: Mapping[str, str]) -> str:
+def _renamed(source: str, names: Mapping[str, str]) -> str:
     """Return an input of a node, `op`, `op:1` or `^op`, under another name."""
-    caret, name, place = re.fullmatch(r"(\^?)([^:]*)(.*)", given).groups()  # type: ignore[union-attr]  # matches all
+    caret, name, place = re.fullmatch(r"(\^?)([^:]*)(.*)", source).groups()  # type: ignore[union-attr]  # matches all
     return f"{caret}{names[name]}{place}"
 
 
-def _found(name: str, names: Mapping[str, str]) -> str | None:
+def _display_name(name: str, names: Mapping[str, str]) -> str | None:
     """Return the shown name of an op as the executor calls it, which may be that of an optimized one."""
     fed = re.fullmatch(r"_arg_(.+)_\d+_\d+", name)
     name = fed[1] if fed else name.partition(":")[0]

@@ -43,7 +43,7 @@ def pr_curves(probabilities: np.ndarray, labels: np.ndarray, class_names: Sequen
     Args:
       probabilities: float32 [n, classes]; what is not finite counts as 0.
       labels: int64 [n].
-      class_names: one a class.
+      class_names: a name for each class.
     """
     from tensorboard.plugins.pr_curve import summary
 
@@ -74,12 +74,12 @@ def hparams(settings: Mapping[str, Any], seconds: float) -> list[Any]:
 def simple(settings: Mapping[str, Any]) -> dict[str, bool | float | str]:
     """Return settings as numbers, booleans and short texts; of paths, the last part alone.
 
-    What is not set is left out. Of stages, what is trained is told, and from which epoch on.
+    What is not set is left out. Stages become `trained`: what is trained, and from which epoch on.
     """
     known = {name: value for name, value in settings.items() if value not in (None, [], {}, "")}
     stages = known.pop("stages", [])
-    found = {name: _simple(value) for name, value in known.items()}
-    return {**found, "trained": _trained(stages)} if stages else found
+    simplified = {name: _simple(value) for name, value in known.items()}
+    return {**simplified, "trained": _trained(stages)} if stages else simplified
 
 
 def _trained(stages: Sequence[Mapping[str, Any]]) -> str:
@@ -98,7 +98,7 @@ def _simple(value: Any) -> bool | float | str:
     if isinstance(value, bool | int | float):
         return value
     if isinstance(value, dict):
-        return ", ".join(f"{key}={_simple(one)}" for key, one in value.items())
+        return ", ".join(f"{key}={_simple(item)}" for key, item in value.items())
     if isinstance(value, list):
-        return ", ".join(str(_simple(one)) if not isinstance(one, str) else one for one in value)
+        return ", ".join(item if isinstance(item, str) else str(_simple(item)) for item in value)
     return Path(value).name if os.sep in value else str(value)

@@ -94,8 +94,7 @@ def write(
 
 def _parts(data: Data) -> list[_Part]:
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
-    every = sum(map(len, splits.values()))
-    share = min(1.0, MOST / max(every, 1))
+    share = min(1.0, MOST / max(sum(map(len, splits.values())), 1))
     return [
         _Part(name, split, np.unique(np.linspace(0, len(split) - 1, math.floor(len(split) * share)).astype(np.int64)))
         for name, split in splits.items()
@@ -129,9 +128,8 @@ def _cell(text: str) -> str:
 
 
 def _sprite(parts: list[_Part], path: Path) -> int:
-    """Write thumbnails row by row in a square; return the side of one, 0 if the examples are no pictures."""
-    shape = parts[0].split.images.shape
-    if len(shape) != 4 or shape[3] not in (1, 3, 4):
+    """Write thumbnails row by row in a square; return the side of one, 0 if the examples are not pictures."""
+    if not tiles.are_pictures(parts[0].split.images):
         return 0
     count = sum(len(part.places) for part in parts)
     across = math.ceil(math.sqrt(count))
@@ -166,9 +164,9 @@ def _values(
     for part in parts:
         for chunk in chunks(len(part.places), BATCH_SIZE):
             places = part.places[chunk]
-            found = sess.run(computed, {images: part.split.images[places], **feeds}) if computed else {}
-            found |= {name: (part.split.features or {})[endpoints[name].name][places] for name in stored}
-            for name, values in found.items():
+            outputs = sess.run(computed, {images: part.split.images[places], **feeds}) if computed else {}
+            outputs |= {name: (part.split.features or {})[endpoints[name].name][places] for name in stored}
+            for name, values in outputs.items():
                 rows[name].append(_flat(values))
     return (np.concatenate(rows[name]) for name in endpoints)
 

@@ -8,6 +8,9 @@ and recall. What an earlier end of the same run left there goes.
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib.util
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,10 +21,12 @@ import tensorflow.compat.v1 as tf
 from tfxfer.data.splits import Split
 from tfxfer.errors import RunError
 from tfxfer.evaluation.evaluate import Evaluation
-from tfxfer.plots import drawings, tiles
+from tfxfer.plots import confusion, predictions, tiles
 from tfxfer.restore.session import message
 from tfxfer.tensorboard import plugins
 from tfxfer.tensorboard.events import Events, table
+
+log = logging.getLogger("tfxfer")
 
 FOLDER = "results"
 MISTAKES = 18
@@ -73,22 +78,36 @@ def tested(run: Path, graph: tf.Graph, result: Evaluation, split: Split, step: i
         raise RunError(f"cannot write the test for TensorBoard in {run}: {message(error)}") from None
 
 
+@functools.cache
+def can_draw() -> bool:
+    """Say whether matplotlib is installed; without it, note once what is left out."""
+    installed = importlib.util.find_spec("matplotlib") is not None
+    if not installed:
+        log.warning(
+            "confusion matrix and mistakes are not drawn: pictures are drawn by matplotlib, which is not installed: "
+            "pip install 'tfxfer[plots]'"
+        )
+    return installed
+
+
 def show_confusion(events: Events, name: str, result: Evaluation, step: int) -> None:
-    """Write the confusion matrix of an evaluation."""
-    events.image(name, "confusion", drawings.confusion(result.confusion, result.class_names), step)
+    """Write the confusion matrix of an evaluation, where matplotlib is there to draw it."""
+    if can_draw():
+        events.image(name, "confusion", confusion.draw(result.confusion, result.class_names), step)
 
 
 def show_mistakes(events: Events, name: str, result: Evaluation, split: Split, step: int) -> None:
     """Write the most confident mistakes of an evaluation, if there are any and the examples are pictures."""
     worst = result.mistakes(MISTAKES)
-    if len(worst) and len(split.images.shape) == 4 and split.images.shape[3] in (1, 3, 4):
-        pictures = tiles.thumbnails(split.images, worst, drawings.TILE)
-        named = result.class_names
-        captions = [
-            (named[result.labels[place]], named[result.predictions[place]], float(result.probabilities[place].max()))
-            for place in worst
-        ]
-        events.image(name, "mistakes", drawings.mistakes(pictures, captions), step)
+    if not len(worst) or not tiles.are_pictures(split.images) or not can_draw():
+        return
+    thumbnails = tiles.thumbnails(split.images, worst, predictions.TILE)
+    classes = result.class_names
+    captions = [
+        (classes[result.labels[place]], classes[result.predictions[place]], float(result.probabilities[place].max()))
+        for place in worst
+    ]
+    events.image(name, "mistakes", predictions.mistakes(thumbnails, captions), step)
 
 
 def show_curves(events: Events, name: str, result: Evaluation, step: int) -> None:

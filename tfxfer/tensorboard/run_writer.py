@@ -6,6 +6,7 @@ is no part of its settings.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import platform
@@ -57,7 +58,7 @@ class Directory(Protocol):
         """Say which checkpoint is the last good one."""
 
 
-class Board:
+class RunWriter:
     """The event files of a run, open for as long as it trains, and what goes into them."""
 
     def __init__(
@@ -73,10 +74,8 @@ class Board:
         """
         self.sess, self.step, self.data, self.directory = sess, step, data, directory
         self.events = Events(directory.path, (TRAIN, VALIDATION), sess.graph, f".{done}", done)
-        self._names: dict[str, str] = {}
         self._runnable: dict[int, list[tf.Tensor]] = {}
         self._shown = [place for place in shown if place < len(data.validation)]
-        self._fixed: np.ndarray | None = None
         self._pace(0)
         self._moving = _moving(step)
         self._last: tuple[Evaluation | None, int] = None, done
@@ -92,7 +91,7 @@ class Board:
         events, step = self.events, self.step
         events.add(TRAIN, plugins.layout(list(step.metrics)), 0)
         if self._wants("graph"):
-            events.graph(TRAIN, graph_layout.display_graph(self.sess.graph, self._display_names()))
+            events.graph(TRAIN, graph_layout.display_graph(self.sess.graph, self._display_names))
         if self._wants("text"):
             self._texts()
         if self._wants("images"):
@@ -103,26 +102,24 @@ class Board:
         self._activations(step.activations, 0)
 
     def _pictures(self) -> None:
-        shape = self.data.validation.images.shape
-        if self.step.image_summary is None or len(shape) != 4 or shape[3] not in (1, 3, 4):
+        if self.step.image_summary is None or not tiles.are_pictures(self.data.validation.images):
             log.info("image summaries are left out: examples of %s are not pictures", self.step.images.shape)
             return
-        self.events.add(TRAIN, self.sess.run(self.step.image_summary, {self.step.images: self._images()}), 0)
+        self.events.add(TRAIN, self.sess.run(self.step.image_summary, {self.step.images: self._images}), 0)
 
     def _texts(self) -> None:
         for number, plan in enumerate(getattr(self.sess, "plans", ())):
             tag = f"restore_{number}" if number else "restore"
             report = plan.report().replace(str(plan.weights.path), Path(plan.weights.path).name)
             self.events.text(TRAIN, tag, "\n".join(f"    {line}" for line in report.splitlines()))
-        known = plugins.simple(self.directory.settings().by_name())
-        self.events.text(TRAIN, "settings", table(("setting", "value"), list(known.items())))
+        settings = plugins.simple(self.directory.settings().by_name())
+        self.events.text(TRAIN, "settings", table(("setting", "value"), list(settings.items())))
         self.events.text(TRAIN, "environment", table(("what", "which"), list(_environment().items())))
 
     def _filters(self, number: int) -> None:
-        known = input_specs(self.sess.graph)
+        bgr = any(spec.channels == "BGR" for spec in input_specs(self.sess.graph)[:1])
         for name, kernel in fetch(self.sess, wholes(first_kernel(self.step))).items():
-            picture = tiles.filters(kernel, bgr=bool(known) and known[0].channels == "BGR")
-            self.events.image(TRAIN, f"filters/{name}", picture, number)
+            self.events.image(TRAIN, f"filters/{name}", tiles.filters(kernel, bgr=bgr), number)
 
     # --- what is written as the run goes on ---
 
@@ -157,7 +154,7 @@ class Board:
 
     def trace(self, metadata: tf.RunMetadata, number: int) -> None:
         """Show the time and memory of each op in a step."""
-        self.events.metadata(TRAIN, graph_layout.display_metadata(metadata, self._display_names()), number)
+        self.events.metadata(TRAIN, graph_layout.display_metadata(metadata, self._display_names), number)
 
     def epoch(self, stage: StageOps, means: Mapping[str, float], number: int, examples: int) -> None:
         """Show what an epoch came to, after the step that ended it."""
@@ -210,30 +207,29 @@ class Board:
 
     def _histograms(self, variables: Sequence[tf.Variable], number: int) -> None:
         size = sum((variable.shape.num_elements() or 0) * variable.dtype.size for variable in variables)
-        every = wholes(variables)
+        whole = wholes(variables)
         # Small ones together, since each run of a session costs; of large ones, one is in memory at a time.
-        for group in [every] if size <= MOST_BYTES else [{name: parts} for name, parts in every.items()]:
+        for group in [whole] if size <= MOST_BYTES else [{name: parts} for name, parts in whole.items()]:
             self.events.histograms(TRAIN, fetch(self.sess, group), number)
 
     def _activations(self, endpoints: Mapping[str, tf.Tensor], number: int) -> None:
         """Show what endpoints make of a few images; these go through the whole network, frozen layers included."""
         if not endpoints or not self._wants("activations"):
             return
-        found = self.sess.run(dict(endpoints), {self.step.images: self._images(), **self.step.eval_feeds})
-        self.events.histograms(TRAIN, {f"activations/{name}": values for name, values in found.items()}, number)
-        for name, values in found.items():
+        outputs = self.sess.run(dict(endpoints), {self.step.images: self._images, **self.step.eval_feeds})
+        self.events.histograms(TRAIN, {f"activations/{name}": values for name, values in outputs.items()}, number)
+        for name, values in outputs.items():
             if values.ndim == 4:
                 self.events.image(TRAIN, f"feature_maps/{name}", tiles.feature_maps(values[0]), number)
 
+    @functools.cached_property
     def _images(self) -> np.ndarray:
-        """Return the images that are shown, read once, whatever becomes of the files."""
-        if self._fixed is None:
-            self._fixed = self.data.validation.images[np.asarray(self._shown, np.int64)]
-        return self._fixed
+        """The images that are shown, read once, whatever becomes of the files."""
+        return self.data.validation.images[np.asarray(self._shown, np.int64)]
 
+    @functools.cached_property
     def _display_names(self) -> dict[str, str]:
-        self._names = self._names or graph_layout.display_names(self.step)
-        return self._names
+        return graph_layout.display_names(self.step)
 
     def flush(self) -> None:
         """Hand everything written so far to the operating system, so that a kill does not lose it."""
@@ -257,17 +253,16 @@ def conclude(sess: tf.Session, step: Step, data: Data, directory: Directory, sta
         if "projector" in step.summaries and not (directory.path / TRAIN / projector.CONFIG).exists():
             projector.write(sess, step.images, step.activations, data, directory.path / TRAIN, feeds=step.eval_feeds)
     except (OSError, tf.errors.OpError) as error:
-        what = f"cannot write for TensorBoard in {directory.path}: {message(error)}"
-        raise RunError(f"{what}; training is done, and {directory.last_good()}") from None
+        failure = f"cannot write for TensorBoard in {directory.path}: {message(error)}"
+        raise RunError(f"{failure}; training is done, and {directory.last_good()}") from None
 
 
 def first_kernel(step: Step) -> list[tf.Variable]:
     """Return the kernel of the first convolution over the images, in its parts; nothing where there is none."""
-    channels = step.images.shape.as_list()[-1] if step.images.shape.rank == 4 else None
+    channels = step.images.shape.as_list()[-1:] if step.images.shape.rank == 4 else []
     for parts in wholes(model_variables(step.images.graph)).values():
         shape = shape_of(parts[0])
-        sides = shape.as_list() if shape.rank == 4 else []
-        if sides and sides[2] == channels in (1, 3) and sides[3] > 1 and max(sides[:2]) > 1:
+        if shape.is_fully_defined() and tiles.has_filters(shape.as_list(), channels):
             return parts
     return []
 

@@ -45,7 +45,7 @@ class TrainingLoop:
         self.received = stack.enter_context(signals.noted())
         self.steps = make_steps(self.sess, self.options, len(self.data.train), self.received)
         done = self.state.step
-        board = run_writer.Board(self.sess, self.step, self.data, training.directory, done, training.shown)
+        board = run_writer.RunWriter(self.sess, self.step, self.data, training.directory, done, training.shown)
         self.board = stack.enter_context(contextlib.closing(board))
         self.bar = stack.enter_context(progress.bar(self.options.total, done, "train", self._progress))
 

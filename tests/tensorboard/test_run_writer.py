@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import sys
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from tfxfer.errors import RunError
 from tfxfer.graph import layers
 from tfxfer.graph.summary_options import SHOWN
 from tfxfer.models import autoencoder, heads
-from tfxfer.tensorboard import run_writer
+from tfxfer.tensorboard import results, run_writer
 from tfxfer.tensorboard.run_writer import first_kernel
 
 EVERYTHING = tuple(SHOWN)
@@ -232,6 +233,22 @@ def test_mistakes_are_those_of_the_last_validation(tmp_path):
     data = two_classes(noise=250)
     Shown(["mistakes"], activations=()).fit(data, tmp_path / "run", epochs=2, validation_steps=4)
     assert steps_of(tmp_path / "run/validation")["mistakes"] == [12]
+
+
+def test_without_matplotlib_its_pictures_alone_are_left_out_with_one_note(tmp_path, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    results.can_draw.cache_clear()
+    Shown(activations=("conv1",)).fit(two_classes(noise=250), tmp_path / "run", epochs=2)
+    results.can_draw.cache_clear()
+    validation = steps_of(tmp_path / "run/validation")
+    assert validation["class/1 bright/pr_curves"] == [7, 14]
+    assert not {"confusion", "mistakes"}.intersection(validation)
+    assert steps_of(tmp_path / "run/train")["filters/conv1/kernel"] == [0]
+    notes = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert notes == [
+        "confusion matrix and mistakes are not drawn: pictures are drawn by matplotlib, which is not installed: "
+        "pip install 'tfxfer[plots]'"
+    ]
 
 
 def test_what_is_shown_of_a_run_is_no_setting_of_it(tmp_path):

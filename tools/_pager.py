@@ -1,4 +1,4 @@
-"""How the tools print what may be long."""
+"""How the tools print what may be long: through a pager, where the terminal is too small."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 
 def width() -> int | None:
-    """Return the width of the terminal; None where the output is none, so that nothing is cut or folded there."""
+    """Return the width of the terminal; None where the output goes elsewhere, so that nothing is cut or folded."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 

@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import tfxfer
 from tfxfer.report import confusion, examples, filters, restore_table, training_curves
-from tfxfer.report.markup import Markup, tag
+from tfxfer.report.markup import Markup, section, soft, tag
 from tfxfer.report.run_reader import Run
 from tfxfer.report.style import STYLE
 from tfxfer.report.summary_section import header, result_line
 
 # Whatever a run holds, a browser loads nothing for this page and runs no script in it.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
-TITLES = {
-    "curves": "Curves",
-    "confusion": "Confusion",
-    "classes": "Classes",
-    "mistakes": "Mistakes",
-    "filters": "Filters",
-    "plan": "Restore plan",
-    "frozen": "Frozen",
-    "settings": "Settings",
-    "environment": "Environment",
-    "repeat": "Repeat it",
-}
+TITLES = {"plan": "Restore plan", "repeat": "Repeat it"}  # in the navigation, where a section's name does not do
 _NOT_SETTINGS = {"stages"}
 
 
@@ -36,12 +25,12 @@ def document(run: Run, command: str | None = None) -> str:
       run: what `read` returned.
       command: how to make such a run again, shown at the end.
     """
-    sections = [section for section in _sections(run, command) if section]
+    sections = {name: part for name, part in _sections(run, command).items() if part}
     body = tag(
         "body",
         tag("a", "Skip to the content", href="#content", class_="skip"),
         header(run),
-        tag("main", _navigation(sections), sections, id="content"),
+        tag("main", _navigation(sections), sections.values(), id="content"),
         tag("footer", tag("p", f"Written by tfxfer {tfxfer.__version__} from the run's own files.")),
     )
     return f"<!DOCTYPE html>\n{tag('html', _head(run), body, lang='en')}\n"
@@ -60,43 +49,38 @@ def _head(run: Run) -> Markup:
     )
 
 
-def _sections(run: Run, command: str | None) -> list[Markup | None]:
+def _sections(run: Run, command: str | None) -> dict[str, Markup | None]:
+    """Return the sections by their names, in order."""
     test = run.test
-    return [
-        training_curves.section(run),
-        confusion.section(test) if test else None,
-        examples.classes_section(test) if test else None,
-        examples.mistakes_section(test) if test else None,
-        filters.section(run),
-        restore_table.plan_section(run),
-        restore_table.frozen_section(run),
-        _settings(run),
-        _environment(run),
-        _repeat(command),
-    ]
+    return {
+        "curves": training_curves.curves_section(run),
+        "confusion": confusion.confusion_section(test) if test else None,
+        "classes": examples.classes_section(test) if test else None,
+        "mistakes": examples.mistakes_section(test) if test else None,
+        "filters": filters.filters_section(run),
+        "plan": restore_table.plan_section(run),
+        "frozen": restore_table.frozen_section(run),
+        "settings": _settings(run),
+        "environment": _environment(run),
+        "repeat": _repeat(command),
+    }
 
 
-def _navigation(sections: list[Markup]) -> Markup:
-    there = [name for name in TITLES if any(part.startswith(f'<section id="{name}"') for part in sections)]
-    links = [tag("li", tag("a", TITLES[name], href=f"#{name}")) for name in there]
+def _navigation(names: Iterable[str]) -> Markup:
+    links = [tag("li", tag("a", TITLES.get(name, name.capitalize()), href=f"#{name}")) for name in names]
     return tag("nav", tag("ul", links), aria_label="Sections")
 
 
 def _settings(run: Run) -> Markup:
-    told = {
-        name: value
-        for name, value in run.settings.items()
-        if name not in _NOT_SETTINGS and value not in (None, [], {}, "")
-    }
-    rest = [name for name in run.settings if name not in told and name not in _NOT_SETTINGS]
+    settings = {name: value for name, value in run.settings.items() if name not in _NOT_SETTINGS}
+    values = {name: value for name, value in settings.items() if value not in (None, [], {}, "")}
+    rest = [name for name in settings if name not in values]
     note = tag("p", f"Not set: {', '.join(rest)}.", class_="small soft") if rest else None
-    return tag("section", tag("h2", "Settings"), _grid(told), note, id="settings")
+    return section("settings", "Settings", _grid(values), note)
 
 
 def _environment(run: Run) -> Markup | None:
-    if not run.environment:
-        return None
-    return tag("section", tag("h2", "Environment"), _grid(run.environment), id="environment")
+    return section("environment", "Environment", _grid(run.environment)) if run.environment else None
 
 
 def _grid(values: Mapping[str, object]) -> Markup:
@@ -104,25 +88,17 @@ def _grid(values: Mapping[str, object]) -> Markup:
 
 
 def _value(value: object) -> Markup:
-    return tag(
-        "dd", tag("code", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), class_="name")
-    )
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return tag("dd", tag("code", text, class_="name"))
 
 
 def _repeat(command: str | None) -> Markup:
+    title = "Do it again"
     if command is None:
-        text = (
-            "This run was made by a program of its own through the library, so that there is no command to repeat it."
-        )
-        return tag("section", tag("h2", "Do it again"), tag("p", text), id="repeat")
+        text = "This run was made by a program of its own through the library: no command repeats it."
+        return section("repeat", title, tag("p", text))
     text = (
         "From the directory it was started in; the same command on the same files and the same kind of machine, by one "
         "process, ends with the same bits."
     )
-    return tag(
-        "section",
-        tag("h2", "Do it again"),
-        tag("p", text, class_="soft"),
-        tag("pre", command, tabindex=0, role="region", aria_label="Command"),
-        id="repeat",
-    )
+    return section("repeat", title, soft(text), tag("pre", command, tabindex=0, role="region", aria_label="Command"))
