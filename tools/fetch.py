@@ -179,15 +179,15 @@ def _show() -> None:
 def _missing(items: Sequence[Item], folder: Path, overwrite: bool) -> list[File]:
     """Return what is to be downloaded; refuse, before anything is, all that would be replaced without leave."""
     missing, wrong = [], []
-    for item, file in ((item, file) for item in items for file in item.files):
-        path, unpacked = folder / file.path, folder / item.unpacked
+    for file, unpacked in ((file, item.unpacked) for item in items for file in item.files):
+        path = folder / file.path
         fault = _fault(file, path) if path.exists() else ""
         if path.exists() and not fault:
             print(f"{path}: there already, its digest is right")
         elif fault and not overwrite:
             wrong.append(f"  {path} has {fault}")
-        elif item.unpacked and unpacked.exists() and not overwrite:
-            print(f"{unpacked}: there already")
+        elif unpacked and (folder / unpacked).exists() and not overwrite:
+            print(f"{folder / unpacked}: there already")
         else:
             missing.append(file)
     if wrong:
@@ -316,13 +316,14 @@ def _unpack(archive: Path, folder: Path) -> None:
         whole = Path(beside, "whole")
         whole.mkdir()
         count = 0
-        for count, (name, stream) in enumerate(_members(archive), 1):
+        for name, stream in _members(archive):
             inside = PurePosixPath(name)
             if stream is None or inside.is_absolute() or ".." in inside.parts:
                 raise FetchError(f"{archive} is not unpacked: {name!r} is not a plain file inside the archive's folder")
             (whole / inside).parent.mkdir(parents=True, exist_ok=True)
             with stream, (whole / inside).open("xb") as file:
                 shutil.copyfileobj(stream, file)
+            count += 1
         os.rename(whole / folder.name if os.listdir(whole) == [folder.name] else whole, folder)
     print(f"{folder}: {count:,} files")
 
