@@ -124,7 +124,7 @@ def test_every_flag_of_a_tool_has_a_help_text_and_is_its_own(tool):
 
 # --- setting up ---
 
-# Stands for a Python: notes what it is asked for, makes virtual environments of itself, and installs nothing.
+# Replaces Python: logs its arguments, makes virtual environments of itself, and installs nothing.
 FAKE_PYTHON = f"""#!/bin/sh
 echo "$*" >>"$LOG"
 case "$*" in
@@ -138,7 +138,7 @@ esac
 
 
 class Checkout:
-    """A copy of the scripts, and a log of what they ask their Python for."""
+    """A copy of the scripts, and the log of the commands that they give their Python."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.log, self.python = folder, folder / "log", folder / "python"
@@ -211,5 +211,5 @@ def test_a_python_that_is_too_old_or_none_is_refused(checkout):
     checkout.quickstart()
     done = checkout.quickstart(PYTHON="/bin/false")
     assert done.returncode == 1
-    assert done.stderr == "PYTHON=/bin/false is no Python 3.10 to 3.13, which TensorFlow 2.21 needs\n"
+    assert done.stderr == "PYTHON=/bin/false is not Python 3.10 to 3.13, which TensorFlow 2.21 needs\n"
     assert (checkout.folder / ".venv/bin/python").exists()
