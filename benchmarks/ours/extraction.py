@@ -1,4 +1,4 @@
-"""From a folder of JPEGs to what a network makes of them, through a store."""
+"""From a folder of JPEGs to the features of a network, through a store."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tfxfer.store.extraction import extract
 
 
 def network(given: Any, images: tf.Tensor) -> tuple[tf.Tensor, Any]:
-    """Return what is computed, and the plan that restores what it needs."""
+    """Return the tensor that is computed, and the plan that restores its variables."""
     folder = Path(given.folder)
     if given.network == "vgg16":
         codes = vgg.vgg16(images, last="pool5")["pool5"]

@@ -16,7 +16,7 @@ from tfxfer.models import autoencoder, heads
 
 
 def main() -> None:
-    """Train, and report how long it took, what is computed once included."""
+    """Train, and report the time, including that of filling the store."""
     given, clock, computing = work.options(), work.Clock(), work.Clock()
     folder = Path(given.folder, f"handwriting-{given.pretraining}")
     arrays = np.load(folder / "examples.npz")

@@ -1,4 +1,4 @@
-"""Train a head on what a frozen layer gave, which lies in a store."""
+"""Train a head on the outputs of a frozen layer, which are in a store."""
 
 from __future__ import annotations
 

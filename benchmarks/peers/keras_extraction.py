@@ -1,4 +1,4 @@
-"""From a folder of JPEGs to what a network makes of them, by `image_dataset_from_directory` and `predict`."""
+"""From a folder of JPEGs to the features of a network, by `image_dataset_from_directory` and `predict`."""
 
 from __future__ import annotations
 

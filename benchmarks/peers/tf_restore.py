@@ -13,7 +13,7 @@ from benchmarks.peers import tf_networks
 
 
 def constants(folder: Path, variables: dict[str, tf.Variable]) -> tf.Session:
-    """Do what the scripts that come with vgg16_weights.npz do."""
+    """Restore as the scripts that come with vgg16_weights.npz do."""
     sess = tf.Session()
     arrays = np.load(folder / "vgg16_weights.npz")
     for key in arrays.files:

@@ -1,4 +1,4 @@
-"""From a folder of JPEGs to what a network makes of them, by PyTorch on the processor, channels last in memory."""
+"""From a folder of JPEGs to the features of a network, by PyTorch on the processor, channels last in memory."""
 
 from __future__ import annotations
 
