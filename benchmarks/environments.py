@@ -23,8 +23,8 @@ def _tf_keras() -> str:
     return f"tf_keras=={_tensorflow().rpartition('.')[0]}.*"
 
 
-# The packages of each. On most indexes, torch for x86-64 Linux brings some gigabytes for GPUs; its results on processors
-# are the same.
+# The packages of each. On most indexes, torch for x86-64 Linux brings some gigabytes for GPUs; on processors, its
+# results are the same.
 ENVIRONMENTS = {
     "pytorch": lambda: ["torch==2.13.0", "numpy", "pillow"],
     "slim": lambda: [f"tensorflow=={_tensorflow()}", _tf_keras(), "tf_slim"],
