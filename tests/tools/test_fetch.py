@@ -415,9 +415,7 @@ HOSTILE = {
 def test_an_archive_that_reaches_out_of_its_folder_is_not_unpacked(what, host, offer, run, tmp_path):
     body = HOSTILE[what]
     offer("photos", "photos.tgz", body, host.serve("/photos.tgz", body), unpacked="photos")
-    with pytest.raises(
-        fetch.FetchError, match=r"tgz is not unpacked: '.*' is not a plain file inside the archive's folder"
-    ):
+    with pytest.raises(fetch.FetchError, match=r"tgz is not unpacked: '.*' is not a plain file inside the"):
         run("photos")
     assert below(tmp_path) == ["downloads", "downloads/photos.tgz"]
     assert not Path("/tmp/tfxfer-outside").exists()  # noqa: S108
