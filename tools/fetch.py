@@ -1,10 +1,10 @@
-"""Download by name what the recipes need, and check each file against a pinned digest.
+"""Download weights and data sets by name, and check each file against a pinned digest.
 
     tfxfer fetch vgg16_notop_h5 mnist
     tfxfer fetch --list
 
-A file gets its name only when it is whole and its digest is right. One that is there already, also one that was put
-there by hand, is checked and not downloaded again. An archive is unpacked beside itself.
+A file gets its name after it is complete and its digest is right. A file that exists, even one that you put there by
+hand, is checked and not downloaded again. An archive is unpacked beside itself.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ CHUNK = 1 << 18  # bytes
 
 
 class FetchError(TfxferError):
-    """A file that cannot be downloaded, or that is not what was to be fetched."""
+    """A file that cannot be downloaded, or that has other bytes than the pinned ones."""
 
 
 class File(NamedTuple):
-    """One file: its path below --dir, its size in bytes, `algorithm:digest`, and where the same bytes lie."""
+    """One file: its path below --dir, its size in bytes, `algorithm:digest`, and the URLs of the same bytes."""
 
     path: str
     size: int
@@ -51,7 +51,7 @@ class File(NamedTuple):
 
 
 class Item(NamedTuple):
-    """What a name stands for; `unpacked` is the folder that its archive becomes, below --dir."""
+    """A download; `unpacked` is the folder, below --dir, into which its archive is unpacked."""
 
     what: str
     files: tuple[File, ...]
@@ -136,8 +136,10 @@ def define_flags() -> flags.FlagValues:
     """Define the flags of this tool."""
     values = flags.FlagValues()
     flags.DEFINE_string("dir", "downloads", "Directory to download to; made if it is missing.", flag_values=values)
-    flags.DEFINE_bool("list", False, "Show what there is to fetch, and fetch nothing.", flag_values=values)
-    flags.DEFINE_bool("overwrite", False, "Fetch again what is wrong, and move the old aside.", flag_values=values)
+    flags.DEFINE_bool("list", False, "List the downloads and fetch nothing.", flag_values=values)
+    flags.DEFINE_bool(
+        "overwrite", False, "Fetch files with a wrong digest again, and move the old ones aside.", flag_values=values
+    )
     return values
 
 
@@ -177,7 +179,7 @@ def _show() -> None:
 
 
 def _missing(items: Sequence[Item], folder: Path, overwrite: bool) -> list[File]:
-    """Return what is to be downloaded; refuse, before anything is, all that would be replaced without leave."""
+    """Return the files to download; first refuse all that would replace a file without --overwrite."""
     missing, wrong = [], []
     for file, unpacked in ((file, item.unpacked) for item in items for file in item.files):
         path = folder / file.path
@@ -197,7 +199,7 @@ def _missing(items: Sequence[Item], folder: Path, overwrite: bool) -> list[File]
 
 
 def _fetch(item: Item, missing: list[File], folder: Path) -> None:
-    """Download an item's files, as far as they are missing, and unpack its archive."""
+    """Download the missing files of an item, and unpack its archive."""
     fresh = [file for file in item.files if file in missing]
     for file in fresh:
         try:
@@ -208,7 +210,7 @@ def _fetch(item: Item, missing: list[File], folder: Path) -> None:
     if item.unpacked:
         unpacked = folder / item.unpacked
         if fresh:
-            _move_aside(unpacked)  # It came out of another archive.
+            _move_aside(unpacked)  # It was unpacked from another archive.
         if not unpacked.exists():
             _unpack(folder / item.files[0].path, unpacked)
 
@@ -225,7 +227,7 @@ def _by_hand(missing: Sequence[File], folder: Path) -> str:
 
 
 def _download(file: File, path: Path) -> None:
-    """Download beside the name, check, then rename: what is cut short or wrong never gets the name."""
+    """Download beside the name, check, then rename, so that a short or wrong file never gets the name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     faults = []
     for url in file.urls:
@@ -293,7 +295,7 @@ def _progress_bar(name: str, size: int) -> Iterator[SimpleNamespace]:
 
 
 def _beside(path: Path) -> tempfile.TemporaryDirectory:
-    """Make a folder beside a path for what is not ready for its name yet."""
+    """Make a folder beside a path for files that are not complete yet."""
     return tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=files.PART, dir=path.parent)
 
 
