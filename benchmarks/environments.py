@@ -61,10 +61,3 @@ def _call(*command: str) -> None:
     if done.returncode:
         lines = [line for line in (done.stderr or done.stdout).strip().splitlines() if "WARNING" not in line]
         raise UnavailableError(lines[-1] if lines else f"{' '.join(command)} ended with status {done.returncode}")
-
-
-def version_of(name: str, package: str, bench: Path) -> str:
-    """Return which version of a package is in an environment, empty if it is not."""
-    code = f"import importlib.metadata as m; print(m.version({package!r}))"
-    done = subprocess.run([python_of(name, bench), "-c", code], capture_output=True, text=True)
-    return done.stdout.strip() if not done.returncode else ""
