@@ -1,4 +1,4 @@
-"""What a case is: sides that do the same work, what they are compared by, and how they prove that it is the same."""
+"""A case: sides that do the same work, the figures by which they are compared, and the results that must agree."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Sizes = Mapping[str, int]
 
 
 def figures_in(stdout: str) -> dict[str, Any]:
-    """Return what a side said of itself: the JSON object that its last line is (see `work.report`)."""
+    """Return the figures that a side reports: its last line is a JSON object (see `work.report`)."""
     return json.loads(stdout.strip().splitlines()[-1])
 
 
@@ -20,12 +20,11 @@ class Side:
     """One way to do the work of a case, started as a process of its own.
 
     Attributes:
-      name: what it is called in tables.
-      words: what follows the interpreter; `{bench}` and the case's sizes in braces are filled in.
-      environment: the virtual environment that it runs in, a key of `environments.ENVIRONMENTS`; the project's unless
-        told.
+      name: its name in tables.
+      words: the arguments of the interpreter; `{bench}` and the case's sizes in braces are filled in.
+      environment: the virtual environment, a key of `environments.ENVIRONMENTS`; empty for the project's.
       left_out: why it does not run here; empty if it does.
-      read: makes figures of what it printed.
+      read: turns its output into figures.
     """
 
     name: str
@@ -37,16 +36,16 @@ class Side:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """What two sides are compared by, or one with a bound.
+    """A comparison of two sides by a figure, or of one side with a bound.
 
     Attributes:
-      side: the one that is spoken of, in most cases tfxfer's.
-      peer: the one that it is compared with; empty for a bound.
-      by: the figure: `seconds` (of the work, as the side took them), `wall` and `cpu` (seconds of the process), `peak`
+      side: the subject, in most cases tfxfer.
+      peer: the side that it is compared with; empty for a bound.
+      by: the figure: `seconds` (of the work, measured by the side), `wall` and `cpu` (seconds of the process), `peak`
         (MiB), or another that both sides report.
-      target: what the peer's figure divided by the side's is to be at least; None where nothing is claimed.
-      at_most: what the side's figure is to be at most.
-      words: what it says, where the names of the sides do not.
+      target: the least value of the peer's figure divided by the side's; None for a comparison without a claim.
+      at_most: the bound of the side's figure.
+      words: the description; empty for `side against peer`.
     """
 
     side: str
@@ -59,14 +58,14 @@ class Comparison:
 
 @dataclasses.dataclass(frozen=True)
 class Agreement:
-    """What the results of the sides must have in common.
+    """A result in which the sides must agree.
 
     Attributes:
-      key: the name of the result. Sides that have none of that name are not looked at.
-      within: by how much it may differ from that of the first side that has it: the root of the mean square, as a share
-        of that of the first.
-      sides: whom it concerns; all unless told.
-      at_least: what it must reach, where it is one number.
+      key: the name of the result. Sides without it are left out.
+      within: the largest difference from the first side that has the result: its root mean square as a share of that of
+        the first side's result.
+      sides: the sides that are compared; empty for all.
+      at_least: the least value of the result, if it is one number.
     """
 
     key: str
@@ -80,17 +79,17 @@ class Case:
     """Sides that do the same work.
 
     Attributes:
-      name: as `--case` takes it.
-      title: what is done, in a few words.
+      name: the value of `--case`.
+      title: the work in a few words.
       sides: in the order in which they run.
       comparisons: in the order in which they are shown.
-      agreements: what makes the sides comparable.
-      sizes, quick: how large the work is, and with `--quick`.
-      warm: sizes that are other in the run that is not counted, where the work is long.
-      prepare: the function in `benchmarks.inputs`, as `networks.vgg16`, that makes the inputs in a folder, once; it is
-        called with the folder and the sizes in a process of its own.
-      count: the size that is divided by the seconds of the work to give a rate; none where it is empty.
-      notes: what whoever reads the figures must know.
+      agreements: results that show that the sides do the same work.
+      sizes, quick: sizes of the work, and those that differ with `--quick`.
+      warm: sizes that differ in the warm-up run, if the work is long.
+      prepare: the function in `benchmarks.inputs`, such as `networks.vgg16`, which makes the inputs once; it
+        is called with a folder and the sizes in a process of its own.
+      count: the size that is divided by the seconds of the work to give a rate; empty for no rate.
+      notes: sentences that a reader of the figures needs.
     """
 
     name: str
@@ -107,5 +106,5 @@ class Case:
 
 
 def module(name: str, where: str, *more: str, environment: str = "", left_out: str = "") -> Side:
-    """Return a side that is a module of ours, `peers.keras_restore` say, with all sizes as flags."""
+    """Return a side that is a module of benchmarks/, such as `peers.keras_restore`, with all sizes as flags."""
     return Side(name, ("-m", f"benchmarks.{where}", "{sizes}", *more), environment, left_out)

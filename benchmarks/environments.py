@@ -1,4 +1,4 @@
-"""Virtual environments of their own, for peers that do not go with our dependencies."""
+"""Virtual environments for peers whose dependencies conflict with those of tfxfer."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def _tf_keras() -> str:
     return f"tf_keras=={_tensorflow().rpartition('.')[0]}.*"
 
 
-# What each holds. From most indexes, torch for x86-64 Linux comes with what it needs on GPUs, some gigabytes; on
-# processors it computes the same.
+# The packages of each. On most indexes, torch for x86-64 Linux brings some gigabytes for GPUs; on processors, its
+# results are the same.
 ENVIRONMENTS = {
     "pytorch": lambda: ["torch==2.13.0", "numpy", "pillow"],
     "slim": lambda: [f"tensorflow=={_tensorflow()}", _tf_keras(), "tf_slim"],
@@ -33,14 +33,14 @@ ENVIRONMENTS = {
 
 @functools.cache
 def python_of(name: str, bench: Path) -> str:
-    """Return the interpreter of an environment, which is made if it is not there.
+    """Return the interpreter of an environment; make the environment if it is missing.
 
     Args:
-      name: a key of ENVIRONMENTS, or empty for that of this process.
-      bench: the folder that environments lie in.
+      name: a key of ENVIRONMENTS, or empty for the interpreter of this process.
+      bench: the folder of the environments.
 
     Raises:
-      UnavailableError: something cannot be installed; the reason is given.
+      UnavailableError: a package cannot be installed; the message has the reason.
     """
     if not name:
         return sys.executable
@@ -59,12 +59,5 @@ def python_of(name: str, bench: Path) -> str:
 def _call(*command: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        said = [line for line in (done.stderr or done.stdout).strip().splitlines() if "WARNING" not in line]
-        raise UnavailableError(said[-1] if said else f"{' '.join(command)} ended with status {done.returncode}")
-
-
-def version_of(name: str, package: str, bench: Path) -> str:
-    """Return which version of a package is in an environment, empty if it is not."""
-    code = f"import importlib.metadata as m; print(m.version({package!r}))"
-    done = subprocess.run([python_of(name, bench), "-c", code], capture_output=True, text=True)
-    return done.stdout.strip() if not done.returncode else ""
+        lines = [line for line in (done.stderr or done.stdout).strip().splitlines() if "WARNING" not in line]
+        raise UnavailableError(lines[-1] if lines else f"{' '.join(command)} ended with status {done.returncode}")

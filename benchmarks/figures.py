@@ -1,4 +1,4 @@
-"""The arithmetic of comparisons, on what a run left in its JSON."""
+"""The arithmetic of comparisons, on the JSON that a run has written."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Spread(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What came of one comparison.
+    """The result of one comparison.
 
     Attributes:
-      words: what is compared.
+      words: its description.
       value: the ratio, or the figure that has a bound.
-      target, at_most: what was to be reached; None for both where nothing is claimed.
+      target, at_most: the claim; None for both without one.
       by: the figure.
       side, peer: the two; the peer is empty for a bound.
     """
@@ -37,7 +37,7 @@ class Row(NamedTuple):
 
     @property
     def met(self) -> bool | None:
-        """Whether the median reaches what was to be reached; None where nothing is claimed."""
+        """Whether the median reaches the claim; None without one."""
         if self.target is not None:
             return self.value.median >= self.target
         return None if self.at_most is None else self.value.median <= self.at_most
@@ -49,26 +49,26 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def ratios(side: Sequence[Mapping[str, Any]], peer: Sequence[Mapping[str, Any]], by: str) -> list[float]:
-    """Return what the peer took divided by what the side took, pair by pair: above 1 the side is the better one."""
+    """Return the peer's figure divided by the side's, pair by pair: above 1 the side is better."""
     return [theirs[by] / ours[by] for ours, theirs in zip(side, peer, strict=False)]
 
 
 def rows(case: Mapping[str, Any]) -> list[Row]:
-    """Return what came of a case's comparisons, as far as their sides ran.
+    """Return the results of those comparisons of a case whose sides ran.
 
     Args:
       case: of the JSON: `sides` with the runs of each, and `comparisons`.
     """
-    found = []
-    for one in case["comparisons"]:
-        runs = [case["sides"][name].get("runs", []) for name in (one["side"], one["peer"]) if name]
+    results = []
+    for comparison in case["comparisons"]:
+        side, peer, by = comparison["side"], comparison["peer"], comparison["by"]
+        runs = [case["sides"][name].get("runs", []) for name in (side, peer) if name]
         if not all(runs):
             continue
-        values = ratios(*runs, one["by"]) if one["peer"] else [run[one["by"]] for run in runs[0]]
-        words = one["words"] or " against ".join(name for name in (one["side"], one["peer"]) if name)
-        limits = one["target"], one["at_most"]
-        found.append(Row(words, spread(values), *limits, one["by"], one["side"], one["peer"]))
-    return found
+        values = ratios(*runs, by) if peer else [run[by] for run in runs[0]]
+        words = comparison["words"] or (f"{side} against {peer}" if peer else side)
+        results.append(Row(words, spread(values), comparison["target"], comparison["at_most"], by, side, peer))
+    return results
 
 
 STANDARD = ("seconds", "wall", "cpu", "peak")
@@ -85,9 +85,9 @@ TITLES = {
 
 
 def table(case: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, list[float | None] | str]]]:
-    """Return the titles of the columns, and for each side its medians, or why there are none."""
+    """Return the titles of the columns, and for each side its medians, or why it has none."""
     reported = {by for side in case["sides"].values() for run in side.get("runs", []) for by in run}
-    further = [one["by"] for one in case["comparisons"]] + ["gflops"]
+    further = [comparison["by"] for comparison in case["comparisons"]] + ["gflops"]
     columns = [by for by in dict.fromkeys([*STANDARD, *further]) if by in reported]
     titles = [TITLES.get(by, f"{by}, s") for by in columns]
     rate = case["count"]
@@ -104,9 +104,9 @@ def table(case: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, list[floa
 
 
 def apart(values: Sequence[float] | float, expected: Sequence[float] | float) -> float:
-    """Return the root of the mean square of the differences, as a share of that of what is expected.
+    """Return the root mean square of the differences as a share of that of the expected values.
 
-    Either is one number or a list; lists of different lengths are infinitely far apart, and so is NaN.
+    Either is one number or a list. The result is infinite for lists of different lengths and for NaN.
     """
     a, b = (each if isinstance(each, list) else [each] for each in (values, expected))
     if len(a) != len(b):
@@ -119,23 +119,24 @@ def apart(values: Sequence[float] | float, expected: Sequence[float] | float) ->
 
 
 def faults(case: Mapping[str, Any]) -> list[str]:
-    """Return in what the sides of a case do not agree, so that they cannot have done the same work."""
-    return [fault for one in case["agreements"] for fault in _faults(case, one)]
+    """Return the results in which the sides of a case disagree, so that they cannot have done the same work."""
+    return [fault for agreement in case["agreements"] for fault in _faults(case, agreement)]
 
 
-def _faults(case: Mapping[str, Any], one: Mapping[str, Any]) -> list[str]:
-    key, found = one["key"], []
+def _faults(case: Mapping[str, Any], agreement: Mapping[str, Any]) -> list[str]:
+    key, within, at_least = agreement["key"], agreement["within"], agreement["at_least"]
+    faults = []
     results = {
         name: run["results"][key]
         for name, side in case["sides"].items()
-        if not one["sides"] or name in one["sides"]
+        if not agreement["sides"] or name in agreement["sides"]
         for run in side.get("runs", [])
         if key in run.get("results", {})
     }
     for name, value in results.items():
         first, expected = next(iter(results.items()))
-        if (off := apart(value, expected)) > one["within"]:
-            found.append(f"{key}: that of {name} differs from that of {first} by {off:.1e}, more than {one['within']}")
-        if one["at_least"] is not None and not value >= one["at_least"]:
-            found.append(f"{key}: {name} reached {value:.4f} and not {one['at_least']}")
-    return found
+        if (off := apart(value, expected)) > within:
+            faults.append(f"{key}: that of {name} differs from that of {first} by {off:.1e}, more than {within}")
+        if at_least is not None and not value >= at_least:
+            faults.append(f"{key}: {name} reached {value:.4f} and not {at_least}")
+    return faults

@@ -1,4 +1,4 @@
-"""What the figures of a run depend on besides the code."""
+"""The machine and the versions, on which the figures depend besides the code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CPUINFO = Path("/proc/cpuinfo")
 
 
 def describe() -> dict[str, Any]:
-    """Return the processor, how many cores of it there are, and the versions; nothing that names the machine."""
+    """Return the processor, the number of cores, and the versions; nothing that identifies the machine."""
     return {
         "processor": _of_processor("model name") or platform.machine(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),

@@ -1,4 +1,4 @@
-"""Processes one after the other, and what the system says each of them took."""
+"""Run processes one after the other, and measure time and memory of each by the system's figures."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-LINES = 12  # of what a process said that failed
+LINES = 12  # of the output of a failed process that are shown
 
 
 class SideError(Exception):
-    """A process failed, or what it printed cannot be read."""
+    """A process failed, or its output cannot be read."""
 
 
 class Done(NamedTuple):
-    """What a process took.
+    """Time, memory and output of a process.
 
     Attributes:
       wall: seconds from its start to its end.
-      cpu: seconds of processors, user and system, of it and of those that it waited for.
-      peak: MiB of memory that the largest of them had.
-      stdout: what it printed.
+      cpu: seconds of processors, user and system, of it and of the children that it waited for.
+      peak: MiB of memory of the largest of them.
+      stdout: its output.
     """
 
     wall: float
@@ -38,10 +38,10 @@ class Done(NamedTuple):
 def run(command: Sequence[str], environment: Mapping[str, str], most_seconds: float) -> Done:
     """Run a command to its end.
 
-    This process must stay small: a new one counts as its own peak the memory of the one that it was made from.
+    This process must stay small: the peak of a child starts with the memory of its parent.
 
     Raises:
-      SideError: it cannot be started, ended with another status than 0, or took longer than it may.
+      SideError: it cannot be started, ended with a status other than 0, or took longer than `most_seconds`.
     """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         began = time.perf_counter()
@@ -62,9 +62,9 @@ def run(command: Sequence[str], environment: Mapping[str, str], most_seconds: fl
         wall = time.perf_counter() - began
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
-            said = (_all(err) or _all(out)).strip().splitlines()[-LINES:]
+            last_lines = (_all(err) or _all(out)).strip().splitlines()[-LINES:]
             late = f" (stopped after {most_seconds:.0f} s)" if wall >= most_seconds else ""
-            raise SideError("\n".join([f"ended with status {process.returncode}{late}", *said]))
+            raise SideError("\n".join([f"ended with status {process.returncode}{late}", *last_lines]))
         return Done(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, _all(out))
 
 
@@ -76,25 +76,25 @@ def _all(file: Any) -> str:
 def rounds(
     sides: Sequence[str], pairs: int, measure: Callable[[str, bool], dict[str, Any]]
 ) -> Iterator[tuple[int, str, dict[str, Any] | SideError]]:
-    """Run every side once to warm up, and then all of them in turn, as many rounds as there are to be pairs.
+    """Run every side once to warm up, and then all of them in turn, `pairs` times.
 
-    Every second round goes backwards, so that a machine that grows slower favours nobody. A side that fails does not
-    run again.
+    Every second round goes backwards, so that a machine that slows down favours no side. A side that fails does not run
+    again.
 
     Args:
       sides: their names.
       pairs: how many rounds count.
-      measure: runs a side; told whether it is to warm up.
+      measure: runs a side; its second argument says whether the run is to warm up.
 
     Yields:
-      The round (0 is the one that does not count), the side, and what came of it.
+      The round (0 is the warm-up), the side, and its figures or its failure.
     """
     left = list(sides)
     for number in range(pairs + 1):
         for side in list(left if number % 2 else reversed(left)) if number else list(left):
             try:
-                found: dict[str, Any] | SideError = measure(side, number == 0)
+                outcome: dict[str, Any] | SideError = measure(side, number == 0)
             except SideError as error:
-                found = error
+                outcome = error
                 left.remove(side)
-            yield number, side, found
+            yield number, side, outcome

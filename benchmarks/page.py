@@ -1,4 +1,4 @@
-"""The part of README.md that is made from what was measured."""
+"""The part of README.md that is made from the figures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def with_figures(text: str, document: Mapping[str, Any]) -> str:
     """Return the page with all between its two marks replaced.
 
     Raises:
-      SystemExit: the marks are not there, or something was measured with `--quick`.
+      SystemExit: the marks are missing, or a case was measured with `--quick`.
     """
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -24,12 +24,12 @@ def with_figures(text: str, document: Mapping[str, Any]) -> str:
         raise SystemExit(f"the page has not both {BEGIN} and {END}")
     quick = [name for name, record in document["cases"].items() if record["quick"]]
     if quick:
-        raise SystemExit(f"{', '.join(quick)}: measured with --quick, which is no measurement; run them without")
+        raise SystemExit(f"{', '.join(quick)}: measured with --quick, which does not measure; run them without")
     return "\n".join([before + BEGIN, "", *lines(document), "", END + after])
 
 
 def lines(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the lines about a document: the machine, and a table a case."""
+    """Yield the lines about a document: the machine, and a table for each case."""
     where = document["machine"]
     dates = sorted({record["date"] for record in document["cases"].values()})
     units = "with" if where["bfloat16"] else "without"
@@ -50,16 +50,16 @@ def _case(name: str, record: Mapping[str, Any]) -> Iterator[str]:
     yield f"{record['pairs']} pairs{f'; {sizes}' if sizes else ''}."
     yield from record["notes"]
     yield ""
-    titles, found = figures.table(record)
+    titles, sides = figures.table(record)
     yield f"| side | {' | '.join(titles)} |"
     yield f"|{'---|' * (len(titles) + 1)}"
-    for side, values in found:
+    for side, values in sides:
         cells = [values, *[""] * (len(titles) - 1)] if isinstance(values, str) else map(number, values)
         yield f"| {side} | {' | '.join(cells)} |"
     rows = figures.rows(record)
     if rows:
         yield ""
-        yield "| compared | by | what came of it |"
+        yield "| compared | by | result |"
         yield "|---|---|---|"
         for row in rows:
             missed = " (missed)" if row.met is False else ""

@@ -1,14 +1,14 @@
-"""What summaries cost a training: the same run without them, with the default ones and with all, side by side.
+"""Measure what summaries cost a training: the same run without them, with the default ones and with all, side by side.
 
     python benchmarks/summaries.py [--data_dir=MNIST_data] [--epochs=4] [--batch_size=64] [--turn=100]
 
 A classifier on the frozen convolutions of checkpoints/digits_autoencoder is trained on MNIST, or without --data_dir on
-scikit-learn's digits: three times, in three threads of one process that take turns of some steps, so that what else the
-machine does hits all three alike. There is a summary of a batch every 100 steps, as ever. The first epoch warms up, and
-start and end of the runs are not measured. *step* is what a step takes in turns that end no epoch; *run* is all of the
-time by the number of steps, with what is shown after an epoch, validation and checkpoints. Printed are milliseconds a
-step, by the clock and of processor time, and how much more that is than without summaries: of *step* the median over
-turns, of *run* by the sums. All three must end with the same bits.
+scikit-learn's digits: three times, in three threads of one process that take turns of some steps, so that other load of
+the machine affects all three alike. A batch is summarised every 100 steps, as by default. The first epoch warms up, and
+start and end of the runs are not measured. *step* is the time of a step in turns without the end of an epoch; *run* is
+all of the time divided by the number of steps, with summaries, validation and checkpoints after an epoch. The output is
+milliseconds for each step, by the clock and of processor time, and how much more that is than without summaries: for
+*step* the median over turns, for *run* by the sums. All three must end with the same bits.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ CHOICES: dict[str, tuple[str, ...]] = {"off": (), "default": DEFAULT, "all": tup
 
 
 class Turns:
-    """Who may go on; the others wait."""
+    """Lets one thread run; the others wait."""
 
     def __init__(self, count: int) -> None:
         self._condition, self._now, self._waiting = threading.Condition(), 0, [True] * count
@@ -52,16 +52,16 @@ class Turns:
             self._condition.wait_for(lambda: self._now == who)
 
     def give(self, who: int, *, for_good: bool = False) -> None:
-        """Let the next one go on."""
+        """Let the next thread run."""
         with self._condition:
             self._waiting[who] = not for_good
             order = [(who + more) % len(self._waiting) for more in range(1, len(self._waiting) + 1)]
-            self._now = next((one for one in order if self._waiting[one]), -1)
+            self._now = next((thread for thread in order if self._waiting[thread]), -1)
             self._condition.notify_all()
 
 
 class InTurn:
-    """Images that are handed out, a batch at a time, to whose turn it is; `taken` is what its turns took."""
+    """Images for one thread, which waits for its turn every `turn` batches; `taken` holds the times of its turns."""
 
     def __init__(self, images: np.ndarray, turns: Turns, who: int, turn: int) -> None:
         self.images, self.shape, self.dtype = images, images.shape, images.dtype
@@ -106,7 +106,7 @@ def train(data: Data, images_in: InTurn, names: tuple[str, ...], options: argpar
 
 
 def show(taken: dict[str, np.ndarray], every: int, turn: int) -> None:
-    """Print what the turns [n, 2] of each choice took, by the clock and of the processor."""
+    """Print the times [n, 2] of the turns of each choice, by the clock and of the processor."""
     first = -(-every // turn)  # the first epoch warms up
     numbers = np.arange(first, len(taken["off"]))
     inside = numbers[numbers * turn // every == (numbers + 1) * turn // every]
@@ -125,7 +125,7 @@ def show(taken: dict[str, np.ndarray], every: int, turn: int) -> None:
 def main() -> int:
     """Run all and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data_dir", help="directory of MNIST's four idx files; scikit-learn's digits unless given")
+    parser.add_argument("--data_dir", help="directory of MNIST's four idx files (default: scikit-learn's digits)")
     for name, default in (("epochs", 4), ("batch_size", 64), ("turn", 100)):
         parser.add_argument(f"--{name}", type=int, default=default, help=f"(default: {default})")
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""What a run prints while it runs and in the end."""
+"""The output of the driver: progress, tables and a summary."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COLOURS = {True: "green", False: "red", None: "default"}
 
 
 class Shown:
-    """A terminal, or a file, to which all is printed."""
+    """The terminal or file that the driver prints to."""
 
     def __init__(self, console: Console | None = None) -> None:
         console = console or Console(highlight=False, soft_wrap=True)
@@ -27,7 +27,7 @@ class Shown:
         self._console = console if console.is_terminal else Console(file=console.file, highlight=False, width=WIDTH)
 
     def cases(self, cases: Sequence[Case]) -> None:
-        """Print which cases there are."""
+        """Print the cases."""
         width = max(len(case.name) for case in cases)
         for case in cases:
             self._console.print(f"[bold]{case.name:{width}}[/bold]  {escape(case.title)}")
@@ -35,21 +35,21 @@ class Shown:
                 self._console.print(f"{'':{width}}  {listed(case.sizes)}; with --quick {listed(case.quick)}")
 
     def begin(self, case: Case, sizes: Mapping[str, int]) -> None:
-        """Say which case is next."""
+        """Print the name of the next case."""
         self._console.print(f"\n[bold]{case.name}[/bold]: {escape(case.title)} ({listed(sizes) or 'one size'})")
 
-    def run(self, number: int, pairs: int, name: str, found: Mapping[str, Any] | SideError) -> None:
-        """Say what one process took."""
+    def run(self, number: int, pairs: int, name: str, outcome: Mapping[str, Any] | SideError) -> None:
+        """Print the figures of one process, or its failure."""
         round_of = f"{number}/{pairs}" if number else "warm"
-        if isinstance(found, SideError):
-            self._console.print(f"  {round_of:>5}  {escape(name):42} [red]failed:[/red] {escape(str(found))}")
+        if isinstance(outcome, SideError):
+            self._console.print(f"  {round_of:>5}  {escape(name):42} [red]failed:[/red] {escape(str(outcome))}")
             return
-        work = f"work {found['seconds']:8.2f} s, " if "seconds" in found else ""
-        whole = f"process {found['wall']:7.2f} s, CPU {found['cpu']:7.2f} s, {found['peak']:6,.0f} MiB"
+        work = f"work {outcome['seconds']:8.2f} s, " if "seconds" in outcome else ""
+        whole = f"process {outcome['wall']:7.2f} s, CPU {outcome['cpu']:7.2f} s, {outcome['peak']:6,.0f} MiB"
         self._console.print(f"  {round_of:>5}  {escape(name):42} {work}{whole}")
 
     def case(self, record: Mapping[str, Any]) -> None:
-        """Print what came of a case: its sides, comparisons, and what is wrong with them."""
+        """Print the results of a case: its sides, its comparisons, and its faults."""
         titles, lines = figures.table(record)
         table = Table("side", *titles, box=None)
         for name, values in lines:
@@ -61,8 +61,8 @@ class Shown:
             self._console.print(f"  [bold red]{escape(fault)}[/]")
 
     def summary(self, cases: Mapping[str, Any], path: Path) -> None:
-        """Print the comparisons of all cases in one table, and where the figures are."""
-        table = Table("case", "compared", "what came of it", box=None, title="medians, and in brackets the range")
+        """Print the comparisons of all cases in one table, and the path of the figures."""
+        table = Table("case", "compared", "result", box=None, title="medians, and in brackets the range")
         for name, record in cases.items():
             for row in figures.rows(record):
                 table.add_row(name, escape(row.words), f"[{COLOURS[row.met]}]{escape(verdict(row))}[/]")
@@ -74,7 +74,7 @@ class Shown:
 
 
 def failures(record: Mapping[str, Any]) -> list[str]:
-    """Return which sides of a case failed, and why."""
+    """Return the sides of a case that failed, each with its reason."""
     return [
         f"{name} failed: {side['failed'].splitlines()[-1]}"
         for name, side in record["sides"].items()
@@ -83,7 +83,7 @@ def failures(record: Mapping[str, Any]) -> list[str]:
 
 
 def verdict(row: figures.Row) -> str:
-    """Say what came of a comparison: `target 40, got 42 (38-47)`."""
+    """Return the result of a comparison: `target 40, got 42 (38-47)`."""
     got = f"{number(row.value.median)} ({number(row.value.low)}-{number(row.value.high)})"
     if row.target is not None:
         return f"target {number(row.target)}, got {got}"
@@ -91,7 +91,7 @@ def verdict(row: figures.Row) -> str:
 
 
 def number(value: float | None) -> str:
-    """Return a number with as many digits as a reader wants: three. None is no number."""
+    """Return a number with as many digits as a reader wants: three; empty for None."""
     if value is None:
         return ""
     return f"{value:,.0f}" if abs(value) >= 99.95 else f"{value:.3g}"

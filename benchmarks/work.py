@@ -1,4 +1,4 @@
-"""What the sides share: flags, a clock, and how they report. Nothing but Python and NumPy is needed here."""
+"""What the sides share: flags, a clock, and a report. Needs Python and NumPy alone."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ class Clock:
 
 
 def report(seconds: float, results: dict[str, Any] | None = None, **figures: float) -> None:
-    """Print what the work took, and results by which to see that it was the same work.
+    """Print the time of the work, and results that show that all sides did the same work.
 
     Args:
       seconds: of the work, without the start of the process.
       results: numbers, or flat lists of them.
-      figures: further ones that sides are compared by.
+      figures: other figures by which sides are compared.
     """
     print(json.dumps({"seconds": seconds, **figures, "results": results or {}}), flush=True)
 
 
 def sample(values: Any, rows: Sequence[int] = (0, -1), count: int = 64) -> list[float]:
-    """Return some numbers of an array [n, ...], evenly spread over some rows; of pictures' codes, NHWC."""
+    """Return `count` numbers of each of some rows of an array [n, ...], evenly spread; codes of pictures are NHWC."""
     import numpy as np
 
     flat = np.asarray(values).reshape(len(values), -1)[list(rows)]
@@ -54,7 +54,7 @@ def sample(values: Any, rows: Sequence[int] = (0, -1), count: int = 64) -> list[
 
 
 def order(seed: int, epoch: int, n: int) -> Any:
-    """Return the order in which tfxfer goes through n examples, so that everybody sees the same batches."""
+    """Return the order in which tfxfer goes through n examples, so that all sides see the same batches."""
     import numpy as np
 
     keys = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(epoch,))).random_raw(n)

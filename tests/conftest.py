@@ -21,7 +21,8 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 # The same examples in every run: what fails here fails elsewhere. With --slow, other ones each time, and more.
 hypothesis.settings.register_profile("tfxfer", derandomize=True, deadline=None, database=None)
 hypothesis.settings.register_profile("tfxfer-slow", max_examples=2000, deadline=None, database=None, print_blob=True)
-# Hypothesis also draws the constants of whichever modules happen to be loaded: another set in each worker of each run.
+# Hypothesis also draws the constants in the sources of the modules that happen to be loaded, which differ by worker and
+# by run. No setting turns that off (in 6.170), so its private function is replaced.
 providers._get_local_constants = providers.Constants
 
 ROOT = Path(__file__).resolve().parent.parent

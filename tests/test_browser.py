@@ -1,4 +1,4 @@
-"""The page of a run in a real browser: at the widths of a phone and a desk, light and dark; and TensorBoard in it."""
+"""The page of a run in a real browser: at the widths of a phone and a desk, light and dark."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from tests import browsing, made_runs
-from tests.browsing import Browser, board, file_url, is_blank, wait
+from tests.browsing import Browser, file_url, is_blank, wait
 from tests.plots.test_palette import contrast
-from tests.tools.test_board import events
 from tfxfer import report
 
 SIZES = {"phone": (360, 740), "desk": (1280, 900)}
@@ -112,18 +111,6 @@ def parsed(shown: Browser, text: str) -> np.ndarray:
     pen.fillStyle = arguments[0]; pen.fillRect(0, 0, 1, 1);
     return [...pen.getImageData(0, 0, 1, 1).data].slice(0, 3)"""
     return np.array(shown.run(script, text.strip()))
-
-
-def test_tensorboard_shows_a_run_without_an_error(browser: Browser, tmp_path):
-    for name, count in (("train", 5), ("validation", 3)):
-        events(tmp_path / "run" / name, "loss", [1 / (step + 1) for step in range(count)])
-    with board(tmp_path / "run") as url:
-        shown = browser.open(f"{url}#timeseries")
-        wait(lambda: "loss" in shown.texts("scalar-card .tag"), "the chart of the loss")
-        wait(lambda: {"train", "validation"} <= set(shown.texts(".run-name, .name, td, th, runs-data-table *")), "runs")
-        wait(lambda: not is_blank(shown.pixels(shown.find("scalar-card")[0])), "lines in the chart")
-        shown.screenshot("tensorboard_scalars")
-        assert shown.errors() == []
 
 
 # --- the harness itself ---

@@ -145,6 +145,7 @@ def test_the_first_page_has_a_card_for_each_curve_with_both_runs(browser: Browse
     last = history(folder_of(url), "validation")[-1]
     assert re.search(rf"digits/validation\s+\S+\s+{last['accuracy']:.4g}\d*\s+{EPOCHS * EVERY}\s", accuracy), accuracy
     assert "digits/train" in accuracy
+    wait(lambda: not is_blank(shown.pixels(shown.find("scalar-card")[0])), "lines in a chart")
     settled(shown, "timeseries")
 
 
@@ -164,8 +165,8 @@ def test_pictures_are_there_and_not_blank(browser: Browser, url):
     assert {"filters/conv1/kernel", "feature_maps/conv1", "feature_maps/conv2"} <= tags["digits/train"]
     assert tags["digits/results"] == {"confusion", "mistakes"}
     assert {"confusion", "mistakes"} <= tags["digits/validation"]
+    wait(lambda: len(screens.pictures(shown)) >= 10, "ten pictures")
     found = screens.pictures(shown)
-    assert len(found) >= 10
     for picture in found:
         shown.run("arguments[0].scrollIntoView()", picture)
         assert not is_blank(shown.pixels(picture)), picture.get_attribute("src")

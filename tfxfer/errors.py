@@ -19,6 +19,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
+# How lines begin that TensorFlow prints while it is loaded, and that tell of no error.
+START_NOTES = ("I0000 ", "WARNING: All log messages before absl::InitializeLog()")
+
 
 class Report(Protocol):
     """What tells of a comparison in full, as `tfxfer.Plan` does."""

@@ -51,8 +51,11 @@ class UsageError(Exception):
 # --- flags ---
 
 
-class _GatheredFlag(flags.Flag):
-    """A flag that may be repeated: `split` turns each appearance into items, `gather` all items into the value."""
+class _ListFlag(flags.Flag):
+    """A flag with a list of items: `split` turns its text into items, `gather` makes the value of them.
+
+    Where it is `repeatable`, each appearance on the command line adds items; otherwise the last one counts.
+    """
 
     def __init__(
         self,
@@ -62,69 +65,58 @@ class _GatheredFlag(flags.Flag):
         form: str,
         split: Callable[[str], list],
         gather: Callable[[list], Any] = list,
+        repeatable: bool = True,
     ) -> None:
-        self.form, self._split, self._gather = form, split, gather
+        self.form, self._split, self._gather, self._repeatable = form, split, gather, repeatable
         self._items: list = []
         super().__init__(flags.ArgumentParser(), None, name, default, help)
 
     def _parse(self, argument: Any) -> Any:
         if not isinstance(argument, str):
             return self._gather(argument)
-        self._items = [*(self._items if self.present else []), *self._split_or_refuse(argument)]
-        return self._gather(self._items)
-
-    def _split_or_refuse(self, argument: str) -> list:
         try:
-            return self._split(argument)
+            items = self._split(argument)
         except ValueError as error:
             raise flags.IllegalFlagValueError(f"flag --{self.name}={argument}: {error}") from None
+        self._items = [*(self._items if self.present and self._repeatable else []), *items]
+        return self._gather(self._items)
 
 
 def DEFINE_patterns(name: str, default: Any, help: str, values: flags.FlagValues) -> None:
     """Define a flag of regular expressions: repeatable, split at commas outside brackets; its value is a list[str]."""
-    flags.DEFINE_flag(_GatheredFlag(name, default, help, "REGEX,...", _patterns), values)
+    flags.DEFINE_flag(_ListFlag(name, default, help, "REGEX,...", _patterns), values)
 
 
 def DEFINE_rules(name: str, default: Any, help: str, values: flags.FlagValues, form: str = "REGEX=REPLACEMENT") -> None:
-    """Define a repeatable flag `REGEX=REPLACEMENT`; its value is a list of pairs, in the order given."""
-    flags.DEFINE_flag(_GatheredFlag(name, default, help, form, lambda text: [names.parse_rule(text)]), values)
+    """Define a repeatable flag `REGEX=REPLACEMENT`; its value is a list of pairs, in their order."""
+    flags.DEFINE_flag(_ListFlag(name, default, help, form, lambda text: [names.parse_rule(text)]), values)
 
 
 def DEFINE_takes(name: str, default: Any, help: str, values: flags.FlagValues) -> None:
-    """Define a repeatable flag `REGEX=FILE`; its value is a list of pairs, in the order given."""
-    flags.DEFINE_flag(_GatheredFlag(name, default, help, "REGEX=FILE", _take), values)
+    """Define a repeatable flag `REGEX=FILE`; its value is a list of pairs, in their order."""
+    flags.DEFINE_flag(_ListFlag(name, default, help, "REGEX=FILE", _take), values)
 
 
 def DEFINE_factors(name: str, default: Any, help: str, values: flags.FlagValues) -> None:
-    """Define a repeatable flag `REGEX=FACTOR`; its value is a dict[str, float], in the order given."""
-    flags.DEFINE_flag(_GatheredFlag(name, default, help, "REGEX=FACTOR", _factor, dict), values)
+    """Define a repeatable flag `REGEX=FACTOR`; its value is a dict[str, float], in their order."""
+    flags.DEFINE_flag(_ListFlag(name, default, help, "REGEX=FACTOR", _factor, dict), values)
 
 
 def DEFINE_stages(name: str, default: Any, help: str, values: flags.FlagValues) -> None:
     """Define a repeatable flag `EPOCH:REGEX=FACTOR`; its value is a list of (epoch, regex, factor)."""
-    flags.DEFINE_flag(_GatheredFlag(name, default, help, "EPOCH:REGEX=FACTOR", _stage), values)
+    flags.DEFINE_flag(_ListFlag(name, default, help, "EPOCH:REGEX=FACTOR", _stage), values)
 
 
 def DEFINE_ints(name: str, default: Any, help: str, values: flags.FlagValues) -> None:
     """Define a flag of positive integers between commas, `none` for none of them; its value is a list[int]."""
-    flags.DEFINE_flag(_IntsFlag(name, default, help), values)
+    flags.DEFINE_flag(_ListFlag(name, default, help, "N,N,...", _ints, repeatable=False), values)
 
 
-class _IntsFlag(flags.Flag):
-    form = "N,N,..."
-
-    def __init__(self, name: str, default: Any, help: str) -> None:
-        super().__init__(flags.ArgumentParser(), None, name, default, help)
-
-    def _parse(self, argument: Any) -> list[int]:
-        if not isinstance(argument, str):
-            return list(argument)
-        pieces = [] if argument.strip() in ("", "none") else argument.split(",")
-        if not all(piece.strip().isdecimal() and int(piece) > 0 for piece in pieces):
-            raise flags.IllegalFlagValueError(
-                f"flag --{self.name}={argument}: write positive integers, as in 256,128, or none"
-            )
-        return [int(piece) for piece in pieces]
+def _ints(text: str) -> list[int]:
+    pieces = [] if text.strip() in ("", "none") else text.split(",")
+    if not all(piece.strip().isdecimal() and int(piece) > 0 for piece in pieces):
+        raise ValueError("write positive integers, as in 256,128, or none")
+    return [int(piece) for piece in pieces]
 
 
 def _patterns(text: str) -> list[str]:
@@ -135,7 +127,7 @@ def _patterns(text: str) -> list[str]:
 
 
 def _take(text: str) -> list[tuple[str, str]]:
-    # Both sides may hold a `=`: what is behind the first one from the right that gives a file is the file.
+    # Both sides may hold a `=`. From the right, the first `=` with a file behind it divides them.
     pieces = text.split("=")
     splits = [("=".join(pieces[:at]), "=".join(pieces[at:])) for at in range(len(pieces) - 1, 0, -1)]
     there = [(pattern, path) for pattern, path in splits if os.path.exists(path) or os.path.exists(f"{path}.index")]
@@ -193,14 +185,14 @@ def define_session(values: flags.FlagValues) -> None:
 
 
 def define_checkpoint(values: flags.FlagValues) -> None:
-    """Define which of a run's checkpoints is taken."""
+    """Define which checkpoint of a run is used."""
     flag: flags.Flag = flags.Flag(
         flags.ArgumentParser(),
         None,
         "checkpoint",
         "best",
-        "Which weights: the run's best checkpoint by validation, its last, or the prefix of a checkpoint or another "
-        "file of weights of the same network, as average_weights writes them.",
+        "Weights: the run's best checkpoint by validation, its last one, or the prefix of a checkpoint or another file "
+        "of weights of the same network, such as average_weights writes.",
     )
     flag.form = "best|last|PREFIX"  # type: ignore[attr-defined]  # what --help shows
     flags.DEFINE_flag(flag, values)
@@ -211,8 +203,8 @@ def define_class_names(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "class_names",
         None,
-        "File of the classes' names: imagenet_class_index.json, synset_words.txt, or one name a line; those of the "
-        "run unless told, or numbers.",
+        "File of the classes' names: imagenet_class_index.json, synset_words.txt, or one name a line; default: the "
+        "names of the run, or numbers.",
         flag_values=values,
     )
 
@@ -226,10 +218,10 @@ class Use(NamedTuple):
     Attributes:
       flag: the flag.
       other: what it depends on.
-      values: of `other`, or a function that returns them: one of these is needed, or, where it is a list, in it; any
-        that is not empty where there are none here.
-      unless: the other way round: `other` must not have one of these values, or must be left out.
-      what: what `other` is, for the message.
+      values: `other` must have one of these values, or, if it is a list, hold one; if this is empty, any value that is
+        not empty will do.
+      unless: reverses the condition: `other` must have none of these values, or be left out.
+      what: a description of `other` for the message.
     """
 
     flag: str
@@ -293,22 +285,22 @@ USES = (
 
 
 def unused(values: flags.FlagValues, rows: Iterable[Use] = USES) -> list[Use]:
-    """Return the rows whose flag does nothing under these values, whether it is given or not."""
+    """Return the rows whose flag has no effect under these values, whether or not the user gave it."""
     return [row for row in rows if row.flag in values and row.other in values and not row.fits(values)]
 
 
 def check_used(values: flags.FlagValues, rows: Iterable[Use] = USES) -> None:
-    """Refuse each flag that is given and would not be used.
+    """Refuse the flags that the user gave and that would have no effect.
 
     Raises:
-      UsageError: it names all of them, by what each of them needs.
+      UsageError: names all of them, grouped by what they need.
     """
     by_cure: dict[str, list[str]] = {}
     for row in unused(values, rows):
         if values[row.flag].present:
             by_cure.setdefault(row.cure(values), []).append(f"--{row.flag}")
     if by_cure:
-        raise UsageError("; ".join(f"{' and '.join(given)}: {cure}" for cure, given in by_cure.items()))
+        raise UsageError("; ".join(f"{' and '.join(refused)}: {cure}" for cure, refused in by_cure.items()))
 
 
 # --- command line ---
@@ -334,8 +326,8 @@ def parse(
       doc: the tool's docstring, printed above the flags by `--help`.
       at_least: how many positional arguments there must be.
       at_most: how many there may be; None for any number.
-      imply: sets flags that follow from those that are given.
-      uses: rows of the tool's own, beside `USES`.
+      imply: sets flags that follow from others.
+      uses: the tool's own rows, in addition to `USES`.
 
     Returns:
       The positional arguments.
@@ -374,7 +366,7 @@ def _unknown(name: str, values: flags.FlagValues) -> str:
 
 
 def _file_with_a_dash(arguments: Sequence[str]) -> str:
-    # A file whose name begins with a dash is not told from a flag; of a checkpoint, the name is its prefix.
+    # A file whose name begins with a dash looks like a flag. A checkpoint is named by its prefix.
     files = (text for text in arguments if text.startswith("-") and glob.glob(f"{glob.escape(text)}*"))
     return next((f"; the file of that name is given as ./{text}" for text in files), "")
 
@@ -414,24 +406,24 @@ def _shown(default: Any) -> str:
 
 # --- messages of the library ---
 
-# What the library calls otherwise than the tools do.
+# Parameters of the library whose flags have other names.
 FLAG_OF = {"variables": "restore", "size": "image_size", "root": "data_dir", "dtype": "store_dtype"}
-OF_TRAINING = {"logdir"}  # what other tools speak of, too, as of a flag that somebody gave
+OF_TRAINING = {"logdir"}  # a flag of `train` that messages of other tools name too
 PHRASES = {"select fewer variables": ("restore", "restore fewer variables by --restore")}
 _RULES = re.compile(r"(?:`|open_weights\(path, )?\brename=(\[.*\])[`)]?")
 _QUOTED = re.compile(r"`([a-z]\w*)(?:=([^`]*))?`")
 
 
 def in_flags(text: str, values: Mapping[str, Any] | flags.FlagValues | None = None) -> str:
-    """Say a message of the library, which names parameters, in the flags of a tool.
+    """Turn the parameters that a message of the library names into the flags of a tool.
 
     `` `logdir` `` becomes `--logdir`, `` `overwrite=True` `` becomes `--overwrite`, `` `keep=0` `` becomes `--keep=0`,
-    and rules for names are written as the command line takes them. What the tool has no flag for stays as it is, and
-    so does whatever is not in backticks: a path, a variable or a class may have the name of a flag.
+    and rules for names become `--rename=REGEX=REPLACEMENT`. A parameter for which the tool has no flag stays as it is.
+    So does everything outside of backticks: a path, a variable or a class may have the name of a flag.
 
     Args:
       text: the message.
-      values: the tool's flags; those that were parsed last if they are not given.
+      values: the tool's flags; default: those that were parsed last.
     """
     known = _parsed if values is None else values
     if known is None:
@@ -449,7 +441,7 @@ def in_flags(text: str, values: Mapping[str, Any] | flags.FlagValues | None = No
 
 
 def _rules_in_flags(match: re.Match[str], known: Mapping[str, Any] | flags.FlagValues) -> str:
-    """Write `rename=[(regex, replacement), ...]` as flags; a list that is only hinted at as the flag's form."""
+    """Write `rename=[(regex, replacement), ...]` as flags; a list with `...` becomes a template of the flag."""
     if "rename" not in known:
         return match[0]
     try:
@@ -464,11 +456,11 @@ def _rules_in_flags(match: re.Match[str], known: Mapping[str, Any] | flags.FlagV
 
 
 def run(main: Callable[[list[str]], int], argv: list[str] | None = None) -> int:
-    """Run a tool's main and turn what goes wrong into a message and an exit status.
+    """Run a tool's main and turn errors into a message and an exit status.
 
     Returns:
-      main's own status; 1 for a refusal or a file that cannot be used, 2 for bad usage, 130 when interrupted, 141 when
-      whoever read the output has gone (`| head`). Anything else is a defect of ours and keeps its traceback.
+      main's own status; 1 for a refusal or a file that cannot be used; 2 for bad usage; 130 for an interrupt; 141 where
+      the reader of the output has gone (`| head`). Any other exception is a defect of tfxfer and keeps its traceback.
     """
     global _parsed
     _parsed = None
@@ -477,7 +469,7 @@ def run(main: Callable[[list[str]], int], argv: list[str] | None = None) -> int:
         status = main(sys.argv if argv is None else argv)
         sys.stdout.flush()
     except BrokenPipeError:
-        # What is still buffered must not be written, and fail, once more at exit.
+        # Otherwise Python writes what is still buffered at exit, which fails again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except KeyboardInterrupt:

@@ -20,21 +20,19 @@ def tools() -> dict[str, Path]:
 
 
 def _first_line(path: Path) -> str:
-    """Return the first line of a tool's docstring, with which its file begins; nothing is imported or parsed."""
+    """Return the first line of a tool's docstring, which is the first line of its file; nothing is imported."""
     with path.open(encoding="utf-8") as file:
         return file.readline().strip().strip('"')
 
 
 def help_text() -> str:
     """Say what tfxfer is and list its tools."""
-    found = tools()
-    width = shutil.get_terminal_size().columns
-    indent = max(map(len, found), default=0) + 4
+    width, indent = shutil.get_terminal_size().columns, 4 + max(map(len, tools()), default=0)
     lines = [
         textwrap.fill(
             _first_line(path), width, initial_indent=f"  {name}".ljust(indent), subsequent_indent=" " * indent
         )
-        for name, path in found.items()
+        for name, path in tools().items()
     ]
     head = f"tfxfer {__version__}: transfer learning with TensorFlow 1.x-style graphs and checkpoints"
     usage = "usage: tfxfer TOOL [FLAGS]    a tool's flags: tfxfer TOOL --help    tfxfer --version"
@@ -48,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _main(argv: list[str]) -> int:
     if len(argv) < 2:
-        raise _flags.UsageError(f"which tool?\n\n{help_text()}")
+        raise _flags.UsageError(f"name the tool that is to run\n\n{help_text()}")
     name, args = argv[1], argv[2:]
     if name in _flags.HELP:
         print(help_text())
@@ -56,7 +54,7 @@ def _main(argv: list[str]) -> int:
         print(f"tfxfer {__version__}")
     elif name in tools():
         if name.endswith("_weights"):
-            # They do no linear algebra, for which numpy would start a thread on each processor.
+            # They do no linear algebra, so numpy need not start a thread on each processor for it.
             os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         return importlib.import_module(f"tfxfer.tools.{name}").main([f"tfxfer {name}", *args])
     else:

@@ -1,7 +1,7 @@
-# Sourced by quickstart.sh and test.sh: goes to the checkout and makes sure of a .venv with tfxfer installed in it.
+# Sourced by quickstart.sh and test.sh: goes to the checkout and makes a .venv with tfxfer in it, if it is missing.
 #
-# PYTHON=/path/to/python chooses the interpreter. What is in place already is left alone, so that a second run needs no
-# network. Nothing outside the checkout is written, but pip's own cache.
+# PYTHON=/path/to/python chooses the interpreter. A second run installs nothing and needs no network. Outside of the
+# checkout, only pip's cache is written.
 
 set -euo pipefail
 trap 'exit 130' INT
@@ -17,7 +17,7 @@ version() { "$1" -c 'import platform; print("Python", platform.python_version())
 
 find_python() {
     if [ -n "${PYTHON:-}" ]; then
-        suits "$PYTHON" || fail "PYTHON=$PYTHON is no Python 3.10 to 3.13, which TensorFlow 2.21 needs"
+        suits "$PYTHON" || fail "PYTHON=$PYTHON is not Python 3.10 to 3.13, which TensorFlow 2.21 needs"
         return
     fi
     for PYTHON in python3 python3.13 python3.12 python3.11 python3.10 python; do
@@ -26,7 +26,7 @@ find_python() {
     fail "no Python 3.10 to 3.13 found, which TensorFlow 2.21 needs: install one, or name it: PYTHON=/path/to/python3"
 }
 
-# A run that was killed leaves this file behind, and what it was making cannot be trusted.
+# A run that is killed leaves this file behind; then .venv is made again.
 unfinished=.venv/.unfinished
 
 usable() {
@@ -50,8 +50,8 @@ make_venv() {
     fi
 }
 
-# Some systems ship Python without ensurepip, and forbid pip to install beside it (PEP 668). A folder of its own is
-# always allowed, and gone afterwards.
+# Some systems ship Python without ensurepip, and forbid pip to install beside it (PEP 668). pip may always install into
+# a separate folder, which is deleted afterwards.
 make_venv_without_ensurepip() {
     say "this Python lacks ensurepip: taking virtualenv instead"
     "$PYTHON" -m pip --version >/dev/null 2>&1 ||
@@ -68,7 +68,7 @@ install() {
     if [ -e $stamp ] && [ "$(cat $stamp)" = "$wanted" ]; then return; fi
     say "installing tfxfer and what it needs into .venv; the first time this takes some minutes"
     touch $unfinished
-    # Without a network pip stops in an orderly way, and what was installed before is still good.
+    # Where pip fails, as it does without a network, it leaves what was installed before as it was.
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' ||
         { rm -f $unfinished; fail "pip could not install tfxfer; its message is above"; }
     printf '%s' "$wanted" >$stamp

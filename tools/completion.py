@@ -3,8 +3,8 @@
     mkdir -p ~/.local/share/bash-completion/completions
     tfxfer completion bash > ~/.local/share/bash-completion/completions/tfxfer
 
-is for every shell from then on, where the package bash-completion is installed; `source <(tfxfer completion bash)` is
-for this shell. The script knows all flags and starts no program when a key is pressed; write it anew after an upgrade.
+serves every new shell, if the package bash-completion is installed; `source <(tfxfer completion bash)` serves this
+shell alone. The script holds all flags and starts no program when a key is pressed. Write it again after an upgrade.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _OF_FILES = re.compile(r"\b(files?|folders?|directory|png)\b", re.IGNORECASE)
 def define_flags() -> flags.FlagValues:
     """Define the flags of this tool."""
     values = flags.FlagValues()
-    flags.DEFINE_string("command", "tfxfer", "Name that the command goes by, where it is an alias.", flag_values=values)
+    flags.DEFINE_string("command", "tfxfer", "Name of the command, if it is an alias.", flag_values=values)
     return values
 
 
@@ -45,12 +45,12 @@ def main(argv: list[str]) -> int:
 
 
 def script(command: str) -> str:
-    """Return the script, with the flags of every tool as they are now."""
+    """Return the script with the present flags of all tools."""
     tools = list(_main.tools())
     modules = {tool: importlib.import_module(f"tfxfer.tools.{tool}") for tool in tools}
     defined = {tool: module.define_flags() for tool, module in modules.items()}
     arguments = {"completion": SHELLS, "fetch": list(modules["fetch"].ITEMS)}
-    filled = {
+    parts = {
         "COMMAND": command,
         "FUNCTION": "_" + re.sub(r"\W", "_", command),
         "TOOLS": shlex.quote(" ".join([*tools, "--help", "--version"])),
@@ -60,7 +60,7 @@ def script(command: str) -> str:
         ),
         "ARGUMENTS": _cases(arguments.items()),
     }
-    return re.sub("@([A-Z]+)@", lambda found: filled[found[1]], _SCRIPT)
+    return re.sub("@([A-Z]+)@", lambda match: parts[match[1]], _SCRIPT)
 
 
 def _cases(pairs: Iterable[tuple[str, Sequence[str]]]) -> str:
@@ -68,13 +68,13 @@ def _cases(pairs: Iterable[tuple[str, Sequence[str]]]) -> str:
 
 
 def _spellings(values: flags.FlagValues) -> list[str]:
-    """Return how each flag is written; what takes a value ends in `=`."""
-    found = [f"--{name}" if values[name].boolean else f"--{name}=" for name in sorted(values)]
-    return [*found, *(f"--no{name}" for name in sorted(values) if values[name].boolean), "--help"]
+    """Return how each flag is written; a flag with a value ends in `=`."""
+    spellings = [f"--{name}" if values[name].boolean else f"--{name}=" for name in sorted(values)]
+    return [*spellings, *(f"--no{name}" for name in sorted(values) if values[name].boolean), "--help"]
 
 
 def _choices(values: flags.FlagValues) -> Iterator[tuple[str, list[str]]]:
-    """Yield the flags whose values are known, and these; `@` stands for the name of a file."""
+    """Yield each flag with known values, and these; `@` stands for the name of a file."""
     for name in sorted(values):
         flag = values[name]
         choices = list(getattr(flag.parser, "enum_values", ()))
@@ -84,7 +84,7 @@ def _choices(values: flags.FlagValues) -> Iterator[tuple[str, list[str]]]:
             yield name, ["@"]
 
 
-# Bash splits words at `=` (COMP_WORDBREAKS), unless told otherwise: --model=vg comes as three words, or as one.
+# Bash splits words at `=` if COMP_WORDBREAKS holds it, as it does by default: --model=vg is three words, or one.
 _SCRIPT = r"""# Completion of @COMMAND@ for bash: source <(@COMMAND@ completion bash)
 
 @FUNCTION@_flags() {
@@ -106,13 +106,13 @@ _SCRIPT = r"""# Completion of @COMMAND@ for bash: source <(@COMMAND@ completion 
     esac
 }
 
-# Put into COMPREPLY what begins with $1: of the words $2, or where these are @, of the files; $3 is put before each.
+# Put the words of $2 that begin with $1 into COMPREPLY, each with $3 before it; if $2 is @, the names of files.
 @FUNCTION@_reply() {
     local word
     if [[ $2 == @ ]]; then
         compopt -o filenames 2>/dev/null
         while IFS= read -r word; do
-            # The files of a checkpoint stand for its prefix, which is what one gives.
+            # A checkpoint is given by its prefix, and shown once.
             [[ $word == *.data-[0-9]*-of-[0-9]* || $word == *.meta ]] && [[ -e ${word%.*}.index ]] && continue
             [[ -f $word ]] && word=${word%.index}
             COMPREPLY+=("$3$word")

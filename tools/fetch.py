@@ -1,14 +1,15 @@
-"""Download by name what the recipes need, and check each file against a pinned digest.
+"""Download weights and data sets by name, and check each file against a pinned digest.
 
     tfxfer fetch vgg16_notop_h5 mnist
     tfxfer fetch --list
 
-A file gets its name only when it is whole and its digest is right. One that is there already, also one that was put
-there by hand, is checked and not downloaded again. An archive is unpacked beside itself.
+A file gets its name after it is complete and its digest is right. A file that exists, even one that you put there by
+hand, is checked and not downloaded again. An archive is unpacked beside itself.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
@@ -23,8 +24,6 @@ from types import SimpleNamespace
 from typing import IO, NamedTuple
 from urllib.parse import urlsplit
 
-import pooch  # type: ignore[import-untyped]
-import requests
 from absl import flags
 from rich.console import Console
 from rich.filesize import decimal
@@ -39,11 +38,11 @@ CHUNK = 1 << 18  # bytes
 
 
 class FetchError(TfxferError):
-    """A file that cannot be downloaded, or that is not what was to be fetched."""
+    """A file that cannot be downloaded, or that has other bytes than the pinned ones."""
 
 
 class File(NamedTuple):
-    """One file: its path below --dir, its size in bytes, `algorithm:digest`, and where the same bytes lie."""
+    """One file: its path below --dir, its size in bytes, `algorithm:digest`, and the URLs of the same bytes."""
 
     path: str
     size: int
@@ -52,7 +51,7 @@ class File(NamedTuple):
 
 
 class Item(NamedTuple):
-    """What a name stands for; `unpacked` is the folder that its archive becomes, below --dir."""
+    """A download; `unpacked` is the folder, below --dir, into which its archive is unpacked."""
 
     what: str
     files: tuple[File, ...]
@@ -137,8 +136,10 @@ def define_flags() -> flags.FlagValues:
     """Define the flags of this tool."""
     values = flags.FlagValues()
     flags.DEFINE_string("dir", "downloads", "Directory to download to; made if it is missing.", flag_values=values)
-    flags.DEFINE_bool("list", False, "Show what there is to fetch, and fetch nothing.", flag_values=values)
-    flags.DEFINE_bool("overwrite", False, "Fetch again what is wrong, and move the old aside.", flag_values=values)
+    flags.DEFINE_bool("list", False, "List the downloads and fetch nothing.", flag_values=values)
+    flags.DEFINE_bool(
+        "overwrite", False, "Fetch files with a wrong digest again, and move the old ones aside.", flag_values=values
+    )
     return values
 
 
@@ -150,7 +151,7 @@ def main(argv: list[str]) -> int:
         _show()
         return 0
     if not items:
-        raise _flags.UsageError("fetch what? `tfxfer fetch --list` shows the names")
+        raise _flags.UsageError("name what is to be fetched; `tfxfer fetch --list` shows the names")
     folder = Path(values.dir)
     missing = _missing(items, folder, values.overwrite)
     for item in items:
@@ -178,23 +179,19 @@ def _show() -> None:
 
 
 def _missing(items: Sequence[Item], folder: Path, overwrite: bool) -> list[File]:
-    """Return what is to be downloaded; refuse, before anything is, all that would be replaced without leave."""
+    """Return the files to download; first refuse all that would replace a file without --overwrite."""
     missing, wrong = [], []
-    for item in items:
-        for file in item.files:
-            path = folder / file.path
-            if path.exists():
-                fault = _fault(file, path)
-                if not fault:
-                    print(f"{path}: there already, its digest is right")
-                elif overwrite:
-                    missing.append(file)
-                else:
-                    wrong.append(f"  {path} has {fault}")
-            elif item.unpacked and (folder / item.unpacked).exists() and not overwrite:
-                print(f"{folder / item.unpacked}: there already")
-            else:
-                missing.append(file)
+    for file, unpacked in ((file, item.unpacked) for item in items for file in item.files):
+        path = folder / file.path
+        fault = _fault(file, path) if path.exists() else ""
+        if path.exists() and not fault:
+            print(f"{path}: there already, its digest is right")
+        elif fault and not overwrite:
+            wrong.append(f"  {path} has {fault}")
+        elif unpacked and (folder / unpacked).exists() and not overwrite:
+            print(f"{folder / unpacked}: there already")
+        else:
+            missing.append(file)
     if wrong:
         cure = "move what is there away, or let --overwrite move it aside and fetch again"
         raise FetchError("\n".join(["what is there is not what was to be fetched:", *wrong, cure]))
@@ -202,7 +199,7 @@ def _missing(items: Sequence[Item], folder: Path, overwrite: bool) -> list[File]
 
 
 def _fetch(item: Item, missing: list[File], folder: Path) -> None:
-    """Download an item's files, as far as they are missing, and unpack its archive."""
+    """Download the missing files of an item, and unpack its archive."""
     fresh = [file for file in item.files if file in missing]
     for file in fresh:
         try:
@@ -213,7 +210,7 @@ def _fetch(item: Item, missing: list[File], folder: Path) -> None:
     if item.unpacked:
         unpacked = folder / item.unpacked
         if fresh:
-            _move_aside(unpacked)  # It came out of another archive.
+            _move_aside(unpacked)  # It was unpacked from another archive.
         if not unpacked.exists():
             _unpack(folder / item.files[0].path, unpacked)
 
@@ -230,7 +227,7 @@ def _by_hand(missing: Sequence[File], folder: Path) -> str:
 
 
 def _download(file: File, path: Path) -> None:
-    """Download beside the name, check, then rename: what is cut short or wrong never gets the name."""
+    """Download beside the name, check, then rename, so that a short or wrong file never gets the name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     faults = []
     for url in file.urls:
@@ -251,11 +248,13 @@ def _download(file: File, path: Path) -> None:
 
 def _receive(file: File, url: str, part: Path) -> str:
     """Download and check; return what went wrong, or nothing."""
+    import pooch  # type: ignore[import-untyped]
+    import requests
+
     host = urlsplit(url).netloc
     try:
-        with _progress() as progress:
-            meter = _meter(progress, part.name, file.size)
-            pooch.HTTPDownloader(progressbar=meter, chunk_size=CHUNK)(url, part, None)
+        with _progress_bar(part.name, file.size) as bar:
+            pooch.HTTPDownloader(progressbar=bar, chunk_size=CHUNK)(url, part, None)
     except requests.HTTPError as error:
         return f"{host} answers {error}"
     except requests.RequestException as error:
@@ -267,7 +266,7 @@ def _receive(file: File, url: str, part: Path) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """Say what the system said: it is the innermost of the errors that requests and urllib3 wrap."""
+    """Return the system's message, which is in the innermost of the errors that requests and urllib3 wrap."""
     while inner := error.__cause__ or error.__context__:
         error = inner
     return getattr(error, "strerror", None) or str(error)
@@ -275,6 +274,8 @@ def _reason(error: BaseException) -> str:
 
 def _fault(file: File, path: Path) -> str:
     """Return what is wrong with the bytes at a path, or nothing."""
+    import pooch
+
     algorithm = file.digest.partition(":")[0]
     digest = f"{algorithm}:{pooch.file_hash(path, algorithm)}"
     if digest == file.digest:
@@ -282,49 +283,45 @@ def _fault(file: File, path: Path) -> str:
     return f"{path.stat().st_size:,} bytes and {digest}, not {file.size:,} and {file.digest}"
 
 
-def _progress() -> Progress:
+@contextlib.contextmanager
+def _progress_bar(name: str, size: int) -> Iterator[SimpleNamespace]:
+    """Show rich's bar on a terminal; yield it with the methods that pooch calls on tqdm's."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-
-
-def _meter(progress: Progress, name: str, size: int) -> SimpleNamespace:
-    """Make of rich's bar what pooch takes for one."""
-    task = progress.add_task(name, total=size)
-    advance, reset = partial(progress.advance, task), partial(progress.reset, task)
-    return SimpleNamespace(total=size, update=advance, reset=reset, close=progress.stop)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(name, total=size)
+        advance, reset = partial(progress.advance, task), partial(progress.reset, task)
+        yield SimpleNamespace(total=size, update=advance, reset=reset, close=progress.stop)
 
 
 def _beside(path: Path) -> tempfile.TemporaryDirectory:
-    """Make a folder beside a path for what is not ready for its name yet."""
+    """Make a folder beside a path for files that are not complete yet."""
     return tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=files.PART, dir=path.parent)
 
 
 def _move_aside(path: Path) -> None:
-    if not path.exists():
-        return
-    number = 1
-    while (aside := path.with_name(f"{path.name}.old-{number}")).exists():
-        number += 1
-    path.rename(aside)
-    print(f"{path}: moved aside to {aside.name}")
+    if os.path.lexists(path):
+        print(f"{path}: moved aside to {files.move_aside(path).name}")
 
 
 # --- unpacking ---
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Unpack beside the folder, then rename; a single top-level folder of its name becomes the folder itself."""
+    """Unpack beside the folder, then rename; a single top-level folder of its name becomes the folder itself.
+
+    Not by pooch's Untar and Unzip: before Python 3.12 the first writes outside of the folder where a member's name says
+    so, and the second leaves `..` out of a name without a word.
+    """
     print(f"{folder}: unpacking {archive.name}", flush=True)
     with _beside(folder) as beside:
         whole = Path(beside, "whole")
         whole.mkdir()
         count = 0
-        # Not by extractall(filter="data"): older releases of Python 3.10 and 3.11 lack it, and it lets some links pass.
         for name, stream in _members(archive):
             inside = PurePosixPath(name)
             if stream is None or inside.is_absolute() or ".." in inside.parts:
-                raise FetchError(f"{archive} is not unpacked: {name!r} is no plain file inside of the archive's folder")
+                raise FetchError(f"{archive} is not unpacked: {name!r} is not a plain file inside the archive's folder")
             (whole / inside).parent.mkdir(parents=True, exist_ok=True)
             with stream, (whole / inside).open("xb") as file:
                 shutil.copyfileobj(stream, file)
@@ -334,7 +331,7 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 
 def _members(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
-    """Yield name and bytes of each file in a tar or zip archive; None for the bytes of what is no plain file."""
+    """Yield name and bytes of each file in a tar or zip archive; None for the bytes of a link, a device or a pipe."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as zipped:
             for info in (info for info in zipped.infolist() if not info.is_dir()):

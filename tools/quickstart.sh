@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Set up tfxfer and run its main job on the digits that come with it: restore the convolutions of an autoencoder into a
-# classifier, train the fully connected layers only, and say how well it does and how to look at the run.
+# Set up tfxfer and run its main job on scikit-learn's digits: restore the convolutions of an autoencoder into a
+# classifier, train the fully connected layers only, and print the accuracy and how to look at the run.
 #
 #     bash tools/quickstart.sh [FLAGS OF tfxfer train]
 

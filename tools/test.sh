@@ -5,7 +5,7 @@
 
 . "$(dirname -- "${BASH_SOURCE[0]}")/_setup.sh"
 
-# Tests in a browser skip, and say so, where there is none.
+# Without a browser, the tests that need one skip and say why.
 browser() {
     if command -v chromium >/dev/null && command -v chromedriver >/dev/null; then return; fi
     if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then return; fi

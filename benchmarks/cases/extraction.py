@@ -10,11 +10,11 @@ CEILING, GEMM = "bare session on ready arrays", "at the peak of matrix products"
 HALF = "tfxfer, bfloat16", "PyTorch, bfloat16"
 NO_UNITS = "" if machine.has_bfloat16() else "this processor has no units for bfloat16"
 NOTES = (
-    "JPEGs of 500x375 are read, decoded, cut square and resized, and go through the network; tfxfer looks through all "
-    "of them first and writes the codes to a store. The work is from the folder to the codes in memory; by "
-    "`computing`, from the first picture that is decoded for the network. The time at the peak is what the network's "
-    "products and sums take at the rate of products of 2048x2048 matrices, measured in the same run.",
-    "Keras resizes without regard to what lies between the points, so that its codes differ; the others' agree.",
+    "JPEGs of 500x375 are read, decoded, cut square, resized and go through the network; tfxfer checks all of them "
+    "first and writes the codes to a store. The work is from the folder to the codes in memory; `computing` begins "
+    "with the first picture that is decoded for the network. The time at the peak is that of the network's products "
+    "and sums at the rate of products of 2048x2048 matrices, measured in the same run.",
+    "Keras resizes without averaging, so its codes differ; those of the other sides agree.",
 )
 
 

@@ -26,7 +26,7 @@ PICTURES = Case(
     sizes={"pictures": 10_000, "side": 64},
     quick={"pictures": 3000, "side": 32},
     prepare="growing.pictures",
-    notes=("1 is what is wanted: then a picture costs the same however many there are. tfxfer alone.",),
+    notes=("The target is a ratio of 1: each example costs the same, whatever their number. All sides are tfxfer's.",),
 )
 ROWS = Case(
     name="grow_rows",

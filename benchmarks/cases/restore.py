@@ -34,8 +34,8 @@ RESTORE = Case(
                    words="memory: tfxfer, everything, against a constant a variable"),
     ),
     notes=(
-        "The work begins where TensorFlow is loaded and the graph or model is built, and ends with the values in the "
-        "session; the samples of two kernels are the same numbers in all.",
+        "The work begins after TensorFlow is loaded and the graph or model is built, and ends with the values in the "
+        "session. The samples of two kernels are the same in all sides.",
     ),
     **SIZES,
 )  # fmt: skip
@@ -69,8 +69,7 @@ CHECKPOINT = Case(
     ),
     notes=(
         "tf_slim is its `assign_from_checkpoint_fn`, in an environment with tf_keras.",
-        "One bias takes what every restore takes, whatever it restores: beyond that, the cost is in proportion to the "
-        "bytes that are chosen.",
+        "One bias shows the fixed cost of a restore; beyond that, the cost is in proportion to the restored bytes.",
     ),
     **SIZES,
 )  # fmt: skip

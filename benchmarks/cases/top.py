@@ -23,9 +23,9 @@ CASES = (
         warm={"pictures": 16, "epochs": 2, "batch": 8},
         prepare="top.prepare",
         notes=(
-            "All see the same batches in the same order from the same first values, with Adam at 0.00001 and without "
-            "dropout, so that the losses of all epochs agree. tfxfer validates and saves once, in the end, which the "
-            "figure of all epochs contains; the others neither validate nor save.",
+            "All sides start with the same values and see the same batches in the same order, with Adam at 0.00001 "
+            "and without dropout, so that the losses of all epochs agree. tfxfer validates and saves once, at the "
+            "end, which the figure of all epochs includes; the others neither validate nor save.",
         ),
     ),
 )

@@ -26,8 +26,9 @@ HEAD = Case(
     quick={"examples": 1000, "epochs": 5},
     prepare="examples.codes",
     notes=(
-        "Adam at 0.001, the same first values (scikit-learn draws its own) and as many steps. tfxfer reads the codes "
-        "from a store, validates, writes events and checkpoints each epoch; Keras and the loop validate.",
+        "All sides use Adam at 0.001, the same first values (scikit-learn draws its own) and the same number of "
+        "steps. In each epoch tfxfer reads the codes from a store, validates, and writes events and a checkpoint; "
+        "Keras and the loop validate.",
     ),
 )
 
@@ -59,10 +60,11 @@ def handwriting(batch: int, epochs: int, rate: float) -> Case:
         warm={"epochs": 1},
         prepare="examples.handwriting",
         notes=(
-            f"All begin with the same values, take as many steps of Adam at {rate}, validate each epoch, and reach "
-            "0.98 on the test images, which belong to the work; tfxfer's time begins with an empty store.",
-            "Where `pretraining` is 0, the convolutions are those of the digits that come with tfxfer; else an "
-            "autoencoder has seen MNIST's training images so many times.",
+            f"All sides start with the same values, take the same number of steps of Adam at {rate}, validate each "
+            "epoch, and reach 0.98 on the test images; the test is part of the work. tfxfer starts with an empty "
+            "store.",
+            "If `pretraining` is 0, the convolutions are those of the digits that come with tfxfer; otherwise an "
+            "autoencoder was trained on MNIST for that number of epochs.",
         ),
     )  # fmt: skip
 

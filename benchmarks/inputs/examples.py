@@ -61,7 +61,7 @@ def _of(checkpoint: str | Path) -> dict[str, np.ndarray]:
 
 
 def codes(inputs: Path, sizes: Sizes) -> None:
-    """Write examples of five classes, noise with a pattern each, and what a frozen layer makes of them.
+    """Write examples of five classes, noise with a pattern each, and the outputs of a frozen layer.
 
     Files: `examples.npz` (images, codes and labels a split) and `weights.npz` (the frozen layer and a new head).
     """

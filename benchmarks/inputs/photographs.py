@@ -38,7 +38,7 @@ def small(inputs: Path, count: int, side: int) -> None:
 
 
 def pixels(inputs: Path, sizes: Sizes) -> None:
-    """Write what the pictures are at the size of the network, in the order of their paths: for who decodes nothing."""
+    """Write the decoded pictures at the size of the network, by their paths, for sides that do not decode."""
     from tfxfer.data import Pictures
 
     where = photographs(inputs, sizes)

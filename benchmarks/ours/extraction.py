@@ -1,4 +1,4 @@
-"""From a folder of JPEGs to what a network makes of them, through a store."""
+"""From a folder of JPEGs to the features of a network, through a store."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tfxfer.models import squeezenet, vgg
 from tfxfer.store.extraction import extract
 
 
-def network(given: Any, images: tf.Tensor) -> tuple[tf.Tensor, Any]:
-    """Return what is computed, and the plan that restores what it needs."""
-    folder = Path(given.folder)
-    if given.network == "vgg16":
+def network(options: Any, images: tf.Tensor) -> tuple[tf.Tensor, Any]:
+    """Return the tensor that is computed, and the plan that restores its variables."""
+    folder = Path(options.folder)
+    if options.network == "vgg16":
         codes = vgg.vgg16(images, last="pool5")["pool5"]
-        file = folder / f"vgg16-{given.side}" / "vgg16_weights.npz"
+        file = folder / f"vgg16-{options.side}" / "vgg16_weights.npz"
         return codes, tx.plan(tx.select(".*"), tx.open_weights(file, rename=vgg.RENAMES))
     codes = tf.reduce_mean(squeezenet.squeezenet1_0(images, last="fire9")["fire9"], axis=[1, 2])
     return codes, tx.plan(tx.select(".*"), tx.open_weights(folder / "squeezenet" / "squeezenet.npz"))
@@ -29,22 +29,22 @@ def network(given: Any, images: tf.Tensor) -> tuple[tf.Tensor, Any]:
 
 def main() -> None:
     """Extract, and report how long it took."""
-    given, whole, computing = work.options(), work.Clock(), work.Clock()
+    options, whole, computing = work.options(), work.Clock(), work.Clock()
     with tf.Graph().as_default(), contextlib.ExitStack() as stack:
-        images = tf.placeholder(tf.uint8, [None, given.side, given.side, 3])
-        codes, plan = network(given, images)
+        images = tf.placeholder(tf.uint8, [None, options.side, options.side, 3])
+        codes, plan = network(options, images)
         sess = stack.enter_context(tx.session(plan))
-        if given.precision == "bfloat16":
+        if options.precision == "bfloat16":
             from tfxfer.tools.extract import _bfloat16_session
 
             sess = stack.enter_context(_bfloat16_session(sess))
-        store = stack.enter_context(tempfile.TemporaryDirectory(dir=given.folder))
+        store = stack.enter_context(tempfile.TemporaryDirectory(dir=options.folder))
         with whole.running():
-            pictures = Path(given.folder, f"photographs-{given.pictures}")
-            data = tx.data.folder(pictures, size=(given.side, given.side))
+            pictures = Path(options.folder, f"photographs-{options.pictures}")
+            data = tx.data.folder(pictures, size=(options.side, options.side))
             parts = [data.train.images, data.validation.images, data.test.images]
             with computing.running():
-                found = extract(sess, images, [codes], parts, store, batch_size=given.batch)
+                found = extract(sess, images, [codes], parts, store, batch_size=options.batch)
                 rows = np.concatenate([column[np.arange(len(column))] for [column] in found])
         paths = np.concatenate([part.paths for part in parts])
         work.report(whole.seconds, {"codes": work.sample(rows[np.argsort(paths)])}, computing=computing.seconds)

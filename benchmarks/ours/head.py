@@ -1,4 +1,4 @@
-"""Train a head on what a frozen layer gave, which lies in a store."""
+"""Train a head on the outputs of a frozen layer, which are in a store."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tfxfer.models import heads
 
 def main() -> None:
     """Train, and report how long it took."""
-    given, clock = work.options(), work.Clock()
-    folder = Path(given.folder, f"codes-{given.examples}")
+    options, clock = work.options(), work.Clock()
+    folder = Path(options.folder, f"codes-{options.examples}")
     arrays = np.load(folder / "examples.npz")
     splits = [Split(arrays[f"{name}_images"], arrays[f"{name}_labels"]) for name in SPLITS]
     data = Data(*splits, tuple(map(str, range(CLASSES))))
-    with tf.Graph().as_default(), tempfile.TemporaryDirectory(dir=given.folder) as logdir:
+    with tf.Graph().as_default(), tempfile.TemporaryDirectory(dir=options.folder) as logdir:
         images = tf.placeholder(tf.uint8, [None, *splits[0].images.shape[1:]])
         labels = tf.placeholder(tf.int64, [None])
         inner = layers.flatten(tf.cast(images, tf.float32) / 255 - 0.5, "inner")
@@ -34,7 +34,7 @@ def main() -> None:
         with tx.session(plan) as sess:
             data = tx.precompute(sess, step, data, store=folder.with_name(f"{folder.name}-store"))
             with clock.running():
-                tx.fit(sess, step, data, epochs=given.epochs, batch_size=given.batch, logdir=logdir)
+                tx.fit(sess, step, data, epochs=options.epochs, batch_size=options.batch, logdir=logdir)
             work.report(clock.seconds, {"accuracy": tx.evaluate(sess, step, data.test).accuracy})
 
 

@@ -16,20 +16,20 @@ SEEN = ("conv1_2/kernel", "conv5_3/kernel")
 
 def main() -> None:
     """Restore, and report how long it took."""
-    given, clock = work.options(), work.Clock()
-    folder = Path(given.folder, f"vgg16-{given.side}")
+    options, clock = work.options(), work.Clock()
+    folder = Path(options.folder, f"vgg16-{options.side}")
     with tf.Graph().as_default(), contextlib.ExitStack() as stack:
-        images = tf.placeholder(tf.uint8, [None, given.side, given.side, 3])
-        if given.part == "bias":
+        images = tf.placeholder(tf.uint8, [None, options.side, options.side, 3])
+        if options.part == "bias":
             tf.get_variable("conv1_1/bias", [64])
         else:
-            vgg.vgg16(images, top=given.part != "convolutions", dropout=0.0)
+            vgg.vgg16(images, top=options.part != "convolutions", dropout=0.0)
         with clock.running():
-            if given.file == "npz":
+            if options.file == "npz":
                 weights = tx.open_weights(folder / "vgg16_weights.npz", rename=vgg.RENAMES)
             else:
                 weights = tx.open_weights(folder / "vgg16.ckpt")
-            plan = tx.plan(tx.select("conv.*" if given.part in ("convolutions", "whole") else ".*"), weights)
+            plan = tx.plan(tx.select("conv.*" if options.part in ("convolutions", "whole") else ".*"), weights)
             sess = stack.enter_context(tx.session(plan))
         work.report(
             clock.seconds, {v.op.name: work.sample(sess.run(v)) for v in tf.global_variables() if v.op.name in SEEN}

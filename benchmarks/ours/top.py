@@ -31,12 +31,12 @@ class Epochs(logging.Handler):
 
 def main() -> None:
     """Train, and report how long it took, and each epoch from the second on."""
-    given, clock, epochs = work.options(), work.Clock(), Epochs()
-    folder, side = Path(given.folder), given.side
-    paths = [str(path) for path in sorted((folder / f"photographs-{given.pictures}").rglob("*.jpg"))]
+    options, clock, epochs = work.options(), work.Clock(), Epochs()
+    folder, side = Path(options.folder), options.side
+    paths = [str(path) for path in sorted((folder / f"photographs-{options.pictures}").rglob("*.jpg"))]
     whole = Split(Pictures(paths, (side, side)), np.array(["dogs" in path for path in paths], np.int64))
     few = whole.subset(np.arange(4))
-    with tf.Graph().as_default(), tempfile.TemporaryDirectory(dir=given.folder) as where:
+    with tf.Graph().as_default(), tempfile.TemporaryDirectory(dir=options.folder) as where:
         images, labels = tf.placeholder(tf.uint8, [None, side, side, 3]), tf.placeholder(tf.int64, [None])
         logits = vgg.vgg16(images, classes=2, dropout=0.0)["fc8"]
         weights = tx.open_weights(folder / f"vgg16-{side}" / "vgg16_weights.npz", rename=vgg.RENAMES)
@@ -45,15 +45,15 @@ def main() -> None:
             tx.plan(tx.select("fc8/.*"), tx.open_weights(folder / "vgg16-fc8" / "fc8.npz")),
         ]
         step = tx.train_step(images, labels, logits, train=tx.select("fc.*"), learning_rate=1e-5)
-        every = -(-len(paths) // given.batch) * given.epochs
+        every = -(-len(paths) // options.batch) * options.epochs
         with tx.session(*plans) as sess, clock.running():
             logging.getLogger("tfxfer").addHandler(epochs)
             data = tx.precompute(sess, step, Data(whole, few, few, ("cats", "dogs")), store=f"{where}/store")
-            fitted = tx.fit(sess, step, data, epochs=given.epochs, batch_size=given.batch, logdir=f"{where}/run",
+            fitted = tx.fit(sess, step, data, epochs=options.epochs, batch_size=options.batch, logdir=f"{where}/run",
                             validation_steps=every,
                             checkpoints=tx.CheckpointOptions(save_steps=every))  # fmt: skip
     losses = [row["loss"] for row in fitted.history if row["split"] == "train"]
-    work.report(clock.seconds, {"losses": losses}, epoch=(epochs.ends[-1] - epochs.ends[0]) / (given.epochs - 1))
+    work.report(clock.seconds, {"losses": losses}, epoch=(epochs.ends[-1] - epochs.ends[0]) / (options.epochs - 1))
 
 
 if __name__ == "__main__":

@@ -42,21 +42,21 @@ def slim(images: tf.Tensor, labels: tf.Tensor, rate: float) -> tuple[tf.Tensor, 
 
 def main() -> None:
     """Train, and report how long it took."""
-    given, clock = work.options(), work.Clock()
-    folder = Path(given.folder, f"handwriting-{given.pretraining}")
+    options, clock = work.options(), work.Clock()
+    folder = Path(options.folder, f"handwriting-{options.pretraining}")
     arrays, weights = np.load(folder / "examples.npz"), dict(np.load(folder / "weights.npz"))
     splits = {n: (arrays[f"{n}_images"], arrays[f"{n}_labels"]) for n in ("train", "validation", "test")}
-    if given.way == "slim":
+    if options.way == "slim":
         weights = {n.replace("/kernel", "/weights").replace("/bias", "/biases"): each for n, each in weights.items()}
     with tf.Graph().as_default(), tf.Session() as sess:
         images, labels = tf.placeholder(tf.uint8, [None, 28, 28, 1]), tf.placeholder(tf.int64, [None])
-        logits, apply = {"plain": plain, "slim": slim}[given.way](images, labels, float(given.rate))
+        logits, apply = {"plain": plain, "slim": slim}[options.way](images, labels, float(options.rate))
         right = tf.equal(tf.argmax(logits, 1), labels)
         tf_networks.load(sess, weights)
         with clock.running():
-            feed_loop.train(sess, apply, right, (images, labels), splits, given.epochs, given.batch)
+            feed_loop.train(sess, apply, right, (images, labels), splits, options.epochs, options.batch)
             accuracy = feed_loop.accuracy(sess, right, (images, labels), splits["test"])
-        work.report(clock.seconds, {"accuracy": accuracy}, epoch=clock.seconds / given.epochs)
+        work.report(clock.seconds, {"accuracy": accuracy}, epoch=clock.seconds / options.epochs)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ from benchmarks.peers import feed_loop, tf_networks
 
 def main() -> None:
     """Train, and report how long it took."""
-    given, clock = work.options(), work.Clock()
-    folder = Path(given.folder, f"codes-{given.examples}")
+    options, clock = work.options(), work.Clock()
+    folder = Path(options.folder, f"codes-{options.examples}")
     arrays, weights = np.load(folder / "examples.npz"), dict(np.load(folder / "weights.npz"))
     splits = {n: (arrays[f"{n}_codes"], arrays[f"{n}_labels"]) for n in ("train", "validation", "test")}
     with tf.Graph().as_default(), tf.Session() as sess:
@@ -27,7 +27,7 @@ def main() -> None:
         right = tf.equal(tf.argmax(logits, 1), labels)
         tf_networks.load(sess, weights)
         with clock.running():
-            feed_loop.train(sess, apply, right, (codes, labels), splits, given.epochs, given.batch)
+            feed_loop.train(sess, apply, right, (codes, labels), splits, options.epochs, options.batch)
         work.report(clock.seconds, {"accuracy": feed_loop.accuracy(sess, right, (codes, labels), splits["test"])})
 
 

@@ -24,9 +24,9 @@ def operations(network: str, side: int) -> int:
 
 def main() -> None:
     """Multiply, and report the time of the network's work at the best rate that was seen."""
-    given, best = work.options(), float("inf")
+    options, best = work.options(), float("inf")
     with tf.Graph().as_default(), tf.Session() as sess:
-        dtype = tf.as_dtype(given.precision)
+        dtype = tf.as_dtype(options.precision)
         a, b = (tf.get_variable(name, initializer=tf.cast(tf.random.normal([SIDE, SIDE]), dtype)) for name in "ab")
         product = tf.matmul(a, b)
         sess.run(tf.global_variables_initializer())
@@ -36,7 +36,7 @@ def main() -> None:
                 sess.run(product.op)
             best = min(best, clock.seconds)
     rate = 2 * SIDE**3 / best
-    seconds = operations(given.network, given.side) * given.pictures / rate
+    seconds = operations(options.network, options.side) * options.pictures / rate
     work.report(seconds, computing=seconds, gflops=rate / 1e9)
 
 

@@ -12,8 +12,8 @@ from benchmarks import work
 
 def main() -> None:
     """Train, and report how long it took."""
-    given, clock = work.options(), work.Clock()
-    folder = Path(given.folder, f"handwriting-{given.pretraining}")
+    options, clock = work.options(), work.Clock()
+    folder = Path(options.folder, f"handwriting-{options.pretraining}")
     arrays, weights = np.load(folder / "examples.npz"), np.load(folder / "weights.npz")
     train, validation, test = ((arrays[f"{n}_images"], arrays[f"{n}_labels"]) for n in ("train", "validation", "test"))
     keras.utils.set_random_seed(0)
@@ -29,11 +29,11 @@ def main() -> None:
         if f"{name}/kernel" in weights:
             layer.set_weights([weights[f"{name}/kernel"], weights[f"{name}/bias"]])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(float(given.rate)), loss, metrics=["accuracy"])
+    model.compile(keras.optimizers.Adam(float(options.rate)), loss, metrics=["accuracy"])
     with clock.running():
-        model.fit(*train, batch_size=given.batch, epochs=given.epochs, validation_data=validation, verbose=0)
+        model.fit(*train, batch_size=options.batch, epochs=options.epochs, validation_data=validation, verbose=0)
         accuracy = float(model.evaluate(*test, batch_size=256, verbose=0)[1])
-    work.report(clock.seconds, {"accuracy": accuracy}, epoch=clock.seconds / given.epochs)
+    work.report(clock.seconds, {"accuracy": accuracy}, epoch=clock.seconds / options.epochs)
 
 
 if __name__ == "__main__":

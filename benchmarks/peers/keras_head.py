@@ -12,8 +12,8 @@ from benchmarks import work
 
 def main() -> None:
     """Train, and report how long it took."""
-    given, clock = work.options(), work.Clock()
-    folder = Path(given.folder, f"codes-{given.examples}")
+    options, clock = work.options(), work.Clock()
+    folder = Path(options.folder, f"codes-{options.examples}")
     arrays, weights = np.load(folder / "examples.npz"), np.load(folder / "weights.npz")
     train, validation, test = (
         (arrays[f"{name}_codes"], arrays[f"{name}_labels"]) for name in ("train", "validation", "test")
@@ -26,7 +26,7 @@ def main() -> None:
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(1e-3), loss, metrics=["accuracy"])
     with clock.running():
-        model.fit(*train, batch_size=given.batch, epochs=given.epochs, validation_data=validation, verbose=0)
+        model.fit(*train, batch_size=options.batch, epochs=options.epochs, validation_data=validation, verbose=0)
     work.report(clock.seconds, {"accuracy": float(model.evaluate(*test, verbose=0)[1])})
 
 

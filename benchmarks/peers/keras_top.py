@@ -25,7 +25,7 @@ class Epochs(keras.callbacks.Callback):
         self.ends.append(time.perf_counter())
 
 
-def pictures(paths: list[Path], labels: np.ndarray, given: object) -> tf.data.Dataset:
+def pictures(paths: list[Path], labels: np.ndarray, options: object) -> tf.data.Dataset:
     """Return the batches of all epochs, in the order in which tfxfer goes through the pictures."""
 
     def decode(path: tf.Tensor) -> tf.Tensor:
@@ -33,14 +33,14 @@ def pictures(paths: list[Path], labels: np.ndarray, given: object) -> tf.data.Da
         short = tf.minimum(tf.shape(pixels)[0], tf.shape(pixels)[1])
         top, left = ((tf.shape(pixels)[axis] - short) // 2 for axis in (0, 1))
         square = pixels[top : top + short, left : left + short]
-        return tf.round(tf.image.resize(square, (given.side, given.side), antialias=True))
+        return tf.round(tf.image.resize(square, (options.side, options.side), antialias=True))
 
-    orders = [work.order(0, epoch, len(paths)) for epoch in range(given.epochs)]
+    orders = [work.order(0, epoch, len(paths)) for epoch in range(options.epochs)]
     every = np.array([str(path) for path in paths])
     parts = [
         tf.data.Dataset.from_tensor_slices((every[order], labels[order]))
         .map(lambda path, label: (decode(path), label), tf.data.AUTOTUNE)
-        .batch(given.batch)
+        .batch(options.batch)
         for order in orders
     ]
     whole = parts[0]
@@ -51,22 +51,22 @@ def pictures(paths: list[Path], labels: np.ndarray, given: object) -> tf.data.Da
 
 def main() -> None:
     """Train, and report how long it took, and each epoch from the second on."""
-    given, clock, epochs = work.options(), work.Clock(), Epochs()
-    folder = Path(given.folder)
-    paths = sorted((folder / f"photographs-{given.pictures}").rglob("*.jpg"))
+    options, clock, epochs = work.options(), work.Clock(), Epochs()
+    folder = Path(options.folder)
+    paths = sorted((folder / f"photographs-{options.pictures}").rglob("*.jpg"))
     labels = np.array([path.parent.name == "dogs" for path in paths], np.int64)
-    vgg16 = keras_networks.vgg16(given.side, top=True, classes=2)
-    arrays = tf_networks.well_known(folder / f"vgg16-{given.side}" / "vgg16_weights.npz")
+    vgg16 = keras_networks.vgg16(options.side, top=True, classes=2)
+    arrays = tf_networks.well_known(folder / f"vgg16-{options.side}" / "vgg16_weights.npz")
     keras_networks.take(vgg16, arrays | dict(np.load(folder / "vgg16-fc8" / "fc8.npz")))
     for layer in vgg16.layers:
         layer.trainable = layer.name in keras_networks.TOP.values()
-    model = keras_networks.with_preprocessing(vgg16, given.side)
+    model = keras_networks.with_preprocessing(vgg16, options.side)
     model.compile(keras.optimizers.Adam(1e-5), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     with clock.running():
-        steps = -(-len(paths) // given.batch)
-        fitted = model.fit(pictures(paths, labels, given), epochs=given.epochs, steps_per_epoch=steps, verbose=0,
+        steps = -(-len(paths) // options.batch)
+        fitted = model.fit(pictures(paths, labels, options), epochs=options.epochs, steps_per_epoch=steps, verbose=0,
                            callbacks=[epochs])  # fmt: skip
-    epoch = (epochs.ends[-1] - epochs.ends[0]) / (given.epochs - 1)
+    epoch = (epochs.ends[-1] - epochs.ends[0]) / (options.epochs - 1)
     work.report(clock.seconds, {"losses": fitted.history["loss"]}, epoch=epoch)
 
 

@@ -11,10 +11,10 @@ from benchmarks import work
 
 def main() -> None:
     """Load, and report how long it took."""
-    given, clock = work.options(), work.Clock()
+    options, clock = work.options(), work.Clock()
     with clock.running():
-        file = np.load(Path(given.folder, f"vgg16-{given.side}", "vgg16_weights.npz"))
-        arrays = {key: file[key] for key in file.files if given.part == "all" or key.startswith("conv")}
+        file = np.load(Path(options.folder, f"vgg16-{options.side}", "vgg16_weights.npz"))
+        arrays = {key: file[key] for key in file.files if options.part == "all" or key.startswith("conv")}
     work.report(clock.seconds, {f"{n}/kernel": work.sample(arrays[f"{n}_W"]) for n in ("conv1_2", "conv5_3")})
 
 

@@ -13,11 +13,11 @@ from benchmarks import work
 
 def main() -> None:
     """Train, and report how long it took."""
-    given, clock = work.options(), work.Clock()
-    arrays = np.load(Path(given.folder, f"codes-{given.examples}", "examples.npz"))
+    options, clock = work.options(), work.Clock()
+    arrays = np.load(Path(options.folder, f"codes-{options.examples}", "examples.npz"))
     train, test = ((arrays[f"{name}_codes"], arrays[f"{name}_labels"]) for name in ("train", "test"))
-    model = MLPClassifier((256,), alpha=0.0, batch_size=given.batch, max_iter=given.epochs, tol=0.0,
-                          n_iter_no_change=given.epochs, random_state=0)  # fmt: skip
+    model = MLPClassifier((256,), alpha=0.0, batch_size=options.batch, max_iter=options.epochs, tol=0.0,
+                          n_iter_no_change=options.epochs, random_state=0)  # fmt: skip
     with clock.running(), warnings.catch_warnings(action="ignore"):
         model.fit(*train)
     work.report(clock.seconds, {"accuracy": float(model.score(*test))})

@@ -13,20 +13,20 @@ from benchmarks.peers import tf_networks
 
 def main() -> None:
     """Compute, and report how long it took."""
-    given, clock = work.options(), work.Clock()
-    folder = Path(given.folder)
-    pixels = np.load(folder / f"pixels-{given.pictures}-{given.side}" / "pixels.npy")
+    options, clock = work.options(), work.Clock()
+    folder = Path(options.folder)
+    pixels = np.load(folder / f"pixels-{options.pictures}-{options.side}" / "pixels.npy")
     with tf.Graph().as_default(), tf.Session() as sess:
-        images = tf.placeholder(tf.uint8, [None, given.side, given.side, 3])
-        if given.network == "vgg16":
+        images = tf.placeholder(tf.uint8, [None, options.side, options.side, 3])
+        if options.network == "vgg16":
             codes = tf_networks.vgg16(images, top=False)
-            tf_networks.load(sess, tf_networks.well_known(folder / f"vgg16-{given.side}" / "vgg16_weights.npz"))
+            tf_networks.load(sess, tf_networks.well_known(folder / f"vgg16-{options.side}" / "vgg16_weights.npz"))
         else:
             codes = tf_networks.squeezenet(images)
             tf_networks.load(sess, dict(np.load(folder / "squeezenet" / "squeezenet.npz")))
         with clock.running():
-            batches = range(0, len(pixels), given.batch)
-            rows = np.concatenate([sess.run(codes, {images: pixels[i : i + given.batch]}) for i in batches])
+            batches = range(0, len(pixels), options.batch)
+            rows = np.concatenate([sess.run(codes, {images: pixels[i : i + options.batch]}) for i in batches])
     work.report(clock.seconds, {"codes": work.sample(rows)}, computing=clock.seconds)
 
 

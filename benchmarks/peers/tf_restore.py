@@ -13,7 +13,7 @@ from benchmarks.peers import tf_networks
 
 
 def constants(folder: Path, variables: dict[str, tf.Variable]) -> tf.Session:
-    """Do what the scripts that come with vgg16_weights.npz do."""
+    """Restore as the scripts that come with vgg16_weights.npz do."""
     sess = tf.Session()
     arrays = np.load(folder / "vgg16_weights.npz")
     for key in arrays.files:
@@ -48,14 +48,14 @@ WAYS: dict[str, Callable[[Path, dict[str, tf.Variable]], tf.Session]] = {
 
 def main() -> None:
     """Restore, and report how long it took."""
-    given, clock = work.options(), work.Clock()
-    if given.way == "slim":
+    options, clock = work.options(), work.Clock()
+    if options.way == "slim":
         import tf_slim  # noqa: F401  # loaded before the clock runs, as TensorFlow is
     with tf.Graph().as_default():
-        tf_networks.vgg16(tf.placeholder(tf.uint8, [None, given.side, given.side, 3]), top=given.part == "all")
+        tf_networks.vgg16(tf.placeholder(tf.uint8, [None, options.side, options.side, 3]), top=options.part == "all")
         variables = {variable.op.name: variable for variable in tf.global_variables()}
         with clock.running():
-            sess = WAYS[given.way](Path(given.folder, f"vgg16-{given.side}"), variables)
+            sess = WAYS[options.way](Path(options.folder, f"vgg16-{options.side}"), variables)
         chosen = ("conv1_2/kernel", "conv5_3/kernel")
         work.report(clock.seconds, {name: work.sample(sess.run(variables[name])) for name in chosen})
 

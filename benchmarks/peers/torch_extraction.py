@@ -1,4 +1,4 @@
-"""From a folder of JPEGs to what a network makes of them, by PyTorch on the processor, channels last in memory."""
+"""From a folder of JPEGs to the features of a network, by PyTorch on the processor, channels last in memory."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ def well_known(path: Path) -> dict[str, np.ndarray]:
 
 def main() -> None:
     """Extract, and report how long it took."""
-    given, whole, computing = work.options(), work.Clock(), work.Clock()
-    folder, dtype = Path(given.folder), getattr(torch, given.precision)
-    if given.network == "vgg16":
-        model = torch_networks.vgg16(well_known(folder / f"vgg16-{given.side}" / "vgg16_weights.npz"), dtype)
+    options, whole, computing = work.options(), work.Clock(), work.Clock()
+    folder, dtype = Path(options.folder), getattr(torch, options.precision)
+    if options.network == "vgg16":
+        model = torch_networks.vgg16(well_known(folder / f"vgg16-{options.side}" / "vgg16_weights.npz"), dtype)
     else:
         model = torch_networks.squeezenet(dict(np.load(folder / "squeezenet" / "squeezenet.npz")), dtype)
     with whole.running(), torch.inference_mode():
-        paths = sorted((folder / f"photographs-{given.pictures}").rglob("*.jpg"))
+        paths = sorted((folder / f"photographs-{options.pictures}").rglob("*.jpg"))
         with computing.running():
-            dataset = Pictures(paths, given.side)
-            loader = torch.utils.data.DataLoader(dataset, given.batch, num_workers=1, prefetch_factor=2)
+            dataset = Pictures(paths, options.side)
+            loader = torch.utils.data.DataLoader(dataset, options.batch, num_workers=1, prefetch_factor=2)
             codes = torch.cat([model(batch).float() for batch in loader])
             rows = (codes.permute(0, 2, 3, 1) if codes.ndim == 4 else codes).numpy()
     work.report(whole.seconds, {"codes": work.sample(rows)}, computing=computing.seconds)

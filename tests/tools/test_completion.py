@@ -21,7 +21,7 @@ from tfxfer.tools import _flags, _main, completion
 BASH = shutil.which("bash")
 COMMAND = Path(sys.executable).with_name("tfxfer")
 
-pytestmark = pytest.mark.skipif(not BASH, reason="there is no bash here")
+pytestmark = pytest.mark.skipif(not BASH, reason="bash is missing")
 
 
 @pytest.fixture(scope="module")

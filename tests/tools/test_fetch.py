@@ -415,7 +415,7 @@ HOSTILE = {
 def test_an_archive_that_reaches_out_of_its_folder_is_not_unpacked(what, host, offer, run, tmp_path):
     body = HOSTILE[what]
     offer("photos", "photos.tgz", body, host.serve("/photos.tgz", body), unpacked="photos")
-    with pytest.raises(fetch.FetchError, match=r"photos\.tgz is not unpacked: '.*' is no plain file inside of"):
+    with pytest.raises(fetch.FetchError, match=r"tgz is not unpacked: '.*' is not a plain file inside the"):
         run("photos")
     assert below(tmp_path) == ["downloads", "downloads/photos.tgz"]
     assert not Path("/tmp/tfxfer-outside").exists()  # noqa: S108
@@ -488,7 +488,7 @@ def test_unknown_names_are_answered_with_the_nearest_all_at_once(run, tmp_path):
 
 def test_no_name_is_bad_usage(capsys):
     assert _flags.run(fetch.main, ["tfxfer fetch"]) == 2
-    assert capsys.readouterr().err == "UsageError: fetch what? `tfxfer fetch --list` shows the names\n"
+    assert capsys.readouterr().err == "UsageError: name what is to be fetched; `tfxfer fetch --list` shows the names\n"
 
 
 # --- the table ---

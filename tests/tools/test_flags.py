@@ -236,12 +236,6 @@ def start(folder: Path, body: str, **env: str) -> subprocess.CompletedProcess[st
     return subprocess.run([sys.executable, script], capture_output=True, text=True, env={**environment, **env})
 
 
-def test_tensorflow_starts_without_a_word(tmp_path):
-    body = "import tensorflow.compat.v1 as tf; tf.Session(graph=tf.Graph()).close(); print('done')"
-    done = start(tmp_path, body)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
-
-
 NOTES = """\
 WARNING: All log messages before absl::InitializeLog() is called are written to STDERR
 I0000 00:00:1.2 3 port.cc:153] oneDNN custom operations are on.

@@ -41,8 +41,6 @@ from tfxfer.store.store import Table
 from tfxfer.tf_private import session_config
 
 SECONDS_TO_END = 10.0  # for the batch that is being computed, and for writing
-# What TensorFlow says while it is loaded.
-_NOTES = ("I0000 ", "WARNING: All log messages before absl::InitializeLog()")
 
 
 class Worker(NamedTuple):
@@ -245,7 +243,7 @@ def _check(worker: Worker, said: dict[str, Any], count: int) -> None:
 def _last_lines(log: IO[bytes], count: int = 10) -> list[str]:
     size = os.fstat(log.fileno()).st_size
     text = os.pread(log.fileno(), 8192, max(0, size - 8192)).decode("utf-8", "backslashreplace")
-    return [line for line in text.splitlines() if line.strip() and not line.startswith(_NOTES)][-count:]
+    return [line for line in text.splitlines() if line.strip() and not line.startswith(errors.START_NOTES)][-count:]
 
 
 def _end(workers: Sequence[Worker]) -> None:

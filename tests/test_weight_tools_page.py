@@ -1,4 +1,4 @@
-"""The commands of docs/workbench.md, as they stand there and in their order."""
+"""The commands of docs/weight_tools.md, as they stand there and in their order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from tfxfer.tools import _main
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = (ROOT / "docs/workbench.md").read_text("utf-8")
+PAGE = (ROOT / "docs/weight_tools.md").read_text("utf-8")
 TRAINED = "Of a run"  # the heading of what needs a training, and so TensorFlow
 NUMBER = re.compile(r"\d+\.\d+(?:e[+-]\d+)?")
 
@@ -90,9 +90,9 @@ def test_what_is_exact_on_the_page_is_exact_to_the_digit(folder):
     assert run(listing, folder) == listing.ends
 
 
-def test_every_tool_of_the_workbench_is_on_the_page():
+def test_every_tool_for_files_of_weights_is_on_the_page():
     shown = set(re.findall(r"^tfxfer (\w+)", "".join(example.commands for example in examples()), re.MULTILINE))
-    bench = {tool for tool in _main.tools() if tool.endswith("_weights")} | {"export_model", "compare_outputs"}
-    assert bench - shown == set()
+    expected = {tool for tool in _main.tools() if tool.endswith("_weights")} | {"export_model", "compare_outputs"}
+    assert expected - shown == set()
     assert len(FILES) >= 10
     assert len(RUNS) >= 5
