@@ -123,7 +123,7 @@ def left(folder: str) -> dict[str, dict[str, str]]:
     return {
         tensor: {
             key: hashlib.sha256(table.shard(table.place(key)[0])[table.place(key)[1]].tobytes()).hexdigest()
-            for key in sorted(table._places)
+            for key in sorted(table)
         }
         for tensor, table in sorted(tables(folder).items())
     }

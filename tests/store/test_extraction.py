@@ -324,7 +324,7 @@ def test_a_store_whose_rows_were_altered_consistently_is_refused(tmp_path):
     extracted(tmp_path, encoded)
     (about,) = tmp_path.rglob("about.json")
     held = store.Table(about.parent, {}, np.float32)
-    keys = list(held._places)
+    keys = list(held)
     values = store.Rows(held, keys, np.float32)[np.arange(100)]
     for file in {*about.parent.iterdir()} - {about}:
         file.unlink()

@@ -258,7 +258,7 @@ def small(folder):
 
 def read(folder):
     held = table(folder)
-    return {key: rows(held, [key]).tobytes() for key in held._places}
+    return {key: rows(held, [key]).tobytes() for key in held}
 
 
 def complaint(folder):
@@ -295,9 +295,9 @@ def test_a_flipped_bit_is_found_and_the_files_to_delete_are_named(tmp_path, suff
         (".npy", None, "No such file"),
         (".npy", b"", "its checksum is wrong"),
         (".json", b"", "Expecting value"),
-        (".json", b"[]", "it is no record of a shard"),
-        (".json", b"{}", "it is no record of a shard"),
-        (".json", b'{"keys": [1], "npy_crc32c": 0, "crc32c": 0}', "it is no record of a shard"),
+        (".json", b"[]", "it is not a record of a shard"),
+        (".json", b"{}", "it is not a record of a shard"),
+        (".json", b'{"keys": [1], "npy_crc32c": 0, "crc32c": 0}', "it is not a record of a shard"),
         (".json", b'{"keys": ["a"], "npy_crc32c": 0, "crc32c": 0}', "its checksum is wrong"),
         (".json", b"\xff", "decode"),
     ],
@@ -337,7 +337,7 @@ def test_a_shard_that_shrinks_while_it_is_read_is_refused(tmp_path, monkeypatch)
     table(tmp_path).write(keys(2), numbers(2, 2))
     held = table(tmp_path)
     rows(held, keys(2))
-    path, _ = held._shards[0]
+    path = shards(held)[0]
     os.truncate(path, 100)
     with pytest.raises(DataError, match=f"{path} is damaged: .*; delete"):
         rows(held, keys(1))

@@ -45,7 +45,7 @@ def rows(folder: Path) -> tuple[dict[tuple[str, str], bytes], int]:
     for about in folder.glob("*/about.json"):
         table = store.Table(about.parent, {}, np.dtype(json.loads(about.read_text())["dtype"]))
         held += sum(len(table.shard(number)) for number in range(len(table._shards)))
-        for key in table._places:
+        for key in table:
             number, offset = table.place(key)
             found[about.parent.name, key] = table.shard(number)[offset].tobytes()
     return found, held

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import itertools
 import json
 import os
 import re
@@ -15,8 +13,11 @@ from typing import Any
 import numpy as np
 
 from tfxfer import names
+from tfxfer.data.pictures import Pictures
 from tfxfer.errors import DataError
-from tfxfer.store.store import Rows, Store
+from tfxfer.input_spec import RESIZES
+from tfxfer.store.examples import keys_of
+from tfxfer.store.store import Rows, Store, open_table, read_about
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,54 +112,39 @@ def _lines(path: Path) -> list[str]:
 
 
 def _only_table(store: Path) -> Path:
-    found = sorted(about.parent for about in store.glob("*/about.json"))
-    if len(found) == 1:
-        return found[0]
-    if not found:
+    tables = sorted(about.parent for about in store.glob("*/about.json"))
+    if len(tables) == 1:
+        return tables[0]
+    if not tables:
         raise DataError(f"the store {store} is empty")
-    listed = "\n".join(f"  {table}  {_about(table).get('tensor', '')}" for table in found)
-    raise DataError(f"the store {store} has {len(found)} tables; give one of them:\n{listed}")
-
-
-def _about(table: Path) -> dict[str, Any]:
-    try:
-        about = json.loads((table / "about.json").read_bytes())
-        np.dtype(about["dtype"])
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise DataError(f"{table}/about.json is damaged: {error}") from None
-    return about
+    listed = "\n".join(f"  {table}  {read_about(table).get('tensor', '')}" for table in tables)
+    raise DataError(f"the store {store} has {len(tables)} tables; give one of them:\n{listed}")
 
 
 def _table(folder: Path) -> Features:
-    about = _about(folder)
-    table = Store(folder.parent).table(folder.name, about, np.dtype(about["dtype"]))
-    keys = list(dict.fromkeys(itertools.chain.from_iterable(map(_keys, sorted(folder.glob("*.json"))))))
+    Store(folder.parent)  # Refused, if another version wrote it.
+    table = open_table(folder)
+    keys = list(table)
     if not keys:
         raise DataError(f"{folder} has no rows yet")
-    classes = _folders(folder.parent, str(about.get("images")))
+    classes = _folders(folder.parent, str(table.about.get("images")))
     labels, class_names = _numbered([classes.get(key, "") for key in keys])
-    name = f"{folder.resolve().parent.name}: {about.get('tensor', folder.name)}"
+    name = f"{folder.resolve().parent.name}: {table.about.get('tensor', folder.name)}"
     return Features(name, Rows(table, keys, np.dtype(np.float32)), labels, class_names, ())
-
-
-def _keys(record: Path) -> list[str]:
-    return [] if record.name == "about.json" else json.loads(record.read_bytes())["keys"]
 
 
 def _folders(store: Path, images: str) -> dict[str, str]:
     """Return the folder in which each picture lies, by its key in the store, where the store's index tells."""
-    found = re.fullmatch(r"uint8 \((\d+), (\d+), 3\)", images)
+    size = re.fullmatch(r"uint8 \((\d+), (\d+), 3\)", images)
     try:
-        pictures = json.loads((store / "pictures.json").read_bytes())["pictures"]
-        digests = {path: row[2] for path, row in pictures.items()}
+        rows = json.loads((store / "pictures.json").read_bytes())["pictures"]
+        digests = [str(row[2]) for row in rows.values()]
+        sides = int(size[1]), int(size[2])  # type: ignore[index]
+        ways = [Pictures(rows, sides, resize, digests=digests) for resize in RESIZES]
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return {}
-    ways = [f"({found[1]}, {found[2]}) {resize}" for resize in ("crop", "plain")] if found else []
-    return {
-        hashlib.sha256(f"picture {digest} {way}".encode()).hexdigest(): Path(path).parent.name
-        for path, digest in digests.items()
-        for way in ways
-    }
+    folders = [Path(path).parent.name for path in rows]
+    return {key: name for pictures in ways for key, name in zip(keys_of(pictures), folders, strict=True)}
 
 
 def _numbered(classes: Sequence[str]) -> tuple[np.ndarray | None, list[str]]:

@@ -34,7 +34,7 @@ from tfxfer.errors import DataError, RunError, TfxferError
 from tfxfer.store.beam import faults, origins
 from tfxfer.store.beam.origins import NAMESPACE, Origin
 from tfxfer.store.compute import check_batch, padded
-from tfxfer.store.examples import distinct
+from tfxfer.store.examples import keys_of
 from tfxfer.store.extraction import open_tables
 from tfxfer.store.store import Table
 
@@ -299,5 +299,4 @@ class Extract(beam.DoFn):
             return Found("", None, size, str(error))
 
     def _key(self, digest: str) -> str:
-        picture = Pictures([""], self._job.size, self._job.resize, digests=[digest])
-        return distinct([picture])[0].keys[0]
+        return keys_of(Pictures([""], self._job.size, self._job.resize, digests=[digest]))[0]
