@@ -161,7 +161,7 @@ def opened(argv: tuple[str, ...]) -> Iterator[Any]:
     import tensorflow.compat.v1 as tf
 
     import tfxfer as tx
-    from tfxfer.store.beam import pipeline
+    from tfxfer.store.compute import Network
 
     if input_spec is None:
         raise DataError(f"--model={settings.model} does not take RGB pictures; take another --model")
@@ -171,7 +171,7 @@ def opened(argv: tuple[str, ...]) -> Iterator[Any]:
         ends = _model_flags.endpoints(settings, images, input_spec, _model_flags.classes_of(weights))
         codes, plans = ends[_model_flags.endpoint_of(settings)], _model_flags.plans(settings, weights, [".*"], ends)
         with tx.session(*plans, **_training_flags.session_options(settings)) as sess:
-            yield pipeline.Network(sess, images, codes)
+            yield Network(sess, images, [codes])
 
 
 def _for_workers(own: list[str], settings: Any) -> list[str]:

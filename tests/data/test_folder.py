@@ -379,10 +379,10 @@ def with_bad(pets: Path) -> Path:
 REASONS = {
     "dog/000.png": "is damaged, cut short, or a PNG of a rare kind; save it anew",
     "dog/001.png": "is empty",
-    "cat/002.png": "is no JPEG, PNG, BMP or GIF, but perhaps text",
+    "cat/002.png": "is not a JPEG, PNG, BMP or GIF, but perhaps text",
     "cat/003.png": "is not there",
     "eel/004.png": "has 20,000 x 20,000 pixels, more than 100,000,000 or a side of 65,535",
-    "eel/005.heic": "is no JPEG, PNG, BMP or GIF, but perhaps HEIC",
+    "eel/005.heic": "is not a JPEG, PNG, BMP or GIF, but perhaps HEIC",
 }
 
 
@@ -509,7 +509,7 @@ def test_an_index_of_another_limit_is_made_anew(pets, tmp_path, decoded):
 )  # fmt: skip
 def test_a_file_that_is_no_index_is_neither_used_nor_overwritten(pets, tmp_path, content):
     (tmp_path / "notes.json").write_text(content)
-    message = f"{tmp_path / 'notes.json'} is no index of pictures; delete it, or name another file as index"
+    message = f"{tmp_path / 'notes.json'} is not an index of pictures; delete it, or name another file as index"
     assert refused(pets, index=tmp_path / "notes.json") == message
     assert (tmp_path / "notes.json").read_text() == content
 

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from tfxfer.data import Pictures, Split, ahead, decoding, headers
+from tfxfer.data import Pictures, Split, ahead, crops, decoding, headers
 from tfxfer.errors import DataError
 
 KINDS = ("JPEG", "PNG", "BMP", "GIF")
@@ -223,7 +223,7 @@ def exif(orientation: int, order: str = ">", dtype: int = 3) -> bytes:
 def test_a_jpeg_is_turned_upright_as_pillow_turns_it(orientation, size, resize):
     data = encoded(photo(61, 84), "JPEG", exif=exif(orientation), quality=95)
     upright = np.asarray(pillow(data))
-    y, x, h, w = decoding._centre(*upright.shape[:2], *size) if resize == "crop" else (0, 0, *upright.shape[:2])
+    y, x, h, w = crops.centred(*upright.shape[:2], *size) if resize == "crop" else (0, 0, *upright.shape[:2])
     expected = resized(upright[y : y + h, x : x + w], *size)
     assert farthest(decoding.decode(data, size, resize), expected.round()) <= 1
 
@@ -260,7 +260,7 @@ def test_a_tag_that_makes_no_sense_is_as_good_as_none(block):
 
 @given(st.binary(max_size=60), st.sampled_from([b"II*\0", b"MM\0*", b""]))
 def test_no_exif_block_can_do_harm(block, magic):
-    assert 1 <= headers._orientation(magic + block) <= 8
+    assert 1 <= headers.read_orientation(magic + block) <= 8
 
 
 def test_a_picture_within_the_exif_block_is_no_end_of_the_jpeg():
@@ -277,7 +277,7 @@ def test_a_picture_within_the_exif_block_is_no_end_of_the_jpeg():
 @pytest.mark.parametrize("resize", ["crop", "plain"])
 def test_resizing_is_bilinear_by_an_independent_computation_and_by_pillow(size, resize):
     pixels = photo(121, 160)
-    y, x, h, w = decoding._centre(121, 160, *size) if resize == "crop" else (0, 0, 121, 160)
+    y, x, h, w = crops.centred(121, 160, *size) if resize == "crop" else (0, 0, 121, 160)
     ours = decoding.decode(encoded(pixels), size, resize)
     assert ours.shape == (*size, 3)
     assert ours.dtype == np.uint8
@@ -296,7 +296,7 @@ def test_halves_are_rounded_to_even():
 
 @given(*[st.integers(1, 5000)] * 4)
 def test_the_crop_is_the_largest_centred_part_of_the_proportions_asked_for(height, width, rows, columns):
-    y, x, h, w = decoding._centre(height, width, rows, columns)
+    y, x, h, w = crops.centred(height, width, rows, columns)
     assert 1 <= h <= height
     assert 1 <= w <= width
     assert h == height or w == width
@@ -308,8 +308,8 @@ def test_the_crop_is_the_largest_centred_part_of_the_proportions_asked_for(heigh
 
 
 def test_the_crop_to_a_square_is_the_square_in_the_middle():
-    assert decoding._centre(375, 500, 224, 224) == (0, 62, 375, 375)
-    assert decoding._centre(500, 333, 227, 227) == (83, 0, 333, 333)
+    assert crops.centred(375, 500, 224, 224) == (0, 62, 375, 375)
+    assert crops.centred(500, 333, 227, 227) == (83, 0, 333, 333)
 
 
 # --- like an array ---
@@ -438,8 +438,8 @@ def test_a_network_that_comes_after_the_first_picture_has_the_threads_it_asks_fo
     ("content", "reason"),
     [
         (b"", "is empty"),
-        (b"Not a picture,\r\n\tbut a text.", "is no JPEG, PNG, BMP or GIF, but perhaps text"),
-        (b"<!DOCTYPE html>", "is no JPEG, PNG, BMP or GIF, but perhaps an HTML, XML or SVG page"),
+        (b"Not a picture,\r\n\tbut a text.", "is not a JPEG, PNG, BMP or GIF, but perhaps text"),
+        (b"<!DOCTYPE html>", "is not a JPEG, PNG, BMP or GIF, but perhaps an HTML, XML or SVG page"),
         (b"RIFF\x10\0\0\0WEBPVP8 ", "is damaged, cut short, or a WebP of a rare kind; save it anew"),
         (b"\0\0\0\x1cftypheic", "but perhaps HEIC"),
         (b"II*\0\x08\0\0\0", "is damaged, cut short, or a TIFF of a rare kind; save it anew"),
@@ -517,9 +517,9 @@ def test_a_name_that_is_no_utf_8_can_be_shown(tmp_path):
 def test_a_picture_cut_short_anywhere_is_refused(kind):
     data = encoded(photo(), kind)
     for percent in range(0, 100, 5):
-        with pytest.raises(DataError, match=r"^is (empty|cut short|no JPEG|damaged)"):
+        with pytest.raises(DataError, match=r"^is (empty|cut short|not a JPEG|damaged)"):
             decoding.decode(data[: len(data) * percent // 100], (9, 9), "crop")
-        with pytest.raises(DataError, match=r"^is (empty|cut short|no JPEG|damaged)"):
+        with pytest.raises(DataError, match=r"^is (empty|cut short|not a JPEG|damaged)"):
             decoding.verify(data[: len(data) * percent // 100])
     with pytest.raises(DataError, match=r"^is (cut short|damaged)"):
         decoding.verify(data[:-2])
@@ -578,7 +578,7 @@ def test_a_file_too_large_for_its_pixels_is_not_read(tmp_path):
 
 
 def test_threads_never_hold_more_pixels_than_the_budget():
-    budget, held, most, lock = decoding._Budget(100), 0, 0, threading.Lock()
+    budget, held, most, lock = decoding.Budget(100), 0, 0, threading.Lock()
 
     def work(pixels: int) -> None:
         nonlocal held, most

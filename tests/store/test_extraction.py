@@ -27,7 +27,7 @@ from tfxfer.data.pictures import Pictures
 from tfxfer.errors import DataError, GraphError
 from tfxfer.evaluation.feed import Feed
 from tfxfer.models import autoencoder, heads
-from tfxfer.store import extraction, shard_writer, store
+from tfxfer.store import compute, extraction, shard_writer, store
 from tfxfer.store.extraction import extract
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -125,10 +125,10 @@ def test_small_images_go_through_the_network_in_larger_batches(tmp_path, size, b
 
 
 def test_the_network_sees_batches_of_one_size_and_one_of_another_as_a_check(tmp_path, monkeypatch):
-    sizes, run_with = [], extraction.run_with
+    sizes, compiled = [], compute.compiled
 
     def noting(*arguments):
-        call = run_with(*arguments)
+        call = compiled(*arguments)
         return lambda batch: [sizes.append(len(batch)), call(batch)][1]
 
     def sizes_of(count):
@@ -136,7 +136,7 @@ def test_the_network_sees_batches_of_one_size_and_one_of_another_as_a_check(tmp_
         extracted(tmp_path, encoded, [IMAGES[:count]], batch_size=16)
         return list(sizes)
 
-    monkeypatch.setattr(extraction, "run_with", noting)
+    monkeypatch.setattr(compute, "compiled", noting)
     assert sizes_of(40) == [16, 16, 16, 4]  # some are computed again in the last batch, where there is room
     assert sizes_of(40) == [16, 4]
     assert sizes_of(48) == [16, 4]
@@ -439,11 +439,11 @@ def test_the_next_images_are_taken_while_the_network_computes(tmp_path, monkeypa
             ahead.set()
 
     def waiting(*args):
-        run = run_with(*args)
+        run = compiled(*args)
         return lambda batch: run(batch) if ahead.wait(10) else pytest.fail("nothing was taken ahead")
 
-    run_with = extraction.run_with
-    monkeypatch.setattr(extraction, "run_with", waiting)
+    compiled = compute.compiled
+    monkeypatch.setattr(compute, "compiled", waiting)
     extracted(tmp_path, floats, [Watched(IMAGES, take)])
     assert seen[1:5] == [False] * 4
 

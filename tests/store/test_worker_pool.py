@@ -236,7 +236,7 @@ def test_a_full_disk_is_said_before_anybody_is_started(tmp_path, started, monkey
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(worker_pool.source, "save", full)
+    monkeypatch.setattr(worker_pool.examples, "save", full)
     message = r"cannot write what workers are to read into .*: No space left on device; make room, give another `store`"
     with pytest.raises(DataError, match=message):
         extracted(tmp_path, ends, [IMAGES], workers=2)

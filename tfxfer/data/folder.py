@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tfxfer import names
-from tfxfer.data.labelled import NO_TEST, SPLITS, Labelled, examples, number
+from tfxfer.data.labelled import NO_TEST, SPLITS, Division, Labelled, make_data, number
 from tfxfer.data.pictures import shortened
 from tfxfer.data.splits import Data
 from tfxfer.errors import DataError
@@ -74,16 +74,9 @@ def folder(
         fewer pictures than there are splits; a split would be empty; more than `most_bad` are bad; or subfolders look
         like splits and do not divide the pictures as said above.
     """
-    return examples(
-        find(directory),
-        size=size,
-        resize=resize,
-        seed=seed,
-        split=split,
-        proportions=proportions,
-        most_bad=most_bad,
-        index=index,
-    )
+    pictures = find(directory)
+    division = Division(split, proportions, seed)
+    return make_data(pictures, division, size=size, resize=resize, most_bad=most_bad, index=index)
 
 
 def find(directory: str | os.PathLike[str]) -> Labelled:

@@ -12,7 +12,7 @@ import numpy as np
 
 from tfxfer import names
 from tfxfer.data.folder import SUFFIXES
-from tfxfer.data.labelled import Labelled, examples, number
+from tfxfer.data.labelled import Division, Labelled, make_data, number
 from tfxfer.data.pictures import shortened
 from tfxfer.data.splits import Data
 from tfxfer.errors import DataError
@@ -76,16 +76,9 @@ def listing(
         label, a path outside of root, labels of two kinds or unknown, two labels for one path. Or see `folder`: a file
         that is not there is a bad picture.
     """
-    return examples(
-        find(file, validation, test, root=root, classes=classes),
-        size=size,
-        resize=resize,
-        seed=seed,
-        split=split,
-        proportions=proportions,
-        most_bad=most_bad,
-        index=index,
-    )
+    pictures = find(file, validation, test, root=root, classes=classes)
+    division = Division(split, proportions, seed)
+    return make_data(pictures, division, size=size, resize=resize, most_bad=most_bad, index=index)
 
 
 def find(

@@ -13,7 +13,7 @@ from tfxfer.data.splits import Images, Split
 from tfxfer.errors import DataError
 from tfxfer.frontier.frontier import frontier
 from tfxfer.graph.train_step import StageOps, Step
-from tfxfer.store.compute import run_with
+from tfxfer.store.compute import Network
 from tfxfer.store.extraction import difference, spread_over
 from tfxfer.store.fingerprint import addresses
 from tfxfer.store.store import Rows
@@ -88,7 +88,8 @@ def _other_values(
     if not arrays or not len(split):
         return []
     sample = spread_over(len(split))
-    computed = run_with(sess, [fed[name] for name in arrays], step.images, step.eval_feeds)(split.images[sample])
+    network = Network(sess, step.images, [fed[name] for name in arrays], step.eval_feeds)
+    computed = network.make_callable(len(sample))(split.images[sample])
     differences = {
         name: difference(np.asarray(column[sample]), again)
         for (name, column), again in zip(arrays.items(), computed, strict=True)

@@ -27,13 +27,12 @@ from apache_beam.metrics import Metrics, MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.utils.shared import Shared
 
-from tfxfer.callables import compiled
 from tfxfer.data import decoding
 from tfxfer.data.pictures import Pictures, in_parallel
 from tfxfer.errors import DataError, RunError, TfxferError
 from tfxfer.store.beam import faults, origins
 from tfxfer.store.beam.origins import NAMESPACE, Origin
-from tfxfer.store.compute import check_batch, padded
+from tfxfer.store.compute import Network, RunBatch
 from tfxfer.store.examples import keys_of
 from tfxfer.store.extraction import open_tables
 from tfxfer.store.store import Table
@@ -42,25 +41,11 @@ SHARD_BYTES = 8 << 20
 COUNTERS = ("pictures", "bytes", "computed", "found", "failures")
 
 
-class Network(NamedTuple):
-    """What a worker computes with.
-
-    Attributes:
-      sess: everything is restored in it.
-      images: the placeholder of the pictures.
-      tensor: what is computed.
-    """
-
-    sess: Any
-    images: Any
-    tensor: Any
-
-
 class Job(NamedTuple):
     """What the workers are told.
 
     Attributes:
-      opened: opens the network; called once in each process, so that it is a function of a module.
+      opened: opens the network, of one tensor; called once in each process, so that it is a function of a module.
       store: the folder, which all workers share.
       token: the name of a file in it, by which a worker sees that it is the same folder.
       size, resize: how pictures are brought to pixels, as `Pictures` takes them.
@@ -123,10 +108,7 @@ def _here(job: Job) -> Table:
 
 def _table(job: Job, network: Network) -> Table:
     example = f"{Pictures.dtype} {(*job.size, 3)}"
-    tensors = [network.tensor]
-    (table,) = open_tables(
-        network.sess, network.images, tensors, example, job.store, batch_size=job.batch_size, dtype=job.dtype
-    )
+    (table,) = open_tables(network, example, job.store, batch_size=job.batch_size, dtype=job.dtype)
     return table
 
 
@@ -145,21 +127,20 @@ class _Opened:
     """The network of a process, and the rows that the store has.
 
     Attributes:
-      run: gives a list of the tensor for images.
-      tensor: what is computed.
-      table: its rows.
+      run: computes the tensor for a batch of images.
+      table: the rows of the tensor.
       writing: held while a shard is written.
     """
 
     def __init__(self, job: Job) -> None:
         _check_shared(job)
-        ready: Future[tuple[Any, Any, Table]] = Future()
+        ready: Future[tuple[RunBatch, Table]] = Future()
         ended = threading.Event()
         # TensorFlow's contexts belong to the thread that entered them, and Beam has several.
         holding = threading.Thread(target=_hold, args=[job, ready, ended], name="tfxfer-network", daemon=True)
         holding.start()
         weakref.finalize(self, _release, ended, holding)
-        self.run, self.tensor, self.table = ready.result()
+        self.run, self.table = ready.result()
         self.writing = threading.Lock()
 
 
@@ -171,12 +152,12 @@ def _check_shared(job: Job) -> None:
         )
 
 
-def _hold(job: Job, ready: Future[tuple[Any, Any, Table]], ended: threading.Event) -> None:
+def _hold(job: Job, ready: Future[tuple[RunBatch, Table]], ended: threading.Event) -> None:
     try:
         with job.opened() as network:
             table = _table(job, network)
             _check_address(job, table)
-            ready.set_result((compiled(network.sess, [network.tensor], [network.images]), network.tensor, table))
+            ready.set_result((network.make_callable(job.batch_size), table))
             ended.wait()
     except TfxferError as error:
         ready.set_exception(error)
@@ -267,8 +248,7 @@ class Extract(beam.DoFn):
         """Bring the pictures that wait through the network."""
         began = time.monotonic()
         keys, batch = list(self._waiting), np.stack(list(self._waiting.values()))
-        (values,) = self._opened.run(padded(batch, self._job.batch_size))
-        check_batch(self._opened.tensor, values, self._job.batch_size)
+        (values,) = self._opened.run(batch)
         self._keys += keys
         self._rows.append(values[: len(keys)])
         self._waiting = {}
