@@ -9,7 +9,7 @@ Mixed    none of these can be proved, for a reason
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -43,6 +43,14 @@ class Rows:
     def at(self, axis: int) -> Rows:
         """Return the same in another dimension."""
         return Rows(axis, self.outer, self.inner)
+
+    def with_new(self, place: int) -> Rows:
+        """Return the same after a new dimension was put at a place."""
+        return self.at(self.axis + (place <= self.axis))
+
+    def without(self, axes: Collection[int]) -> Rows:
+        """Return the same after some other dimensions were taken out."""
+        return self.at(self.axis - sum(axis < self.axis for axis in axes))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ from tfxfer import names, progress
 from tfxfer.data.batches import chunks
 from tfxfer.data.splits import Data, Images, Split
 from tfxfer.errors import DataError, GraphError
-from tfxfer.frontier.frontier import frontier
+from tfxfer.frontier.search import frontier
 from tfxfer.graph.train_step import Step
 from tfxfer.store import fingerprint
 from tfxfer.store.compute import NONE, Network, fill

@@ -1,35 +1,40 @@
-"""Stored features and what is known of each row: a folder that `tfxfer extract` wrote, or a table of a store."""
+"""Features with their labels and splits: in a folder, as `tfxfer extract` writes it, or in a table of a store."""
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
 import json
 import os
 import re
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tfxfer import names
+from tfxfer import files, names
+from tfxfer.data.batches import chunks
 from tfxfer.data.pictures import Pictures
+from tfxfer.data.splits import Images, Split
 from tfxfer.errors import DataError
 from tfxfer.input_spec import RESIZES
 from tfxfer.store.examples import keys_of
-from tfxfer.store.store import Rows, Store, open_table, read_about
+from tfxfer.store.store import SHARD_ROWS, Rows, Store, open_table, read_about
 
 
 @dataclasses.dataclass(frozen=True)
 class Features:
-    """Rows of numbers, with what is known of each.
+    """Rows of numbers, with the labels and splits of the examples that they were computed from.
 
     Attributes:
       name: what they are, for a title.
       rows: float [n, ...], which may lie on disk.
-      labels: int64 [n], numbers of classes; None where nobody knows them.
-      class_names: one a class.
-      splits: the split of each; empty where nobody knows them.
+      labels: int64 [n], numbers of classes; None where they are not known.
+      class_names: the name of each class.
+      splits: the split of each row; empty where they are not known.
     """
 
     name: str
@@ -42,15 +47,15 @@ class Features:
         """Return the numbers of the rows of a split, or of all.
 
         Raises:
-          DataError: there are none, or nobody knows the splits.
+          DataError: there are none, or the splits are not known.
         """
         if split == "all":
             return np.arange(len(self.rows))
-        found = np.flatnonzero(np.array(self.splits) == split)
-        if not len(found):
+        rows = np.flatnonzero(np.array(self.splits) == split)
+        if not len(rows):
             there = f"it has {names.listed(dict.fromkeys(self.splits))}" if self.splits else "its splits are not known"
             raise DataError(f"{self.name} has no rows of the split {split}; {there}")
-        return found
+        return rows
 
 
 def read(path: str | os.PathLike[str]) -> Features:
@@ -72,7 +77,76 @@ def read(path: str | os.PathLike[str]) -> Features:
     )
 
 
-# --- what extract wrote ---
+def write(out: Path, rows: Sequence[Images], splits: Mapping[str, Split], class_names: Sequence[str]) -> Path | None:
+    """Write a folder that `read` opens; it is complete or not there.
+
+    It holds codes.npy, labels.npy, classes.txt, paths.txt and splits.txt, and, for programs that read no `.npy`, the
+    numbers of codes.npy alone as `codes` and the names of the rows' classes as `labels`, csv.
+
+    Args:
+      out: the folder; what is there already is moved aside, but for an empty folder.
+      rows: the rows of each split, each [n, ...]; written as float32.
+      splits: the examples, by name, in the order of `rows`; they have labels.
+      class_names: the name of each class.
+
+    Returns:
+      Where what was at `out` lies now; None if nothing was there.
+
+    Raises:
+      OSError: the disk is full, or the folder cannot be written.
+    """
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=files.PART, dir=out.absolute().parent) as beside:
+        folder = Path(beside, out.name or "out")
+        folder.mkdir()
+        _write_codes(folder, rows)
+        _write_labels(folder, splits, class_names)
+        for path in [*folder.iterdir(), folder]:
+            files.sync(path)
+        if out.is_dir() and not out.is_symlink() and not any(out.iterdir()):
+            out.rmdir()
+        aside = files.move_aside(out) if os.path.lexists(out) else None
+        folder.rename(out)
+        files.sync_folder(out.absolute().parent)
+    return aside
+
+
+def _write_codes(folder: Path, rows: Sequence[Images]) -> None:
+    """Write the rows of all splits, a few at a time, however many there are."""
+    shape = (sum(map(len, rows)), *rows[0].shape[1:])
+    codes = np.lib.format.open_memmap(folder / "codes.npy", mode="w+", dtype=np.float32, shape=shape)
+    start = 0
+    with (folder / "codes").open("wb") as raw:
+        for part in rows:
+            for indices in chunks(len(part), SHARD_ROWS):
+                values = np.ascontiguousarray(part[indices], np.float32)
+                codes[start : start + len(values)] = values
+                raw.write(values.data)
+                start += len(values)
+    codes.flush()
+
+
+def _write_labels(folder: Path, splits: Mapping[str, Split], class_names: Sequence[str]) -> None:
+    labels = np.concatenate([np.asarray(split.labels, np.int64) for split in splits.values()])
+    np.save(folder / "labels.npy", labels)
+    lines = {
+        "classes.txt": class_names,
+        "paths.txt": [path for name, split in splits.items() for path in _paths(name, split)],
+        "splits.txt": [name for name, split in splits.items() for _ in range(len(split))],
+    }
+    for name, texts in lines.items():
+        text = "".join(f"{line}\n" for line in texts)
+        (folder / name).write_bytes(text.encode("utf-8", "surrogateescape"))
+    table = io.StringIO(newline="")
+    csv.writer(table, lineterminator="\n").writerows([class_names[label]] for label in labels)
+    (folder / "labels").write_text(table.getvalue(), "utf-8", newline="")
+
+
+def _paths(name: str, split: Split) -> Sequence[str]:
+    images = split.images
+    return images.paths if isinstance(images, Pictures) else [f"{name}/{number}" for number in range(len(images))]
+
+
+# --- folders of `write` ---
 
 
 def _codes(folder: Path) -> Features:
@@ -83,7 +157,9 @@ def _codes(folder: Path) -> Features:
     classes, splits = _lines(folder / "classes.txt"), _lines(folder / "splits.txt")
     counts = {"labels.npy": labels, "splits.txt": splits or None}
     wrong = [
-        f"{name} has {len(found)}" for name, found in counts.items() if found is not None and len(found) != len(rows)
+        f"{name} has {len(column)}"
+        for name, column in counts.items()
+        if column is not None and len(column) != len(rows)
     ]
     if labels is not None and (labels.ndim != 1 or labels.dtype.kind not in "iu"):
         wrong.append(f"labels.npy is {labels.dtype} {labels.shape}")

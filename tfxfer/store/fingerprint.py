@@ -12,7 +12,7 @@ import tensorflow.compat.v1 as tf
 
 from tfxfer import names
 from tfxfer.errors import GraphError
-from tfxfer.frontier.frontier import Functions
+from tfxfer.frontier.search import Functions
 from tfxfer.graph.traversal import VARIABLES, behind, called
 from tfxfer.weights.digests import digest
 

@@ -11,7 +11,7 @@ import tensorflow.compat.v1 as tf
 from tfxfer import names
 from tfxfer.data.splits import Images, Split
 from tfxfer.errors import DataError
-from tfxfer.frontier.frontier import frontier
+from tfxfer.frontier.search import frontier
 from tfxfer.graph.train_step import StageOps, Step
 from tfxfer.store.compute import Network
 from tfxfer.store.extraction import difference, spread_over

@@ -13,7 +13,7 @@ import tensorflow.compat.v1 as tf
 import tfxfer as tx
 from tests import random_graphs
 from tfxfer.errors import GraphError
-from tfxfer.frontier.frontier import find, frontier
+from tfxfer.frontier.search import find, frontier
 from tfxfer.graph import layers
 from tfxfer.models import autoencoder, heads
 
@@ -387,7 +387,7 @@ import tensorflow.compat.v1 as tf
 tf.disable_v2_behavior()
 import tfxfer as tx
 from tfxfer.graph import layers
-from tfxfer.frontier.frontier import frontier
+from tfxfer.frontier.search import frontier
 from tfxfer.models import autoencoder, heads
 
 for trained in ("logits/.*", "norm/.*"):
