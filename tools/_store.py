@@ -8,22 +8,22 @@ from absl import flags
 
 from tfxfer.tools import _flags
 
-# Where there is no store without --store.
+# Of tools that have no store without --store.
 USES = tuple(_flags.Use(name, "store", what="the directory that is filled") for name in ("store_dtype", "workers"))
 
 
-def define(values: flags.FlagValues, unless: str) -> None:
+def define(values: flags.FlagValues, default: str) -> None:
     """Define the flags of the store.
 
     Args:
       values: the tool's flags.
-      unless: what happens without --store, as the end of a sentence.
+      default: what happens without --store, as the end of a sentence.
     """
     with _flags.group(values, "store"):
         flags.DEFINE_string(
             "store",
             None,
-            f"Directory in which what the frozen layers compute is kept, once a picture; {unless} unless told.",
+            f"Directory in which what the frozen layers compute is kept, once a picture; default: {default}.",
             flag_values=values,
         )
         flags.DEFINE_enum(

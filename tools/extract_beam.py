@@ -46,7 +46,7 @@ def define_flags() -> flags.FlagValues:
     """Define the flags of this tool."""
     values = flags.FlagValues()
     flags.DEFINE_string(
-        "bad", None, "File for what cannot be used; STORE/bad-pictures.jsonl unless told.", flag_values=values
+        "bad", None, "File for what cannot be used; default: STORE/bad-pictures.jsonl.", flag_values=values
     )
     flags.DEFINE_float(
         "most_bad", 0.1, "Share of the pictures that may be unusable before it is an error.", 0, 1, flag_values=values
@@ -54,7 +54,7 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_integer(
         "batch_size",
         None,
-        "Pictures that go through the network at once; 32 unless told, 128 of up to 64 x 64 pixels.",
+        "Pictures that go through the network at once; default: 32, and 128 of up to 64 x 64 pixels.",
         1,
         flag_values=values,
     )
@@ -67,7 +67,7 @@ def define_flags() -> flags.FlagValues:
     )
     flags.DEFINE_integer("seed", 0, "Seed of what --restore leaves out.", 0, 2**32 - 1, flag_values=values)
     _flags.DEFINE_patterns(
-        "restore", [], "Variables to restore from --weights: all, unless told; none for a random baseline.", values
+        "restore", [], "Variables to restore from --weights; default: all; none for a random baseline.", values
     )
     _model_flags.define_model(values)
     _model_flags.define_endpoint(values)
@@ -89,7 +89,7 @@ def _define_pictures(values: flags.FlagValues) -> None:
         flags.DEFINE_string(
             "data_dir",
             None,
-            "Directory of the pictures; what the paths of a listing are relative to, its own directory unless told.",
+            "Directory of the pictures; what the paths of a listing are relative to, by default its own directory.",
             flag_values=values,
         )
         flags.DEFINE_string("listing", None, "File of lines `path label`.", flag_values=values)

@@ -10,35 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from tests.store.test_maintenance import ABOUT, KEYS, fill, rows
 from tests.tools.test_predict import run
 from tfxfer.store import maintenance
 from tfxfer.store.store import Store, Table
 from tfxfer.tools import store
-
-ABOUT = {"tensor": "pool5:0", "images": "uint8 (8, 8, 3)", "batch_size": 4, "tensorflow": "2.21.0"}
-
-
-def fill(path: Path, address: str, keys: list[str], dtype: str = "float32", each: int = 3) -> Table:
-    """Write a row for each key, made of it, a few a shard."""
-    table = Store(path).table(address, ABOUT, np.dtype(dtype))
-    values = np.array([[float(int(key, 36) % 1000), len(key)] for key in keys], dtype)
-    table.write(keys, values, shard_rows=each)
-    return table
-
-
-def rows(path: Path) -> dict[str, dict[str, bytes]]:
-    """Return the bytes of each row, by address and key."""
-    found = {}
-    for about in sorted(path.glob("*/about.json")):
-        table = Table(about.parent, {}, np.dtype(json.loads(about.read_text())["dtype"]))
-        found[about.parent.name] = {
-            key: table.shard(number)[offset].tobytes()
-            for key, (number, offset) in ((key, table.place(key)) for key in table)
-        }
-    return found
 
 
 def aged(path: Path, seconds: float) -> None:
@@ -46,9 +23,6 @@ def aged(path: Path, seconds: float) -> None:
     then = path.stat().st_mtime - seconds
     for below in sorted(path.rglob("*"), reverse=True):
         os.utime(below, (then, then))
-
-
-KEYS = [f"k{number}" for number in range(10)]
 
 
 def test_list_says_what_each_table_holds(tmp_path, capsys):
@@ -125,40 +99,6 @@ def test_compact_joins_shards_drops_doubles_and_leaves_what_was_just_written(tmp
     aged(tmp_path / "s", 3600)
     assert run(store, "compact", tmp_path / "s") == 0
     assert "1 shards, now 1" in capsys.readouterr().out
-
-
-@settings(max_examples=30)
-@given(st.data())
-def test_however_rows_lie_compacting_keeps_each_once(tmp_path_factory, data):
-    path = tmp_path_factory.mktemp("compact") / "s"
-    (Store(path).path / "aa11").mkdir()
-    for _ in range(data.draw(st.integers(1, 5))):
-        keys = data.draw(st.lists(st.sampled_from(KEYS), min_size=1, unique=True))
-        apart = Table(path / "none", ABOUT, np.dtype("f4"))
-        apart.path = path / "aa11"
-        values = np.array([[float(int(key, 36) % 1000), 2] for key in keys], "f4")
-        apart.write(keys, values, shard_rows=data.draw(st.integers(1, 6)), by_content=data.draw(st.booleans()))
-    wanted = rows(path)
-    maintenance.compact(maintenance.list_tables(path)[0], data.draw(st.integers(100, 400)))
-    assert rows(path) == wanted
-    assert maintenance.list_tables(path)[0].doubled == 0
-
-
-def test_a_compaction_that_is_stopped_loses_nothing(tmp_path, monkeypatch):
-    fill(tmp_path / "s", "aa11", KEYS)
-    wanted = rows(tmp_path / "s")
-
-    def stop(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(maintenance, "_remove", stop)
-    with pytest.raises(KeyboardInterrupt):
-        maintenance.compact(maintenance.list_tables(tmp_path / "s")[0])
-    monkeypatch.undo()
-    assert rows(tmp_path / "s") == wanted
-    assert maintenance.list_tables(tmp_path / "s")[0].doubled == 10
-    assert maintenance.compact(maintenance.list_tables(tmp_path / "s")[0]) == (5, 1)
-    assert rows(tmp_path / "s") == wanted
 
 
 def test_gc_takes_tables_by_address_or_age_and_what_was_left_behind(tmp_path, capsys):

@@ -51,7 +51,7 @@ def sha256(data: bytes) -> str:
 
 
 def read_file(path: str, most_pixels: int = MOST_PIXELS) -> bytes:
-    """Read a file that begins as a picture does and is no larger than one of so many pixels can be.
+    """Read a file that begins as a picture does and is not larger than one of so many pixels can be.
 
     Raises:
       DataError: it is none, is too large, or cannot be read.
@@ -59,7 +59,7 @@ def read_file(path: str, most_pixels: int = MOST_PIXELS) -> bytes:
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
-            raise DataError("is no regular file")
+            raise DataError("is not a regular file")
         with open(path, "rb") as file:
             check_kind(file.peek(32)[:32])
             if status.st_size > BYTES_A_PIXEL * most_pixels:

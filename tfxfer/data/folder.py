@@ -83,7 +83,7 @@ def find(directory: str | os.PathLike[str]) -> Labelled:
     """Return the pictures in the subfolders of a folder, by class and then by path; none is opened.
 
     Raises:
-      DataError: there is no such folder, a folder cannot be listed, there are no subfolders or no pictures, or
+      DataError: the folder does not exist, a folder cannot be listed, subfolders or pictures are missing, or
         subfolders that look like splits do not divide the pictures.
     """
     top = Path(directory)
@@ -93,7 +93,7 @@ def find(directory: str | os.PathLike[str]) -> Labelled:
         return _find_divided(top, divided, beside)
     paths, passed = walk([top / name for name in subfolders])
     if not any(paths):
-        raise DataError(f"{top} has {_what(subfolders, beside, passed)}; {CURE}")
+        raise DataError(f"{top} has {_contents(subfolders, beside, passed)}; {CURE}")
     pairs = [(path, name) for name, inside in zip(subfolders, paths, strict=True) for path in inside]
     labels, class_names = number([name for _, name in pairs], subfolders)
     notes = (*passed_over(passed), *_beside_note(beside))
@@ -159,15 +159,15 @@ def _find_divided(top: Path, divided: Mapping[str, str], beside: int) -> Labelle
         )
     rows = [(split, name) for split, found in classes.items() for name in found]
     paths, passed = walk([top / divided[split] / name for split, name in rows])
-    found = [
+    pictures = [
         (path, name, SPLITS.index(split)) for (split, name), inside in zip(rows, paths, strict=True) for path in inside
     ]
-    if not found:
-        raise DataError(f"{top} has {_what([name for _, name in rows], beside, passed)}; {CURE}")
-    labels, class_names = number([name for _, name, _ in found], classes["train"])
-    parts = np.array([part for _, _, part in found], np.int64)
+    if not pictures:
+        raise DataError(f"{top} has {_contents([name for _, name in rows], beside, passed)}; {CURE}")
+    labels, class_names = number([name for _, name, _ in pictures], classes["train"])
+    parts = np.array([part for _, _, part in pictures], np.int64)
     notes = (*passed_over(passed), *_beside_note(beside), *_split_notes(top, divided))
-    return Labelled(str(top), [path for path, _, _ in found], labels, class_names, parts, notes)
+    return Labelled(str(top), [path for path, _, _ in pictures], labels, class_names, parts, notes)
 
 
 def _split_notes(top: Path, divided: Mapping[str, str]) -> Iterator[str]:
@@ -175,7 +175,7 @@ def _split_notes(top: Path, divided: Mapping[str, str]) -> Iterator[str]:
     if unlabelled:
         yield f"{names.listed(unlabelled)} has no subfolder for each class, and so no labels: it is left out"
     if "validation" not in divided:
-        yield f"there is no validation split: a part of {divided['train']} is held out for it"
+        yield f"a validation split is missing: a part of {divided['train']} is held out for it"
     if "test" not in divided:
         yield NO_TEST
 
@@ -194,10 +194,10 @@ def walk(folders: Sequence[Path]) -> tuple[list[list[str]], Counter[str]]:
     """
     passed: Counter[str] = Counter()
     errors: list[OSError] = []
-    found = [sorted(_below(folder, passed, errors)) for folder in folders]
+    paths = [sorted(_below(folder, passed, errors)) for folder in folders]
     if errors:
         raise DataError("\n  ".join(["folders cannot be listed:", *shortened([*map(_unlisted, errors)])]))
-    return found, passed
+    return paths, passed
 
 
 def _below(folder: Path, passed: Counter[str], errors: list[OSError]) -> Iterator[str]:
@@ -243,14 +243,14 @@ def _near(top: Path) -> str:
         return ""
 
 
-def _what(subfolders: Sequence[str], beside: int, passed: Counter[str]) -> str:
+def _contents(subfolders: Sequence[str], beside: int, passed: Counter[str]) -> str:
     if beside and not subfolders:
         return (
             f"{beside:,} pictures and no subfolders (if their names tell the class, as in cat.12.jpg, "
             "`tfxfer make_listing` can make a listing of them by their names)"
         )
-    held = f"no pictures in {len(subfolders):,} subfolders" if subfolders else "neither subfolders nor pictures"
-    return f"{held}, but {_counted(passed)}" if passed else held
+    contents = f"no pictures in {len(subfolders):,} subfolders" if subfolders else "neither subfolders nor pictures"
+    return f"{contents}, but {_counted(passed)}" if passed else contents
 
 
 def passed_over(passed: Counter[str]) -> list[str]:

@@ -78,7 +78,7 @@ def read(data: bytes) -> Encoded:
 
 
 def check_kind(start: bytes) -> None:
-    """Refuse what is no picture by its first bytes; 32 are enough.
+    """Refuse a file that is not a picture by its first bytes; 32 are enough.
 
     Raises:
       DataError: it is none of the kinds that can be decoded; the message says what it may be instead.

@@ -19,7 +19,7 @@ from tfxfer.errors import DataError
 
 SPLITS = ("train", "validation", "test")
 METHODS = ("shuffle", "digest")
-NO_TEST = "there is no test split: the validation split serves as test too"
+NO_TEST = "a test split is missing: the validation split serves as test too"
 
 
 class Labelled(NamedTuple):

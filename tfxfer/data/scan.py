@@ -129,7 +129,7 @@ def _row(size: int, changed: int, digest: str, reason: str, entry: int = 0, inod
 def _load(index: Path, most_pixels: int) -> Known:
     """Return what the index has, by absolute path; nothing where it is not there or was made with another limit."""
     if not index.parent.is_dir():
-        raise DataError(f"the index {index} cannot be written: there is no folder {index.parent}")
+        raise DataError(f"the index {index} cannot be written: the folder {index.parent} does not exist")
     try:
         value = json.loads(index.read_bytes())
         if value["format"] not in FORMATS:

@@ -1,4 +1,4 @@
-"""What is known of ops: where the batch lies in what they give, if it lies so in what they take.
+"""Rules for kinds of ops: where the batch lies in their outputs, by where it lies in their inputs.
 
 A rule proves that each element which an op gives belongs to one example, or raises `NotProvedError`. An op without a
 rule proves nothing.
@@ -464,18 +464,18 @@ def _matmul(a: Arguments) -> Layout:
 
 @_rule("Einsum")
 def _einsum(a: Arguments) -> Layout:
-    taken, given = a.attr("equation").decode().replace(" ", "").split("->")
+    taken, returned = a.attr("equation").decode().replace(" ", "").split("->")
     names = taken.split(",")
     if "." in taken:
-        raise NotProvedError(f"has the equation {taken}->{given}, with dimensions that are not named")
+        raise NotProvedError(f"has the equation {taken}->{returned}, with dimensions that are not named")
     having = [number for number in range(len(a)) if isinstance(a.layouts[number], Rows)]
     places = {(names[k][a.rows(k).axis], a.rows(k).outer, a.rows(k).inner) for k in having}
     a.check_fixed(*(number for number in range(len(a)) if number not in having))
     letter = next(iter(places))[0]
     counts = [name.count(letter) for name in names]
-    if len(places) > 1 or given.count(letter) != 1 or any(counts[k] != (k in having) for k in range(len(a))):
+    if len(places) > 1 or returned.count(letter) != 1 or any(counts[k] != (k in having) for k in range(len(a))):
         raise NotProvedError("brings examples together")
-    return a.rows(having[0]).at(given.index(letter))
+    return a.rows(having[0]).at(returned.index(letter))
 
 
 # --- dimensions moved, made, joined and cut ---

@@ -251,7 +251,7 @@ class _Cut:
     def check(self) -> None:
         """Refuse ops that would run the frozen part all the same, since they wait for it."""
         if self.waiting:
-            rows = "\n".join(f"  {op.name} has a control dependency on {one.name}" for op, one in self.waiting)
+            rows = "\n".join(f"  {op.name} has a control dependency on {before.name}" for op, before in self.waiting)
             raise GraphError(
                 f"the frozen part cannot be computed apart from what is trained:\n{rows}\n"
                 "build these ops outside of tf.control_dependencies, or train from images"

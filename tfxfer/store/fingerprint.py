@@ -71,16 +71,16 @@ def addresses(
             if op.name not in values:
                 values[op.name] = digest(sess.run(value_of(op)))
             return values[op.name]
-        taken = [f"{what}:{tensor.value_index}" for what, tensor in zip(inputs, op.inputs, strict=True)]
+        taken = [f"{digest}:{tensor.value_index}" for digest, tensor in zip(inputs, op.inputs, strict=True)]
         return _hash(functions.digest(op.type), _attributes(op.node_def.attr, functions), taken)
 
-    asked = json.dumps({"rewrites": rewrites(sess), **conditions}, sort_keys=True)
+    settings = json.dumps({"rewrites": rewrites(sess), **conditions}, sort_keys=True)
 
     def inputs(op: tf.Operation) -> list[tf.Operation]:
         return [] if op is images.op or op in constants else [tensor.op for tensor in op.inputs]
 
-    found = [_fold(tensor.op, inputs, combine) for tensor in tensors]
-    return [_hash(digest, tensor.value_index, asked) for digest, tensor in zip(found, tensors, strict=True)]
+    folded = [_fold(tensor.op, inputs, combine) for tensor in tensors]
+    return [_hash(digest, tensor.value_index, settings) for digest, tensor in zip(folded, tensors, strict=True)]
 
 
 def _check(tensors: Sequence[tf.Tensor]) -> None:
@@ -97,7 +97,7 @@ def _check(tensors: Sequence[tf.Tensor]) -> None:
 
 
 def _fold(root: Node, inputs: Callable[[Node], Sequence[Node]], combine: Callable[[Node, list[str]], str]) -> str:
-    """Return what `combine` makes of a node and of what it made of its inputs.
+    """Return what `combine` gives for a node and for what it gave for the inputs of the node.
 
     A node that is met again within itself (a loop of TensorFlow 1) stands as the number at which it was first met.
     """
@@ -107,11 +107,11 @@ def _fold(root: Node, inputs: Callable[[Node], Sequence[Node]], combine: Callabl
     while stack:
         node, expanded = stack.pop()
         if expanded:
-            done[node] = combine(node, [done.get(one, f"met {met[one]}") for one in inputs(node)])
+            done[node] = combine(node, [done.get(before, f"met {met[before]}") for before in inputs(node)])
         elif node not in met:
             met[node] = len(met)
             stack.append((node, True))
-            stack += [(one, False) for one in inputs(node)]
+            stack += [(before, False) for before in inputs(node)]
     return done[root]
 
 

@@ -54,7 +54,7 @@ def open_existing(path: str | os.PathLike[str]) -> Path:
     """Return the folder of a store, which must be there already.
 
     Raises:
-      DataError: there is no store, or one of another version.
+      DataError: the folder is not a store, or a store of another version.
     """
     folder = Path(path)
     if not (folder / "store.json").is_file():

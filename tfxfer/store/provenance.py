@@ -27,7 +27,7 @@ def check(sess: tf.Session, step: Step, splits: Mapping[str, Split], stage: Stag
     """Refuse features that something else has computed than what the session holds now.
 
     The frozen variables are read and their digests taken each time, since whoever has the session may write them.
-    Features that are no rows of a store, as arrays, carry no address: of these, a few are computed from the images
+    Features in arrays, and not in a store, carry no address: of these, a few are computed from the images
     again and compared.
 
     Args:
@@ -59,15 +59,17 @@ def _other_addresses(
 ) -> tuple[str, list[str]]:
     """Return why the addresses of stored rows are others now, as far as it is known, and a line for each."""
     columns = [column for split in splits.values() for column in (split.features or {}).items()]
-    held = {(name, rows.address): rows.about for name, rows in columns if name in fed and _is_stored(rows)}
+    stored = {(name, rows.address): rows.about for name, rows in columns if name in fed and _is_stored(rows)}
     now: dict[str, str] = {}
     then: dict[str, str] = {}
     lines = []
-    for (name, address), about in held.items():
-        (found,) = addresses(sess, [fed[name]], step.images, about["conditions"], feeds=step.eval_feeds, variables=now)
-        if found != address:
+    for (name, address), about in stored.items():
+        (computed,) = addresses(
+            sess, [fed[name]], step.images, about["conditions"], feeds=step.eval_feeds, variables=now
+        )
+        if computed != address:
             then |= about["variables"]
-            lines.append(f"  {name}: was computed by {address[:12]}, this session computes {found[:12]}")
+            lines.append(f"  {name}: was computed by {address[:12]}, this session computes {computed[:12]}")
     moved = [name for name, digest in now.items() if then.get(name, digest) != digest]
     return f"other values: {names.listed(moved)}" if moved else "the graph, or what it reads, differs", lines
 

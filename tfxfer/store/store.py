@@ -139,7 +139,7 @@ class Table:
         """Return the number of the shard that holds a key's row, and where in it.
 
         Raises:
-          KeyError: there is no such row.
+          KeyError: the table has no such row.
         """
         return self._places[key]
 

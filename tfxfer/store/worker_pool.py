@@ -59,7 +59,7 @@ class Worker(NamedTuple):
     listening: threading.Thread
 
 
-# Who reports, and what: see `tfxfer.store.worker_main`; in the end {"ended": status}.
+# The number of a worker and its report, see `tfxfer.store.worker_main`; the last report is {"ended": status}.
 Report = tuple[int, dict[str, Any]]
 
 
@@ -187,7 +187,7 @@ def _started(folder: str, count: int) -> Iterator[tuple[list[Worker], queue.Simp
 
 
 def _start(folder: str, number: int, count: int, reports: queue.SimpleQueue[Report]) -> Worker:
-    # What it prints is no report, and is not for the terminal. A session of its own: Ctrl-C is for the parent.
+    # What it prints goes to its log, apart from its reports. It has a session of its own: Ctrl-C is for the parent.
     code = (
         f"import os, sys; reports = os.dup(1); os.dup2(2, 1); sys.path[:] = {[*map(str, sys.path)]}; "
         f"from tfxfer.store.worker_main import main; main({folder!r}, {number}, {count}, reports)"

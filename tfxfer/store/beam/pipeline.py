@@ -50,7 +50,7 @@ class Job(NamedTuple):
       token: the name of a file in it, by which a worker sees that it is the same folder.
       size, resize: how pictures are brought to pixels, as `Pictures` takes them.
       batch_size, dtype: as `extract` takes them.
-      address: what the machine that starts the job found for `opened`; without it, it is not compared.
+      address: of the table on the machine that starts the job; workers compare theirs with it.
     """
 
     opened: Callable[[], AbstractContextManager[Network]]
@@ -67,7 +67,7 @@ def run(job: Job, origin: Origin, bad: str, options: Sequence[str]) -> dict[str,
     """Run a job on the runner that the options name, and wait until it is done.
 
     Args:
-      job: all but its token and address, which are found here.
+      job: without its token and address, which are worked out here.
       origin: where the pictures are.
       bad: the file for what cannot be used, a JSON object with `path` and `reason` a line.
       options: Beam's, as on a command line.
@@ -84,16 +84,16 @@ def run(job: Job, origin: Origin, bad: str, options: Sequence[str]) -> dict[str,
     origins.check(origin)
     table = _here(job)
     with tempfile.NamedTemporaryFile(prefix=".beam-", dir=job.store) as token:
-        told = job._replace(token=os.path.basename(token.name), address=table.path.name)
+        whole_job = job._replace(token=os.path.basename(token.name), address=table.path.name)
         pipeline = beam.Pipeline(options=PipelineOptions(list(options)))
         paths, unread = origins.paths(pipeline, origin)
         done = (
             paths
             | "Batch" >> beam.BatchElements(min_batch_size=job.batch_size, max_batch_size=job.batch_size)
-            | "Extract" >> beam.ParDo(Extract(told)).with_outputs("bad", main="rows")
+            | "Extract" >> beam.ParDo(Extract(whole_job)).with_outputs("bad", main="rows")
         )
         origins.write_lines([done.bad, *unread], bad)
-        with faults.translated(), faults.not_for_ever():
+        with faults.translated(), faults.raising_when_lost():
             result = pipeline.run()
             state = result.wait_until_finish()
     if state != "DONE":
@@ -113,9 +113,9 @@ def _table(job: Job, network: Network) -> Table:
 
 
 def _counted(result: Any) -> dict[str, int]:
-    found = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))["counters"]
+    counters = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))["counters"]
     counts = dict.fromkeys(COUNTERS, 0)
-    for metric in found:
+    for metric in counters:
         counts[metric.key.metric.name] += metric.result
     return counts
 
@@ -181,12 +181,12 @@ def _check_address(job: Job, table: Table) -> None:
         )
 
 
-class Found(NamedTuple):
+class Picture(NamedTuple):
     """A picture that was read.
 
     Attributes:
-      key: of its row, unless there is a reason.
-      pixels: uint8 [height, width, 3]; None if the row is there, or there is a reason.
+      key: of its row; empty where there is a reason.
+      pixels: uint8 [height, width, 3]; None if the row is there already, or where there is a reason.
       size: of the file, in bytes.
       reason: why it cannot be used, or the empty string; begins with a verb.
     """
@@ -225,16 +225,16 @@ class Extract(beam.DoFn):
 
     def process(self, paths: Sequence[bytes]) -> Iterator[Any]:
         """Read pictures, and compute once there are enough for a batch."""
-        for path, found in zip(paths, in_parallel(self._read, paths), strict=True):
+        for path, picture in zip(paths, in_parallel(self._read, paths), strict=True):
             self._counters["pictures"].inc()
-            self._counters["bytes"].inc(found.size)
-            if found.reason:
+            self._counters["bytes"].inc(picture.size)
+            if picture.reason:
                 self._counters["failures"].inc()
-                yield beam.pvalue.TaggedOutput("bad", origins.bad_line(path, found.reason))
-            elif found.pixels is None or found.key in self._waiting or found.key in self._opened.table:
+                yield beam.pvalue.TaggedOutput("bad", origins.bad_line(path, picture.reason))
+            elif picture.pixels is None or picture.key in self._waiting or picture.key in self._opened.table:
                 self._counters["found"].inc()
             else:
-                self._waiting[found.key] = found.pixels
+                self._waiting[picture.key] = picture.pixels
             if len(self._waiting) == self._job.batch_size:
                 self.compute()
 
@@ -265,18 +265,18 @@ class Extract(beam.DoFn):
                 )
         self._keys, self._rows, self._began = [], [], time.monotonic()
 
-    def _read(self, path: bytes) -> Found:
+    def _read(self, path: bytes) -> Picture:
         size = 0
         try:
             data = origins.read(os.fsdecode(path))
             size = len(data)
             key = self._key(decoding.sha256(data))
             if key in self._opened.table:
-                return Found(key, None, size)
+                return Picture(key, None, size)
             decoding.verify(data)
-            return Found(key, decoding.decode(data, self._job.size, self._job.resize), size)
+            return Picture(key, decoding.decode(data, self._job.size, self._job.resize), size)
         except DataError as error:
-            return Found("", None, size, str(error))
+            return Picture("", None, size, str(error))
 
     def _key(self, digest: str) -> str:
         return keys_of(Pictures([""], self._job.size, self._job.resize, digests=[digest]))[0]
