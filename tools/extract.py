@@ -45,17 +45,8 @@ def define_flags() -> flags.FlagValues:
         "does so where they are.",
         flag_values=values,
     )
-    flags.DEFINE_integer(
-        "batch_size",
-        None,
-        "Examples that go through the network at once; default: 32, and 128 of up to 64 x 64 pixels.",
-        1,
-        flag_values=values,
-    )
     flags.DEFINE_bool("overwrite", False, "Move what is at OUT aside.", flag_values=values)
-    _flags.DEFINE_patterns(
-        "restore", [], "Variables to restore from --weights; default: all; none for a random baseline.", values
-    )
+    _store.define_extraction(values)
     _model_flags.define_model(values)
     _model_flags.define_endpoint(values)
     _store.define(values, "a temporary one beside OUT")

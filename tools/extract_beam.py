@@ -29,7 +29,7 @@ from absl import flags
 from tfxfer import files, names
 from tfxfer.errors import DataError
 from tfxfer.store.store import Store
-from tfxfer.tools import _flags, _model_flags, _training_flags
+from tfxfer.tools import _flags, _model_flags, _store, _training_flags
 from tfxfer.tools._quiet import filtered_stderr
 
 NEEDS = {
@@ -51,24 +51,9 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_float(
         "most_bad", 0.1, "Share of the pictures that may be unusable before it is an error.", 0, 1, flag_values=values
     )
-    flags.DEFINE_integer(
-        "batch_size",
-        None,
-        "Pictures that go through the network at once; default: 32, and 128 of up to 64 x 64 pixels.",
-        1,
-        flag_values=values,
-    )
-    flags.DEFINE_enum(
-        "store_dtype",
-        "float32",
-        ("float32", "float16"),
-        "How numbers are kept; float16 takes half the room and rounds to 3 digits.",
-        flag_values=values,
-    )
+    _store.define_dtype(values)
     flags.DEFINE_integer("seed", 0, "Seed of what --restore leaves out.", 0, 2**32 - 1, flag_values=values)
-    _flags.DEFINE_patterns(
-        "restore", [], "Variables to restore from --weights; default: all; none for a random baseline.", values
-    )
+    _store.define_extraction(values)
     _model_flags.define_model(values)
     _model_flags.define_endpoint(values)
     _define_pictures(values)

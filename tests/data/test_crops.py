@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.data.test_pictures import encoded, exif, farthest, photo, pillow, resized
+from tests.data.test_decoding import resized
+from tests.data.test_pictures import encoded, exif, farthest, photo, pillow
 from tfxfer.data import Data, Pictures, Split, crops, decoding
 from tfxfer.errors import DataError
 

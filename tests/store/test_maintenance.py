@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tfxfer.errors import DataError
 from tfxfer.store import maintenance
-from tfxfer.store.store import Store, Table
+from tfxfer.store.store import Rows, Store, Table
 
 ABOUT = {"tensor": "pool5:0", "images": "uint8 (8, 8, 3)", "batch_size": 4, "tensorflow": "2.21.0"}
 
@@ -34,8 +34,7 @@ def rows(path: Path) -> dict[str, dict[str, bytes]]:
     for about in sorted(path.glob("*/about.json")):
         table = Table(about.parent, {}, np.dtype(json.loads(about.read_text())["dtype"]))
         found[about.parent.name] = {
-            key: table.shard(number)[offset].tobytes()
-            for key, (number, offset) in ((key, table.place(key)) for key in table)
+            key: row.tobytes() for key, row in zip(table, Rows(table, [*table], table.dtype)[:], strict=True)
         }
     return found
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import subprocess
 import sys
@@ -14,15 +13,6 @@ from tests.store.test_store import keys, numbers, quick, read, rows, shards, sma
 from tfxfer.errors import DataError
 from tfxfer.store import store
 from tfxfer.store.store import Rows
-
-
-def test_a_whole_shard_is_memory_mapped(tmp_path):
-    table(tmp_path).write(keys(70), numbers(70, 5))
-    mapped = table(tmp_path).shard(1)
-    assert mapped.shape == (6, 5)
-    while isinstance(mapped, np.ndarray):
-        mapped = mapped.base
-    assert isinstance(mapped.obj, mmap.mmap)
 
 
 def complaint(folder):
@@ -92,7 +82,7 @@ def test_a_truncated_shard_is_refused(tmp_path, length):
 def test_rows_of_another_dtype_are_refused(tmp_path):
     path = small(tmp_path)
     with pytest.raises(DataError, match=f"{path} is damaged: its rows are float32, not float64; delete"):
-        table(tmp_path, "float64").shard(0)
+        rows(table(tmp_path, "float64"), keys(1))
 
 
 def test_a_shard_that_shrinks_while_it_is_read_is_refused(tmp_path, monkeypatch):

@@ -127,14 +127,14 @@ def _divided(top: Path, subfolders: Sequence[str]) -> dict[str, str]:
             "one subfolder for each class in each"
         )
     # Pictures of a test without labels cannot be tested on.
-    return {split: found[0] for split, found in named.items() if found and (split != "test" or inside[found[0]][0])}
+    return {split: alike[0] for split, alike in named.items() if alike and (split != "test" or inside[alike[0]][0])}
 
 
 def _why_not_splits(
     named: Mapping[str, Sequence[str]], others: Sequence[str], inside: Mapping[str, tuple[Sequence[str], int]]
 ) -> str:
     """Return why subfolders do not divide the pictures; the empty string if they do."""
-    twice = [found for found in named.values() if len(found) > 1]
+    twice = [alike for alike in named.values() if len(alike) > 1]
     bare = [name for split in ("train", "validation") for name in named[split] if not inside[name][0]]
     if twice:
         return f"{names.listed(twice[0])} are names of one split"
@@ -150,14 +150,14 @@ def _why_not_splits(
 def _find_divided(top: Path, divided: Mapping[str, str], beside: int) -> Labelled:
     """Return the pictures of a folder whose subfolders are splits, by split, class and path."""
     classes = {split: _inside(top / folder)[0] for split, folder in divided.items()}
-    unknown = {split: sorted(set(found) - set(classes["train"])) for split, found in classes.items()}
-    lacking = [f"{divided[split]}: {names.listed(found)}" for split, found in unknown.items() if found]
+    unknown = {split: sorted(set(in_split) - set(classes["train"])) for split, in_split in classes.items()}
+    lacking = [f"{divided[split]}: {names.listed(in_split)}" for split, in_split in unknown.items() if in_split]
     if lacking:
         raise DataError(
             f"{top}: {divided['train']} lacks classes that other splits have ({'; '.join(lacking)}), and what is not "
             "trained cannot be recognised; add their pictures, or take these subfolders out"
         )
-    rows = [(split, name) for split, found in classes.items() for name in found]
+    rows = [(split, name) for split, in_split in classes.items() for name in in_split]
     paths, passed = walk([top / divided[split] / name for split, name in rows])
     pictures = [
         (path, name, SPLITS.index(split)) for (split, name), inside in zip(rows, paths, strict=True) for path in inside
@@ -254,7 +254,7 @@ def _contents(subfolders: Sequence[str], beside: int, passed: Counter[str]) -> s
 
 
 def passed_over(passed: Counter[str]) -> list[str]:
-    """Return a note of the files that were passed over, if any were."""
+    """Return a note of the files that were passed over, if there are any."""
     return [f"passed over, as their names are not those of pictures: {_counted(passed)}"] if passed else []
 
 

@@ -14,7 +14,7 @@ import tensorflow.compat.v1 as tf
 
 from tfxfer import names, progress
 from tfxfer.data.batches import chunks
-from tfxfer.data.splits import Data, Images, Split
+from tfxfer.data.splits import Data, Images
 from tfxfer.errors import DataError, GraphError
 from tfxfer.frontier.search import frontier
 from tfxfer.graph.train_step import Step
@@ -66,7 +66,9 @@ def precompute(
       RunError: a worker was killed, or broke down.
     """
     tensors, reasons = _frozen_tensors(step)
-    splits = [_pinned(split) for split in (data.train, data.validation, data.test)]
+    splits = [
+        dataclasses.replace(split, images=pinned(split.images)) for split in (data.train, data.validation, data.test)
+    ]
     rows = extract(
         sess,
         step.images,
@@ -98,10 +100,6 @@ def _frozen_tensors(step: Step) -> tuple[dict[str, tf.Tensor], dict[str, str]]:
             f"train from the images{why and f' ({step.images.name} is taken by {why})'}"
         )
     return tensors, {name: why for each in reversed(frontiers) for name, why in each.reasons.items()}
-
-
-def _pinned(split: Split) -> Split:
-    return dataclasses.replace(split, images=pinned(split.images))
 
 
 def _log_sizes(images: Images, features: Mapping[str, Rows], reasons: Mapping[str, str], dtype: str) -> None:

@@ -115,14 +115,12 @@ def _write_codes(folder: Path, rows: Sequence[Images]) -> None:
     shape = (sum(map(len, rows)), *rows[0].shape[1:])
     codes = np.lib.format.open_memmap(folder / "codes.npy", mode="w+", dtype=np.float32, shape=shape)
     start = 0
-    with (folder / "codes").open("wb") as raw:
-        for part in rows:
-            for indices in chunks(len(part), SHARD_ROWS):
-                values = np.ascontiguousarray(part[indices], np.float32)
-                codes[start : start + len(values)] = values
-                raw.write(values.data)
-                start += len(values)
+    for part in rows:
+        for indices in chunks(len(part), SHARD_ROWS):
+            codes[start + indices] = part[indices]
+        start += len(part)
     codes.flush()
+    codes.tofile(folder / "codes")
 
 
 def _write_labels(folder: Path, splits: Mapping[str, Split], class_names: Sequence[str]) -> None:

@@ -130,9 +130,10 @@ def _merge_table(store: Path, theirs: Path) -> int:
     about = read_about(theirs)
     ours = Table(store / theirs.name, about, np.dtype(about["dtype"]))
     before = len(ours)
-    for shard in map(read_record, list_records(theirs)):
-        rows = shards.mapped(shard.path, shards.check(shard, ours.dtype), ours.dtype)
-        ours.write(shard.keys, rows, shard_rows=len(rows), by_content=True)
+    for record in list_records(theirs):
+        shard = open_table(theirs, [record])
+        keys = list(shard)
+        ours.write(keys, Rows(shard, keys, shard.dtype)[np.arange(len(keys))], shard_rows=len(keys), by_content=True)
     return len(ours) - before
 
 

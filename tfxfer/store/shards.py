@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import math
-import mmap
 import os
 import time
 import uuid
@@ -198,17 +197,3 @@ class OpenShard:
             if not more:
                 raise damaged(self._path, "it became shorter while it was read")
             read += more
-
-
-def mapped(path: Path, layout: Layout, dtype: np.dtype) -> np.ndarray:
-    """Return all rows of a shard, memory-mapped.
-
-    Raises:
-      DataError: it is gone, or shorter than it was.
-    """
-    try:
-        with path.open("rb") as file:
-            memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return np.frombuffer(memory, dtype, math.prod(layout.shape), layout.offset).reshape(layout.shape)
-    except (OSError, ValueError) as error:
-        raise damaged(path, str(error)) from None

@@ -143,16 +143,8 @@ class Table:
         """
         return self._places[key]
 
-    def shard(self, number: int) -> np.ndarray:
-        """Return all rows of a shard, memory-mapped; one that was there before is checked when it is first read.
-
-        Raises:
-          DataError: it is damaged or gone.
-        """
-        return shards.mapped(self._shards[number].path, self._layout(number), self.dtype)
-
     def read(self, number: int, first: int, out: memoryview) -> None:
-        """Fill a buffer of bytes with rows of a shard, beginning at row `first`; see `shard`.
+        """Fill a buffer of bytes with rows of a shard, beginning at row `first`; it is checked when it is first read.
 
         Raises:
           DataError: it is damaged or gone.
