@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -105,17 +106,15 @@ class Sizes:
     terms: tuple[Term, ...]
 
     @staticmethod
-    def of(array: np.ndarray) -> Sizes:
-        """Take an array of terms."""
-        array = np.asarray(array, object)
+    def of(terms: Any) -> Sizes:
+        """Take a term, a list of terms or an array of them."""
+        array = np.asarray(terms, object)
         return Sizes(array.shape, tuple(array.ravel().tolist()))
 
     @property
     def array(self) -> np.ndarray:
         """The terms as an array of objects."""
-        out = np.empty(len(self.terms), object)
-        out[:] = self.terms
-        return out.reshape(self.shape)
+        return np.array(self.terms, object).reshape(self.shape)
 
     @property
     def is_fixed(self) -> bool:
@@ -147,9 +146,7 @@ def joined(first: Layout, second: Layout, op: str) -> Layout:
 
 def constants(values: np.ndarray) -> np.ndarray:
     """Return integers as terms."""
-    out = np.empty(values.size, object)
-    out[:] = [Term(int(value)) for value in values.ravel()]
-    return out.reshape(values.shape)
+    return np.array([Term(int(value)) for value in values.ravel()], object).reshape(values.shape)
 
 
 def product(terms: Sequence[Term]) -> Term:

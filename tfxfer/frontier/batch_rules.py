@@ -173,29 +173,17 @@ def _rule(*kinds: str) -> Callable[[Callable[[Arguments], Any]], Callable[[Argum
 
 @_rule("Shape", "ShapeN")
 def _shape(a: Arguments) -> list[Layout]:
-    return [Sizes.of(_array(a.sizes(number))) for number in range(len(a))]
+    return [Sizes.of(a.sizes(number)) for number in range(len(a))]
 
 
 @_rule("Size")
 def _size(a: Arguments) -> Layout:
-    return Sizes.of(_scalar(product(a.sizes(0))))
+    return Sizes.of(product(a.sizes(0)))
 
 
 @_rule("Rank")
 def _rank(a: Arguments) -> Layout:
     return FIXED
-
-
-def _array(terms: Sequence[Term]) -> np.ndarray:
-    out = np.empty(len(terms), object)
-    out[:] = list(terms)
-    return out
-
-
-def _scalar(term: Term) -> np.ndarray:
-    out = np.empty((), object)
-    out[()] = term
-    return out
 
 
 _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
@@ -238,7 +226,7 @@ def _integers(a: Arguments, kind: str) -> Sequence[Layout]:
     if not all(tensor.dtype.is_integer for tensor in (*a.op.inputs, *a.op.outputs)):
         raise NotProvedError("takes the number of examples in a batch for a value")
     values = _computed(a, kind)
-    return [Sizes.of(np.asarray(value, object)) for value in (values if isinstance(values, list) else [values])]
+    return [Sizes.of(value) for value in (values if isinstance(values, list) else [values])]
 
 
 def _computed(a: Arguments, kind: str) -> Any:
@@ -264,7 +252,7 @@ def _prod_of(a: Arguments) -> np.ndarray:
     terms, axes = a.terms(0), a.axes(1, a.rank(0))
     if axes and axes != set(range(terms.ndim)):
         raise NotProvedError("multiplies sizes over some dimensions only")
-    whole = _scalar(product(terms.ravel().tolist())) if axes else terms
+    whole = np.array(product(terms.ravel().tolist()), object) if axes else terms
     return whole.reshape([1] * terms.ndim) if a.attr("keep_dims") and axes else whole
 
 
