@@ -85,7 +85,7 @@ def check_kind(start: bytes) -> None:
 
 
 def verify(data: bytes, most_pixels: int = MOST_PIXELS) -> None:
-    """Decode a picture only to see that it can be.
+    """Check that a picture can be decoded.
 
     A JPEG is decoded to an eighth of its size: all of its data is read, as ever, in half the time.
 

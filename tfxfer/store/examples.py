@@ -1,4 +1,4 @@
-"""The examples that something is computed from: each once, with a key, and on disk for other processes."""
+"""The examples that features are computed from: each once, with a key, and on disk for other processes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Source:
     """Some examples.
 
     Attributes:
-      parts: what they lie in; pictures with the digests that the keys were made of.
+      parts: arrays or pictures that hold them; pictures have the digests that the keys were made of.
       places: int64 [n, 2], the part of each example and where in it.
       keys: a digest of each example.
     """

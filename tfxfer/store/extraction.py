@@ -42,7 +42,7 @@ def precompute(
     dtype: str = "float32",
     workers: int = 1,
 ) -> Data:
-    """Compute what is frozen in a training step once for each example of all splits, and find it again next time.
+    """Compute the frozen part of a training step once for each example of all splits, and reuse it next time.
 
     The result feeds the same step in the same graph: `fit` and `evaluate` take it in place of the data, and the frozen
     layers are not run again. With several stages, what each of them needs is computed.
@@ -103,7 +103,7 @@ def _frozen_tensors(step: Step) -> tuple[dict[str, tf.Tensor], dict[str, str]]:
 
 
 def _log_sizes(images: Images, features: Mapping[str, Rows], reasons: Mapping[str, str], dtype: str) -> None:
-    """Log where the frozen part ends and why there, and warn where what is stored is larger than what it is made of."""
+    """Log where the frozen part ends and why; warn where the stored rows are larger than the images."""
     total = sum(rows.row_bytes for rows in features.values())
     picture = math.prod(images.shape[1:]) * np.dtype(images.dtype).itemsize
     say = log.warning if total > picture else log.info
@@ -200,7 +200,7 @@ def open_tables(
 
 
 def _to_be_read(sess: tf.Session) -> dict[str, Any]:
-    """Return what tells people one table from another, and is in its address in another form."""
+    """Return what people tell tables apart by; the address holds the same in another form."""
     rewrites = getattr(sess, "_config", tf.ConfigProto()).graph_options.rewrite_options
     low = rewrites.auto_mixed_precision_onednn_bfloat16 == type(rewrites).ON
     weights = [os.path.abspath(plan.weights.path) for plan in getattr(sess, "plans", ())]
@@ -222,7 +222,7 @@ def _check_options(images: tf.Tensor, parts: Sequence[Images], batch_size: int, 
         raise DataError("there are no examples to compute anything from")
     shapes = {f"{part.dtype} {tuple(part.shape[1:])}" for part in parts}
     fits = images.shape.is_compatible_with([None, *parts[0].shape[1:]])
-    # A session casts what it is fed without a word: pixels in [0, 1] would all but vanish in a uint8.
+    # A session casts what it is fed silently: pixels in [0, 1] would all but vanish in a uint8.
     if len(shapes) > 1 or not fits or not np.can_cast(parts[0].dtype, images.dtype.as_numpy_dtype, "safe"):
         wanted = f"{images.dtype.name} {images.shape[1:]}"
         raise DataError(f"the images are {names.listed(sorted(shapes))}, and {images.op.name} takes {wanted}")

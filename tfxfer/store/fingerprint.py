@@ -1,4 +1,4 @@
-"""What computes a tensor, as a digest: the ops behind it and the values of the variables they read, but no names."""
+"""A digest of what computes a tensor: the ops behind it and the values of their variables, without any names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether stored features are what this session would compute: the weights may be others, or the graph."""
+"""Check that stored features are those that this session would compute: weights or graph may differ."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TOLERANCE = 1e-3
 
 
 def check(sess: tf.Session, step: Step, splits: Mapping[str, Split], stage: StageOps | None = None) -> None:
-    """Refuse features that something else has computed than what the session holds now.
+    """Refuse features that were computed by other weights, or another graph, than the session has now.
 
     The frozen variables are read and their digests taken each time, since whoever has the session may write them.
     Features in arrays, and not in a store, carry no address: of these, a few are computed from the images

@@ -1,7 +1,7 @@
-"""Computed tensors on disk: rows that are found again by what computed them and from which bytes.
+"""The feature store: computed rows on disk, found again by the computation and by the bytes of the example.
 
     STORE/store.json                     the format's version
-    STORE/<address>/about.json           what computes these rows, for people to read
+    STORE/<address>/about.json           a description of the computation, for people to read
     STORE/<address>/<shard>.npy          up to 64 rows
     STORE/<address>/<shard>.json         their keys, and the CRC-32C of the .npy and of itself
 
@@ -76,7 +76,7 @@ class Store:
 
         Args:
           address: a digest of the computation, as hexadecimal digits.
-          about: what it is, for people to read; its `tensor` names it in messages.
+          about: a description of it, for people to read; its `tensor` names it in messages.
           dtype: the dtype on disk.
 
         Raises:
@@ -246,7 +246,7 @@ class Table:
 
 
 def read_about(folder: Path) -> dict[str, Any]:
-    """Read what the folder of a table says of what computes its rows.
+    """Read the description of the computation in the folder of a table.
 
     Raises:
       DataError: its `about.json` is damaged or gone.

@@ -1,4 +1,4 @@
-"""A process that computes a share of what a store lacks; started by `store.worker_pool`, and ended with its parent.
+"""A worker process: computes a share of the missing rows; `store.worker_pool` starts it, and it ends with its parent.
 
 It finds its job in a folder and says how far it is on a pipe, a JSON object a line: `ready` when the folder is no
 longer needed, `done` examples after each batch, `error` with the class and the message of a refusal. What it is given
@@ -34,13 +34,13 @@ def main(folder: str, number: int, count: int, reports: int) -> None:
     """Compute the batches number, number + count, ... of a job.
 
     Args:
-      folder: what `tfxfer.store.worker_pool` wrote.
+      folder: the job that `tfxfer.store.worker_pool` wrote.
       number: of this worker, from 0.
       count: of workers.
       reports: the file descriptor to report on.
 
     Raises:
-      SystemExit: with status 1: the parent is gone, or was told what cannot be done.
+      SystemExit: with status 1: the parent is gone, or the error was reported to it.
     """
     gone = threading.Event()
     threading.Thread(target=_wait_for_end_of_input, args=[gone], daemon=True).start()

@@ -1,4 +1,4 @@
-"""Extraction over several processes that fill one store: the job on disk, the processes, and what becomes of them.
+"""Several processes that fill one store: their job on disk, starting them, and following their reports.
 
     FOLDER/graph.pb, config.pb      the ops behind the tensors, and how the parent's session was opened
     FOLDER/variable-N.npy           the bytes of the variables that they read
