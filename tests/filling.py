@@ -122,8 +122,8 @@ def left(folder: str) -> dict[str, dict[str, str]]:
     """Return a digest of each row, by tensor and key."""
     return {
         tensor: {
-            key: hashlib.sha256(table.shard(table.place(key)[0])[table.place(key)[1]].tobytes()).hexdigest()
-            for key in sorted(table._places)
+            key: hashlib.sha256(row.tobytes()).hexdigest()
+            for key, row in zip(sorted(table), store.Rows(table, sorted(table), table.dtype)[:], strict=True)
         }
         for tensor, table in sorted(tables(folder).items())
     }

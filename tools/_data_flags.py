@@ -34,7 +34,7 @@ def define(values: flags.FlagValues) -> None:
         flags.DEFINE_string(
             "validation_listing",
             None,
-            "File of lines `path label`, to validate and test on; --listing is split unless told.",
+            "File of lines `path label`, to validate and test on; default: a part of --listing.",
             flag_values=values,
         )
         flags.DEFINE_enum(
@@ -56,7 +56,7 @@ def define(values: flags.FlagValues) -> None:
         flags.DEFINE_integer(
             "train_examples",
             None,
-            "Train on so many examples, each class at its share; all unless told.",
+            "Train on so many examples, each class at its share; default: all.",
             1,
             flag_values=values,
         )
@@ -77,7 +77,7 @@ def define_augment(values: flags.FlagValues) -> None:
             "augment",
             None,
             "So many random crops of each training picture, one in two mirrored, take its place; --seed decides which. "
-            "The picture itself unless told.",
+            "Default: the picture itself.",
             1,
             flag_values=values,
         )
@@ -147,7 +147,7 @@ def augmented(examples: data.Data, settings: Any) -> data.Data:
     """Return the examples with as many crops of each training picture as --augment asks for.
 
     Raises:
-      DataError: the examples are no pictures in files.
+      DataError: the examples are not pictures in files.
     """
     if not settings.augment:
         return examples

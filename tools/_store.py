@@ -8,31 +8,25 @@ from absl import flags
 
 from tfxfer.tools import _flags
 
-# Where there is no store without --store.
+# Of tools that have no store without --store.
 USES = tuple(_flags.Use(name, "store", what="the directory that is filled") for name in ("store_dtype", "workers"))
 
 
-def define(values: flags.FlagValues, unless: str) -> None:
+def define(values: flags.FlagValues, default: str) -> None:
     """Define the flags of the store.
 
     Args:
       values: the tool's flags.
-      unless: what happens without --store, as the end of a sentence.
+      default: what happens without --store, as the end of a sentence.
     """
     with _flags.group(values, "store"):
         flags.DEFINE_string(
             "store",
             None,
-            f"Directory in which what the frozen layers compute is kept, once a picture; {unless} unless told.",
+            f"Directory in which what the frozen layers compute is kept, once a picture; default: {default}.",
             flag_values=values,
         )
-        flags.DEFINE_enum(
-            "store_dtype",
-            "float32",
-            ("float32", "float16"),
-            "How numbers are kept there; float16 takes half the room and rounds to 3 digits.",
-            flag_values=values,
-        )
+        define_dtype(values)
         flags.DEFINE_integer(
             "workers",
             1,
@@ -41,6 +35,31 @@ def define(values: flags.FlagValues, unless: str) -> None:
             1,
             flag_values=values,
         )
+
+
+def define_dtype(values: flags.FlagValues) -> None:
+    """Define the flag that says how rows are kept."""
+    flags.DEFINE_enum(
+        "store_dtype",
+        "float32",
+        ("float32", "float16"),
+        "How numbers are kept in the store; float16 takes half the room and rounds to 3 digits.",
+        flag_values=values,
+    )
+
+
+def define_extraction(values: flags.FlagValues) -> None:
+    """Define the flags that an extraction has beside those of its network, examples and store."""
+    flags.DEFINE_integer(
+        "batch_size",
+        None,
+        "Pictures that go through the network at once; default: 32, and 128 of up to 64 x 64 pixels.",
+        1,
+        flag_values=values,
+    )
+    _flags.DEFINE_patterns(
+        "restore", [], "Variables to restore from --weights; default: all; none for a random baseline.", values
+    )
 
 
 def options(settings: Any) -> dict[str, Any]:

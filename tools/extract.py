@@ -16,26 +16,22 @@ It is complete or not there. With --store, what is computed is kept, also when s
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
+import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from absl import flags
 
-from tfxfer import files, names
-from tfxfer.data import Data, Pictures, Split
-from tfxfer.data.batches import chunks
+from tfxfer import names
+from tfxfer.data import Data, Split
 from tfxfer.errors import DataError
 from tfxfer.tools import _data_flags, _flags, _model_flags, _report, _store, _training_flags
 
 PRECISIONS = ("float32", "bfloat16", "auto")
 UNITS = {"avx512_bf16", "amx_bf16"}
-ROWS = 64  # written at once
 
 
 def define_flags() -> flags.FlagValues:
@@ -49,17 +45,8 @@ def define_flags() -> flags.FlagValues:
         "does so where they are.",
         flag_values=values,
     )
-    flags.DEFINE_integer(
-        "batch_size",
-        None,
-        "Examples that go through the network at once; 32 unless told, 128 of up to 64 x 64 pixels.",
-        1,
-        flag_values=values,
-    )
     flags.DEFINE_bool("overwrite", False, "Move what is at OUT aside.", flag_values=values)
-    _flags.DEFINE_patterns(
-        "restore", [], "Variables to restore from --weights: all, unless told; none for a random baseline.", values
-    )
+    _store.define_extraction(values)
     _model_flags.define_model(values)
     _model_flags.define_endpoint(values)
     _store.define(values, "a temporary one beside OUT")
@@ -82,6 +69,7 @@ def main(argv: list[str]) -> int:
     import tensorflow.compat.v1 as tf
 
     import tfxfer as tx
+    from tfxfer.store import features
     from tfxfer.store.extraction import extract
 
     splits = _splits(examples)
@@ -99,16 +87,17 @@ def main(argv: list[str]) -> int:
         parts = [split.images for split in splits.values()]
         options = {"batch_size": settings.batch_size, **_store.options(settings)}
         rows = extract(sess, images, [codes], parts, store, **options)
-        with _written(out) as folder:
-            _write(folder, [columns[0] for columns in rows], splits, examples.class_names)
+        aside = features.write(out, [columns[0] for columns in rows], splits, examples.class_names)
+        if aside:
+            print(f"moved {out} to {aside}")
     shape = (sum(map(len, splits.values())), *codes.shape.as_list()[1:])
     print(f"{out}: {_model_flags.endpoint_of(settings)} {shape}, computed in {'bfloat16' if bfloat16 else 'float32'}")
     return 0
 
 
 def _check_out(out: Path, overwrite: bool) -> None:
-    if out.exists() and not out.is_dir() and not overwrite:
-        raise DataError(f"{out} is a file; give a folder, or let --overwrite move it aside")
+    if os.path.lexists(out) and not out.is_dir() and not overwrite:
+        raise DataError(f"{out} is not a folder; give a folder, or let --overwrite move it aside")
     if out.is_dir() and any(out.iterdir()) and not overwrite:
         raise DataError(f"{out} already holds files; take another folder, or let --overwrite move it aside")
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
@@ -167,64 +156,6 @@ def _splits(examples: Data) -> dict[str, Split]:
 def _temporary(out: Path) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".store", dir=out.absolute().parent) as folder:
         yield folder
-
-
-@contextlib.contextmanager
-def _written(out: Path) -> Iterator[Path]:
-    """Yield a folder that becomes OUT when all is written; what is at OUT then is moved aside."""
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=files.PART, dir=out.absolute().parent) as beside:
-        folder = Path(beside, out.name or "out")
-        folder.mkdir()
-        yield folder
-        for path in [*folder.iterdir(), folder]:
-            files.sync(path)
-        if out.is_dir() and not any(out.iterdir()):
-            out.rmdir()
-        if out.exists():
-            number = 1
-            while (aside := out.with_name(f"{out.name}.old-{number}")).exists():
-                number += 1
-            out.rename(aside)
-            print(f"moved {out} to {aside}")
-        folder.rename(out)
-        files.sync_folder(out.absolute().parent)
-
-
-def _write(folder: Path, rows: Sequence[Any], splits: dict[str, Split], class_names: Sequence[str]) -> None:
-    _write_codes(folder, rows)
-    labels = np.concatenate([np.asarray(split.labels, np.int64) for split in splits.values()])
-    np.save(folder / "labels.npy", labels)
-    lines = {
-        "classes.txt": list(class_names),
-        "paths.txt": [path for name, split in splits.items() for path in _paths(name, split)],
-        "splits.txt": [name for name, split in splits.items() for _ in range(len(split))],
-    }
-    for name, texts in lines.items():
-        text = "".join(f"{line}\n" for line in texts)
-        (folder / name).write_bytes(text.encode("utf-8", "surrogateescape"))
-    table = io.StringIO(newline="")
-    csv.writer(table, lineterminator="\n").writerows([class_names[label]] for label in labels)
-    (folder / "labels").write_text(table.getvalue(), "utf-8", newline="")
-
-
-def _write_codes(folder: Path, rows: Sequence[Any]) -> None:
-    """Write the rows of all splits, a few at a time, however many there are."""
-    shape = (sum(map(len, rows)), *rows[0].shape[1:])
-    codes = np.lib.format.open_memmap(folder / "codes.npy", mode="w+", dtype=np.float32, shape=shape)
-    start = 0
-    with (folder / "codes").open("wb") as raw:
-        for part in rows:
-            for indices in chunks(len(part), ROWS):
-                values = np.ascontiguousarray(part[indices], np.float32)
-                codes[start : start + len(values)] = values
-                raw.write(values.data)
-                start += len(values)
-    codes.flush()
-
-
-def _paths(name: str, split: Split) -> Sequence[str]:
-    images = split.images
-    return images.paths if isinstance(images, Pictures) else [f"{name}/{number}" for number in range(len(images))]
 
 
 if __name__ == "__main__":

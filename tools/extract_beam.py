@@ -29,7 +29,7 @@ from absl import flags
 from tfxfer import files, names
 from tfxfer.errors import DataError
 from tfxfer.store.store import Store
-from tfxfer.tools import _flags, _model_flags, _training_flags
+from tfxfer.tools import _flags, _model_flags, _store, _training_flags
 from tfxfer.tools._quiet import filtered_stderr
 
 NEEDS = {
@@ -46,29 +46,14 @@ def define_flags() -> flags.FlagValues:
     """Define the flags of this tool."""
     values = flags.FlagValues()
     flags.DEFINE_string(
-        "bad", None, "File for what cannot be used; STORE/bad-pictures.jsonl unless told.", flag_values=values
+        "bad", None, "File for what cannot be used; default: STORE/bad-pictures.jsonl.", flag_values=values
     )
     flags.DEFINE_float(
         "most_bad", 0.1, "Share of the pictures that may be unusable before it is an error.", 0, 1, flag_values=values
     )
-    flags.DEFINE_integer(
-        "batch_size",
-        None,
-        "Pictures that go through the network at once; 32 unless told, 128 of up to 64 x 64 pixels.",
-        1,
-        flag_values=values,
-    )
-    flags.DEFINE_enum(
-        "store_dtype",
-        "float32",
-        ("float32", "float16"),
-        "How numbers are kept; float16 takes half the room and rounds to 3 digits.",
-        flag_values=values,
-    )
+    _store.define_dtype(values)
     flags.DEFINE_integer("seed", 0, "Seed of what --restore leaves out.", 0, 2**32 - 1, flag_values=values)
-    _flags.DEFINE_patterns(
-        "restore", [], "Variables to restore from --weights: all, unless told; none for a random baseline.", values
-    )
+    _store.define_extraction(values)
     _model_flags.define_model(values)
     _model_flags.define_endpoint(values)
     _define_pictures(values)
@@ -89,7 +74,7 @@ def _define_pictures(values: flags.FlagValues) -> None:
         flags.DEFINE_string(
             "data_dir",
             None,
-            "Directory of the pictures; what the paths of a listing are relative to, its own directory unless told.",
+            "Directory of the pictures; what the paths of a listing are relative to, by default its own directory.",
             flag_values=values,
         )
         flags.DEFINE_string("listing", None, "File of lines `path label`.", flag_values=values)
@@ -161,7 +146,7 @@ def opened(argv: tuple[str, ...]) -> Iterator[Any]:
     import tensorflow.compat.v1 as tf
 
     import tfxfer as tx
-    from tfxfer.store.beam import pipeline
+    from tfxfer.store.compute import Network
 
     if input_spec is None:
         raise DataError(f"--model={settings.model} does not take RGB pictures; take another --model")
@@ -171,7 +156,7 @@ def opened(argv: tuple[str, ...]) -> Iterator[Any]:
         ends = _model_flags.endpoints(settings, images, weights, input_spec)
         codes, plans = ends[_model_flags.endpoint_of(settings)], _model_flags.plans(settings, weights, [".*"], ends)
         with tx.session(*plans, **_training_flags.session_options(settings)) as sess:
-            yield pipeline.Network(sess, images, codes)
+            yield Network(sess, images, [codes])
 
 
 def _for_workers(own: list[str], settings: Any) -> list[str]:

@@ -11,6 +11,7 @@ their names and not opened; what cannot be decoded is set aside when a listing i
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -51,25 +52,25 @@ def main(argv: list[str]) -> int:
     """Run the tool; see the module's docstring."""
     values = define_flags()
     directory, out = map(Path, _flags.parse(values, argv, __doc__, at_least=2, at_most=2))
-    found = find(directory) if values.labels == "folder" else _named(directory)
-    if found.parts is not None:
+    pictures = find(directory) if values.labels == "folder" else _named(directory)
+    if pictures.parts is not None:
         raise DataError(
             f"{directory} is divided already, into {' and '.join(splits_of(directory).values())}: "
             f"`tfxfer train --dataset=folder --data_dir={directory}` takes it as it is; or list one of these by itself"
         )
-    check_classes(found, 2)
-    class_of = np.array(found.class_names)[found.labels]
+    check_classes(pictures, 2)
+    class_of = np.array(pictures.class_names)[pictures.labels]
     train, validation = stratified(class_of, (1 - values.validation, values.validation), values.seed)
-    lines = _lines(found, directory)
+    lines = _lines(pictures, directory)
     texts = {
         TRAIN: "".join(lines[place] for place in train),
         VALIDATION: "".join(lines[place] for place in validation),
-        CLASSES: "".join(f"{name}\n" for name in found.class_names),
+        CLASSES: "".join(f"{name}\n" for name in pictures.class_names),
     }
     _write(out, texts, values.overwrite)
-    for note in found.notes:
+    for note in pictures.notes:
         print(note)
-    counts = f"{len(train):,} and {len(validation):,} pictures of {len(found.class_names):,} classes"
+    counts = f"{len(train):,} and {len(validation):,} pictures of {len(pictures.class_names):,} classes"
     print(f"{counts} in {out / TRAIN} and {out / VALIDATION}; their root is {directory}")
     return 0
 
@@ -77,48 +78,42 @@ def main(argv: list[str]) -> int:
 def _named(directory: Path) -> Labelled:
     """Find pictures whose names begin with their labels."""
     if not directory.is_dir():
-        raise DataError(f"{directory} is not there, or no folder; give the folder that has the pictures")
+        raise DataError(f"{directory} is not there, or is not a folder; give the folder that has the pictures")
     [paths], passed = walk([directory])
     labels = {path: match[0].strip(" -") for path in paths if (match := LABEL.match(Path(path).name))}
     without = [path for path in paths if not labels.get(path)]
     if without or not paths:
-        what = f"{len(without):,} of {len(paths):,} pictures have no label in their names" if paths else "no pictures"
-        raise DataError("\n  ".join([f"{directory}: {what}", *shortened(without)]))
+        problem = (
+            f"{len(without):,} of {len(paths):,} pictures have no label in their names" if paths else "no pictures"
+        )
+        raise DataError("\n  ".join([f"{directory}: {problem}", *shortened(without)]))
     numbers, class_names = number([labels[path] for path in paths])
     return Labelled(str(directory), paths, numbers, class_names, notes=tuple(passed_over(passed)))
 
 
-def _lines(found: Labelled, directory: Path) -> list[str]:
+def _lines(pictures: Labelled, directory: Path) -> list[str]:
     lines, problems = [], []
-    for path, label in zip(found.paths, found.labels, strict=True):
+    for path, label in zip(pictures.paths, pictures.labels, strict=True):
         try:
             lines.append(format_line(str(Path(path).relative_to(directory)), int(label)))
         except DataError as error:
             problems.append(str(error))
-    problems += [f"{name!r} cannot be a line of {CLASSES}" for name in found.class_names if name.strip() != name]
+    problems += [f"{name!r} cannot be a line of {CLASSES}" for name in pictures.class_names if name.strip() != name]
     if problems:
-        raise DataError("\n  ".join([f"{directory}: rename what no line can hold:", *shortened(problems)]))
+        raise DataError("\n  ".join([f"{directory}: rename what cannot be in a line:", *shortened(problems)]))
     return lines
 
 
 def _write(out: Path, texts: dict[str, str], overwrite: bool) -> None:
-    there = [out / name for name in texts if (out / name).exists()]
+    there = [out / name for name in texts if os.path.lexists(out / name)]
     if there and not overwrite:
-        held = names.listed(path.name for path in there)
-        raise DataError(f"{out} already has {held}; take another folder, or let --overwrite move them aside")
+        shown = names.listed(path.name for path in there)
+        raise DataError(f"{out} already has {shown}; take another folder, or let --overwrite move them aside")
     out.mkdir(parents=True, exist_ok=True)
     for path in there:
-        _move_aside(path)
+        print(f"moved {path} to {files.move_aside(path)}")
     for name, text in texts.items():
         files.write_bytes(out / name, text.encode("utf-8", "surrogateescape"))
-
-
-def _move_aside(path: Path) -> None:
-    number = 1
-    while (aside := path.with_name(f"{path.name}.old-{number}")).exists():
-        number += 1
-    path.rename(aside)
-    print(f"moved {path} to {aside}")
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def define_flags() -> flags.FlagValues:
         "most", 5000, "Draw at most so many rows, by chance where there are more.", 3, flag_values=values
     )
     flags.DEFINE_integer("seed", 0, "Seed of --method and of --most.", 0, 2**32 - 1, flag_values=values)
-    flags.DEFINE_string("title", None, "Title of the picture; what the features are unless told.", flag_values=values)
+    flags.DEFINE_string("title", None, "Title of the picture; default: what the features are.", flag_values=values)
     return values
 
 
@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
     from tfxfer.store import features
 
     if not Path(out).absolute().parent.is_dir():
-        raise DataError(f"{out}: there is no such folder")
+        raise DataError(f"{out}: the folder does not exist")
     table = features.read(path)
     rows = scatter.chosen(table, values.split, values.most, values.seed)
     points, how = scatter.project(table, rows, values.method, values.seed)

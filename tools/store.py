@@ -64,26 +64,26 @@ def main(argv: list[str]) -> int:
     run, fewest, most = VERBS[verb]
     if not fewest <= len(rest) <= most:
         raise _flags.UsageError(f"{verb} takes {WANTED[verb]}; see --help")
-    store = Store(first).path if verb == "merge" else maintenance.existing(first)
+    store = Store(first).path if verb == "merge" else maintenance.open_existing(first)
     return run(settings, store, rest)
 
 
 def _list(settings: Any, store: Path, rest: list[str]) -> int:
-    found = maintenance.tables(store)
+    tables = maintenance.list_tables(store)
     if settings.json:
-        print(json.dumps([{**held._asdict(), "path": str(held.path)} for held in found], indent=1))
+        print(json.dumps([{**table._asdict(), "path": str(table.path)} for table in tables], indent=1))
         return 0
-    for held in found:
-        print(f"{held.path.name[:12]}  {_what(held.about)}")
-        doubled = f" and {held.doubled:,} of them again" if held.doubled else ""
-        age = (time.time() - held.changed) / 86400
-        print(f"    {held.rows:,} rows{doubled} in {held.shards:,} shards, {_size(held.size)}, {age:.1f} days old")
-    print(f"{store}: {len(found)} tables, {sum(held.rows for held in found):,} rows, "
-          f"{_size(sum(held.size for held in found))}")  # fmt: skip
+    for table in tables:
+        print(f"{table.path.name[:12]}  {_describe(table.about)}")
+        doubled = f" and {table.doubled:,} of them again" if table.doubled else ""
+        age = (time.time() - table.changed) / 86400
+        print(f"    {table.rows:,} rows{doubled} in {table.shards:,} shards, {_size(table.size)}, {age:.1f} days old")
+    size = _size(sum(table.size for table in tables))
+    print(f"{store}: {len(tables)} tables, {sum(table.rows for table in tables):,} rows, {size}")
     return 0
 
 
-def _what(about: dict[str, Any]) -> str:
+def _describe(about: dict[str, Any]) -> str:
     shape = "x".join(map(str, about.get("row_shape", [])))
     return (
         f"{about.get('tensor')} {about['dtype']} {shape}{_computed(about)}, of images {about.get('images')}, "
@@ -107,35 +107,31 @@ def _verify(settings: Any, store: Path, rest: list[str]) -> int:
     problems = list(maintenance.verify(store))
     if problems:
         raise DataError("\n  ".join([f"{store}: {len(problems):,} files are damaged:", *problems]))
-    found = maintenance.tables(store)
-    print(
-        f"{store}: {sum(held.rows for held in found):,} rows in {sum(held.shards for held in found):,} shards are whole"
-    )
+    tables = maintenance.list_tables(store)
+    rows, shards = sum(table.rows for table in tables), sum(table.shards for table in tables)
+    print(f"{store}: {rows:,} rows in {shards:,} shards are whole")
     return 0
 
 
 def _merge(settings: Any, store: Path, rest: list[str]) -> int:
-    new = maintenance.merge(store, [maintenance.existing(other) for other in rest])
+    new = maintenance.merge(store, [maintenance.open_existing(other) for other in rest])
     print(f"{store}: {new:,} new rows from {names.listed(rest)}")
     return 0
 
 
 def _compact(settings: Any, store: Path, rest: list[str]) -> int:
-    for held in _selected(settings, store):
-        if time.time() - held.changed < maintenance.QUIET_SECONDS:
-            print(f"kept {held.path.name[:12]}: written to in the last 10 minutes; try again later")
+    named = [maintenance.find_table(store, prefix) for prefix in settings.address]
+    for table in named or maintenance.list_tables(store):
+        if time.time() - table.changed < maintenance.QUIET_SECONDS:
+            print(f"kept {table.path.name[:12]}: written to in the last 10 minutes; try again later")
             continue
-        before, after = maintenance.compact(held, settings.full_mb << 20)
-        print(f"{held.path.name[:12]}: {before:,} shards, now {after:,}; {held.doubled:,} doubled rows dropped")
+        before, after = maintenance.compact(table, settings.full_mb << 20)
+        print(f"{table.path.name[:12]}: {before:,} shards, now {after:,}; {table.doubled:,} doubled rows dropped")
     return 0
 
 
-def _selected(settings: Any, store: Path) -> list[maintenance.Held]:
-    return [maintenance.chosen(store, one) for one in settings.address] or maintenance.tables(store)
-
-
 def _gc(settings: Any, store: Path, rest: list[str]) -> int:
-    lines = maintenance.collect(store, settings.address, settings.older_than_days, dry_run=settings.dry_run)
+    lines = maintenance.collect_garbage(store, settings.address, settings.older_than_days, dry_run=settings.dry_run)
     print("\n".join(lines) if lines else f"{store}: nothing to remove")
     return 0
 
@@ -143,8 +139,9 @@ def _gc(settings: Any, store: Path, rest: list[str]) -> int:
 def _export(settings: Any, store: Path, rest: list[str]) -> int:
     if len(settings.address) > 1:
         raise _flags.UsageError("export takes one --address; see --help")
-    held = maintenance.chosen(store, *settings.address or [None])
-    print(f"{rest[0]}: {maintenance.export(held, Path(rest[0])):,} rows of {held.about.get('tensor')}, by key")
+    table = maintenance.find_table(store, *settings.address or [None])
+    count = maintenance.export(table.path, Path(rest[0]))
+    print(f"{rest[0]}: {count:,} rows of {table.about.get('tensor')}, by key")
     return 0
 
 

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.data.test_pictures import encoded, exif, farthest, photo, pillow, resized
+from tests.data.test_decoding import resized
+from tests.data.test_pictures import encoded, exif, farthest, photo, pillow
 from tfxfer.data import Data, Pictures, Split, crops, decoding
 from tfxfer.errors import DataError
 
@@ -52,7 +53,7 @@ def test_what_is_drawn_stays_what_it_is_in_all_versions():
 
 @given(st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 300), st.integers(1, 300), SEEDS, SEEDS)
 def test_a_crop_lies_within_the_picture_and_is_as_large_as_vggs(height, width, rows, columns, seed, number):
-    h, w = decoding._centre(height, width, rows, columns)[2:]
+    h, w = crops.centred(height, width, rows, columns)[2:]
     (top, left, ch, cw), _ = crops.place(height, width, (h, w), crops.draw(DIGEST, seed, number))
     assert 0 <= top <= height - ch
     assert 0 <= left <= width - cw
@@ -98,7 +99,7 @@ def test_seed_number_and_picture_decide(seed, number):
 
 def box_of(data: bytes, size: tuple[int, int], resize: str, number: int) -> tuple[tuple[int, int, int, int], bool]:
     width, height = pillow(data).size
-    part = decoding._centre(height, width, *size)[2:] if resize == "crop" else (height, width)
+    part = crops.centred(height, width, *size)[2:] if resize == "crop" else (height, width)
     return crops.place(height, width, part, crops.draw(decoding.sha256(data), 5, number))
 
 

@@ -41,12 +41,12 @@ def test_what_is_no_synset_on_every_line_is_taken_as_it_stands(tmp_path):
     ("a\nb\n", "has 2 names of classes, and the model has 3 classes"),
     ("a\n\nb\n", r"does not name a class on every line:\n  line 2 is empty"),
     ("", "no line"),
-    ("{nothing", "is no JSON"),
+    ("{nothing", "is not JSON"),
     ('{"1": ["n1", "a"], "2": ["n2", "b"]}', r"the keys must be the numbers 0 to 1; 0 is not there"),
     ('{"0": ["n1", 5]}', r'class 0 is \["n1", 5\], and not a name; the forms are imagenet_class_index.json'),
     ('[""]', "class 0"),
-    ("[" * 100_000, "is no JSON"),
-    (b"\xff\xfea\x00", "is no UTF-8 text"),
+    ("[" * 100_000, "is not JSON"),
+    (b"\xff\xfea\x00", "is not UTF-8 text"),
 ])  # fmt: skip
 def test_what_has_no_names_is_refused(tmp_path, text, error):
     with pytest.raises(DataError, match=error):

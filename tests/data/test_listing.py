@@ -283,7 +283,7 @@ def test_a_listing_of_the_validation_split_serves_as_test_too(top):
     assert (len(data.train), len(data.validation), data.test is data.validation) == (20, 3, True)
     assert data.validation.images.paths == tuple(str(top / f"{number}.png") for number in (20, 21, 22))
     assert data.validation.labels.tolist() == [0, 1, 1]
-    assert data.notes == ("there is no listing of a test split: the validation split serves as test too",)
+    assert data.notes == ("a listing of a test split is missing: the validation split serves as test too",)
 
 
 def test_three_listings_are_the_three_splits_in_their_order(top):
@@ -340,10 +340,10 @@ def test_a_listing_that_cannot_be_read_is_refused(top):
     cure = "give a file of lines `path label`"
     assert refused(top / "no.txt") == f"{top / 'no.txt'} cannot be read (No such file or directory); {cure}"
     assert refused(top) == f"{top} cannot be read (Is a directory); {cure}"
-    assert refused(top / "0.png") == f"{top / '0.png'} is no text; {cure}, in UTF-8"
+    assert refused(top / "0.png") == f"{top / '0.png'} is not a text; {cure}, in UTF-8"
     assert refused(written(top, "# nothing\n\n")) == f"{top / 'list.txt'} has no lines `path label`"
     (top / "utf16.txt").write_text(lines(0, 1), "utf-16")
-    assert refused(top / "utf16.txt").startswith(f"{top / 'utf16.txt'} is no text")
+    assert refused(top / "utf16.txt").startswith(f"{top / 'utf16.txt'} is not a text")
 
 
 def test_options_are_those_of_a_folder(top, tmp_path_factory):

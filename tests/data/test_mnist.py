@@ -123,7 +123,7 @@ def test_all_missing_files_are_named_at_once_with_what_is_there(files):
 def test_a_directory_that_is_empty_or_not_there_is_said_to_be_so(tmp_path):
     with pytest.raises(DataError, match="t10k-labels-idx1-ubyte; the directory is empty"):
         mnist(tmp_path)
-    with pytest.raises(DataError, match=r"(?s)cannot read MNIST from .*nowhere:.*there is no such directory"):
+    with pytest.raises(DataError, match=r"(?s)cannot read MNIST from .*nowhere:.*the directory does not exist"):
         mnist(tmp_path / "nowhere")
 
 

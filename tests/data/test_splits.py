@@ -242,7 +242,7 @@ BAD = {
     ),
     "labels without class names": (
         replace(data_of(LABELS), class_names=()),
-        "train.labels: 100 of 100 labels are without a class: there are no class names, the first at index 0: 0",
+        "train.labels: 100 of 100 labels are without a class: no class has a name, the first at index 0: 0",
     ),
     "empty classes": (
         changed(train=split_of([1, 1, 1])),

@@ -13,7 +13,7 @@ import tfxfer as tx
 from tfxfer.data import Split
 from tfxfer.errors import DataError
 from tfxfer.evaluation.feed import Feed
-from tfxfer.frontier.frontier import frontier
+from tfxfer.frontier.search import frontier
 from tfxfer.graph import layers
 from tfxfer.models import autoencoder, heads
 

@@ -175,9 +175,9 @@ def test_a_picture_within_the_exif_block_does_no_harm():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "no JPEG, PNG, BMP or GIF"),
-        (b"a text", "no JPEG, PNG, BMP or GIF"),
-        (b"RIFF\x10\0\0\0WEBPVP8 ", "no JPEG, PNG, BMP or GIF"),
+        (b"", "not a JPEG, PNG, BMP or GIF"),
+        (b"a text", "not a JPEG, PNG, BMP or GIF"),
+        (b"RIFF\x10\0\0\0WEBPVP8 ", "not a JPEG, PNG, BMP or GIF"),
         (b"\xff\xd8\xff", "JPEG"),
         (b"\x89PNG\r\n\x1a\n", "PNG"),
         (b"BM", "rare kind"),

@@ -12,7 +12,7 @@ import tensorflow.compat.v1 as tf
 import tfxfer as tx
 from tfxfer.data import Data, Split
 from tfxfer.errors import DataError, GraphError
-from tfxfer.frontier.frontier import frontier
+from tfxfer.frontier.search import frontier
 from tfxfer.graph import layers
 from tfxfer.graph.eval_step import eval_step
 from tfxfer.models import autoencoder, heads

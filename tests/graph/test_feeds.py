@@ -11,7 +11,7 @@ import tensorflow.compat.v1 as tf
 import tfxfer as tx
 from tfxfer.data import Data, Split
 from tfxfer.errors import GraphError
-from tfxfer.frontier.frontier import frontier
+from tfxfer.frontier.search import frontier
 from tfxfer.graph import layers
 
 RNG = np.random.default_rng(0)

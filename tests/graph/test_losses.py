@@ -10,7 +10,7 @@ import tensorflow.compat.v1 as tf
 
 import tfxfer as tx
 from tfxfer.errors import GraphError, SelectionError
-from tfxfer.frontier.frontier import frontier
+from tfxfer.frontier.search import frontier
 from tfxfer.graph import layers, losses
 from tfxfer.models import autoencoder, heads
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import mmap
 import os
 import re
 import resource
@@ -19,7 +17,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfxfer.errors import DataError
-from tfxfer.store import shard_writer as gatherer
 from tfxfer.store import store
 from tfxfer.store.shard_writer import writer
 from tfxfer.store.store import Rows, Store
@@ -87,15 +84,6 @@ def test_what_float16_cannot_hold_is_refused(tmp_path):
     assert not len(table(tmp_path, "float16"))
     table(tmp_path, "float16").write(keys(2), np.float32([[1, 2], [np.nan, np.inf]]))
     assert np.isinf(rows(table(tmp_path, "float16"), keys(2))[1, 1])
-
-
-def test_a_whole_shard_is_memory_mapped(tmp_path):
-    table(tmp_path).write(keys(70), numbers(70, 5))
-    mapped = table(tmp_path).shard(1)
-    assert mapped.shape == (6, 5)
-    while isinstance(mapped, np.ndarray):
-        mapped = mapped.base
-    assert isinstance(mapped.obj, mmap.mmap)
 
 
 def test_rows_are_indexed_as_an_array_is(tmp_path):
@@ -203,50 +191,6 @@ def test_reading_and_writing_take_memory_for_a_shard_and_not_for_the_table(tmp_p
     assert peak < 12e6
 
 
-# The writer.
-
-
-def test_the_writer_writes_every_64_rows_and_what_is_left_at_the_end(tmp_path):
-    held = table(tmp_path), table(tmp_path, "float16", "cd" * 32)
-    values = numbers(150, 3)
-    with writer(held) as gathering:
-        for start in range(0, 150, 25):
-            gathering.add(keys(len(values[start : start + 25]), start), [values[start : start + 25]] * 2)
-    assert [len(np.load(file)) for file in shards(held[0])] == [64, 11, 64, 11]
-    assert np.array_equal(rows(table(tmp_path), keys(150)), values)
-    assert np.array_equal(rows(held[1], keys(150)), values.astype(np.float16))
-
-
-def test_the_writer_writes_after_ten_seconds_however_few_rows_there_are(tmp_path, monkeypatch):
-    clock = [0.0]
-    monkeypatch.setattr(gatherer.time, "monotonic", lambda: clock[0])
-    with writer([table(tmp_path)]) as gathering:
-        for second in (1, 9, 11, 12, 20, 22):
-            clock[0] = second
-            gathering.add([str(second)], [numbers(1, 2)])
-    assert [len(np.load(file)) for file in shards(table(tmp_path))] == [3, 3]
-
-
-def test_what_is_gathered_is_written_when_the_work_is_interrupted(tmp_path):
-    def interrupted():
-        with writer([table(tmp_path)]) as gathering:
-            gathering.add(keys(10), [numbers(10, 2)])
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert len(table(tmp_path)) == 10
-
-
-def test_a_table_that_has_the_rows_already_gets_none_again(tmp_path):
-    values = numbers(10, 2)
-    table(tmp_path).write(keys(10), values)
-    with writer([table(tmp_path), table(tmp_path, address="cd")]) as gathering:
-        gathering.add(keys(10), [values, values + 1])
-    assert len(shards(table(tmp_path))) == 1
-    assert np.array_equal(rows(table(tmp_path, address="cd"), keys(10)), values + 1)
-
-
 # Damage.
 
 
@@ -258,98 +202,7 @@ def small(folder):
 
 def read(folder):
     held = table(folder)
-    return {key: rows(held, [key]).tobytes() for key in held._places}
-
-
-def complaint(folder):
-    try:
-        read(folder)
-    except DataError as error:
-        return str(error)
-    return ""
-
-
-@pytest.mark.parametrize("suffix", [".npy", ".json"])
-def test_a_flipped_bit_is_found_and_the_files_to_delete_are_named(tmp_path, suffix):
-    path = small(tmp_path).with_suffix(suffix)
-    good, whole = read(tmp_path), path.read_bytes()
-    cure = f"; delete {path.with_suffix('.npy')} and {path.with_suffix('.json')}, and their rows are computed again"
-    messages = []
-    for place in range(len(whole)):
-        flipped = bytearray(whole)
-        flipped[place] ^= 1 << place % 8
-        path.write_bytes(flipped)
-        message = complaint(tmp_path)
-        if message:
-            messages.append(message)
-        else:  # Between two keys, a line feed may become another kind of space.
-            assert suffix == ".json"
-            assert read(tmp_path) == good
-    assert all(message.startswith(f"{path} is damaged: ") and message.endswith(cure) for message in messages)
-    assert len(messages) > 0.9 * len(whole)
-
-
-@pytest.mark.parametrize(
-    ("suffix", "data", "why"),
-    [
-        (".npy", None, "No such file"),
-        (".npy", b"", "its checksum is wrong"),
-        (".json", b"", "Expecting value"),
-        (".json", b"[]", "it is no record of a shard"),
-        (".json", b"{}", "it is no record of a shard"),
-        (".json", b'{"keys": [1], "npy_crc32c": 0, "crc32c": 0}', "it is no record of a shard"),
-        (".json", b'{"keys": ["a"], "npy_crc32c": 0, "crc32c": 0}', "its checksum is wrong"),
-        (".json", b"\xff", "decode"),
-    ],
-)
-def test_a_damaged_file_is_named_with_the_cure(tmp_path, suffix, data, why):
-    path = small(tmp_path).with_suffix(suffix)
-    good = read(tmp_path)
-    path.unlink()
-    if data is not None:
-        path.write_bytes(data)
-    with pytest.raises(DataError, match=rf"{path} is damaged: .*{why}.*; delete .*\.npy and .*\.json, and their rows"):
-        read(tmp_path)
-    for file in (path.with_suffix(".npy"), path.with_suffix(".json")):
-        file.unlink(missing_ok=True)
-    assert read(tmp_path) == {}
-    table(tmp_path).write(keys(3), numbers(3, 2))
-    assert read(tmp_path) == good
-
-
-@pytest.mark.parametrize("length", [1, 64, 128, 140])
-def test_a_truncated_shard_is_refused(tmp_path, length):
-    path = small(tmp_path)
-    os.truncate(path, length)
-    with pytest.raises(DataError, match=f"{path} is damaged: its checksum is wrong; delete"):
-        read(tmp_path)
-
-
-def test_rows_of_another_dtype_are_refused(tmp_path):
-    path = small(tmp_path)
-    with pytest.raises(DataError, match=f"{path} is damaged: its rows are float32, not float64; delete"):
-        table(tmp_path, "float64").shard(0)
-
-
-def test_a_shard_that_shrinks_while_it_is_read_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "SHARD_ROWS", 1)
-    monkeypatch.setattr(store, "OPEN_SHARDS", 1)
-    table(tmp_path).write(keys(2), numbers(2, 2))
-    held = table(tmp_path)
-    rows(held, keys(2))
-    path, _ = held._shards[0]
-    os.truncate(path, 100)
-    with pytest.raises(DataError, match=f"{path} is damaged: .*; delete"):
-        rows(held, keys(1))
-
-
-def test_a_shard_without_its_record_does_not_count(tmp_path):
-    """A kill between the two files leaves just that."""
-    path = small(tmp_path)
-    path.with_suffix(".json").unlink()
-    assert read(tmp_path) == {}
-    table(tmp_path).write(keys(3), numbers(3, 2))
-    assert len(read(tmp_path)) == 3
+    return {key: rows(held, [key]).tobytes() for key in held}
 
 
 # What is no store.
@@ -433,62 +286,6 @@ def test_a_full_disk_is_named_and_what_was_written_is_kept(tmp_path, full_disk):
     assert np.array_equal(rows(table(tmp_path), keys(30)), values[:30])
     assert len(table(tmp_path)) == 30
     assert not [*tmp_path.rglob("*.part")]
-
-
-def test_a_full_disk_ends_the_work_of_a_writer(tmp_path, full_disk):
-    added = []
-
-    def work():
-        with writer([table(tmp_path)]) as gathering:
-            for start in range(0, 640, 64):
-                gathering.add(keys(64, start), [numbers(64, 100)])
-                added.append(start)
-
-    with pytest.raises(DataError, match=FULL):
-        work()
-    assert added == [0]
-    assert not len(table(tmp_path))
-
-
-def test_a_disk_that_fills_up_while_it_is_flushed_ends_the_work_and_the_shard_does_not_count(tmp_path, monkeypatch):
-    """Some file systems say only then that they have no room."""
-
-    def full(handle):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    held = table(tmp_path)
-    held.write(keys(3), numbers(3, 2))
-    monkeypatch.setattr(os, "fsync", full)
-    message = r"cannot write to the store .*: No space left on device; what was written before is kept"
-    with pytest.raises(DataError, match=message), writer([held]) as gathering:
-        gathering.add(keys(64, 3), [numbers(64, 2)])
-    assert len(table(tmp_path)) == 3
-    assert [file.name for file in tmp_path.rglob("*") if file.suffix == ".part"] == []
-
-
-def test_what_a_writer_has_written_is_flushed_when_it_ends(tmp_path, monkeypatch):
-    flushed = set()
-    monkeypatch.setattr(os, "fsync", lambda handle: flushed.add(os.readlink(f"/proc/self/fd/{handle}")))
-    held = table(tmp_path), table(tmp_path, address="cd" * 32)
-    with writer(held) as gathering:
-        for start in range(0, 150, 50):
-            gathering.add(keys(50, start), [numbers(50, 2)] * 2)
-    shards = list(tmp_path.rglob("*.npy"))
-    assert len(shards) == 6
-    assert flushed >= {str(path.with_suffix(suffix)) for path in shards for suffix in (".npy", ".json")}
-
-
-def test_rows_that_lie_behind_each_other_are_read_at_once(tmp_path, monkeypatch):
-    values = numbers(150, 2)
-    table(tmp_path).write(keys(150), values)
-    held = Rows(table(tmp_path), keys(150), np.float32)
-    calls, preadv = [], os.preadv
-    monkeypatch.setattr(os, "preadv", lambda *given: (calls.append(given), preadv(*given))[1])
-    assert np.array_equal(held[np.arange(150)], values)
-    assert len(calls) == 3
-    order = np.array([3, 4, 5, 5, 6, 2, 64, 63])
-    assert np.array_equal(held[order], values[order])
-    assert len(calls) == 3 + 5
 
 
 @pytest.fixture(scope="module")

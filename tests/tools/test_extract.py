@@ -16,7 +16,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from tests.tools.test_predict import COLOURS, coloured, run
-from tfxfer.store import compute, extraction
+from tfxfer.store import compute, extraction, features
 from tfxfer.tools import extract, make_listing, train
 
 NETWORK = ["--model=squeezenet1_1", "--restore=none", "--image_size=64"]
@@ -97,11 +97,28 @@ def test_what_is_there_is_moved_aside_only_if_asked(pictures, tmp_path, capsys):
     assert contents(tmp_path / "out.old-2") == contents(out)
     (tmp_path / "file").touch()
     assert run(extract, tmp_path / "file", *flags(pictures)) == 1
-    assert "file is a file" in capsys.readouterr().err
+    assert "file is not a folder" in capsys.readouterr().err
+
+
+def test_links_to_nothing_are_neither_written_through_nor_replaced(pictures, tmp_path, capsys):
+    out, old = tmp_path / "out", tmp_path / "out.old-1"
+    for link in (out, old):
+        link.symlink_to(tmp_path / "gone")
+    assert run(extract, out, *flags(pictures, "--endpoint=conv1:mean")) == 1
+    assert "out is not a folder; give a folder, or let --overwrite move it aside" in capsys.readouterr().err
+    assert run(extract, out, *flags(pictures, "--endpoint=conv1:mean", "--overwrite")) == 0
+    assert f"moved {out} to {out}.old-2" in capsys.readouterr().out
+    assert old.is_symlink()
+    assert (tmp_path / "out.old-2").is_symlink()
+    assert (out / "codes.npy").is_file()
 
 
 def test_nothing_is_left_where_it_fails(pictures, tmp_path, monkeypatch):
-    monkeypatch.setattr(extract, "_write", lambda *args: (_ for _ in ()).throw(OSError(28, "No space left", "codes")))
+
+    def full(*args):
+        raise OSError(28, "No space left", "codes")
+
+    monkeypatch.setattr(features, "_write_labels", full)
     assert run(extract, tmp_path / "out", *flags(pictures, "--endpoint=conv1:mean")) == 1
     assert os.listdir(tmp_path) == []
 

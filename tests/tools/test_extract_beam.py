@@ -15,10 +15,8 @@ import numpy as np
 import pytest
 
 from tests.tools.test_predict import coloured, run
-from tfxfer.errors import DataError, RunError
 from tfxfer.store import store
-from tfxfer.store.beam import faults
-from tfxfer.tools import extract, extract_beam, make_listing, train
+from tfxfer.tools import extract, extract_beam, train
 
 MISSING = importlib.util.find_spec("apache_beam") is None
 needs_beam = pytest.mark.skipif(MISSING, reason="Apache Beam is missing: pip install 'tfxfer[beam]'")
@@ -44,10 +42,9 @@ def rows(folder: Path) -> tuple[dict[tuple[str, str], bytes], int]:
     found, held = {}, 0
     for about in folder.glob("*/about.json"):
         table = store.Table(about.parent, {}, np.dtype(json.loads(about.read_text())["dtype"]))
-        held += sum(len(table.shard(number)) for number in range(len(table._shards)))
-        for key in table._places:
-            number, offset = table.place(key)
-            found[about.parent.name, key] = table.shard(number)[offset].tobytes()
+        held += sum(len(np.load(path)) for path in about.parent.glob("*.npy"))
+        for key, row in zip(table, store.Rows(table, [*table], table.dtype)[:], strict=True):
+            found[about.parent.name, key] = row.tobytes()
     return found, held
 
 
@@ -84,16 +81,6 @@ def test_a_kind_of_pictures_without_its_flag_is_bad_usage(tmp_path, capsys):
     assert "--dataset=pattern needs --pattern" in capsys.readouterr().err
 
 
-def test_what_a_worker_refused_is_raised_as_it_was_raised_there():
-    text = "Traceback ...\ntfxfer.errors.DataError: the disk is full;\n  mend it [while running 'Extract']\n\nmore"
-    with pytest.raises(DataError, match=r"^the disk is full;\n  mend it$"), faults.translated():
-        raise RuntimeError(text)
-    with pytest.raises(RunError, match=r"^gone$"), faults.translated():
-        raise RunError("gone [while running 'Extract']")
-    with pytest.raises(RuntimeError, match="not ours"), faults.translated():
-        raise RuntimeError("not ours")
-
-
 def test_a_shard_that_is_written_again_replaces_itself(tmp_path):
     values = np.arange(6, dtype=np.float32).reshape(3, 2)
     # As by three processes, none of which has seen what the others wrote.
@@ -104,36 +91,11 @@ def test_a_shard_that_is_written_again_replaces_itself(tmp_path):
     # Of other bits, as another processor gives them: neither may lie beside the other's record.
     other.write("abc", values + 1, by_content=True)
     table = store.Table(tmp_path / "t", {}, np.dtype("f4"))
-    assert [len(table.shard(number)) for number in range(2)] == [3, 3]
+    assert [len(np.load(path)) for path in (tmp_path / "t").glob("*.npy")] == [3, 3]
     assert len(table) == 3
 
 
 # --- in this process ---
-
-
-@needs_beam
-def test_a_folder_a_listing_and_a_pattern_give_the_rows_of_one_machine(pictures, tmp_path, capsys):
-    wanted = alone(tmp_path, *flags(pictures))
-    assert run(make_listing, pictures, tmp_path / "lists") == 0
-    text = "".join((tmp_path / "lists" / name).read_text() for name in ("train.txt", "val.txt"))
-    listing = tmp_path / "list.txt"
-    listing.write_text(f"# twice\n{text}{text}no-label.png\n../outside.png 1\ngone.png 1\n")
-    for name, kind in (
-        ("a", ["--dataset=folder", f"--data_dir={pictures}"]),
-        ("b", ["--dataset=listing", f"--listing={listing}", f"--data_dir={pictures}"]),
-        ("c", ["--dataset=pattern", f"--pattern={pictures}/**.png"]),
-    ):
-        assert run(extract_beam, tmp_path / name, *NETWORK, *kind, "--", HERE) == 0
-        assert capsys.readouterr().out.splitlines()[-1].startswith(f"{tmp_path / name}: conv1:mean of 6")
-        assert rows(tmp_path / name) == (wanted, len(wanted))
-        assert run(extract_beam, tmp_path / name, *NETWORK, *kind, "--", HERE) == 0
-        assert "0 computed, 60 there before" in capsys.readouterr().out
-    lines = [json.loads(line) for line in (tmp_path / "b/bad-pictures.jsonl").read_text().splitlines()]
-    assert {os.path.basename(line["path"]): line["reason"].split(";")[0] for line in lines} == {
-        "no-label.png": "has no label",
-        "outside.png": f"is outside of {pictures}",
-        "gone.png": "is not there",
-    }
 
 
 @needs_beam
@@ -167,47 +129,11 @@ def test_training_finds_the_rows_and_computes_nothing(pictures, tmp_path, capsys
 
 
 @needs_beam
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        (["--dataset=pattern", "--pattern=/nowhere/**.jpg"], "there is no such file; in it, \\* stands for"),
-        (["--dataset=folder", "--data_dir=/nowhere"], "there is no such file; give the folder that has one subfolder"),
-        (["--dataset=listing", "--listing=abc://b/list.txt"], "has no file system for abc:// here; pip install"),
-    ],
-)
-def test_pictures_that_are_not_there_are_refused_before_a_worker_is_started(given, message, tmp_path, capsys):
-    assert run(extract_beam, tmp_path / "s", *NETWORK, *given, "--", HERE) == 1
-    assert re.search(message, capsys.readouterr().err)
-
-
-@needs_beam
 def test_nothing_but_bad_pictures_is_an_error(tmp_path, capsys):
     (tmp_path / "p" / "a").mkdir(parents=True)
     (tmp_path / "p" / "a" / "x.png").write_text("no picture")
     assert run(extract_beam, tmp_path / "s", *flags(tmp_path / "p"), "--most_bad=1", "--", HERE) == 1
     assert "1 of 1 pictures cannot be used" in capsys.readouterr().err
-
-
-@needs_beam
-def test_a_worker_with_other_weights_or_another_store_is_refused(pictures, tmp_path, capsys, monkeypatch):
-    from tfxfer.store.beam import pipeline
-
-    here = pipeline._here
-    monkeypatch.setattr(pipeline, "_here", lambda job: _elsewhere(here(job)))
-    assert run(extract_beam, tmp_path / "s", *flags(pictures), "--", HERE) == 1
-    assert re.search(
-        r"RunError: \S+ would compute something else \(address \w{12}, TensorFlow .*\) than .*address 000000000000",
-        capsys.readouterr().err,
-    )
-    monkeypatch.undo()
-    job = pipeline.Job(None, str(tmp_path / "s"), ".beam-of-another", (32, 32), "crop", 4, "float32")
-    with pytest.raises(DataError, match=r"is not that of the machine that started the job; give `store` a directory"):
-        pipeline._check_shared(job)
-
-
-def _elsewhere(table: store.Table) -> store.Table:
-    table.path = table.path.with_name("0" * 64)
-    return table
 
 
 @needs_beam
@@ -249,26 +175,4 @@ def test_batches_that_fail_and_workers_that_are_killed_lose_and_double_nothing(k
     if kind.startswith("kill"):
         assert ends == [1, 0]
         assert "a worker was lost" not in done.stderr
-    assert rows(tmp_path / "s") == (wanted, len(wanted))
-
-
-@needs_beam
-def test_a_bundle_that_the_runner_tries_again_doubles_nothing(pictures, tmp_path, monkeypatch, capsys):
-    from tfxfer.store.beam import pipeline
-
-    calls = []
-    compute = pipeline.Extract.compute
-
-    def flaky(self):
-        calls.append(len(calls))
-        if len(calls) in (3, 9):
-            raise RuntimeError("this attempt fails")
-        compute(self)
-
-    monkeypatch.setattr(pipeline.Extract, "compute", flaky)
-    monkeypatch.setattr(pipeline.Extract, "seconds", 0.0)
-    again = "--runner=apache_beam.runners.direct.direct_runner.BundleBasedDirectRunner"
-    wanted = alone(tmp_path, *flags(pictures, "--batch_size=4"))
-    assert run(extract_beam, tmp_path / "s", *flags(pictures, "--batch_size=4"), "--", again) == 0
-    assert len(calls) > 15
     assert rows(tmp_path / "s") == (wanted, len(wanted))

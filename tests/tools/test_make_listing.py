@@ -105,6 +105,16 @@ def test_existing_files_are_moved_aside_only_when_told(pets, tmp_path, capsys):
     assert f"moved {out}/val.txt to {out}/val.txt.old-2\n" in capsys.readouterr().out
 
 
+def test_a_link_to_nothing_is_moved_aside_too_and_not_renamed_over(pets, tmp_path, capsys):
+    for name in ("val.txt", "val.txt.old-1"):
+        (tmp_path / name).symlink_to(tmp_path / "gone")
+    assert run(pets, tmp_path) == 1
+    assert "already has val.txt; take another folder" in capsys.readouterr().err
+    assert run(pets, tmp_path, "--overwrite") == 0
+    assert all((tmp_path / f"val.txt.old-{number}").is_symlink() for number in (1, 2))
+    assert len(rows(tmp_path / "val.txt")) == 15
+
+
 def test_what_is_passed_over_is_said(pets, tmp_path, capsys):
     (pets / "cat" / "notes.txt").touch()
     (pets / "stray.jpg").touch()
@@ -127,7 +137,7 @@ def test_refusals_name_the_cure_and_leave_nothing_behind(pets, named, tmp_path, 
     (tmp_path / "empty").mkdir()
     assert "named has 60 pictures and no subfolders" not in error_of(capsys, tmp_path / "empty", out)
     assert f"DataError: {pets}x is not there (did you mean pets?); give" in error_of(capsys, f"{pets}x", out)
-    assert f"{pets}x is not there, or no folder" in error_of(capsys, f"{pets}x", out, "--labels=name")
+    assert f"{pets}x is not there, or is not a folder" in error_of(capsys, f"{pets}x", out, "--labels=name")
     assert f"{tmp_path}/empty: no pictures" in error_of(capsys, tmp_path / "empty", out, "--labels=name")
     assert "only one" not in error_of(capsys, pets / "cat", out)
     assert f"{pets}: 100 of 100 pictures have no label in their names\n  {pets}/cat/0.jpg\n" in error_of(
@@ -161,7 +171,7 @@ def test_names_that_no_line_can_hold_are_all_named(pets, tmp_path, capsys):
         for number in range(4):
             (pets / name / f"{number}.jpg").touch()
     message = error_of(capsys, pets, tmp_path / "out")
-    assert message.startswith(f"DataError: {pets}: rename what no line can hold:\n")
+    assert message.startswith(f"DataError: {pets}: rename what cannot be in a line:\n")
     assert message.count("cannot be a path of a listing") == 12
     assert "' blank' cannot be a line of classes.txt" in message
 

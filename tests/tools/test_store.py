@@ -10,34 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from tests.store.test_maintenance import ABOUT, KEYS, fill, rows
 from tests.tools.test_predict import run
 from tfxfer.store import maintenance
 from tfxfer.store.store import Store, Table
 from tfxfer.tools import store
-
-ABOUT = {"tensor": "pool5:0", "images": "uint8 (8, 8, 3)", "batch_size": 4, "tensorflow": "2.21.0"}
-
-
-def fill(path: Path, address: str, keys: list[str], dtype: str = "float32", each: int = 3) -> Table:
-    """Write a row for each key, made of it, a few a shard."""
-    table = Store(path).table(address, ABOUT, np.dtype(dtype))
-    values = np.array([[float(int(key, 36) % 1000), len(key)] for key in keys], dtype)
-    table.write(keys, values, shard_rows=each)
-    return table
-
-
-def rows(path: Path) -> dict[str, dict[str, bytes]]:
-    """Return the bytes of each row, by address and key."""
-    found = {}
-    for about in sorted(path.glob("*/about.json")):
-        table = Table(about.parent, {}, np.dtype(json.loads(about.read_text())["dtype"]))
-        found[about.parent.name] = {
-            key: table.shard(number)[offset].tobytes() for key, (number, offset) in table._places.items()
-        }
-    return found
 
 
 def aged(path: Path, seconds: float) -> None:
@@ -45,9 +23,6 @@ def aged(path: Path, seconds: float) -> None:
     then = path.stat().st_mtime - seconds
     for below in sorted(path.rglob("*"), reverse=True):
         os.utime(below, (then, then))
-
-
-KEYS = [f"k{number}" for number in range(10)]
 
 
 def test_list_says_what_each_table_holds(tmp_path, capsys):
@@ -76,9 +51,11 @@ def test_verify_names_every_damaged_file(tmp_path, capsys):
     assert run(store, "verify", tmp_path / "s") == 1
     error = capsys.readouterr().err
     assert "3 files are damaged" in error
-    assert re.search(rf"{first.name} is damaged: its checksum is wrong; delete it and {first.stem}\.json", error)
-    assert re.search(rf"{second.name} is damaged: No such file", error)
-    assert re.search(rf"{third.stem}\.json is damaged: it is no record of a shard", error)
+    assert re.search(
+        rf"{first.name} is damaged: its checksum is wrong; delete .*/{first.name} and .*/{first.stem}\.json", error
+    )
+    assert re.search(rf"{second.name} is damaged: .*No such file", error)
+    assert re.search(rf"{third.stem}\.json is damaged: it is not a record of a shard", error)
 
 
 def test_merge_brings_what_is_new_and_nothing_twice(tmp_path, capsys):
@@ -92,7 +69,7 @@ def test_merge_brings_what_is_new_and_nothing_twice(tmp_path, capsys):
     assert rows(tmp_path / "new") == wanted
     assert run(store, "merge", tmp_path / "new", tmp_path / "b") == 0
     assert "0 new rows" in capsys.readouterr().out
-    assert all(held.doubled == 0 for held in maintenance.tables(tmp_path / "new"))
+    assert all(held.doubled == 0 for held in maintenance.list_tables(tmp_path / "new"))
 
 
 def test_a_damaged_shard_is_not_merged(tmp_path, capsys):
@@ -110,52 +87,18 @@ def test_compact_joins_shards_drops_doubles_and_leaves_what_was_just_written(tmp
     other.path = tmp_path / "s/aa11"
     other.write(KEYS[:5], np.array([[float(int(key, 36) % 1000), 2] for key in KEYS[:5]], "f4"))
     wanted = rows(tmp_path / "s")
-    assert maintenance.tables(tmp_path / "s")[0].doubled == 5
+    assert maintenance.list_tables(tmp_path / "s")[0].doubled == 5
     assert run(store, "compact", tmp_path / "s") == 0
     assert "kept aa11: written to in the last 10 minutes" in capsys.readouterr().out
     aged(tmp_path / "s", 3600)
     assert run(store, "compact", tmp_path / "s") == 0
     assert capsys.readouterr().out == "aa11: 5 shards, now 1; 5 doubled rows dropped\n"
     assert rows(tmp_path / "s") == wanted
-    assert [held[2:5] for held in maintenance.tables(tmp_path / "s")] == [(1, 10, 0)]
+    assert [held[2:5] for held in maintenance.list_tables(tmp_path / "s")] == [(1, 10, 0)]
     assert list(maintenance.verify(tmp_path / "s")) == []
     aged(tmp_path / "s", 3600)
     assert run(store, "compact", tmp_path / "s") == 0
     assert "1 shards, now 1" in capsys.readouterr().out
-
-
-@settings(max_examples=30)
-@given(st.data())
-def test_however_rows_lie_compacting_keeps_each_once(tmp_path_factory, data):
-    path = tmp_path_factory.mktemp("compact") / "s"
-    (Store(path).path / "aa11").mkdir()
-    for _ in range(data.draw(st.integers(1, 5))):
-        keys = data.draw(st.lists(st.sampled_from(KEYS), min_size=1, unique=True))
-        apart = Table(path / "none", ABOUT, np.dtype("f4"))
-        apart.path = path / "aa11"
-        values = np.array([[float(int(key, 36) % 1000), 2] for key in keys], "f4")
-        apart.write(keys, values, shard_rows=data.draw(st.integers(1, 6)), by_content=data.draw(st.booleans()))
-    wanted = rows(path)
-    maintenance.compact(maintenance.tables(path)[0], data.draw(st.integers(100, 400)))
-    assert rows(path) == wanted
-    assert maintenance.tables(path)[0].doubled == 0
-
-
-def test_a_compaction_that_is_stopped_loses_nothing(tmp_path, monkeypatch):
-    fill(tmp_path / "s", "aa11", KEYS)
-    wanted = rows(tmp_path / "s")
-
-    def stop(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(maintenance, "_remove", stop)
-    with pytest.raises(KeyboardInterrupt):
-        maintenance.compact(maintenance.tables(tmp_path / "s")[0])
-    monkeypatch.undo()
-    assert rows(tmp_path / "s") == wanted
-    assert maintenance.tables(tmp_path / "s")[0].doubled == 10
-    assert maintenance.compact(maintenance.tables(tmp_path / "s")[0]) == (5, 1)
-    assert rows(tmp_path / "s") == wanted
 
 
 def test_gc_takes_tables_by_address_or_age_and_what_was_left_behind(tmp_path, capsys):
@@ -225,6 +168,6 @@ def test_bad_usage_is_told(tmp_path, capsys):
     assert run(store, "merge", tmp_path / "s") == 2
     assert "merge takes STORE and one other store or more" in capsys.readouterr().err
     assert run(store, "list", tmp_path) == 1
-    assert "is no store: it has no store.json" in capsys.readouterr().err
+    assert "is not a store: it has no store.json" in capsys.readouterr().err
     assert run(store, "list", tmp_path / "gone") == 1
     assert not (tmp_path / "gone").exists()

@@ -27,7 +27,7 @@ def written(monkeypatch) -> list[int]:
     """How many examples were computed, batch by batch."""
     counts: list[int] = []
     fill = compute.fill
-    monkeypatch.setattr("tfxfer.store.extraction.fill", lambda *args: counts.extend(map(len, args[4])) or fill(*args))
+    monkeypatch.setattr("tfxfer.store.extraction.fill", lambda *args: counts.extend(map(len, args[3])) or fill(*args))
     return counts
 
 

@@ -1,8 +1,9 @@
-"""Random crops of a picture, half of them mirrored: which part, as a pure function of the picture, a seed and a number.
+"""Which part of a picture is cut out: the largest centred one, or one drawn by the picture, a seed and a number.
 
-As VGG was trained (Simonyan and Zisserman, Very Deep Convolutional Networks for Large-Scale Image Recognition,
-arXiv:1409.1556, section 3.1): the shorter side of a picture is brought to a length from 256 to 512, all equally likely;
-a square of 224 is cut out anywhere, and one in two is mirrored. Here that part is cut out first, and is resized once.
+Random crops are those that VGG was trained on (Simonyan and Zisserman, Very Deep Convolutional Networks for Large-Scale
+Image Recognition, arXiv:1409.1556, section 3.1): the shorter side of a picture is brought to a length from 256 to 512,
+all equally likely; a square of 224 is cut out anywhere, and one in two is mirrored. Here that part is cut out
+first, and is resized once.
 """
 
 from __future__ import annotations
@@ -49,6 +50,19 @@ def place(height: int, width: int, largest: tuple[int, int], drawn: list[int]) -
 def _below(drawn: int, count: int) -> int:
     """Return one of 0..count-1, all as likely."""
     return drawn * count >> 64
+
+
+def centred(height: int, width: int, rows: int, columns: int) -> tuple[int, int, int, int]:
+    """Return top, left, height and width of the largest centred part of the proportions rows : columns."""
+    if height * columns <= width * rows:
+        h, w = height, max(1, _rounded(height * columns, rows))
+    else:
+        h, w = max(1, _rounded(width * rows, columns)), width
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def _rounded(a: int, b: int) -> int:
+    return (2 * a + b) // (2 * b)
 
 
 def text(seed: int, number: int) -> str:

@@ -51,7 +51,7 @@ def sha256(data: bytes) -> str:
 
 
 def read_file(path: str, most_pixels: int = MOST_PIXELS) -> bytes:
-    """Read a file that begins as a picture does and is no larger than one of so many pixels can be.
+    """Read a file that begins as a picture does and is not larger than one of so many pixels can be.
 
     Raises:
       DataError: it is none, is too large, or cannot be read.
@@ -59,7 +59,7 @@ def read_file(path: str, most_pixels: int = MOST_PIXELS) -> bytes:
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
-            raise DataError("is no regular file")
+            raise DataError("is not a regular file")
         with open(path, "rb") as file:
             check_kind(file.peek(32)[:32])
             if status.st_size > BYTES_A_PIXEL * most_pixels:
@@ -85,7 +85,7 @@ def check_kind(start: bytes) -> None:
 
 
 def verify(data: bytes, most_pixels: int = MOST_PIXELS) -> None:
-    """Decode a picture only to see that it can be.
+    """Check that a picture can be decoded.
 
     A JPEG is decoded to an eighth of its size: all of its data is read, as ever, in half the time.
 
@@ -113,7 +113,7 @@ def decode(
       size: height and width.
       resize: `crop` or `plain`, as in `Pictures`.
       most_pixels: a picture of more is not decoded.
-      drawn: what `crops.draw` gave for a random part; that of `resize` unless told.
+      drawn: what `crops.draw` returned, for a random part; default: the part that `resize` names.
 
     Returns:
       uint8 [height, width, 3].
@@ -124,7 +124,7 @@ def decode(
     encoded = _checked(data, most_pixels)
     transposed, rows, columns = TURNS[encoded.orientation]
     height, width = _swapped((encoded.height, encoded.width), transposed)
-    y, x, h, w = _centre(height, width, *size) if resize == "crop" else (0, 0, height, width)
+    y, x, h, w = crops.centred(height, width, *size) if resize == "crop" else (0, 0, height, width)
     mirrored = False
     if drawn is not None:
         (y, x, h, w), mirrored = crops.place(height, width, (h, w), drawn)
@@ -140,19 +140,6 @@ def _swapped(pair: tuple[int, int], swap: bool) -> tuple[int, int]:
     return (pair[1], pair[0]) if swap else pair
 
 
-def _centre(height: int, width: int, rows: int, columns: int) -> tuple[int, int, int, int]:
-    """Return top, left, height and width of the largest centred part of the proportions rows : columns."""
-    if height * columns <= width * rows:
-        h, w = height, max(1, _rounded(height * columns, rows))
-    else:
-        h, w = max(1, _rounded(width * rows, columns)), width
-    return (height - h) // 2, (width - w) // 2, h, w
-
-
-def _rounded(a: int, b: int) -> int:
-    return (2 * a + b) // (2 * b)
-
-
 def _checked(data: bytes, most_pixels: int) -> Encoded:
     if pillow.kind_of(data[:16]):
         return pillow.read(data, most_pixels, _memory.hold)
@@ -161,14 +148,14 @@ def _checked(data: bytes, most_pixels: int) -> Encoded:
     return encoded
 
 
-def _run(what: str, encoded: Encoded, box: Sequence[int], size: Sequence[int]) -> np.ndarray:
+def _run(output: str, encoded: Encoded, box: Sequence[int], size: Sequence[int]) -> np.ndarray:
     import tensorflow.compat.v1 as tf
 
     palette = np.frombuffer(encoded.palette, np.uint8).reshape(-1, 4)
     try:
         with _memory.hold(encoded.height * encoded.width):
-            (found,) = _decoder()[what, encoded.kind](encoded.data, box, size, palette)
-            return found
+            (value,) = _decoder()[output, encoded.kind](encoded.data, box, size, palette)
+            return value
     except tf.errors.InvalidArgumentError:
         # Its message only says where in our graph it was.
         kind = encoded.kind.removesuffix("8")
@@ -231,15 +218,17 @@ def resized(pixels: Any, box: Any, size: Any) -> Any:
     return tf.cast(tf.round(small[0]), tf.uint8)
 
 
-class _Budget:
-    """So many pixels that threads share: who wants more than is free waits until others are done."""
+class Budget:
+    """A semaphore that counts pixels: threads share so many, and wait for those of others."""
 
     def __init__(self, whole: int) -> None:
+        """Begin with all of them free."""
         self._whole = self._free = whole
         self._changed = threading.Condition()
 
     @contextlib.contextmanager
     def hold(self, pixels: int) -> Iterator[None]:
+        """Hold so many pixels, or all there are, for as long as the context lasts; wait until they are free."""
         pixels = min(pixels, self._whole)
         with self._changed:
             self._changed.wait_for(lambda: self._free >= pixels)
@@ -252,4 +241,4 @@ class _Budget:
                 self._changed.notify_all()
 
 
-_memory = _Budget(MOST_PIXELS)
+_memory = Budget(MOST_PIXELS)

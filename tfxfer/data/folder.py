@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tfxfer import names
-from tfxfer.data.labelled import NO_TEST, SPLITS, Labelled, examples, number
+from tfxfer.data.labelled import NO_TEST, SPLITS, Division, Labelled, make_data, number
 from tfxfer.data.pictures import shortened
 from tfxfer.data.splits import Data
 from tfxfer.errors import DataError
@@ -74,23 +74,16 @@ def folder(
         fewer pictures than there are splits; a split would be empty; more than `most_bad` are bad; or subfolders look
         like splits and do not divide the pictures as said above.
     """
-    return examples(
-        find(directory),
-        size=size,
-        resize=resize,
-        seed=seed,
-        split=split,
-        proportions=proportions,
-        most_bad=most_bad,
-        index=index,
-    )
+    pictures = find(directory)
+    division = Division(split, proportions, seed)
+    return make_data(pictures, division, size=size, resize=resize, most_bad=most_bad, index=index)
 
 
 def find(directory: str | os.PathLike[str]) -> Labelled:
     """Return the pictures in the subfolders of a folder, by class and then by path; none is opened.
 
     Raises:
-      DataError: there is no such folder, a folder cannot be listed, there are no subfolders or no pictures, or
+      DataError: the folder does not exist, a folder cannot be listed, subfolders or pictures are missing, or
         subfolders that look like splits do not divide the pictures.
     """
     top = Path(directory)
@@ -100,7 +93,7 @@ def find(directory: str | os.PathLike[str]) -> Labelled:
         return _find_divided(top, divided, beside)
     paths, passed = walk([top / name for name in subfolders])
     if not any(paths):
-        raise DataError(f"{top} has {_what(subfolders, beside, passed)}; {CURE}")
+        raise DataError(f"{top} has {_contents(subfolders, beside, passed)}; {CURE}")
     pairs = [(path, name) for name, inside in zip(subfolders, paths, strict=True) for path in inside]
     labels, class_names = number([name for _, name in pairs], subfolders)
     notes = (*passed_over(passed), *_beside_note(beside))
@@ -134,14 +127,14 @@ def _divided(top: Path, subfolders: Sequence[str]) -> dict[str, str]:
             "one subfolder for each class in each"
         )
     # Pictures of a test without labels cannot be tested on.
-    return {split: found[0] for split, found in named.items() if found and (split != "test" or inside[found[0]][0])}
+    return {split: alike[0] for split, alike in named.items() if alike and (split != "test" or inside[alike[0]][0])}
 
 
 def _why_not_splits(
     named: Mapping[str, Sequence[str]], others: Sequence[str], inside: Mapping[str, tuple[Sequence[str], int]]
 ) -> str:
     """Return why subfolders do not divide the pictures; the empty string if they do."""
-    twice = [found for found in named.values() if len(found) > 1]
+    twice = [alike for alike in named.values() if len(alike) > 1]
     bare = [name for split in ("train", "validation") for name in named[split] if not inside[name][0]]
     if twice:
         return f"{names.listed(twice[0])} are names of one split"
@@ -157,24 +150,24 @@ def _why_not_splits(
 def _find_divided(top: Path, divided: Mapping[str, str], beside: int) -> Labelled:
     """Return the pictures of a folder whose subfolders are splits, by split, class and path."""
     classes = {split: _inside(top / folder)[0] for split, folder in divided.items()}
-    unknown = {split: sorted(set(found) - set(classes["train"])) for split, found in classes.items()}
-    lacking = [f"{divided[split]}: {names.listed(found)}" for split, found in unknown.items() if found]
+    unknown = {split: sorted(set(in_split) - set(classes["train"])) for split, in_split in classes.items()}
+    lacking = [f"{divided[split]}: {names.listed(in_split)}" for split, in_split in unknown.items() if in_split]
     if lacking:
         raise DataError(
             f"{top}: {divided['train']} lacks classes that other splits have ({'; '.join(lacking)}), and what is not "
             "trained cannot be recognised; add their pictures, or take these subfolders out"
         )
-    rows = [(split, name) for split, found in classes.items() for name in found]
+    rows = [(split, name) for split, in_split in classes.items() for name in in_split]
     paths, passed = walk([top / divided[split] / name for split, name in rows])
-    found = [
+    pictures = [
         (path, name, SPLITS.index(split)) for (split, name), inside in zip(rows, paths, strict=True) for path in inside
     ]
-    if not found:
-        raise DataError(f"{top} has {_what([name for _, name in rows], beside, passed)}; {CURE}")
-    labels, class_names = number([name for _, name, _ in found], classes["train"])
-    parts = np.array([part for _, _, part in found], np.int64)
+    if not pictures:
+        raise DataError(f"{top} has {_contents([name for _, name in rows], beside, passed)}; {CURE}")
+    labels, class_names = number([name for _, name, _ in pictures], classes["train"])
+    parts = np.array([part for _, _, part in pictures], np.int64)
     notes = (*passed_over(passed), *_beside_note(beside), *_split_notes(top, divided))
-    return Labelled(str(top), [path for path, _, _ in found], labels, class_names, parts, notes)
+    return Labelled(str(top), [path for path, _, _ in pictures], labels, class_names, parts, notes)
 
 
 def _split_notes(top: Path, divided: Mapping[str, str]) -> Iterator[str]:
@@ -182,7 +175,7 @@ def _split_notes(top: Path, divided: Mapping[str, str]) -> Iterator[str]:
     if unlabelled:
         yield f"{names.listed(unlabelled)} has no subfolder for each class, and so no labels: it is left out"
     if "validation" not in divided:
-        yield f"there is no validation split: a part of {divided['train']} is held out for it"
+        yield f"a validation split is missing: a part of {divided['train']} is held out for it"
     if "test" not in divided:
         yield NO_TEST
 
@@ -201,10 +194,10 @@ def walk(folders: Sequence[Path]) -> tuple[list[list[str]], Counter[str]]:
     """
     passed: Counter[str] = Counter()
     errors: list[OSError] = []
-    found = [sorted(_below(folder, passed, errors)) for folder in folders]
+    paths = [sorted(_below(folder, passed, errors)) for folder in folders]
     if errors:
         raise DataError("\n  ".join(["folders cannot be listed:", *shortened([*map(_unlisted, errors)])]))
-    return found, passed
+    return paths, passed
 
 
 def _below(folder: Path, passed: Counter[str], errors: list[OSError]) -> Iterator[str]:
@@ -250,18 +243,18 @@ def _near(top: Path) -> str:
         return ""
 
 
-def _what(subfolders: Sequence[str], beside: int, passed: Counter[str]) -> str:
+def _contents(subfolders: Sequence[str], beside: int, passed: Counter[str]) -> str:
     if beside and not subfolders:
         return (
             f"{beside:,} pictures and no subfolders (if their names tell the class, as in cat.12.jpg, "
             "`tfxfer make_listing` can make a listing of them by their names)"
         )
-    held = f"no pictures in {len(subfolders):,} subfolders" if subfolders else "neither subfolders nor pictures"
-    return f"{held}, but {_counted(passed)}" if passed else held
+    contents = f"no pictures in {len(subfolders):,} subfolders" if subfolders else "neither subfolders nor pictures"
+    return f"{contents}, but {_counted(passed)}" if passed else contents
 
 
 def passed_over(passed: Counter[str]) -> list[str]:
-    """Return a note of the files that were passed over, if any were."""
+    """Return a note of the files that were passed over, if there are any."""
     return [f"passed over, as their names are not those of pictures: {_counted(passed)}"] if passed else []
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from tfxfer.errors import DataError
@@ -14,7 +14,14 @@ WANTED = "JPEG, PNG, BMP or GIF"
 # The whole scale of greys: the palette of a picture that has none. Red, green, blue and a byte of padding a colour.
 GREYS = b"".join(bytes([level, level, level, 0]) for level in range(256))
 
-# How files begin that are taken for pictures and cannot be decoded here.
+# How the files begin that can be decoded here.
+MAGIC = {
+    "JPEG": (b"\xff\xd8\xff",),
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "BMP": (b"BM",),
+    "GIF": (b"GIF87a", b"GIF89a"),
+}
+# How other files begin that are taken for pictures.
 OTHERS = {
     b"II*\0": "TIFF",
     b"MM\0*": "TIFF",
@@ -57,12 +64,12 @@ def read(data: bytes) -> Encoded:
       data: the whole file.
 
     Raises:
-      DataError: it is no JPEG, PNG, BMP or GIF, or of a kind that cannot be decoded, or its header is cut short or
+      DataError: it is not a JPEG, PNG, BMP or GIF, or of a kind that cannot be decoded, or its header is cut short or
         damaged. The message says so of a subject that the caller puts before it, as in `is cut short`.
     """
     check_kind(data)
     try:
-        encoded = next(reader for start, reader in _READERS.items() if data.startswith(start))(data)
+        encoded = next(_READERS[kind] for kind, starts in MAGIC.items() if data.startswith(starts))(data)
     except (IndexError, struct.error):
         raise DataError(CUT) from None
     if encoded.height < 1 or encoded.width < 1:
@@ -71,15 +78,15 @@ def read(data: bytes) -> Encoded:
 
 
 def check_kind(start: bytes) -> None:
-    """Refuse what is no picture by its first bytes; 32 are enough.
+    """Refuse a file that is not a picture by its first bytes; 32 are enough.
 
     Raises:
       DataError: it is none of the kinds that can be decoded; the message says what it may be instead.
     """
     if not start:
         raise DataError("is empty")
-    if not start.startswith(tuple(_READERS)):
-        raise DataError(f"is no {WANTED}, but {_perhaps(start[:32])}")
+    if not any(map(start.startswith, MAGIC.values())):
+        raise DataError(f"is not a {WANTED}, but {_perhaps(start[:32])}")
 
 
 def _perhaps(start: bytes) -> str:
@@ -101,23 +108,11 @@ ORIENTATION, SHORT, LONG = 0x0112, 3, 4
 
 def _jpeg(data: bytes) -> Encoded:
     size, orientation, at = None, 0, 2
-    while True:
-        # Whatever lies between segments is passed over, as libjpeg does.
-        at = data.find(b"\xff", at)
-        if at < 0:
-            raise DataError(CUT)
-        marker = data[at + 1]
-        if marker == 0xFF or marker == 0 or marker in ALONE:
-            at += 1 if marker == 0xFF else 2
-            continue
-        (length,) = struct.unpack_from(">H", data, at + 2)
+    for marker, at, length in _segments(data):  # where the last one lies is asked for below
         if marker in FRAMES:
             size = struct.unpack_from(">HH", data, at + 5)
         elif marker == APP1 and data[at + 4 : at + 10] == b"Exif\0\0":
-            orientation = orientation or _orientation(data[at + 10 : at + 2 + length])
-        elif marker == SCAN:
-            break
-        at += 2 + length
+            orientation = orientation or read_orientation(data[at + 10 : at + 2 + length])
     # Known here already, so that libjpeg need not write it to the terminal.
     if data.rfind(END, at) < 0:
         raise DataError(CUT)
@@ -126,7 +121,26 @@ def _jpeg(data: bytes) -> Encoded:
     return Encoded("JPEG", size[0], size[1], data, orientation or 1)
 
 
-def _orientation(tiff: bytes) -> int:
+def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield marker, place and length of each segment of a JPEG, as far as that with which the pixels begin."""
+    marker, at = 0, 2
+    while marker != SCAN:
+        # Whatever lies between segments is passed over, as libjpeg does.
+        at = data.find(b"\xff", at)
+        if at < 0:
+            raise DataError(CUT)
+        marker = data[at + 1]
+        if marker == 0xFF:
+            at += 1
+        elif marker == 0 or marker in ALONE:
+            at += 2
+        else:
+            (length,) = struct.unpack_from(">H", data, at + 2)
+            yield marker, at, length
+            at += 2 + length
+
+
+def read_orientation(tiff: bytes) -> int:
     """Return the orientation that the first directory of an EXIF block has, or 1 where it has none that can be read."""
     order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
     if order is None:
@@ -199,10 +213,4 @@ def _after_blocks(data: bytes, at: int) -> int:
     return at + 1
 
 
-_READERS: dict[bytes, Callable[[bytes], Encoded]] = {
-    b"\xff\xd8\xff": _jpeg,
-    b"\x89PNG\r\n\x1a\n": _png,
-    b"BM": _bmp,
-    b"GIF87a": _gif,
-    b"GIF89a": _gif,
-}
+_READERS: dict[str, Callable[[bytes], Encoded]] = {"JPEG": _jpeg, "PNG": _png, "BMP": _bmp, "GIF": _gif}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from tfxfer.errors import DataError
 
 SPLITS = ("train", "validation", "test")
 METHODS = ("shuffle", "digest")
-NO_TEST = "there is no test split: the validation split serves as test too"
+NO_TEST = "a test split is missing: the validation split serves as test too"
 
 
 class Labelled(NamedTuple):
@@ -42,7 +43,7 @@ class Labelled(NamedTuple):
     notes: tuple[str, ...] = ()
 
     def only(self, kept: np.ndarray) -> Labelled:
-        """Return some of them (integers [m])."""
+        """Return some of the pictures (integers [m])."""
         parts = None if self.parts is None else self.parts[kept]
         return self._replace(paths=[self.paths[place] for place in kept], labels=self.labels[kept], parts=parts)
 
@@ -63,14 +64,42 @@ def number(labels: Sequence[object], classes: Sequence[object] = ()) -> tuple[np
     return encoder.transform(np.asarray(labels)).astype(np.int64), tuple(str(name) for name in encoder.classes_)
 
 
-def examples(
-    found: Labelled,
+@dataclasses.dataclass(frozen=True)
+class Division:
+    """How pictures are divided into train, validation and test; see `folder` for the arguments.
+
+    Raises:
+      DataError: when it is made: an argument is out of range.
+    """
+
+    split: str
+    proportions: Sequence[float]
+    seed: int
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
+        if self.split not in METHODS:
+            raise DataError(f"`split` is {self.split!r}; take one of {', '.join(map(repr, METHODS))}")
+        if len(self.proportions) != len(SPLITS) or not all(0 < share < np.inf for share in self.proportions):
+            raise DataError(f"proportions are {tuple(self.proportions)}; give three above 0, as in (8, 1, 1)")
+
+    def divide(self, pictures: Labelled, digests: Sequence[str], parts: int = len(SPLITS)) -> list[np.ndarray]:
+        """Return the places of the pictures that go to each split, of which the first `parts` are made."""
+        if self.split == "digest":
+            return by_digest(digests, self.proportions[:parts])
+        try:
+            class_of = np.array(pictures.class_names)[pictures.labels]
+            return stratified(class_of, self.proportions[:parts], self.seed)
+        except DataError as error:
+            raise DataError(f"{pictures.origin}: {error}") from None
+
+
+def make_data(
+    pictures: Labelled,
+    division: Division,
     *,
     size: tuple[int, int],
     resize: str,
-    seed: int,
-    split: str,
-    proportions: Sequence[float],
     most_bad: float,
     index: str | os.PathLike[str] | None,
 ) -> Data:
@@ -80,86 +109,79 @@ def examples(
       DataError: an argument is out of range; there are fewer than two classes, one without a picture, or one with too
         few for the splits; or more than `most_bad` of the pictures cannot be decoded.
     """
-    _check_arguments(seed, split, proportions, most_bad)
-    Pictures(found.paths, size, resize)  # looks at its arguments
-    there = None if found.parts is None else np.unique(found.parts)
-    still = len(SPLITS) if there is None else 2 if _lacks_validation(there) else 1
-    check_classes(found, still)
-    scanned = scan(found.paths, index=index)
-    set_aside = {path: one.reason for path, one in zip(found.paths, scanned, strict=True) if one.reason}
-    _check_share(found, set_aside, most_bad)
-    kept = np.array([place for place, one in enumerate(scanned) if one.digest], np.int64)
-    good, digests = found.only(kept), [scanned[place].digest for place in kept]
-    check_classes(good, still, " that can be decoded")
-    parts = _parts(good, there, digests, split, proportions, seed)
+    if not 0 <= most_bad <= 1:
+        raise DataError(f"`most_bad` is {most_bad}; it is a share of all pictures, from 0 to 1")
+    Pictures(pictures.paths, size, resize)  # refuses a wrong size or resize before the work
+    there = None if pictures.parts is None else np.unique(pictures.parts)
+    missing = len(SPLITS) if there is None else 2 if _lacks_validation(there) else 1
+    check_classes(pictures, missing)
+    good, digests, set_aside = _decodable(pictures, most_bad, index)
+    check_classes(good, missing, " that can be decoded")
+    parts = _parts(good, there, digests, division)
     whole = Split(Pictures(good.paths, size, resize, digests=digests), good.labels)
     splits = [whole.subset(part) for part in parts]
-    notes = (*found.notes, *_set_aside_note(found, set_aside), *_class_notes(good, parts))
+    notes = (*pictures.notes, *_set_aside_note(pictures, set_aside), *_class_notes(good, parts))
     notes += tuple(_twin_notes(good, digests, parts))
     # Of two, the second serves as test too.
     data = Data(splits[0], splits[1], splits[-1], good.class_names, notes, set_aside)
-    _check_data(good, data)
+    try:
+        check(data)
+    except DataError as error:
+        raise DataError(f"{good.origin}: {error}\nadd pictures, or divide them in another way") from None
     return data
+
+
+def _decodable(
+    pictures: Labelled, most_bad: float, index: str | os.PathLike[str] | None
+) -> tuple[Labelled, list[str], dict[str, str]]:
+    """Return the pictures that can be decoded, the digest of each, and why the others cannot be, by path."""
+    scanned = scan(pictures.paths, index=index)
+    set_aside = {path: result.reason for path, result in zip(pictures.paths, scanned, strict=True) if result.reason}
+    _check_share(pictures, set_aside, most_bad)
+    kept = np.array([place for place, result in enumerate(scanned) if result.digest], np.int64)
+    return pictures.only(kept), [scanned[place].digest for place in kept], set_aside
 
 
 # --- refusals ---
 
 
-def _check_arguments(seed: int, split: str, proportions: Sequence[float], most_bad: float) -> None:
-    check_seed(seed)
-    if split not in METHODS:
-        raise DataError(f"`split` is {split!r}; take one of {', '.join(map(repr, METHODS))}")
-    if len(proportions) != len(SPLITS) or not all(0 < share < np.inf for share in proportions):
-        raise DataError(f"proportions are {tuple(proportions)}; give three above 0, as in (8, 1, 1)")
-    if not 0 <= most_bad <= 1:
-        raise DataError(f"`most_bad` is {most_bad}; it is a share of all pictures, from 0 to 1")
-
-
-def check_classes(found: Labelled, parts: int, kind: str = "") -> None:
+def check_classes(pictures: Labelled, parts: int, kind: str = "") -> None:
     """Refuse classes that no classifier can be trained and measured on.
 
     Args:
-      found: the pictures.
-      parts: into how many splits they are still to be divided, 1 if they are.
-      kind: what messages say of pictures.
+      pictures: the pictures.
+      parts: into how many splits they are still to be divided; 1: they are divided already.
+      kind: what messages add to "picture".
 
     Raises:
       DataError: a class has no picture, there are fewer than two classes, or some have fewer pictures than `parts`.
     """
-    counts = np.bincount(found.labels, minlength=len(found.class_names))
-    empty = [name for name, count in zip(found.class_names, counts, strict=True) if not count]
+    counts = np.bincount(pictures.labels, minlength=len(pictures.class_names))
+    empty = [name for name, count in zip(pictures.class_names, counts, strict=True) if not count]
     cure = "add some, or take these classes out"
     if empty:
-        held = f"{len(empty)} of {len(counts)} classes have no picture{kind}"
-        raise DataError(f"{found.origin}: {held}: {names.listed(empty)}; {cure}")
+        problem = f"{len(empty)} of {len(counts)} classes have no picture{kind}"
+        raise DataError(f"{pictures.origin}: {problem}: {names.listed(empty)}; {cure}")
     if len(counts) < 2:
-        held = f"only one, {found.class_names[0]} ({counts[0]:,} pictures)" if len(counts) else "none"
-        raise DataError(f"{found.origin}: a classifier needs two classes or more, and there is {held}")
-    rare = [f"{name} ({count})" for name, count in zip(found.class_names, counts, strict=True) if count < parts]
+        there = f"only one, {pictures.class_names[0]} ({counts[0]:,} pictures)" if len(counts) else "none"
+        raise DataError(f"{pictures.origin}: a classifier needs two classes or more, and there is {there}")
+    rare = [f"{name} ({count})" for name, count in zip(pictures.class_names, counts, strict=True) if count < parts]
     if rare:
-        held = f"{len(rare)} of {len(counts)} classes have fewer pictures{kind} than there are splits, {parts}"
-        raise DataError(f"{found.origin}: {held}: {names.listed(rare)}; {cure}")
+        problem = f"{len(rare)} of {len(counts)} classes have fewer pictures{kind} than there are splits, {parts}"
+        raise DataError(f"{pictures.origin}: {problem}: {names.listed(rare)}; {cure}")
 
 
-def _check_share(found: Labelled, set_aside: Mapping[str, str], most_bad: float) -> None:
-    total = len(set(found.paths))
+def _check_share(pictures: Labelled, set_aside: Mapping[str, str], most_bad: float) -> None:
+    total = len(set(pictures.paths))
     if len(set_aside) <= most_bad * total:
         return
-    head = (
-        f"{found.origin}: {len(set_aside):,} of {total:,} pictures cannot be used, more than `most_bad={most_bad:g}`:"
-    )
-    raise DataError("\n  ".join([head, *_reasons(set_aside)]) + "\nmend or remove them, or allow more by `most_bad`")
+    bad = f"{len(set_aside):,} of {total:,} pictures cannot be used, more than `most_bad={most_bad:g}`:"
+    lines = [f"{pictures.origin}: {bad}", *_reasons(set_aside)]
+    raise DataError("\n  ".join(lines) + "\nmend or remove them, or allow more by `most_bad`")
 
 
 def _reasons(set_aside: Mapping[str, str]) -> list[str]:
     return shortened([f"{path} {reason}" for path, reason in set_aside.items()])
-
-
-def _check_data(found: Labelled, data: Data) -> None:
-    try:
-        check(data)
-    except DataError as error:
-        raise DataError(f"{found.origin}: {error}\nadd pictures, or divide them in another way") from None
 
 
 # --- splits ---
@@ -170,69 +192,54 @@ def _lacks_validation(there: np.ndarray) -> bool:
 
 
 def _parts(
-    found: Labelled,
-    there: np.ndarray | None,
-    digests: Sequence[str],
-    split: str,
-    proportions: Sequence[float],
-    seed: int,
+    pictures: Labelled, there: np.ndarray | None, digests: Sequence[str], division: Division
 ) -> list[np.ndarray]:
-    """Return the places of each split: as they were found (`there` are the splits that were), or divided."""
+    """Return the places of each split: as the pictures lie (in the splits `there`), or divided."""
     if there is None:
-        return _divide(found, digests, split, proportions, seed)
-    parts = [np.flatnonzero(found.parts == part) for part in there]
+        return division.divide(pictures, digests)
+    parts = [np.flatnonzero(pictures.parts == part) for part in there]
     if not _lacks_validation(there):
         return parts
     both, test = parts
-    halves = _divide(found.only(both), [digests[int(place)] for place in both], split, proportions[:2], seed)
+    halves = division.divide(pictures.only(both), [digests[int(place)] for place in both], 2)
     return [both[halves[0]], both[halves[1]], test]
-
-
-def _divide(
-    found: Labelled, digests: Sequence[str], split: str, proportions: Sequence[float], seed: int
-) -> list[np.ndarray]:
-    if split == "digest":
-        return by_digest(digests, proportions)
-    try:
-        return stratified(np.array(found.class_names)[found.labels], proportions, seed)
-    except DataError as error:
-        raise DataError(f"{found.origin}: {error}") from None
 
 
 # --- notes ---
 
 
-def _set_aside_note(found: Labelled, set_aside: Mapping[str, str]) -> list[str]:
+def _set_aside_note(pictures: Labelled, set_aside: Mapping[str, str]) -> list[str]:
     if not set_aside:
         return []
-    head = f"set aside {len(set_aside):,} of {len(set(found.paths)):,} pictures:"
+    head = f"set aside {len(set_aside):,} of {len(set(pictures.paths)):,} pictures:"
     return ["\n  ".join([head, *_reasons(set_aside)])]
 
 
-def _class_notes(found: Labelled, parts: Sequence[np.ndarray]) -> list[str]:
-    missing = [np.setdiff1d(np.arange(len(found.class_names)), found.labels[part]) for part in parts]
+def _class_notes(pictures: Labelled, parts: Sequence[np.ndarray]) -> list[str]:
+    missing = [np.setdiff1d(np.arange(len(pictures.class_names)), pictures.labels[part]) for part in parts]
     return [
-        f"{split} has no picture of {names.listed(found.class_names[label] for label in labels)}"
+        f"{split} has no picture of {names.listed(pictures.class_names[label] for label in labels)}"
         for split, labels in zip(SPLITS, missing, strict=False)
         if len(labels)
     ]
 
 
-def _twin_notes(found: Labelled, digests: Sequence[str], parts: Sequence[np.ndarray]) -> Iterator[str]:
+def _twin_notes(pictures: Labelled, digests: Sequence[str], parts: Sequence[np.ndarray]) -> Iterator[str]:
     """Say which files are identical though in two splits, or in two classes."""
     split_of = {int(place): name for name, part in zip(SPLITS, parts, strict=False) for place in part}
-    class_of = {place: found.class_names[label] for place, label in enumerate(found.labels)}
+    class_of = {place: pictures.class_names[label] for place, label in enumerate(pictures.labels)}
     places: dict[str, list[int]] = defaultdict(list)
     for place, digest in enumerate(digests):
         places[digest].append(place)
     twins = [each for each in places.values() if len(each) > 1]
-    cure = "" if found.parts is not None else "; `split='digest'` keeps them together"
-    yield from _apart(f"identical in two splits, whose numbers are then not independent{cure}", found, twins, split_of)
-    yield from _apart("identical under two labels", found, twins, class_of)
+    cure = "" if pictures.parts is not None else "; `split='digest'` keeps them together"
+    in_two_splits = f"identical in two splits, whose numbers are then not independent{cure}"
+    yield from _apart(in_two_splits, pictures, twins, split_of)
+    yield from _apart("identical under two labels", pictures, twins, class_of)
 
 
-def _apart(what: str, found: Labelled, twins: Sequence[Sequence[int]], home: Mapping[int, str]) -> Iterator[str]:
+def _apart(fault: str, pictures: Labelled, twins: Sequence[Sequence[int]], home: Mapping[int, str]) -> Iterator[str]:
     apart = [each for each in twins if len({home[place] for place in each}) > 1]
     if apart:
-        lines = [" = ".join(f"{found.paths[place]} ({home[place]})" for place in each) for each in apart]
-        yield "\n  ".join([f"{len(apart):,} pictures are {what}:", *shortened(lines)])
+        lines = [" = ".join(f"{pictures.paths[place]} ({home[place]})" for place in each) for each in apart]
+        yield "\n  ".join([f"{len(apart):,} pictures are {fault}:", *shortened(lines)])

@@ -27,7 +27,7 @@ def class_names(path: str | os.PathLike[str], classes: int | None = None) -> tup
 
     Args:
       path: of the file, UTF-8.
-      classes: how many names there must be; any number unless told.
+      classes: how many names there must be; default: any number.
 
     Raises:
       DataError: the file cannot be read, is in none of these forms, or has another number of names.
@@ -35,7 +35,7 @@ def class_names(path: str | os.PathLike[str], classes: int | None = None) -> tup
     try:
         text = Path(path).read_text("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no UTF-8 text: {error}; names of classes are in one of {FORMS}") from None
+        raise DataError(f"{path} is not UTF-8 text: {error}; names of classes are in one of {FORMS}") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
     names = _of_json(text, path) if text.lstrip()[:1] in ("{", "[") else _of_lines(text.splitlines(), path)
@@ -48,7 +48,7 @@ def _of_json(text: str, path: str | os.PathLike[str]) -> tuple[str, ...]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is no JSON: {error}") from None
+        raise DataError(f"{path} is not JSON: {error}") from None
     if isinstance(value, dict):
         missing = [str(number) for number in range(len(value)) if str(number) not in value]
         if missing:

@@ -12,7 +12,7 @@ import numpy as np
 
 from tfxfer import names
 from tfxfer.data.folder import SUFFIXES
-from tfxfer.data.labelled import Labelled, examples, number
+from tfxfer.data.labelled import Division, Labelled, make_data, number
 from tfxfer.data.pictures import shortened
 from tfxfer.data.splits import Data
 from tfxfer.errors import DataError
@@ -63,9 +63,9 @@ def listing(
       file: the listing of all pictures, or of those to train on if there is another.
       validation: the listing of the validation split; without it, `file` is divided as `folder` does it.
       test: the listing of the test split; without it, the validation split serves as test too, and a note says so.
-      root: the folder that paths are relative to, and that they must not leave; that of each listing unless told.
-      classes: a file of the names of the classes, one a line; unless told, the `classes.txt` beside `file`, if it is
-        there and labels are integers.
+      root: the folder that paths are relative to, and that they must not leave; default: the folder of each listing.
+      classes: a file of the names of the classes, one a line; default: the `classes.txt` beside `file`, if it is there
+        and labels are integers.
       size, resize, seed, split, proportions, most_bad, index: as `folder` takes them.
 
     Returns:
@@ -76,16 +76,9 @@ def listing(
         label, a path outside of root, labels of two kinds or unknown, two labels for one path. Or see `folder`: a file
         that is not there is a bad picture.
     """
-    return examples(
-        find(file, validation, test, root=root, classes=classes),
-        size=size,
-        resize=resize,
-        seed=seed,
-        split=split,
-        proportions=proportions,
-        most_bad=most_bad,
-        index=index,
-    )
+    pictures = find(file, validation, test, root=root, classes=classes)
+    division = Division(split, proportions, seed)
+    return make_data(pictures, division, size=size, resize=resize, most_bad=most_bad, index=index)
 
 
 def find(
@@ -110,7 +103,7 @@ def find(
         raise DataError("\n  ".join([head, *shortened(problems)]))
     labels, class_names = _numbered([line.label for line in lines], known)
     homes = np.repeat(np.arange(len(parts)), [len(part) for part in parts]) if len(parts) > 1 else None
-    notes = ("there is no listing of a test split: the validation split serves as test too",) * (len(parts) == 2)
+    notes = ("a listing of a test split is missing: the validation split serves as test too",) * (len(parts) == 2)
     return Labelled(names.listed(files), [line.path for line in lines], labels, class_names, homes, notes)
 
 
@@ -126,7 +119,7 @@ def read(file: Path, root: Path, problems: list[str]) -> list[Line]:
       The other lines.
 
     Raises:
-      DataError: the file cannot be read, is no text, or has no lines.
+      DataError: the file cannot be read, is not text, or has no lines.
     """
     lines, before = [], len(problems)
     for row, text in enumerate(_text(file).split("\n"), 1):
@@ -162,7 +155,7 @@ def _text(file: Path) -> str:
     except OSError as error:
         raise DataError(f"{file} cannot be read ({error.strerror}); give a file of lines `path label`") from None
     if "\0" in text:
-        raise DataError(f"{file} is no text; give a file of lines `path label`, in UTF-8")
+        raise DataError(f"{file} is not a text; give a file of lines `path label`, in UTF-8")
     return text
 
 
@@ -227,9 +220,9 @@ def _class_names(file: Path, classes: str | os.PathLike[str] | None, lines: Sequ
     if classes is None and not (beside.is_file() and lines and all(isinstance(line.label, int) for line in lines)):
         return None
     path = beside if classes is None else Path(classes)
-    found = [line.strip() for line in _text(path).split("\n") if line.strip()]
-    twice = [name for name in dict.fromkeys(found) if found.count(name) > 1]
-    if twice or not found:
-        held = f"{names.listed(twice)} more than once" if twice else "none"
-        raise DataError(f"{path} must name each class once, one a line, and names {held}")
-    return found
+    class_names = [line.strip() for line in _text(path).split("\n") if line.strip()]
+    twice = [name for name in dict.fromkeys(class_names) if class_names.count(name) > 1]
+    if twice or not class_names:
+        listed = f"{names.listed(twice)} more than once" if twice else "none"
+        raise DataError(f"{path} must name each class once, one a line, and names {listed}")
+    return class_names

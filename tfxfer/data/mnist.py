@@ -102,12 +102,12 @@ def _find(folder: Path, stem: str, rank: int) -> Path | None:
 
 def _contents(folder: Path) -> str:
     if not folder.is_dir():
-        return "there is no such directory"
+        return "the directory does not exist"
     try:
-        found = sorted(entry.name for entry in folder.iterdir())
+        entries = sorted(entry.name for entry in folder.iterdir())
     except OSError as error:
         return f"the directory cannot be listed ({error.strerror})"
-    return f"the directory holds {names.listed(found)}" if found else "the directory is empty"
+    return f"the directory holds {names.listed(entries)}" if entries else "the directory is empty"
 
 
 def _disagreement(half: str, arrays: dict[str, np.ndarray]) -> list[str]:
@@ -151,7 +151,7 @@ def read_idx(path: Path, example: tuple[int, ...]) -> np.ndarray:
       uint8 [n, *example].
 
     Raises:
-      DataError: it cannot be opened, is no such file, is cut short, damaged, too large, or longer than it announces.
+      DataError: it cannot be opened, is not such a file, is cut short, damaged, too large, or longer than it announces.
     """
     try:
         with path.open("rb") as file:

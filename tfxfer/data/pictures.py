@@ -59,7 +59,7 @@ class Pictures:
             together no more than this or `MOST_PIXELS`, the greater of both.
 
         Raises:
-          DataError: size or resize is none, or there is not one digest or crop a path.
+          DataError: size or resize is out of range, or there is not one digest or crop for each path.
         """
         self.paths = tuple(os.fspath(path) for path in paths)
         self.size, self.resize, self.most_pixels = (int(size[0]), int(size[1])), resize, most_pixels
@@ -68,9 +68,9 @@ class Pictures:
             raise DataError(f"size is {size}; give height and width, each from 1 to {MAX_SIDE}")
         if resize not in RESIZES:
             raise DataError(f"resize is {resize!r}; take one of {', '.join(map(repr, RESIZES))}")
-        for name, given in (("digests", self._digests), ("crops", self._crops)):
-            if given and len(given) != len(self.paths):
-                raise DataError(f"there are {len(given):,} {name} for {len(self.paths):,} pictures")
+        for name, values in (("digests", self._digests), ("crops", self._crops)):
+            if values and len(values) != len(self.paths):
+                raise DataError(f"there are {len(values):,} {name} for {len(self.paths):,} pictures")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -171,9 +171,9 @@ class Pictures:
             raise DataError(f"{count} random crops of each picture: take 1 or more")
         if self._crops:
             raise DataError("these pictures are random crops already; augment those that they were made from")
-        every = self.subset(np.repeat(np.arange(len(self)), count))
-        every._crops = tuple((seed, number) for _ in range(len(self)) for number in range(count))
-        return every
+        repeated = self.subset(np.repeat(np.arange(len(self)), count))
+        repeated._crops = tuple((seed, number) for _ in range(len(self)) for number in range(count))
+        return repeated
 
     def to_json(self) -> dict[str, Any]:
         """Return what the pictures are, as JSON has it: `Pictures(**...)` makes the same of it."""
@@ -237,7 +237,7 @@ def ahead(load: Callable[[np.ndarray], T], indices: Iterable[np.ndarray], depth:
 
 
 def _make(load: Callable[[Any], T], indices: Iterable[Any], wanted: SimpleQueue[bool], made: SimpleQueue) -> None:
-    """Put what is made of each of some indices into a queue, as often as it is wanted, and () where it ends."""
+    """Load items on demand into the queue `made`; `()` marks the end."""
     coming = iter(indices)
     try:
         while wanted.get() and (each := next(coming, None)) is not None:
@@ -262,6 +262,6 @@ def _pool() -> ThreadPoolExecutor:
 
 
 def shortened(lines: Sequence[str], limit: int = 20) -> list[str]:
-    """Return lines fit to be shown: the first and how many more there are, what is no UTF-8 in file names escaped."""
+    """Return lines fit to be shown: the first, and how many more there are; bytes that are not UTF-8 are escaped."""
     first = [line.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for line in lines[:limit]]
     return first if len(lines) <= limit else [*first, f"and {len(lines) - limit:,} more"]

@@ -26,7 +26,7 @@ AT_ONCE = 4096  # after as many, the index is written, and there is a line in th
 
 
 class Scanned(NamedTuple):
-    """What was found out about a file: its digest or why it cannot be used; the other is empty.
+    """A file's digest, or why it cannot be used; the other is empty.
 
     Attributes:
       digest: SHA-256 of its bytes, in hex.
@@ -54,47 +54,47 @@ def scan(
 
     Args:
       paths: of the files.
-      index: a file where all this is remembered: a picture of the same path, size, times of change and inode is not
-        read again, and one of the same path and bytes not decoded again. It is made, or replaced, by what is found now.
+      index: a file that remembers the results: a picture of the same path, size, times of change and inode is not read
+        again, and one of the same path and bytes not decoded again. It is made, or replaced by the new results.
       most_pixels: pictures of more are set aside, before they are decoded.
 
     Returns:
-      What was found out, one a path.
+      A result for each path.
 
     Raises:
       DataError: the index is another file, or it lies in a folder that is not there.
       OSError: the index cannot be written.
     """
-    distinct = {path: os.path.abspath(path) for path in dict.fromkeys(paths)}
+    keys = {path: os.path.abspath(path) for path in dict.fromkeys(paths)}
     known = _load(Path(index), most_pixels) if index else {}
-    stamps = {path: _stamp(path) for path in distinct}
-    found: Known = {}
-    for path, key in distinct.items():
-        stamp = stamps[path]
-        if stamp and stamp != NO_STAMP and key in known and known[key][0] == stamp:
-            found[path] = known[key]
-    new = [path for path in distinct if path not in found]
+    stamps = {path: _stamp(path) for path in keys}
+    results: Known = {
+        path: known[key] for path, key in keys.items() if key in known and _is_unchanged(stamps[path], known[key][0])
+    }
+    digests = {path: known[key][1].digest for path, key in keys.items() if key in known}
+    new = [path for path in keys if path not in results]
     for start in range(0, len(new), AT_ONCE):
         part = new[start : start + AT_ONCE]
-        looked = in_parallel(
-            lambda path: _look(path, most_pixels, known[distinct[path]][1].digest if distinct[path] in known else ""),
-            part,
-        )
-        found |= {path: (stamps[path] or NO_STAMP, one) for path, one in zip(part, looked, strict=True)}
+        scanned = in_parallel(lambda path: _scan_file(path, most_pixels, digests.get(path, "")), part)
+        results |= {path: (stamps[path] or NO_STAMP, result) for path, result in zip(part, scanned, strict=True)}
         if index:
-            _save(Path(index), most_pixels, {distinct[path]: one for path, one in found.items()})
-        log.info("looked through %s of %s pictures", f"{len(found):,}", f"{len(distinct):,}")
-    return [found[path][1] for path in paths]
+            _save(Path(index), most_pixels, {keys[path]: result for path, result in results.items()})
+        log.info("looked through %s of %s pictures", f"{len(results):,}", f"{len(keys):,}")
+    return [results[path][1] for path in paths]
 
 
-def _look(path: str, most_pixels: int, good: str) -> Scanned:
-    """Read a picture, and decode it unless its digest is that of the `good` one that lay there."""
+def _is_unchanged(stamp: Stamp | None, known: Stamp) -> bool:
+    return stamp == known != NO_STAMP
+
+
+def _scan_file(path: str, most_pixels: int, known_digest: str) -> Scanned:
+    """Read a picture, and decode it if its digest is not that of a good picture that lay there before."""
     try:
         data = decoding.read_file(path, most_pixels)
     except DataError as error:
         return Scanned(reason=str(error), lasting=False)
     digest = decoding.sha256(data)
-    if digest == good:
+    if digest == known_digest:
         return Scanned(digest)
     try:
         decoding.verify(data, most_pixels)
@@ -113,8 +113,12 @@ def _stamp(path: str) -> Stamp | None:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
-def _save(index: Path, most_pixels: int, found: Known) -> None:
-    rows = {key: [*stamp[:2], one.digest, one.reason, *stamp[2:]] for key, (stamp, one) in found.items() if one.lasting}
+def _save(index: Path, most_pixels: int, results: Known) -> None:
+    rows = {
+        key: [*stamp[:2], result.digest, result.reason, *stamp[2:]]
+        for key, (stamp, result) in results.items()
+        if result.lasting
+    }
     files.write_bytes(index, json.dumps({"format": FORMAT, "most_pixels": most_pixels, "pictures": rows}).encode())
 
 
@@ -125,7 +129,7 @@ def _row(size: int, changed: int, digest: str, reason: str, entry: int = 0, inod
 def _load(index: Path, most_pixels: int) -> Known:
     """Return what the index has, by absolute path; nothing where it is not there or was made with another limit."""
     if not index.parent.is_dir():
-        raise DataError(f"the index {index} cannot be written: there is no folder {index.parent}")
+        raise DataError(f"the index {index} cannot be written: the folder {index.parent} does not exist")
     try:
         value = json.loads(index.read_bytes())
         if value["format"] not in FORMATS:
@@ -137,4 +141,4 @@ def _load(index: Path, most_pixels: int) -> Known:
     except OSError as error:
         raise DataError(f"the index {index} cannot be read ({error.strerror})") from None
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        raise DataError(f"{index} is no index of pictures; delete it, or name another file as index") from None
+        raise DataError(f"{index} is not an index of pictures; delete it, or name another file as index") from None

@@ -143,7 +143,7 @@ class Data:
           seed: 0 to 2**32 - 1.
 
         Raises:
-          DataError: the training images are no pictures in files, or features were computed from them already; or
+          DataError: the training images are not pictures in files, or features were computed from them already; or
             count or seed is out of range.
         """
         train = self.train
@@ -289,11 +289,11 @@ def _are_labels(labels: np.ndarray) -> bool:
 
 
 def labels_outside(labels: np.ndarray, classes: int) -> str:
-    """Say how many labels are no number of a class, and which is the first; the empty string if all are."""
+    """Say how many labels are not the number of a class, and which is the first; the empty string if all are."""
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if not len(wrong):
         return ""
-    allowed = f"outside 0..{classes - 1}" if classes else "without a class: there are no class names"
+    allowed = f"outside 0..{classes - 1}" if classes else "without a class: no class has a name"
     return f"{len(wrong):,} of {len(labels):,} labels are {allowed}, the first at index {wrong[0]}: {labels[wrong[0]]}"
 
 

@@ -13,7 +13,7 @@ from tfxfer import names
 from tfxfer.data.pictures import Pictures, ahead
 from tfxfer.data.splits import Images, Split
 from tfxfer.errors import DataError
-from tfxfer.frontier.frontier import frontier
+from tfxfer.frontier.search import frontier
 from tfxfer.graph.eval_step import EvalStep
 from tfxfer.graph.losses import is_one_hot
 from tfxfer.graph.stages import StageOps

@@ -9,7 +9,8 @@ Mixed    none of these can be proved, for a reason
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -43,6 +44,14 @@ class Rows:
     def at(self, axis: int) -> Rows:
         """Return the same in another dimension."""
         return Rows(axis, self.outer, self.inner)
+
+    def with_new(self, place: int) -> Rows:
+        """Return the same after a new dimension was put at a place."""
+        return self.at(self.axis + (place <= self.axis))
+
+    def without(self, axes: Collection[int]) -> Rows:
+        """Return the same after some other dimensions were taken out."""
+        return self.at(self.axis - sum(axis < self.axis for axis in axes))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,17 +106,15 @@ class Sizes:
     terms: tuple[Term, ...]
 
     @staticmethod
-    def of(array: np.ndarray) -> Sizes:
-        """Take an array of terms."""
-        array = np.asarray(array, object)
+    def of(terms: Any) -> Sizes:
+        """Take a term, a list of terms or an array of them."""
+        array = np.asarray(terms, object)
         return Sizes(array.shape, tuple(array.ravel().tolist()))
 
     @property
     def array(self) -> np.ndarray:
         """The terms as an array of objects."""
-        out = np.empty(len(self.terms), object)
-        out[:] = self.terms
-        return out.reshape(self.shape)
+        return np.array(self.terms, object).reshape(self.shape)
 
     @property
     def is_fixed(self) -> bool:
@@ -139,9 +146,7 @@ def joined(first: Layout, second: Layout, op: str) -> Layout:
 
 def constants(values: np.ndarray) -> np.ndarray:
     """Return integers as terms."""
-    out = np.empty(values.size, object)
-    out[:] = [Term(int(value)) for value in values.ravel()]
-    return out.reshape(values.shape)
+    return np.array([Term(int(value)) for value in values.ravel()], object).reshape(values.shape)
 
 
 def product(terms: Sequence[Term]) -> Term:

@@ -1,4 +1,4 @@
-"""What is known of ops: where the batch lies in what they give, if it lies so in what they take.
+"""Rules for kinds of ops: where the batch lies in their outputs, by where it lies in their inputs.
 
 A rule proves that each element which an op gives belongs to one example, or raises `NotProvedError`. An op without a
 rule proves nothing.
@@ -7,7 +7,7 @@ rule proves nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,8 @@ _ON_FIRST = [
 _REDUCTIONS = [
     "All", "Any", "ArgMax", "ArgMin", "EuclideanNorm", "Max", "Mean", "Min", "Prod", "Sum",
 ]  # fmt: skip
+
+PICKS = "takes examples out by their place in the batch"  # why nothing is proved of some ops
 
 _RULES: dict[str, Callable[[Arguments], Any]] = {}
 
@@ -83,11 +85,22 @@ class Arguments:
             raise NotProvedError(f"takes {self.op.inputs[number].name}, which does not belong to single examples")
         return layout
 
-    def fixed(self, *numbers: int) -> None:
-        """Refuse inputs that the examples, or their number, have a part in."""
+    def rows_beside(self, number: int, axes: Collection[int], problem: str) -> Rows:
+        """Return the layout of an input whose batch must lie in none of some dimensions; `problem` says why not."""
+        layout = self.rows(number)
+        if layout.axis in axes:
+            raise NotProvedError(problem)
+        return layout
+
+    def check_fixed(self, *numbers: int) -> None:
+        """Refuse inputs in which the examples, or their number, have a part."""
         bad = [self.op.inputs[number].name for number in numbers if not is_fixed(self.layouts[number])]
         if bad:
             raise NotProvedError(f"takes {', '.join(bad)}, in which the batch has a part")
+
+    def check_others_fixed(self) -> None:
+        """Refuse inputs other than the first in which the examples, or their number, have a part."""
+        self.check_fixed(*range(1, len(self)))
 
     def terms(self, number: int) -> np.ndarray:
         """Return the integers of an input as terms; what is not known of them is a term as well."""
@@ -160,29 +173,17 @@ def _rule(*kinds: str) -> Callable[[Callable[[Arguments], Any]], Callable[[Argum
 
 @_rule("Shape", "ShapeN")
 def _shape(a: Arguments) -> list[Layout]:
-    return [Sizes.of(_array(a.sizes(number))) for number in range(len(a))]
+    return [Sizes.of(a.sizes(number)) for number in range(len(a))]
 
 
 @_rule("Size")
 def _size(a: Arguments) -> Layout:
-    return Sizes.of(_scalar(product(a.sizes(0))))
+    return Sizes.of(product(a.sizes(0)))
 
 
 @_rule("Rank")
 def _rank(a: Arguments) -> Layout:
     return FIXED
-
-
-def _array(terms: Sequence[Term]) -> np.ndarray:
-    out = np.empty(len(terms), object)
-    out[:] = list(terms)
-    return out
-
-
-def _scalar(term: Term) -> np.ndarray:
-    out = np.empty((), object)
-    out[()] = term
-    return out
 
 
 _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
@@ -224,8 +225,8 @@ def _of_constants(tensor: tf.Tensor) -> np.ndarray | None:
 def _integers(a: Arguments, kind: str) -> Sequence[Layout]:
     if not all(tensor.dtype.is_integer for tensor in (*a.op.inputs, *a.op.outputs)):
         raise NotProvedError("takes the number of examples in a batch for a value")
-    found = _computed(a, kind)
-    return [Sizes.of(np.asarray(value, object)) for value in (found if isinstance(found, list) else [found])]
+    values = _computed(a, kind)
+    return [Sizes.of(value) for value in (values if isinstance(values, list) else [values])]
 
 
 def _computed(a: Arguments, kind: str) -> Any:
@@ -251,7 +252,7 @@ def _prod_of(a: Arguments) -> np.ndarray:
     terms, axes = a.terms(0), a.axes(1, a.rank(0))
     if axes and axes != set(range(terms.ndim)):
         raise NotProvedError("multiplies sizes over some dimensions only")
-    whole = _scalar(product(terms.ravel().tolist())) if axes else terms
+    whole = np.array(product(terms.ravel().tolist()), object) if axes else terms
     return whole.reshape([1] * terms.ndim) if a.attr("keep_dims") and axes else whole
 
 
@@ -262,19 +263,22 @@ def _slices(a: Arguments) -> tuple[slice, ...]:
 
 def _strided(a: Arguments) -> tuple[Any, ...]:
     begin, end, strides = (a.numbers(number).tolist() for number in (1, 2, 3))
-    masks = {name: a.attr(f"{name}_mask") for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")}
     key: list[Any] = []
-    for place, (first, last, stride) in enumerate(zip(begin, end, strides, strict=True)):
-        bits = {name for name, mask in masks.items() if mask >> place & 1}
-        if "ellipsis" in bits:
-            key.append(Ellipsis)
-        elif "new_axis" in bits:
-            key.append(None)
-        elif "shrink_axis" in bits:
-            key.append(first)
+    for place, kind in enumerate(_kinds_of_entries(a, len(begin))):
+        if kind == "cut":
+            first = None if a.attr("begin_mask") >> place & 1 else begin[place]
+            last = None if a.attr("end_mask") >> place & 1 else end[place]
+            key.append(slice(first, last, strides[place]))
         else:
-            key.append(slice(None if "begin" in bits else first, None if "end" in bits else last, stride))
+            key.append({"ellipsis": Ellipsis, "new": None, "shrunk": begin[place]}[kind])
     return tuple(key)
+
+
+def _kinds_of_entries(a: Arguments, count: int) -> list[str]:
+    """Return what each entry of a strided slice is: an ellipsis, a new dimension, or one that is shrunk or cut."""
+    names = {"ellipsis": "ellipsis_mask", "new": "new_axis_mask", "shrunk": "shrink_axis_mask"}
+    masks = {kind: a.attr(name) for kind, name in names.items()}
+    return [next((kind for kind, mask in masks.items() if mask >> place & 1), "cut") for place in range(count)]
 
 
 # --- elements, rows and windows ---
@@ -300,7 +304,7 @@ def _aligned(a: Arguments, numbers: Sequence[int], trailing: int = 0) -> Rows:
         return a.rows(having[0])
     for number in numbers:
         if number not in having:
-            a.fixed(number)
+            a.check_fixed(number)
     ranks = {number: a.rank(number) for number in numbers}
     rank = max(ranks.values())
     places = {(a.rows(k).axis - ranks[k], a.rows(k).outer, a.rows(k).inner) for k in having}
@@ -319,7 +323,7 @@ def _aligned(a: Arguments, numbers: Sequence[int], trailing: int = 0) -> Rows:
 @_rule("Select")
 def _select(a: Arguments) -> Layout:
     if a.rank(0) == 0:
-        a.fixed(0)
+        a.check_fixed(0)
         return _aligned(a, [1, 2])
     if a.rank(0) == a.rank(1):
         return _aligned(a, [0, 1, 2])
@@ -336,7 +340,7 @@ def _identities(a: Arguments) -> list[Layout]:
 
 @_rule(*_ON_FIRST)
 def _on_first(a: Arguments) -> Layout:
-    a.fixed(*range(1, len(a)))
+    a.check_others_fixed()
     if a.op.type == "AdjustContrastv2" and a.rank(0) < 4:
         raise NotProvedError("takes means over the batch")
     return _at_zero(a, 0)
@@ -351,7 +355,7 @@ def _at_zero(a: Arguments, number: int) -> Rows:
 
 @_rule("Conv2DBackpropInput", "Conv3DBackpropInputV2", "DepthwiseConv2dNativeBackpropInput")
 def _conv_transpose(a: Arguments) -> Layout:
-    a.fixed(1)
+    a.check_fixed(1)
     if any(term.batch for term in a.terms(0).tolist()[1:]):
         raise NotProvedError("gives more of each example, the more there are")
     return _at_zero(a, 2)
@@ -366,7 +370,7 @@ def _fused_batch_norm(a: Arguments) -> list[Layout]:
 
 @_rule("BiasAdd")
 def _bias_add(a: Arguments) -> Layout:
-    a.fixed(1)
+    a.check_fixed(1)
     layout = a.rows(0)
     if layout.axis and layout.axis == (1 if a.attr("data_format") == b"NCHW" else a.rank(0) - 1):
         raise NotProvedError("adds another number to each example")
@@ -377,30 +381,22 @@ def _bias_add(a: Arguments) -> Layout:
 def _quantize(a: Arguments) -> Layout:
     if not a.attr("range_given"):
         raise NotProvedError("takes its range from the batch")
-    a.fixed(*range(1, len(a)))
+    a.check_others_fixed()
     if a.op.type != "QuantizeAndDequantize" and a.attr("axis") == a.rows(0).axis:
         raise NotProvedError("has a range for each place in the batch")
     return a.rows(0)
 
 
 @_rule("FakeQuantWithMinMaxVars")
-def _fake_quantize(a: Arguments) -> Layout:
-    a.fixed(1, 2)
+def _by_element(a: Arguments) -> Layout:
+    a.check_others_fixed()
     return a.rows(0)
 
 
-@_rule("FakeQuantWithMinMaxVarsPerChannel", "Softmax", "LogSoftmax")
+@_rule("FakeQuantWithMinMaxVarsPerChannel", "LogSoftmax", "Softmax", "TopK", "TopKV2")
 def _along_last(a: Arguments) -> Layout:
-    a.fixed(*range(1, len(a)))
-    layout = a.rows(0)
-    if layout.axis == a.rank(0) - 1:
-        raise NotProvedError("reduces over the batch")
-    return layout
-
-
-@_rule("TopK", "TopKV2")
-def _top_k(a: Arguments) -> Layout:
-    return _along_last(a)
+    a.check_others_fixed()
+    return a.rows_beside(0, {a.rank(0) - 1}, "reduces over the batch")
 
 
 @_rule("SoftmaxCrossEntropyWithLogits", "SparseSoftmaxCrossEntropyWithLogits")
@@ -410,29 +406,29 @@ def _cross_entropy(a: Arguments) -> Layout:
     return a.rows(0)
 
 
-@_rule("Cumsum", "Cumprod", "CumulativeLogsumexp", "ReverseV2")
+# Ops that go along dimensions: the input that names these, and what the op would do to a batch there.
+_ALONG = {
+    "Cumprod": (1, "goes along the batch"),
+    "Cumsum": (1, "goes along the batch"),
+    "CumulativeLogsumexp": (1, "goes along the batch"),
+    "ReverseV2": (1, "goes along the batch"),
+    "Roll": (2, "goes along the batch"),
+    "SplitV": (2, "divides the batch"),
+}
+
+
+@_rule(*_ALONG)
 def _along_axes(a: Arguments) -> Layout:
-    layout = a.rows(0)
-    if layout.axis in a.axes(1, a.rank(0)):
-        raise NotProvedError("goes along the batch")
-    return layout
-
-
-@_rule("Roll")
-def _roll(a: Arguments) -> Layout:
-    a.fixed(1)
-    if a.rows(0).axis in a.axes(2, a.rank(0)):
-        raise NotProvedError("goes along the batch")
-    return a.rows(0)
+    number, problem = _ALONG[a.op.type]
+    a.check_others_fixed()
+    return a.rows_beside(0, a.axes(number, a.rank(0)), problem)
 
 
 @_rule(*_REDUCTIONS)
 def _reduce(a: Arguments) -> Layout:
-    layout, axes = a.rows(0), a.axes(1, a.rank(0))
-    if layout.axis in axes:
-        raise NotProvedError("reduces over the batch")
-    kept = "Arg" not in a.op.type and a.attr("keep_dims")
-    return layout if kept else layout.at(layout.axis - sum(axis < layout.axis for axis in axes))
+    axes = a.axes(1, a.rank(0))
+    layout = a.rows_beside(0, axes, "reduces over the batch")
+    return layout if "Arg" not in a.op.type and a.attr("keep_dims") else layout.without(axes)
 
 
 # --- matrices ---
@@ -447,7 +443,7 @@ def _matmul(a: Arguments) -> Layout:
         layout = a.layouts[number]
         from_end = layout.axis - ranks[number] if isinstance(layout, Rows) else -3
         if from_end >= -2:
-            a.fixed(1 - number)
+            a.check_fixed(1 - number)
             if from_end != free:
                 raise NotProvedError("reduces over the batch")
             return a.rows(number).at(max(ranks) - (2, 1)[number])
@@ -456,18 +452,18 @@ def _matmul(a: Arguments) -> Layout:
 
 @_rule("Einsum")
 def _einsum(a: Arguments) -> Layout:
-    taken, given = a.attr("equation").decode().replace(" ", "").split("->")
+    taken, returned = a.attr("equation").decode().replace(" ", "").split("->")
     names = taken.split(",")
     if "." in taken:
-        raise NotProvedError(f"has the equation {taken}->{given}, with dimensions that are not named")
+        raise NotProvedError(f"has the equation {taken}->{returned}, with dimensions that are not named")
     having = [number for number in range(len(a)) if isinstance(a.layouts[number], Rows)]
     places = {(names[k][a.rows(k).axis], a.rows(k).outer, a.rows(k).inner) for k in having}
-    a.fixed(*(number for number in range(len(a)) if number not in having))
+    a.check_fixed(*(number for number in range(len(a)) if number not in having))
     letter = next(iter(places))[0]
     counts = [name.count(letter) for name in names]
-    if len(places) > 1 or given.count(letter) != 1 or any(counts[k] != (k in having) for k in range(len(a))):
+    if len(places) > 1 or returned.count(letter) != 1 or any(counts[k] != (k in having) for k in range(len(a))):
         raise NotProvedError("brings examples together")
-    return a.rows(having[0]).at(given.index(letter))
+    return a.rows(having[0]).at(returned.index(letter))
 
 
 # --- dimensions moved, made, joined and cut ---
@@ -481,19 +477,15 @@ def _transpose(a: Arguments) -> Layout:
 @_rule("ExpandDims")
 def _expand_dims(a: Arguments) -> Layout:
     (place,) = a.axes(1, a.rank(0) + 1)
-    layout = a.rows(0)
-    return layout.at(layout.axis + (place <= layout.axis))
+    return a.rows(0).with_new(place)
 
 
 @_rule("Squeeze")
 def _squeeze(a: Arguments) -> Layout:
-    layout, named = a.rows(0), a.attr("squeeze_dims")
-    if not named:
+    axes = {axis % a.rank(0) for axis in a.attr("squeeze_dims")}
+    if not axes:
         raise NotProvedError("takes out every dimension of size 1, the batch among them if it is one example")
-    axes = {axis % a.rank(0) for axis in named}
-    if layout.axis in axes:
-        raise NotProvedError("takes out the batch")
-    return layout.at(layout.axis - sum(axis < layout.axis for axis in axes))
+    return a.rows_beside(0, axes, "takes out the batch").without(axes)
 
 
 @_rule("Reshape")
@@ -501,7 +493,7 @@ def _reshape(a: Arguments) -> Layout:
     target = a.terms(1).tolist()
     if isinstance(a.layouts[0], Rows):
         return _reshaped(a.sizes(0), a.rows(0), target)
-    a.fixed(0)
+    a.check_fixed(0)
     raise NotProvedError("gives as many rows as there are examples, of something else")
 
 
@@ -561,16 +553,13 @@ def _pack(a: Arguments) -> Layout:
     layouts = {a.rows(number) for number in range(len(a))}
     if len(layouts) > 1:
         raise NotProvedError("joins what belongs to examples in different ways")
-    layout, place = layouts.pop(), a.attr("axis") % (a.rank(0) + 1)
-    return layout.at(layout.axis + (place <= layout.axis))
+    return layouts.pop().with_new(a.attr("axis") % (a.rank(0) + 1))
 
 
 @_rule("Unpack")
 def _unpack(a: Arguments) -> Layout:
-    layout, place = a.rows(0), a.attr("axis") % a.rank(0)
-    if place == layout.axis:
-        raise NotProvedError("takes examples out by their place in the batch")
-    return layout.at(layout.axis - (place < layout.axis))
+    axes = {a.attr("axis") % a.rank(0)}
+    return a.rows_beside(0, axes, PICKS).without(axes)
 
 
 @_rule("Split")
@@ -583,20 +572,12 @@ def _split(a: Arguments) -> Layout:
     return Rows(layout.axis, layout.outer // count, layout.inner)
 
 
-@_rule("SplitV")
-def _split_v(a: Arguments) -> Layout:
-    a.fixed(1)
-    if a.rows(0).axis in a.axes(2, a.rank(0)):
-        raise NotProvedError("divides the batch")
-    return a.rows(0)
-
-
 @_rule("Slice")
 def _slice(a: Arguments) -> Layout:
     layout, begin, size = a.rows(0), a.terms(1), a.terms(2)
     axis = layout.axis
     if begin[axis] != Term(0) or size[axis] not in (Term(-1), Term(layout.outer * layout.inner, True)):
-        raise NotProvedError("takes examples out by their place in the batch")
+        raise NotProvedError(PICKS)
     if any(term.batch for place, term in enumerate([*begin, *size]) if place % len(begin) != axis):
         raise NotProvedError("takes more of each example, the more there are")
     return layout
@@ -606,37 +587,30 @@ def _slice(a: Arguments) -> Layout:
 def _strided_slice(a: Arguments) -> Layout:
     layout = a.rows(0)
     begin, end, strides = (a.terms(number).tolist() for number in (1, 2, 3))
-    taken, given, found = 0, 0, None  # dimensions so far, and where the batch is among those given
+    taken, given, axis = 0, 0, None  # dimensions so far, and where the batch is among those given
     for place, entry in _entries(a, len(begin)):
         if entry == "new":
             given += 1
             continue
         if taken == layout.axis:
             _check_whole(a, layout, place, entry, begin, end, strides)
-            found = given
+            axis = given
         elif place is not None and any(term.batch for term in (begin[place], end[place], strides[place])):
             raise NotProvedError("takes more of each example, the more there are")
         taken, given = taken + 1, given + (entry != "shrunk")
-    if found is None:
+    if axis is None:
         raise NotProvedError("is a slice of more dimensions than there are")
-    return layout.at(found)
+    return layout.at(axis)
 
 
 def _entries(a: Arguments, count: int) -> list[tuple[int | None, str]]:
     """Return what happens in each dimension: new, shrunk, cut at a place of begin and end, or whole."""
-    ellipsis, new, shrunk = (a.attr(f"{name}_mask") for name in ("ellipsis", "new_axis", "shrink_axis"))
+    kinds = _kinds_of_entries(a, count)
+    whole: list[tuple[int | None, str]] = [(None, "whole")] * (a.rank(0) - sum(k in ("cut", "shrunk") for k in kinds))
     spec: list[tuple[int | None, str]] = []
-    named = sum(not (ellipsis >> k & 1) and not (new >> k & 1) for k in range(count))
-    for place in range(count):
-        if ellipsis >> place & 1:
-            spec += [(None, "whole")] * (a.rank(0) - named)
-        elif new >> place & 1:
-            spec.append((place, "new"))
-        else:
-            spec.append((place, "shrunk" if shrunk >> place & 1 else "cut"))
-    if not ellipsis:
-        spec += [(None, "whole")] * (a.rank(0) - named)
-    return spec
+    for place, kind in enumerate(kinds):
+        spec += whole if kind == "ellipsis" else [(place, kind)]
+    return spec if "ellipsis" in kinds else spec + whole
 
 
 def _check_whole(
@@ -648,7 +622,7 @@ def _check_whole(
     first = a.attr("begin_mask") >> place & 1 or begin[place] == Term(0)
     last = a.attr("end_mask") >> place & 1 or end[place] == Term(layout.outer * layout.inner, True)
     if entry == "shrunk" or not (first and last and strides[place] == Term(1)):
-        raise NotProvedError("takes examples out by their place in the batch")
+        raise NotProvedError(PICKS)
 
 
 @_rule("Pad", "PadV2", "MirrorPad")
@@ -656,7 +630,7 @@ def _pad(a: Arguments) -> Layout:
     layout, paddings = a.rows(0), a.terms(1)
     if [*paddings[layout.axis]] != [Term(0), Term(0)]:
         raise NotProvedError("adds rows to the batch")
-    a.fixed(*range(1, len(a)))
+    a.check_others_fixed()
     return layout
 
 
@@ -665,12 +639,12 @@ def _tile(a: Arguments) -> Layout:
     multiples = a.terms(1).tolist()
     if isinstance(a.layouts[0], Rows):
         layout = a.rows(0)
-        a.fixed(1)
+        a.check_fixed(1)
         times = multiples[layout.axis].factor
         if not times:
             raise NotProvedError("repeats the batch, nobody knows how often")
         return Rows(layout.axis, layout.outer * times, layout.inner)
-    a.fixed(0)
+    a.check_fixed(0)
     place = _only_batch(multiples)
     size = a.op.inputs[0].shape.as_list()[place]
     if size is None:
@@ -687,7 +661,7 @@ def _only_batch(terms: Sequence[Term]) -> int:
 
 @_rule("Fill")
 def _fill(a: Arguments) -> Layout:
-    a.fixed(1)
+    a.check_fixed(1)
     terms = a.terms(0).tolist()
     place = _only_batch(terms)
     return Rows(place, int(terms[place].factor or 0))
@@ -702,7 +676,7 @@ def _broadcast_to(a: Arguments) -> Layout:
         if terms[place] != Term(layout.outer * layout.inner, True) or sum(term.batch for term in terms) > 1:
             raise NotProvedError("gives a shape in which the batch is not to be found")
         return layout.at(place)
-    a.fixed(0)
+    a.check_fixed(0)
     place = _only_batch(terms)
     from_end = place - len(terms)
     if a.rank(0) >= -from_end and a.op.inputs[0].shape.as_list()[from_end] != 1:
@@ -712,9 +686,8 @@ def _broadcast_to(a: Arguments) -> Layout:
 
 @_rule("OneHot")
 def _one_hot(a: Arguments) -> Layout:
-    a.fixed(1, 2, 3)
-    layout, place = a.rows(0), a.attr("axis") % (a.rank(0) + 1)
-    return layout.at(layout.axis + (place <= layout.axis))
+    a.check_fixed(1, 2, 3)
+    return a.rows(0).with_new(a.attr("axis") % (a.rank(0) + 1))
 
 
 @_rule("Gather", "GatherV2")
@@ -728,18 +701,18 @@ def _gather(a: Arguments) -> Layout:
             raise NotProvedError("takes rows of other examples")
         return a.rows(0)
     if isinstance(indices, Rows):
-        a.fixed(0)
+        a.check_fixed(0)
         return indices.at(axis + indices.axis)
-    a.fixed(1)
+    a.check_fixed(1)
     layout = a.rows(0)
     if axis == layout.axis:
-        raise NotProvedError("takes examples out by their place in the batch")
+        raise NotProvedError(PICKS)
     return layout if layout.axis < axis else layout.at(layout.axis + a.rank(1) - 1)
 
 
 @_rule("ResourceGather")
 def _resource_gather(a: Arguments) -> Layout:
-    a.fixed(0)
+    a.check_fixed(0)
     if a.attr("batch_dims"):
         raise NotProvedError("takes rows by the place in the batch")
     return a.rows(1)
@@ -747,7 +720,7 @@ def _resource_gather(a: Arguments) -> Layout:
 
 @_rule("GatherNd", "ResourceGatherNd")
 def _gather_nd(a: Arguments) -> Layout:
-    a.fixed(0)
+    a.check_fixed(0)
     if a.rows(1).axis == a.rank(1) - 1:
         raise NotProvedError("takes numbers of several examples for one index")
     return a.rows(1)
@@ -755,14 +728,14 @@ def _gather_nd(a: Arguments) -> Layout:
 
 @_rule("SpaceToBatchND", "SpaceToBatch")
 def _space_to_batch(a: Arguments) -> Layout:
-    a.fixed(*range(1, len(a)))
+    a.check_others_fixed()
     layout = _at_zero(a, 0)
     return Rows(0, layout.outer * _block(a), layout.inner)
 
 
 @_rule("BatchToSpaceND", "BatchToSpace")
 def _batch_to_space(a: Arguments) -> Layout:
-    a.fixed(*range(1, len(a)))
+    a.check_others_fixed()
     layout, block = _at_zero(a, 0), _block(a)
     if layout.outer % block:
         raise NotProvedError("puts several examples together")

@@ -45,8 +45,8 @@ def layouts(
     Returns:
       A function that gives None for a tensor that is never computed, as one of a branch that is never taken.
     """
-    found = _Analysis(images.graph, set(changing), constant).run(ops, {images.ref(): Rows()})
-    return lambda tensor: found.get(tensor.ref())
+    known = _Analysis(images.graph, set(changing), constant).run(ops, {images.ref(): Rows()})
+    return lambda tensor: known.get(tensor.ref())
 
 
 class _Analysis:
@@ -59,29 +59,29 @@ class _Analysis:
         self._library: Any = None
         self._bodies: dict[Any, tuple[list[tf.Operation], list[tf.Tensor], list[tf.Tensor]]] = {}
 
-    def run(self, ops: Sequence[tf.Operation], found: Layouts) -> Layouts:
+    def run(self, ops: Sequence[tf.Operation], known: Layouts) -> Layouts:
         """Add what the ops give to what is known."""
         within = set(ops)
-        fed = set(found)
+        fed = set(known)
         for _ in range(_PASSES):
             changed = False
             for op in ops:
-                for tensor, layout in zip(op.outputs, self._outputs(op, within, found), strict=False):
+                for tensor, layout in zip(op.outputs, self._outputs(op, within, known), strict=False):
                     ref = tensor.ref()
-                    if layout is None or ref in fed or found.get(ref) == layout:
+                    if layout is None or ref in fed or known.get(ref) == layout:
                         continue
-                    if ref in found:  # Nothing becomes more definite, so that this ends.
-                        layout = joined(found[ref], layout, op.name)
-                    changed |= found.get(ref) != layout
-                    found[ref] = layout
+                    if ref in known:  # Nothing becomes more definite, so that this ends.
+                        layout = joined(known[ref], layout, op.name)
+                    changed |= known.get(ref) != layout
+                    known[ref] = layout
             if not changed:
-                return found
+                return known
         given_up = [(op, tensor) for op in ops for tensor in op.outputs]
         return {tensor.ref(): Mixed(op.name, "is in a loop that is too entangled") for op, tensor in given_up}
 
-    def _outputs(self, op: tf.Operation, within: set[tf.Operation], found: Layouts) -> Sequence[Layout | None]:
+    def _outputs(self, op: tf.Operation, within: set[tf.Operation], known: Layouts) -> Sequence[Layout | None]:
         taken: Sequence[Layout | None]
-        taken = [found.get(t.ref()) if t.op in within or t.ref() in found else FIXED for t in op.inputs]
+        taken = [known.get(t.ref()) if t.op in within or t.ref() in known else FIXED for t in op.inputs]
         kind = op.type.removeprefix("Ref") if op.type.startswith("Ref") else op.type
         if kind == "Merge":
             reached = [layout for layout in taken if layout is not None]
@@ -194,10 +194,9 @@ class _Analysis:
         shapes: Sequence[tf.TensorShape] | None = None,
     ) -> list[Layout]:
         ops, arguments, returned = self._body(name, inputs, shapes or [tensor.shape for tensor in inputs])
-        known = {argument.ref(): layout for argument, layout in zip(arguments, taken, strict=True)}
-        found = self.run(ops, dict(known))
+        known = self.run(ops, {argument.ref(): layout for argument, layout in zip(arguments, taken, strict=True)})
         missing = Mixed(name, "returns what is never computed")
-        return [found.get(tensor.ref(), missing) for tensor in returned]
+        return [known.get(tensor.ref(), missing) for tensor in returned]
 
     def _body(
         self, name: str, inputs: Sequence[tf.Tensor], shapes: Sequence[tf.TensorShape]

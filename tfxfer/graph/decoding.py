@@ -10,7 +10,7 @@ import functools
 import tensorflow.compat.v1 as tf
 
 from tfxfer.data.decoding import TURNS, resized
-from tfxfer.data.headers import ALONE, APP1, GREYS, LONG, ORIENTATION, SCAN, SHORT
+from tfxfer.data.headers import ALONE, APP1, GREYS, LONG, MAGIC, ORIENTATION, SCAN, SHORT
 
 # So many are looked at, that no file takes a server for long: segments before a JPEG's pixels, blocks before a GIF's.
 MOST_SEGMENTS = 1000
@@ -50,9 +50,9 @@ def grey(pixels: tf.Tensor) -> tf.Tensor:
 def _picture(data: tf.Tensor, size: tuple[int, int], resize: str) -> tf.Tensor:
     pixels, orientation = tf.case(
         [
-            (_starts(data, b"\xff\xd8\xff"), functools.partial(_jpeg, data)),
-            (_starts(data, b"GIF87a", b"GIF89a"), functools.partial(_gif, data)),
-            (_starts(data, b"BM"), functools.partial(_bmp, data)),
+            (_starts(data, "JPEG"), functools.partial(_jpeg, data)),
+            (_starts(data, "GIF"), functools.partial(_gif, data)),
+            (_starts(data, "BMP"), functools.partial(_bmp, data)),
         ],
         default=functools.partial(_png, data),
     )
@@ -71,8 +71,8 @@ def _picture(data: tf.Tensor, size: tuple[int, int], resize: str) -> tf.Tensor:
     return tf.ensure_shape(tf.where(columns, small[:, ::-1], small), [*size, 3])
 
 
-def _starts(data: tf.Tensor, *beginnings: bytes) -> tf.Tensor:
-    return tf.reduce_any([tf.equal(tf.strings.substr(data, 0, len(start)), start) for start in beginnings])
+def _starts(data: tf.Tensor, kind: str) -> tf.Tensor:
+    return tf.reduce_any([tf.equal(tf.strings.substr(data, 0, len(start)), start) for start in MAGIC[kind]])
 
 
 def _swapped(pair: tf.Tensor, swap: tf.Tensor) -> tf.Tensor:
@@ -116,7 +116,7 @@ def _int(number: int) -> tf.Tensor:
 
 
 def _png(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    data = _checked(data, _starts(data, b"\x89PNG\r\n\x1a\n"), "a picture is not a JPEG, PNG, BMP or GIF")
+    data = _checked(data, _starts(data, "PNG"), "a picture is not a JPEG, PNG, BMP or GIF")
     return tf.image.decode_png(data, channels=3), _int(UPRIGHT)
 
 

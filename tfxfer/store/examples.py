@@ -1,4 +1,4 @@
-"""The examples that something is computed from: each once, with a key, and on disk for other processes."""
+"""The examples that features are computed from: each once, with a key, and on disk for other processes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Source:
     """Some examples.
 
     Attributes:
-      parts: what they lie in; pictures with the digests that the keys were made of.
+      parts: arrays or pictures that hold them; pictures have the digests that the keys were made of.
       places: int64 [n, 2], the part of each example and where in it.
       keys: a digest of each example.
     """
@@ -64,7 +64,7 @@ class Source:
 def distinct(parts: Sequence[Images]) -> tuple[Source, list[list[str]]]:
     """Return each different example of all parts once, and the keys of each part in its order."""
     parts = [pinned(part) for part in parts]
-    by_part = [_keys(part) for part in parts]
+    by_part = [keys_of(part) for part in parts]
     places = {key: (number, index) for number, keys in enumerate(by_part) for index, key in enumerate(keys)}
     return Source(parts, np.array(list(places.values())), list(places)), by_part
 
@@ -80,8 +80,12 @@ def pinned(images: Images) -> Images:
     return Pictures(**{**images.to_json(), "digests": [images.digest(index) for index in range(len(images))]})
 
 
-def _keys(images: Images) -> list[str]:
-    """Return a digest for each example: of its pixels, or of a picture's file and how it is brought to size."""
+def keys_of(images: Images) -> list[str]:
+    """Return the key of each example: a digest of its pixels, or of a picture's file and how it is brought to size.
+
+    Raises:
+      DataError: a file whose digest is not known cannot be read.
+    """
     if isinstance(images, Pictures):
         ways = (f"picture {images.digest(index)} {images.how(index)}" for index in range(len(images)))
         return [hashlib.sha256(way.encode()).hexdigest() for way in ways]
@@ -90,12 +94,12 @@ def _keys(images: Images) -> list[str]:
 
 def _digests(pixels: np.ndarray) -> list[str]:
     head = hashlib.sha256(f"{pixels.dtype} {tuple(pixels.shape[1:])} ".encode())
-    found = []
+    digests = []
     for image in np.ascontiguousarray(pixels):
         digest = head.copy()
         digest.update(image)
-        found.append(digest.hexdigest())
-    return found
+        digests.append(digest.hexdigest())
+    return digests
 
 
 def save(source: Source, indices: np.ndarray, folder: Path) -> None:

@@ -14,22 +14,22 @@ import tensorflow.compat.v1 as tf
 
 from tfxfer import names, progress
 from tfxfer.data.batches import chunks
-from tfxfer.data.splits import Data, Images, Split
+from tfxfer.data.splits import Data, Images
 from tfxfer.errors import DataError, GraphError
-from tfxfer.frontier.frontier import frontier
+from tfxfer.frontier.search import frontier
 from tfxfer.graph.eval_step import EvalStep
 from tfxfer.store import fingerprint
-from tfxfer.store.compute import NONE, NOTHING, Run, fill, padded, run_with
+from tfxfer.store.compute import NONE, Network, fill
 from tfxfer.store.examples import Source, distinct, pinned
 from tfxfer.store.store import Rows, Store, Table
-from tfxfer.store.worker_pool import fill as by_workers
+from tfxfer.store.worker_pool import fill_by_workers
 from tfxfer.tf_private import session_config
 
 log = logging.getLogger("tfxfer")
 
 BATCH_SIZE = 32
 SMALL, SMALL_BATCH_SIZE = 64 * 64, 128  # pixels; so small ones take longer to hand over than to compute
-CHECKED = 4
+SAMPLE = 4  # examples that are computed again
 TOLERANCE = 1e-4
 
 
@@ -43,7 +43,7 @@ def precompute(
     dtype: str = "float32",
     workers: int = 1,
 ) -> Data:
-    """Compute what is frozen in a step once for each example of all splits, and find it again next time.
+    """Compute the frozen part of a step once for each example of all splits, and reuse it next time.
 
     The result feeds the same step in the same graph: `fit` and `evaluate` take it in place of the data, and the frozen
     layers are not run again. With several stages, what each of them needs is computed. The step of an evaluation needs
@@ -56,7 +56,7 @@ def precompute(
       data: the examples.
       store: the folder that computed rows are kept in; rows of other weights, layers or pictures may lie in it too.
       batch_size: how many examples go through the network at once; always so many, the last batch padded, since the
-        bits of a row can depend on it. 32 unless told, and 128 for images of up to 64 x 64 pixels.
+        bits of a row can depend on it. Default: 32, and 128 for images of up to 64 x 64 pixels.
       dtype: "float32" or "float16", how floating-point rows are kept on disk.
       workers: how many processes compute; 1 is this one alone, more are started beside it and give the same bits. Each
         has as many threads as the session, takes as much memory as the network does, and some seconds to start.
@@ -67,17 +67,10 @@ def precompute(
         examples share a batch.
       RunError: a worker was killed, or broke down.
     """
-    found = [frontier(step, stage) for stage in step.stages or [None]]
-    tensors = {tensor.name: tensor for each in found for tensor in each.tensors}
-    tensors.pop(step.images.name, None)
-    if not tensors:
-        why = found[0].reasons.get(step.images.name, "")
-        raise GraphError(
-            "nothing is frozen between the images and what is trained, so there is nothing to compute once; "
-            f"train from the images{why and f' ({step.images.name} is taken by {why})'}"
-        )
-    reasons = {name: why for each in reversed(found) for name, why in each.reasons.items()}
-    splits = [_pinned(split) for split in (data.train, data.validation, data.test)]
+    tensors, reasons = _frozen_tensors(step)
+    splits = [
+        dataclasses.replace(split, images=pinned(split.images)) for split in (data.train, data.validation, data.test)
+    ]
     rows = extract(
         sess,
         step.images,
@@ -89,7 +82,7 @@ def precompute(
         workers=workers,
         feeds=step.eval_feeds,
     )
-    _tell(splits[0].images, dict(zip(tensors, rows[0], strict=True)), reasons, dtype)
+    _log_sizes(splits[0].images, dict(zip(tensors, rows[0], strict=True)), reasons, dtype)
     train, validation, test = (
         dataclasses.replace(split, features=dict(zip(tensors, columns, strict=True)))
         for split, columns in zip(splits, rows, strict=True)
@@ -97,12 +90,22 @@ def precompute(
     return dataclasses.replace(data, train=train, validation=validation, test=test)
 
 
-def _pinned(split: Split) -> Split:
-    return dataclasses.replace(split, images=pinned(split.images))
+def _frozen_tensors(step: EvalStep) -> tuple[dict[str, tf.Tensor], dict[str, str]]:
+    """Return what is computed once, by name, for all stages, and why each tensor is not computed further."""
+    frontiers = [frontier(step, stage) for stage in step.stages or [None]]
+    tensors = {tensor.name: tensor for each in frontiers for tensor in each.tensors}
+    tensors.pop(step.images.name, None)
+    if not tensors:
+        why = frontiers[0].reasons.get(step.images.name, "")
+        raise GraphError(
+            "nothing is frozen between the images and what is trained, so there is nothing to compute once; "
+            f"train from the images{why and f' ({step.images.name} is taken by {why})'}"
+        )
+    return tensors, {name: why for each in reversed(frontiers) for name, why in each.reasons.items()}
 
 
-def _tell(images: Images, features: Mapping[str, Rows], reasons: Mapping[str, str], dtype: str) -> None:
-    """Log where the frozen part ends and why there, and warn where what is stored is larger than what it is made of."""
+def _log_sizes(images: Images, features: Mapping[str, Rows], reasons: Mapping[str, str], dtype: str) -> None:
+    """Log where the frozen part ends and why; warn where the stored rows are larger than the images."""
     total = sum(rows.row_bytes for rows in features.values())
     picture = math.prod(images.shape[1:]) * np.dtype(images.dtype).itemsize
     say = log.warning if total > picture else log.info
@@ -133,7 +136,7 @@ def extract(
     batch_size: int | None = None,
     dtype: str = "float32",
     workers: int = 1,
-    feeds: Mapping[tf.Tensor, np.ndarray] = NOTHING,
+    feeds: Mapping[tf.Tensor, np.ndarray] | None = None,
 ) -> list[list[Rows]]:
     """Compute tensors once for each example and keep them in a store.
 
@@ -159,52 +162,47 @@ def extract(
     _check_options(images, parts, batch_size, dtype, workers)
     source, keys = distinct(parts)
     example = f"{parts[0].dtype} {tuple(parts[0].shape[1:])}"
-    tables = open_tables(sess, images, tensors, example, store, batch_size=batch_size, dtype=dtype, feeds=feeds)
-    again = _fill(sess, images, tensors, tables, source, batch_size, workers, feeds)
+    network = Network(sess, images, tensors, feeds or {})
+    tables = open_tables(network, example, store, batch_size=batch_size, dtype=dtype)
+    recomputed = _fill(network, tables, source, batch_size, workers)
     if workers > 1:  # To see what they have written, each table is opened anew.
         tables = [Table(table.path, table.about, table.dtype) for table in tables]
-    _check(run_with(sess, tensors, images, feeds), source, tensors, tables, batch_size, again)
-    kinds = [np.dtype(tensor.dtype.as_numpy_dtype) for tensor in tensors]
-    return [[Rows(table, part, kind) for table, kind in zip(tables, kinds, strict=True)] for part in keys]
+    _check_sample(network, tables, source, batch_size, recomputed)
+    dtypes = [np.dtype(tensor.dtype.as_numpy_dtype) for tensor in tensors]
+    return [[Rows(table, part, dtype) for table, dtype in zip(tables, dtypes, strict=True)] for part in keys]
 
 
 def open_tables(
-    sess: tf.Session,
-    images: tf.Tensor,
-    tensors: Sequence[tf.Tensor],
-    example: str,
-    store: str | os.PathLike[str],
-    *,
-    batch_size: int,
-    dtype: str = "float32",
-    feeds: Mapping[tf.Tensor, np.ndarray] = NOTHING,
+    network: Network, example: str, store: str | os.PathLike[str], *, batch_size: int, dtype: str = "float32"
 ) -> list[Table]:
     """Return the rows that a store has of tensors; the name of a table's folder is the address of what computes it.
 
     Args:
-      sess, images, tensors: as `extract` takes them.
+      network: what computes the tensors.
       example: the dtype and the shape of an image, as in "uint8 (224, 224, 3)".
       store, batch_size, dtype: as `precompute` takes them.
-      feeds: as `extract` takes it.
 
     Raises:
       GraphError: a tensor needs more than the images.
       DataError: the store cannot be used.
     """
+    sess, tensors = network.sess, network.tensors
     conditions = {"images": example, "batch_size": batch_size, "dtype": dtype, "tensorflow": tf.__version__}
     conditions["rewrites"] = fingerprint.rewrites(sess)
     variables: dict[str, str] = {}
-    found = fingerprint.addresses(sess, tensors, images, conditions, feeds=feeds, variables=variables)
+    addresses = fingerprint.addresses(
+        sess, tensors, network.images, conditions, feeds=network.feeds, variables=variables
+    )
     folder = Store(store)
     about = {**conditions, **_to_be_read(sess), "conditions": conditions, "variables": variables}
     return [
-        folder.table(where, {"tensor": tensor.name, **about}, _kept(tensor, dtype))
-        for where, tensor in zip(found, tensors, strict=True)
+        folder.table(address, {"tensor": tensor.name, **about}, _stored_dtype(tensor, dtype))
+        for address, tensor in zip(addresses, tensors, strict=True)
     ]
 
 
 def _to_be_read(sess: tf.Session) -> dict[str, Any]:
-    """Return what tells people one table from another, and is in its address in another form."""
+    """Return what people tell tables apart by; the address holds the same in another form."""
     rewrites = session_config(sess).graph_options.rewrite_options
     low = rewrites.auto_mixed_precision_onednn_bfloat16 == type(rewrites).ON
     weights = [os.path.abspath(plan.weights.path) for plan in getattr(sess, "plans", ())]
@@ -212,7 +210,7 @@ def _to_be_read(sess: tf.Session) -> dict[str, Any]:
 
 
 def batch_size_for(size: Sequence[int]) -> int:
-    """Return how many examples go through a network at once, unless told, where images have a height and a width."""
+    """Return how many examples go through a network at once by default, for images of this height and width."""
     return SMALL_BATCH_SIZE if math.prod(size) <= SMALL else BATCH_SIZE
 
 
@@ -224,90 +222,75 @@ def _check_options(images: tf.Tensor, parts: Sequence[Images], batch_size: int, 
             raise DataError(f"`{name}={value}` must be 1 or more")
     if not sum(map(len, parts)):
         raise DataError("there are no examples to compute anything from")
-    kinds = {f"{part.dtype} {tuple(part.shape[1:])}" for part in parts}
+    shapes = {f"{part.dtype} {tuple(part.shape[1:])}" for part in parts}
     fits = images.shape.is_compatible_with([None, *parts[0].shape[1:]])
-    # A session casts what it is fed without a word: pixels in [0, 1] would all but vanish in a uint8.
-    if len(kinds) > 1 or not fits or not np.can_cast(parts[0].dtype, images.dtype.as_numpy_dtype, "safe"):
+    # A session casts what it is fed silently: pixels in [0, 1] would all but vanish in a uint8.
+    if len(shapes) > 1 or not fits or not np.can_cast(parts[0].dtype, images.dtype.as_numpy_dtype, "safe"):
         wanted = f"{images.dtype.name} {images.shape[1:]}"
-        raise DataError(f"the images are {names.listed(sorted(kinds))}, and {images.op.name} takes {wanted}")
+        raise DataError(f"the images are {names.listed(sorted(shapes))}, and {images.op.name} takes {wanted}")
 
 
-def _kept(tensor: tf.Tensor, dtype: str) -> np.dtype:
-    """Return the dtype on disk. numpy's own format has no bfloat16."""
+def _stored_dtype(tensor: tf.Tensor, dtype: str) -> np.dtype:
+    """Return the dtype on disk; numpy's own format has no bfloat16."""
     return np.dtype(dtype if tensor.dtype in (tf.float32, tf.bfloat16) else tensor.dtype.as_numpy_dtype)
 
 
-def _fill(
-    sess: tf.Session,
-    images: tf.Tensor,
-    tensors: Sequence[tf.Tensor],
-    tables: Sequence[Table],
-    source: Source,
-    batch_size: int,
-    workers: int,
-    feeds: Mapping[tf.Tensor, np.ndarray],
-) -> list[np.ndarray]:
-    """Compute the rows that are not in the tables.
+def _fill(network: Network, tables: Sequence[Table], source: Source, batch_size: int, workers: int) -> list[np.ndarray]:
+    """Compute the rows that are missing in the tables.
 
     Returns:
-      The sample computed again for each tensor, if there was room for it in the last batch.
+      The values of the sample for each tensor, if all tensors were computed and the last batch had room for it.
     """
-    absent = [[key not in table for key in source.keys] for table in tables]
-    wanted = np.flatnonzero(np.any(absent, axis=0))
+    missing = np.array([[key not in table for key in source.keys] for table in tables])
+    wanted, places = np.flatnonzero(missing.any(axis=0)), np.flatnonzero(missing.any(axis=1)).tolist()
     if not len(wanted):
         return []
-    lacking = np.flatnonzero(np.any(absent, axis=1)).tolist()
-    lacked, into = [tensors[place] for place in lacking], [tables[place] for place in lacking]
+    part, into = dataclasses.replace(network, tensors=[network.tensors[k] for k in places]), [tables[k] for k in places]
     batches = [wanted[chunk] for chunk in chunks(len(wanted), batch_size)]
+    workers = min(workers, len(batches))
     with progress.bar(len(wanted), 0, "extract") as bar:
-        if min(workers, len(batches)) > 1:
-            count = min(workers, len(batches))
-            by_workers(sess, images, lacked, into, source, wanted, batch_size, count, bar.advance, feeds)
+        if workers > 1:
+            fill_by_workers(part, into, source, wanted, batch_size, workers, bar.advance)
             return []
         sample = spread_over(len(source))
-        fits = len(batches[-1]) + len(sample) <= batch_size and len(lacking) == len(tables)
-        run = run_with(sess, lacked, images, feeds)
-        again = fill(run, lacked, into, source, batches, batch_size, bar.advance, sample if fits else NONE)
-        return again if fits else []
+        has_room = len(batches[-1]) + len(sample) <= batch_size and len(into) == len(tables)
+        return fill(part, into, source, batches, batch_size, bar.advance, sample if has_room else NONE)
 
 
 def spread_over(examples: int) -> np.ndarray:
     """Return the numbers of a few examples, spread over all."""
-    return np.unique(np.linspace(0, examples - 1, CHECKED).astype(np.int64))
+    return np.unique(np.linspace(0, examples - 1, SAMPLE).astype(np.int64))
 
 
-def _check(
-    run: Run,
-    source: Source,
-    tensors: Sequence[tf.Tensor],
-    tables: Sequence[Table],
-    batch_size: int,
-    again: Sequence[np.ndarray],
+def _check_sample(
+    network: Network, tables: Sequence[Table], source: Source, batch_size: int, recomputed: Sequence[np.ndarray]
 ) -> None:
-    """Compare the sample with what is computed again: at the same batch size bit for bit, and at another.
+    """Compare a few stored rows with what is computed again: bit for bit at the same batch size, and nearly at another.
 
     Raises:
-      DataError: what is stored, or what depends on its neighbours in the batch, is not what comes out.
+      DataError: rows are not what was stored, or depend on the other examples of their batch.
     """
     sample = spread_over(len(source))
-    keys, batch = [source.keys[index] for index in sample], source.take(sample)
-    if not again:
-        pieces = [run(padded(batch[chunk], batch_size)) for chunk in chunks(len(keys), batch_size)]
-        again = [np.concatenate(column)[: len(keys)] for column in zip(*pieces, strict=True)]
-    others = run(batch if len(keys) != batch_size else padded(batch, batch_size + 1))
-    for tensor, table, same, other in zip(tensors, tables, again, others, strict=True):
+    keys, images = [source.keys[index] for index in sample], source.take(sample)
+    if not recomputed:
+        run = network.make_callable(batch_size)
+        pieces = [run(images[chunk]) for chunk in chunks(len(keys), batch_size)]
+        recomputed = [np.concatenate(column)[: len(keys)] for column in zip(*pieces, strict=True)]
+    other_size = len(keys) + (len(keys) == batch_size)
+    others = network.make_callable(other_size)(images)
+    for tensor, table, values, other in zip(network.tensors, tables, recomputed, others, strict=True):
         stored = Rows(table, keys, table.dtype)[np.arange(len(keys))]
-        if same.astype(table.dtype).tobytes() != stored.tobytes():
+        if values.astype(table.dtype).tobytes() != stored.tobytes():
             raise DataError(
                 f"{tensor.name}: {len(keys)} examples were computed again and are not what {table.path} holds; "
                 "either an example's values depend on the others of its batch, so that they cannot be computed once, "
                 "or the store was made on another processor: then give another `store`"
             )
-        apart = difference(other[: len(keys)], same)
+        apart = difference(other[: len(keys)], values)
         if not apart <= TOLERANCE:
             raise DataError(
                 f"{tensor.name} differs by {apart:.1e} of its largest magnitude between batches of {batch_size} and "
-                f"of {len(other)}: an example's values depend on the others of its batch, so that they cannot be "
+                f"of {other_size}: an example's values depend on the others of its batch, so that they cannot be "
                 "computed once"
             )
 

@@ -1,4 +1,4 @@
-"""What computes a tensor, as a digest: the ops behind it and the values of the variables they read, but no names."""
+"""A digest of what computes a tensor: the ops behind it and the values of their variables, without any names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import tensorflow.compat.v1 as tf
 
 from tfxfer import names
 from tfxfer.errors import GraphError
-from tfxfer.frontier.frontier import Functions
+from tfxfer.frontier.search import Functions
 from tfxfer.graph.structure import FunctionDigests, hash_parts
 from tfxfer.graph.traversal import VARIABLES, behind, called, function_library
 from tfxfer.tf_private import session_config
@@ -71,13 +71,13 @@ def addresses(
         taken = [f"{what}:{tensor.value_index}" for what, tensor in zip(inputs, op.inputs, strict=True)]
         return hash_parts(functions.digest(op.type), functions.attributes(op.node_def.attr), taken)
 
-    asked = json.dumps({"rewrites": rewrites(sess), **conditions}, sort_keys=True)
+    settings = json.dumps({"rewrites": rewrites(sess), **conditions}, sort_keys=True)
 
     def inputs(op: tf.Operation) -> list[tf.Operation]:
         return [] if op is images.op or op in constants else [tensor.op for tensor in op.inputs]
 
-    found = [_fold(tensor.op, inputs, combine) for tensor in tensors]
-    return [hash_parts(digest, tensor.value_index, asked) for digest, tensor in zip(found, tensors, strict=True)]
+    folded = [_fold(tensor.op, inputs, combine) for tensor in tensors]
+    return [hash_parts(digest, tensor.value_index, settings) for digest, tensor in zip(folded, tensors, strict=True)]
 
 
 def _check(tensors: Sequence[tf.Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""Whether stored features are what this session would compute: the weights may be others, or the graph."""
+"""Check that stored features are those that this session would compute: weights or graph may differ."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import tensorflow.compat.v1 as tf
 from tfxfer import names
 from tfxfer.data.splits import Images, Split
 from tfxfer.errors import DataError
-from tfxfer.frontier.frontier import frontier
+from tfxfer.frontier.search import frontier
 from tfxfer.graph.eval_step import EvalStep
 from tfxfer.graph.stages import StageOps
-from tfxfer.store.compute import run_with
+from tfxfer.store.compute import Network
 from tfxfer.store.extraction import difference, spread_over
 from tfxfer.store.fingerprint import addresses
 from tfxfer.store.store import Rows
@@ -25,10 +25,10 @@ TOLERANCE = 1e-3
 
 
 def check(sess: tf.Session, step: EvalStep, splits: Mapping[str, Split], stage: StageOps | None = None) -> None:
-    """Refuse features that something else has computed than what the session holds now.
+    """Refuse features that were computed by other weights, or another graph, than the session has now.
 
     The frozen variables are read and their digests taken each time, since whoever has the session may write them.
-    Features that are no rows of a store, as arrays, carry no address: of these, a few are computed from the images
+    Features in arrays, and not in a store, carry no address: of these, a few are computed from the images
     again and compared.
 
     Args:
@@ -60,15 +60,17 @@ def _other_addresses(
 ) -> tuple[str, list[str]]:
     """Return why the addresses of stored rows are others now, as far as it is known, and a line for each."""
     columns = [column for split in splits.values() for column in (split.features or {}).items()]
-    held = {(name, rows.address): rows.about for name, rows in columns if name in fed and _is_stored(rows)}
+    stored = {(name, rows.address): rows.about for name, rows in columns if name in fed and _is_stored(rows)}
     now: dict[str, str] = {}
     then: dict[str, str] = {}
     lines = []
-    for (name, address), about in held.items():
-        (found,) = addresses(sess, [fed[name]], step.images, about["conditions"], feeds=step.eval_feeds, variables=now)
-        if found != address:
+    for (name, address), about in stored.items():
+        (computed,) = addresses(
+            sess, [fed[name]], step.images, about["conditions"], feeds=step.eval_feeds, variables=now
+        )
+        if computed != address:
             then |= about["variables"]
-            lines.append(f"  {name}: was computed by {address[:12]}, this session computes {found[:12]}")
+            lines.append(f"  {name}: was computed by {address[:12]}, this session computes {computed[:12]}")
     moved = [name for name, digest in now.items() if then.get(name, digest) != digest]
     return f"other values: {names.listed(moved)}" if moved else "the graph, or what it reads, differs", lines
 
@@ -89,7 +91,8 @@ def _other_values(
     if not arrays or not len(split):
         return []
     sample = spread_over(len(split))
-    computed = run_with(sess, [fed[name] for name in arrays], step.images, step.eval_feeds)(split.images[sample])
+    network = Network(sess, step.images, [fed[name] for name in arrays], step.eval_feeds)
+    computed = network.make_callable(len(sample))(split.images[sample])
     differences = {
         name: difference(np.asarray(column[sample]), again)
         for (name, column), again in zip(arrays.items(), computed, strict=True)

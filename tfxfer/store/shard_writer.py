@@ -1,4 +1,4 @@
-"""Rows on their way into a store: gathered while they are computed, and written in threads beside it."""
+"""Gather rows while they are computed, and write shards of them to a store in threads."""
 
 from __future__ import annotations
 
@@ -68,10 +68,10 @@ class Writer:
 
 @contextlib.contextmanager
 def writer(tables: Sequence[Table]) -> Iterator[Writer]:
-    """Open a writer; what it has gathered when the block ends, in whatever way, is written and flushed to disk.
+    """Open a writer; when the block ends, in whatever way, all gathered rows are written and flushed to disk.
 
-    It writes in a thread while the next rows are computed, and takes these once it is done: what a kill can lose is one
-    shard.
+    It writes in a thread while the next rows are computed, and takes these once it is done: a kill loses one shard at
+    most.
     """
     with ThreadPoolExecutor(1) as writing, ThreadPoolExecutor(1) as flushing:
         gathering = Writer(tables, writing, flushing)

@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import math
-import mmap
 import os
 import time
 import uuid
@@ -21,20 +20,45 @@ from tfxfer import files
 from tfxfer.errors import DataError
 
 
+class Shard(NamedTuple):
+    """A shard as its record describes it.
+
+    Attributes:
+      path: of the file of its rows; the record lies beside it and ends in `.json`.
+      keys: of its rows, in their order.
+      crc32c: of the whole file.
+    """
+
+    path: Path
+    keys: Sequence[str]
+    crc32c: int
+
+
+class Layout(NamedTuple):
+    """Where the rows lie in the file of a shard.
+
+    Attributes:
+      shape: [m, ...].
+      offset: of the first row, in bytes.
+      row_bytes: of one row.
+    """
+
+    shape: tuple[int, ...]
+    offset: int
+    row_bytes: int
+
+
 def write(
     folder: Path, keys: Sequence[str], rows: np.ndarray, *, by_content: bool, flush: bool
-) -> tuple[Path, int, Layout]:
+) -> tuple[Shard, Layout]:
     """Write rows and then the record of them.
 
     Args:
       folder: of the table.
       keys: one a row.
       rows: [m, ...].
-      by_content: name them by what they hold, not by the time.
-      flush: have both on disk, safe from a power cut, before returning; else call `flush` with what is returned.
-
-    Returns:
-      The path of the rows, their CRC-32C, and where they lie in it.
+      by_content: whether to name the files by what they hold, and not by the time.
+      flush: whether to have both on disk, safe from a power cut, before returning; else call `flush` with the path.
 
     Raises:
       OSError: the disk is full, or the folder cannot be written.
@@ -51,11 +75,11 @@ def write(
     path = folder / f"{name}.npy"
     files.write_bytes(path, data, flush=flush)
     files.write_bytes(path.with_suffix(".json"), record, flush=flush)
-    return path, crc32c, Layout(rows.shape, len(header.getvalue()), rows.nbytes // max(1, len(rows)))
+    return Shard(path, keys, crc32c), Layout(rows.shape, len(header.getvalue()), rows.nbytes // max(1, len(rows)))
 
 
 def flush(path: Path) -> None:
-    """Have a shard on disk; where that fails, it does not count any more.
+    """Flush a shard to disk; where that fails, remove it.
 
     Raises:
       OSError: the disk is full.
@@ -70,22 +94,27 @@ def flush(path: Path) -> None:
         raise
 
 
-def keys_in(record: Path) -> tuple[list[str], int]:
-    """Return the keys of a shard and the CRC-32C of its rows, from the record of it.
+def list_records(folder: Path) -> list[Path]:
+    """Return the records of the shards of a table, in the order of their names."""
+    return sorted(file for file in folder.glob("[!.]*.json") if file.name != "about.json")
+
+
+def read_record(record: Path) -> Shard:
+    """Read what a record says of its shard; the file of the rows is not opened.
 
     Raises:
-      DataError: it is damaged or gone.
+      DataError: the record is damaged or gone.
     """
     try:
-        found = json.loads(record.read_bytes())
-        keys, of_npy = found["keys"], found["npy_crc32c"]
-        if found["crc32c"] != _crc32c_of(keys, of_npy):
+        fields = json.loads(record.read_bytes())
+        keys, crc32c = fields["keys"], fields["npy_crc32c"]
+        if fields["crc32c"] != _crc32c_of(keys, crc32c):
             raise ValueError("its checksum is wrong")
     except (OSError, ValueError) as error:
         raise damaged(record, str(error)) from None
     except (KeyError, TypeError):
-        raise damaged(record, "it is no record of a shard") from None
-    return keys, of_npy
+        raise damaged(record, "it is not a record of a shard") from None
+    return Shard(record.with_suffix(".npy"), keys, crc32c)
 
 
 def _crc32c_of(keys: Iterable[str], of_npy: int) -> int:
@@ -93,52 +122,40 @@ def _crc32c_of(keys: Iterable[str], of_npy: int) -> int:
 
 
 def damaged(path: Path, why: str) -> DataError:
-    """Return the error of a shard whose rows or record cannot be used."""
+    """Return the error for a shard whose rows or record cannot be used."""
     return DataError(
         f"{path} is damaged: {why}; delete {path.with_suffix('.npy')} and {path.with_suffix('.json')}, "
         "and their rows are computed again"
     )
 
 
-class Layout(NamedTuple):
-    """Where the rows lie in the file of a shard.
-
-    Attributes:
-      shape: [m, ...].
-      offset: of the first row, in bytes.
-      row_bytes: of one.
-    """
-
-    shape: tuple[int, ...]
-    offset: int
-    row_bytes: int
-
-
-def checked(path: Path, crc32c: int, dtype: np.dtype) -> Layout:
-    """Return where the rows of a shard lie, all of which is read once and compared with its CRC-32C.
+def check(shard: Shard, dtype: np.dtype) -> Layout:
+    """Return where the rows of a shard lie, after reading the whole file and comparing it with the record.
 
     Raises:
-      DataError: it is damaged, or holds something else.
+      DataError: the file is damaged, or holds other rows.
     """
     try:
-        data = path.read_bytes()
-        if google_crc32c.value(data) != crc32c:
+        data = shard.path.read_bytes()
+        if google_crc32c.value(data) != shard.crc32c:
             raise ValueError("its checksum is wrong")
         header = io.BytesIO(data)
         if np.lib.format.read_magic(header) != (1, 0):
             raise ValueError("it is of another version of .npy")
-        shape, fortran, found = np.lib.format.read_array_header_1_0(header)
-        if found != dtype:
-            raise ValueError(f"its rows are {found}, not {dtype}")
+        shape, fortran, stored = np.lib.format.read_array_header_1_0(header)
+        if stored != dtype:
+            raise ValueError(f"its rows are {stored}, not {dtype}")
         layout = Layout(shape, header.tell(), dtype.itemsize * math.prod(shape[1:]))
         if fortran or not shape or len(data) != layout.offset + shape[0] * layout.row_bytes:
             raise ValueError("it does not hold as many bytes as its header says")
+        if shape[0] != len(shard.keys):
+            raise ValueError(f"it has {shape[0]} rows for {len(shard.keys)} keys")
     except (OSError, ValueError) as error:
-        raise damaged(path, str(error)) from None
+        raise damaged(shard.path, str(error)) from None
     return layout
 
 
-class Shard:
+class OpenShard:
     """An open shard, whose rows are read into memory of the caller's.
 
     They are not memory-mapped: what is read of a mapped file counts as memory of the process, and more and more rows
@@ -166,7 +183,7 @@ class Shard:
             close(self._handle)
 
     def read(self, first: int, out: memoryview) -> None:
-        """Fill a buffer of bytes with the rows from one on.
+        """Fill a buffer of bytes with rows, beginning at row `first`.
 
         Raises:
           DataError: they are not there any more.
@@ -180,17 +197,3 @@ class Shard:
             if not more:
                 raise damaged(self._path, "it became shorter while it was read")
             read += more
-
-
-def mapped(path: Path, layout: Layout, dtype: np.dtype) -> np.ndarray:
-    """Return all rows of a shard, memory-mapped.
-
-    Raises:
-      DataError: it is gone, or shorter than it was.
-    """
-    try:
-        with path.open("rb") as file:
-            memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return np.frombuffer(memory, dtype, math.prod(layout.shape), layout.offset).reshape(layout.shape)
-    except (OSError, ValueError) as error:
-        raise damaged(path, str(error)) from None

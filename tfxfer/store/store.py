@@ -1,7 +1,7 @@
-"""Computed tensors on disk: rows that are found again by what computed them and from which bytes.
+"""The feature store: computed rows on disk, found again by the computation and by the bytes of the example.
 
     STORE/store.json                     the format's version
-    STORE/<address>/about.json           what computes these rows, for people to read
+    STORE/<address>/about.json           a description of the computation, for people to read
     STORE/<address>/<shard>.npy          up to 64 rows
     STORE/<address>/<shard>.json         their keys, and the CRC-32C of the .npy and of itself
 
@@ -18,7 +18,7 @@ import math
 import os
 import resource
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from tfxfer import files
 from tfxfer.errors import DataError
 from tfxfer.formats.buffers import aligned
 from tfxfer.store import shards
-from tfxfer.store.shards import Layout, Shard
+from tfxfer.store.shards import Layout, OpenShard, Shard
 
 VERSION = 1
 SHARD_ROWS = 64
@@ -76,7 +76,7 @@ class Store:
 
         Args:
           address: a digest of the computation, as hexadecimal digits.
-          about: what it is, for people to read; its `tensor` names it in messages.
+          about: a description of it, for people to read; its `tensor` names it in messages.
           dtype: the dtype on disk.
 
         Raises:
@@ -94,25 +94,38 @@ class Table:
       dtype: the dtype on disk.
     """
 
-    def __init__(self, path: Path, about: Mapping[str, Any], dtype: np.dtype) -> None:
-        """Read the keys of what is there; see `Store.table`."""
+    def __init__(
+        self, path: Path, about: Mapping[str, Any], dtype: np.dtype, records: Iterable[Path] | None = None
+    ) -> None:
+        """Read the keys of the rows that are there; see `Store.table`.
+
+        Args:
+          path: the folder.
+          about: what computes the rows.
+          dtype: the dtype on disk.
+          records: the records of the shards to open; default: all in the folder. Rows of other shards count as absent.
+        """
         self.path, self.about, self.dtype = path, about, np.dtype(dtype)
-        self._shards: list[tuple[Path, int]] = []
+        self._shards: list[Shard] = []
         self._places: dict[str, tuple[int, int]] = {}
         self._layouts: dict[int, Layout] = {}
-        self._open: dict[int, Shard] = {}
+        self._open: dict[int, OpenShard] = {}
         self._opening = threading.Lock()
         self._unflushed: list[Path] = []
-        for record in sorted(file for file in path.glob("*.json") if file.name != "about.json"):
-            self._admit(record.with_suffix(".npy"), *shards.keys_in(record))
+        for record in shards.list_records(path) if records is None else records:
+            self._admit(shards.read_record(record))
 
-    def _admit(self, path: Path, keys: Sequence[str], crc32c: int) -> None:
-        for offset, key in enumerate(keys):
+    def _admit(self, shard: Shard) -> None:
+        for offset, key in enumerate(shard.keys):
             self._places.setdefault(key, (len(self._shards), offset))
-        self._shards.append((path, crc32c))
+        self._shards.append(shard)
 
     def __len__(self) -> int:
         return len(self._places)
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the keys, each once."""
+        return iter(self._places)
 
     def __contains__(self, key: object) -> bool:
         return key in self._places
@@ -126,20 +139,12 @@ class Table:
         """Return the number of the shard that holds a key's row, and where in it.
 
         Raises:
-          KeyError: there is no such row.
+          KeyError: the table has no such row.
         """
         return self._places[key]
 
-    def shard(self, number: int) -> np.ndarray:
-        """Return all rows of a shard, memory-mapped; one that was there before is checked when it is first read.
-
-        Raises:
-          DataError: it is damaged or gone.
-        """
-        return shards.mapped(self._shards[number][0], self._layout(number), self.dtype)
-
     def read(self, number: int, first: int, out: memoryview) -> None:
-        """Fill a buffer of bytes with the rows of a shard from one on; see `shard`.
+        """Fill a buffer of bytes with rows of a shard, beginning at row `first`; it is checked when it is first read.
 
         Raises:
           DataError: it is damaged or gone.
@@ -150,13 +155,13 @@ class Table:
             with self._opening:  # One thread may read training's batches ahead, and another those of validation.
                 while len(self._open) >= OPEN_SHARDS:
                     del self._open[next(iter(self._open))]
-                shard = self._open[number] = Shard(self._shards[number][0], layout)
+                shard = self._open[number] = OpenShard(self._shards[number].path, layout)
         shard.read(first, out)
 
     def _layout(self, number: int) -> Layout:
         layout = self._layouts.get(number)
         if layout is None:
-            layout = self._layouts[number] = shards.checked(*self._shards[number], self.dtype)
+            layout = self._layouts[number] = shards.check(self._shards[number], self.dtype)
         return layout
 
     def write(
@@ -167,17 +172,20 @@ class Table:
         shard_rows: int | None = None,
         by_content: bool = False,
         flush: bool = True,
-    ) -> None:
+    ) -> list[Path]:
         """Write the rows that are not there yet, in shards, each whole or not at all.
 
         Args:
           keys: one a row.
           rows: [m, ...]; cast to the table's dtype.
-          shard_rows: how many a shard has; `SHARD_ROWS` unless told.
-          by_content: name shards by what they hold, not by the time: whoever writes the same again replaces them by
-            the same bytes.
-          flush: return when all is on disk, safe from a power cut; else call `flush` some time. A kill loses nothing of
-            what is written either way.
+          shard_rows: how many rows a shard has; default: `SHARD_ROWS`.
+          by_content: whether to name shards by what they hold, and not by the time: whoever writes the same rows again
+            replaces them by the same bytes.
+          flush: whether to return only when all is on disk, safe from a power cut; else call `flush` some time. A kill
+            loses nothing that is written either way.
+
+        Returns:
+          The files of the new shards.
 
         Raises:
           DataError: the disk is full, the folder cannot be written, or a number is too large for the dtype.
@@ -186,12 +194,11 @@ class Table:
         if len(new) < len(keys):
             keys, rows = [keys[place] for place in new], rows[new]
         count = shard_rows or SHARD_ROWS
-        for start in range(0, len(keys), count):
-            part = slice(start, start + count)
-            self._write_shard(keys[part], self._cast(rows[part]), by_content, flush)
+        parts = [slice(start, start + count) for start in range(0, len(keys), count)]
+        return [self._write_shard(keys[part], self._cast(rows[part]), by_content, flush) for part in parts]
 
     def flush(self) -> None:
-        """Have on disk what was written and not flushed yet.
+        """Flush to disk what was written and not flushed yet.
 
         Raises:
           DataError: the disk is full; what cannot be flushed is removed.
@@ -216,25 +223,52 @@ class Table:
             )
         return cast
 
-    def _write_shard(self, keys: Sequence[str], rows: np.ndarray, by_content: bool, flush: bool) -> None:
+    def _write_shard(self, keys: Sequence[str], rows: np.ndarray, by_content: bool, flush: bool) -> Path:
         try:
             if not (self.path / "about.json").exists():
                 self.path.mkdir(exist_ok=True)
                 about = {**self.about, "row_shape": rows.shape[1:], "dtype": self.dtype.name}
                 files.write_json(self.path / "about.json", about)
-            path, crc32c, layout = shards.write(self.path, keys, rows, by_content=by_content, flush=flush)
+            shard, layout = shards.write(self.path, keys, rows, by_content=by_content, flush=flush)
         except OSError as error:
             raise self._unwritten(error) from None
         if not flush:
-            self._unflushed.append(path)
+            self._unflushed.append(shard.path)
         self._layouts[len(self._shards)] = layout
-        self._admit(path, keys, crc32c)
+        self._admit(shard)
+        return shard.path
 
     def _unwritten(self, error: OSError) -> DataError:
         return DataError(
             f"cannot write to the store {self.path.parent}: {error.strerror}; what was written before is kept, "
             "and the same command goes on from there"
         )
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """Read the description of the computation in the folder of a table.
+
+    Raises:
+      DataError: its `about.json` is damaged or gone.
+    """
+    try:
+        about = json.loads((folder / "about.json").read_bytes())
+        np.dtype(about["dtype"])
+    except (OSError, ValueError, LookupError, TypeError):
+        raise DataError(
+            f"{folder / 'about.json'} is damaged; delete the folder, and its rows are computed again"
+        ) from None
+    return about
+
+
+def open_table(folder: Path, records: Iterable[Path] | None = None) -> Table:
+    """Open the rows of a folder, by its `about.json`; `records` as `Table` takes them.
+
+    Raises:
+      DataError: `about.json` or a record of a shard is damaged.
+    """
+    about = read_about(folder)
+    return Table(folder, about, np.dtype(about["dtype"]), records)
 
 
 class Rows:
@@ -288,10 +322,10 @@ class Rows:
 
     def subset(self, indices: np.ndarray) -> Rows:
         """Return some of the rows (integers [m]), in that order, still on disk."""
-        chosen = copy.copy(self)
-        chosen._places = self._places[indices]
-        chosen.shape = (len(chosen._places), *self.shape[1:])
-        return chosen
+        subset = copy.copy(self)
+        subset._places = self._places[indices]
+        subset.shape = (len(subset._places), *self.shape[1:])
+        return subset
 
 
 def _runs(places: Sequence[Sequence[int]]) -> Iterator[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""A process that computes a share of what a store lacks; started by `store.worker_pool`, and ended with its parent.
+"""A worker process: computes a share of the missing rows; `store.worker_pool` starts it, and it ends with its parent.
 
 It finds its job in a folder and says how far it is on a pipe, a JSON object a line: `ready` when the folder is no
 longer needed, `done` examples after each batch, `error` with the class and the message of a refusal. What it is given
@@ -23,7 +23,7 @@ import tensorflow.compat.v1 as tf
 from tfxfer.data.batches import chunks
 from tfxfer.errors import TfxferError
 from tfxfer.formats.buffers import owned
-from tfxfer.store.compute import fill, run_with
+from tfxfer.store.compute import Network, fill
 from tfxfer.store.examples import load
 from tfxfer.store.store import Table
 
@@ -34,27 +34,27 @@ def main(folder: str, number: int, count: int, reports: int) -> None:
     """Compute the batches number, number + count, ... of a job.
 
     Args:
-      folder: what `tfxfer.store.worker_pool` wrote.
+      folder: the job that `tfxfer.store.worker_pool` wrote.
       number: of this worker, from 0.
       count: of workers.
       reports: the file descriptor to report on.
 
     Raises:
-      SystemExit: with status 1: the parent is gone, or was told what cannot be done.
+      SystemExit: with status 1: the parent is gone, or the error was reported to it.
     """
     gone = threading.Event()
     threading.Thread(target=_wait_for_end_of_input, args=[gone], daemon=True).start()
 
-    def tell(**what: Any) -> None:
+    def report(**fields: Any) -> None:
         with contextlib.suppress(BrokenPipeError):
-            os.write(reports, json.dumps(what).encode() + b"\n")
+            os.write(reports, json.dumps(fields).encode() + b"\n")
         if gone.is_set():
             raise SystemExit(1)
 
     try:
-        _work(Path(folder), number, count, tell)
+        _work(Path(folder), number, count, report)
     except TfxferError as error:
-        tell(error=[type(error).__name__, str(error)])
+        report(error=[type(error).__name__, str(error)])
         raise SystemExit(1) from None
     finally:
         if gone.is_set():
@@ -68,7 +68,7 @@ def _wait_for_end_of_input(gone: threading.Event) -> None:
     os._exit(1)
 
 
-def _work(folder: Path, number: int, count: int, tell: Callable[..., None]) -> None:
+def _work(folder: Path, number: int, count: int, report: Callable[..., None]) -> None:
     job = json.loads((folder / "job.json").read_text())
     source = load(folder, job["parts"])
     batches = list(chunks(len(source), job["batch_size"]))[number::count]
@@ -79,9 +79,9 @@ def _work(folder: Path, number: int, count: int, tell: Callable[..., None]) -> N
             sess.graph.get_tensor_by_name(name): np.load(folder / f"feed-{place}.npy")
             for place, name in enumerate(job["feeds"])
         }
-        run = run_with(sess, tensors, sess.graph.get_tensor_by_name(job["images"]), feeds)
-        tell(ready=True)
-        fill(run, tensors, tables, source, batches, job["batch_size"], lambda some: tell(done=some))
+        network = Network(sess, sess.graph.get_tensor_by_name(job["images"]), tensors, feeds)
+        report(ready=True)
+        fill(network, tables, source, batches, job["batch_size"], lambda count: report(done=count))
 
 
 @contextlib.contextmanager
@@ -94,8 +94,8 @@ def _session(folder: Path, variables: dict[str, list[int]]) -> Iterator[tf.Sessi
         graph.finalize()
         with tf.Session(graph=graph, config=config) as sess:
             for place, ((value, assign), shape) in enumerate(zip(loads, variables.values(), strict=True)):
-                held = owned(np.load(folder / f"variable-{place}.npy", mmap_mode="r", allow_pickle=False))
-                sess.run(assign, {value: held.view(value.dtype.as_numpy_dtype).reshape(shape)})
+                stored = owned(np.load(folder / f"variable-{place}.npy", mmap_mode="r", allow_pickle=False))
+                sess.run(assign, {value: stored.view(value.dtype.as_numpy_dtype).reshape(shape)})
             yield sess
 
 

@@ -1,4 +1,4 @@
-"""Extraction over several processes that fill one store: the job on disk, the processes, and what becomes of them.
+"""Several processes that fill one store: their job on disk, starting them, and following their reports.
 
     FOLDER/graph.pb, config.pb      the ops behind the tensors, and how the parent's session was opened
     FOLDER/variable-N.npy           the bytes of the variables that they read
@@ -23,7 +23,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -33,9 +33,8 @@ import tensorflow.compat.v1 as tf
 from tfxfer import errors, names
 from tfxfer.errors import DataError, GraphError, RunError
 from tfxfer.graph.traversal import VARIABLES, needed
-from tfxfer.store import examples as source
-from tfxfer.store import fingerprint
-from tfxfer.store.compute import NOTHING
+from tfxfer.store import examples, fingerprint
+from tfxfer.store.compute import Network
 from tfxfer.store.examples import Source
 from tfxfer.store.store import Table
 from tfxfer.tf_private import session_config
@@ -59,55 +58,50 @@ class Worker(NamedTuple):
     listening: threading.Thread
 
 
-# Who reports, and what: see `tfxfer.store.worker_main`; in the end {"ended": status}.
+# The number of a worker and its report, see `tfxfer.store.worker_main`; the last report is {"ended": status}.
 Report = tuple[int, dict[str, Any]]
 
 
-def fill(
-    sess: tf.Session,
-    images: tf.Tensor,
-    tensors: Sequence[tf.Tensor],
+def fill_by_workers(
+    network: Network,
     tables: Sequence[Table],
-    examples: Source,
+    source: Source,
     wanted: np.ndarray,
     batch_size: int,
     count: int,
-    seen: Callable[[int], None],
-    feeds: Mapping[tf.Tensor, np.ndarray] = NOTHING,
+    advance: Callable[[int], None],
 ) -> None:
     """Compute examples in several processes and write their rows.
 
     Args:
-      sess: the session that has the variables' values; it is not used while the workers run.
-      images, tensors: what is fed and what is computed.
-      tables: where the rows of each tensor go; what the workers write into them is seen when they are opened again.
-      examples: the source of the examples.
-      wanted: which of them; worker k of n takes every n-th batch of them, from the k-th on.
-      batch_size: how many go through the network at once.
+      network: what is computed; its session has the variables' values, and is not used while the workers run.
+      tables: where the rows of each tensor go; open them again to see what the workers wrote.
+      source: the examples.
+      wanted: which of them are computed; worker k of n takes every n-th batch of them, from the k-th on.
+      batch_size: how many examples go through the network at once.
       count: how many processes.
-      seen: called with how many examples are done, one batch after the other.
-      feeds: what else is fed, the same for all examples: arrays by placeholder.
+      advance: called after each batch with the number of its examples.
 
     Raises:
       GraphError: the tensors need what cannot be brought to another process, or have not the batch as first dimension.
-      DataError: an example cannot be taken, or a row not be written.
+      DataError: an example cannot be taken, or a row cannot be written.
       RunError: a worker was killed, or broke down; the others are ended, and what was computed is kept.
     """
     with tempfile.TemporaryDirectory(
         prefix=".workers-", dir=tables[0].path.parent, ignore_cleanup_errors=True
     ) as folder:
-        _write_job(Path(folder), sess, images, tensors, tables, examples, wanted, batch_size, feeds)
+        _write_job(Path(folder), network, tables, source, wanted, batch_size)
         with _started(folder, count) as (workers, reports):
             unread = running = count
             while running:
-                number, said = reports.get()
-                _check(workers[number], said, count)
-                if "ready" in said:
+                number, report = reports.get()
+                _check(workers[number], report, count)
+                if "ready" in report:
                     unread -= 1
                     if not unread:
                         shutil.rmtree(folder, ignore_errors=True)
-                elif "done" in said:
-                    seen(said["done"])
+                elif "done" in report:
+                    advance(report["done"])
                 else:
                     running -= 1
 
@@ -116,32 +110,25 @@ def fill(
 
 
 def _write_job(
-    folder: Path,
-    sess: tf.Session,
-    images: tf.Tensor,
-    tensors: Sequence[tf.Tensor],
-    tables: Sequence[Table],
-    examples: Source,
-    wanted: np.ndarray,
-    batch_size: int,
-    feeds: Mapping[tf.Tensor, np.ndarray],
+    folder: Path, network: Network, tables: Sequence[Table], source: Source, wanted: np.ndarray, batch_size: int
 ) -> None:
+    sess, images, tensors, feeds = network.sess, network.images, network.tensors, network.feeds
     ops = needed(tensor.op for tensor in (images, *feeds, *tensors))
-    graph = _part(images.graph, {op.name for op in ops})
+    graph = _subgraph(images.graph, {op.name for op in ops})
     _check_portable(ops)
     try:
         job = {
             "images": images.name,
             "tensors": [tensor.name for tensor in tensors],
             "tables": [(str(table.path), table.about, table.dtype.str) for table in tables],
-            "parts": len(examples.parts),
+            "parts": len(source.parts),
             "batch_size": batch_size,
             "feeds": [tensor.name for tensor in feeds],
             "variables": dict(_write_variables(folder, sess, ops)),
         }
         for place, value in enumerate(feeds.values()):
             np.save(folder / f"feed-{place}.npy", value)
-        source.save(examples, wanted, folder)
+        examples.save(source, wanted, folder)
         (folder / "graph.pb").write_bytes(graph.SerializeToString())
         # As many threads as here, since bits may depend on it: by oneDNN, VGG16 and SqueezeNet 1.0 gave the same ones
         # with 1 to 4 threads; by Eigen (TF_ENABLE_ONEDNN_OPTS=0), with 1 and with more they were 1e-6 apart.
@@ -154,7 +141,7 @@ def _write_job(
         ) from None
 
 
-def _part(graph: tf.Graph, kept: Container[str]) -> tf.GraphDef:
+def _subgraph(graph: tf.Graph, kept: Container[str]) -> tf.GraphDef:
     """Return some ops of a graph, and all its functions."""
     whole = graph.as_graph_def()
     part = tf.GraphDef(versions=whole.versions, library=whole.library)
@@ -199,7 +186,7 @@ def _started(folder: str, count: int) -> Iterator[tuple[list[Worker], queue.Simp
 
 
 def _start(folder: str, number: int, count: int, reports: queue.SimpleQueue[Report]) -> Worker:
-    # What it prints is no report, and is not for the terminal. A session of its own: Ctrl-C is for the parent.
+    # What it prints goes to its log, apart from its reports. It has a session of its own: Ctrl-C is for the parent.
     code = (
         f"import os, sys; reports = os.dup(1); os.dup2(2, 1); sys.path[:] = {[*map(str, sys.path)]}; "
         f"from tfxfer.store.worker_main import main; main({folder!r}, {number}, {count}, reports)"
@@ -225,11 +212,11 @@ def _listen(number: int, process: subprocess.Popen[bytes], reports: queue.Simple
     reports.put((number, {"ended": process.wait()}))
 
 
-def _check(worker: Worker, said: dict[str, Any], count: int) -> None:
-    if "error" in said:
-        kind, message = said["error"]
+def _check(worker: Worker, report: dict[str, Any], count: int) -> None:
+    if "error" in report:
+        kind, message = report["error"]
         raise getattr(errors, kind)(message)
-    status = said.get("ended", 0)
+    status = report.get("ended", 0)
     if status:
         how = f"was killed ({signal.strsignal(-status)})" if status < 0 else f"ended with status {status}"
         why = ", perhaps for want of memory: then take fewer workers" if status == -signal.SIGKILL else ""

@@ -1,4 +1,4 @@
-"""What goes wrong while Apache Beam runs a job, as a refusal of ours; Beam itself is not needed."""
+"""Turn what goes wrong while Apache Beam runs a job into errors of tfxfer; Beam itself is not needed."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ def translated() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, TfxferError) as error:
-        found = re.search(r"tfxfer\.errors\.(\w+): (.+?)(?= \[while running|\n\n|\Z)", str(error), re.DOTALL)
-        kind = getattr(errors, found[1], None) if found else type(error)
-        text = found[2] if found else str(error).partition(" [while running")[0]
-        if isinstance(error, TfxferError) or found:
+        match = re.search(r"tfxfer\.errors\.(\w+): (.+?)(?= \[while running|\n\n|\Z)", str(error), re.DOTALL)
+        kind = getattr(errors, match[1], None) if match else type(error)
+        text = match[2] if match else str(error).partition(" [while running")[0]
+        if isinstance(error, TfxferError) or match:
             raise (kind or RunError)(text.strip()) from None
         raise
 
 
 @contextlib.contextmanager
-def not_for_ever() -> Iterator[None]:
+def raising_when_lost() -> Iterator[None]:
     """Raise when a process of the DirectRunner was lost, where Beam would wait for it for ever."""
     before = threading.excepthook
     lost: list[str] = []

@@ -56,7 +56,7 @@ def check(origin: Origin) -> None:
     """
     try:
         FileSystems.get_filesystem(origin.where)
-        found = FileSystems.match([_pattern(origin)], [1])[0].metadata_list
+        files = FileSystems.match([_pattern(origin)], [1])[0].metadata_list
     except ValueError:
         scheme = origin.where.partition("://")[0]
         raise DataError(
@@ -65,28 +65,28 @@ def check(origin: Origin) -> None:
         ) from None
     except BeamIOError as error:
         raise DataError(f"{origin.where} cannot be listed: {error}") from None
-    if not found:
+    if not files:
         cure = {
             "folder": "give the folder that has one subfolder of pictures for each class",
             "listing": "give a file of lines `path label`",
             "pattern": "in it, * stands for anything but /, and ** for anything",
         }
-        raise DataError(f"{origin.where}: there is no such file; {cure[origin.kind]}")
+        raise DataError(f"{origin.where} matches no file; {cure[origin.kind]}")
 
 
 def paths(pipeline: beam.Pipeline, origin: Origin) -> tuple[Any, list[Any]]:
-    """Return a collection of paths, spread over the workers, and of lines of JSON that say what is no path."""
+    """Return a collection of paths, spread over the workers, and of lines of JSON that say which lines name no path."""
     if origin.kind == "listing":
         lines = pipeline | "Read listing" >> ReadFromText(origin.where, coder=BytesCoder(), validate=False)
         parsed = lines | "Parse" >> beam.FlatMap(functools.partial(_parsed, origin.root)).with_outputs("bad", main="ok")
         return parsed.ok | "Once each" >> beam.Distinct(), [parsed.bad]
-    found = (
+    matches = (
         pipeline
         | beam.Create([_pattern(origin)])
         | fileio.MatchAll(fileio.EmptyMatchTreatment.DISALLOW)
         | "Choose" >> beam.FlatMap(functools.partial(_chosen, origin))
     )
-    return found | "Spread" >> beam.Reshuffle(), []
+    return matches | "Spread" >> beam.Reshuffle(), []
 
 
 def _pattern(origin: Origin) -> str:
@@ -94,12 +94,12 @@ def _pattern(origin: Origin) -> str:
     return {"folder": FileSystems.join(escaped, "*", "**"), "listing": escaped, "pattern": origin.where}[origin.kind]
 
 
-def _chosen(origin: Origin, found: Any) -> Iterator[bytes]:
-    """Yield a path that was matched; of a folder, only what is taken for a picture by its name."""
-    below = found.path.removeprefix(origin.where).replace(os.sep, "/").split("/")
+def _chosen(origin: Origin, match: Any) -> Iterator[bytes]:
+    """Yield a path that was matched; of a folder, only where the name is that of a picture."""
+    below = match.path.removeprefix(origin.where).replace(os.sep, "/").split("/")
     hidden = any(map(is_hidden, below))
-    if origin.kind != "folder" or (not hidden and os.path.splitext(found.path)[1].lower() in SUFFIXES):
-        yield os.fsencode(found.path)
+    if origin.kind != "folder" or (not hidden and os.path.splitext(match.path)[1].lower() in SUFFIXES):
+        yield os.fsencode(match.path)
 
 
 def _parsed(root: str, line: bytes) -> Iterator[Any]:
@@ -126,7 +126,7 @@ def _bad(path: str, reason: str) -> Any:
 
 
 def read(path: str) -> bytes:
-    """Read a file that begins as a picture does and is no larger than one can be.
+    """Read a file that begins as a picture does and is not larger than a picture can be.
 
     Raises:
       DataError: it is none, is too large, is not there, or cannot be read.
@@ -147,7 +147,7 @@ def read(path: str) -> bytes:
 
 
 def bad_line(path: bytes, reason: str) -> str:
-    """Return a line of JSON; what is no UTF-8 in a path is escaped."""
+    """Return a line of JSON; bytes of a path that are not UTF-8 are escaped."""
     return json.dumps({"path": path.decode("utf-8", "backslashreplace"), "reason": reason})
 
 

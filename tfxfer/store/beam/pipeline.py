@@ -27,14 +27,13 @@ from apache_beam.metrics import Metrics, MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.utils.shared import Shared
 
-from tfxfer.callables import compiled
 from tfxfer.data import decoding
 from tfxfer.data.pictures import Pictures, in_parallel
 from tfxfer.errors import DataError, RunError, TfxferError
 from tfxfer.store.beam import faults, origins
 from tfxfer.store.beam.origins import NAMESPACE, Origin
-from tfxfer.store.compute import check_batch, padded
-from tfxfer.store.examples import distinct
+from tfxfer.store.compute import Network, RunBatch
+from tfxfer.store.examples import keys_of
 from tfxfer.store.extraction import open_tables
 from tfxfer.store.store import Table
 
@@ -42,30 +41,16 @@ SHARD_BYTES = 8 << 20
 COUNTERS = ("pictures", "bytes", "computed", "found", "failures")
 
 
-class Network(NamedTuple):
-    """What a worker computes with.
-
-    Attributes:
-      sess: everything is restored in it.
-      images: the placeholder of the pictures.
-      tensor: what is computed.
-    """
-
-    sess: Any
-    images: Any
-    tensor: Any
-
-
 class Job(NamedTuple):
     """What the workers are told.
 
     Attributes:
-      opened: opens the network; called once in each process, so that it is a function of a module.
+      opened: opens the network, of one tensor; called once in each process, so that it is a function of a module.
       store: the folder, which all workers share.
       token: the name of a file in it, by which a worker sees that it is the same folder.
       size, resize: how pictures are brought to pixels, as `Pictures` takes them.
       batch_size, dtype: as `extract` takes them.
-      address: what the machine that starts the job found for `opened`; without it, it is not compared.
+      address: of the table on the machine that starts the job; workers compare theirs with it.
     """
 
     opened: Callable[[], AbstractContextManager[Network]]
@@ -82,7 +67,7 @@ def run(job: Job, origin: Origin, bad: str, options: Sequence[str]) -> dict[str,
     """Run a job on the runner that the options name, and wait until it is done.
 
     Args:
-      job: all but its token and address, which are found here.
+      job: without its token and address, which are worked out here.
       origin: where the pictures are.
       bad: the file for what cannot be used, a JSON object with `path` and `reason` a line.
       options: Beam's, as on a command line.
@@ -99,16 +84,16 @@ def run(job: Job, origin: Origin, bad: str, options: Sequence[str]) -> dict[str,
     origins.check(origin)
     table = _here(job)
     with tempfile.NamedTemporaryFile(prefix=".beam-", dir=job.store) as token:
-        told = job._replace(token=os.path.basename(token.name), address=table.path.name)
+        whole_job = job._replace(token=os.path.basename(token.name), address=table.path.name)
         pipeline = beam.Pipeline(options=PipelineOptions(list(options)))
         paths, unread = origins.paths(pipeline, origin)
         done = (
             paths
             | "Batch" >> beam.BatchElements(min_batch_size=job.batch_size, max_batch_size=job.batch_size)
-            | "Extract" >> beam.ParDo(Extract(told)).with_outputs("bad", main="rows")
+            | "Extract" >> beam.ParDo(Extract(whole_job)).with_outputs("bad", main="rows")
         )
         origins.write_lines([done.bad, *unread], bad)
-        with faults.translated(), faults.not_for_ever():
+        with faults.translated(), faults.raising_when_lost():
             result = pipeline.run()
             state = result.wait_until_finish()
     if state != "DONE":
@@ -123,17 +108,14 @@ def _here(job: Job) -> Table:
 
 def _table(job: Job, network: Network) -> Table:
     example = f"{Pictures.dtype} {(*job.size, 3)}"
-    tensors = [network.tensor]
-    (table,) = open_tables(
-        network.sess, network.images, tensors, example, job.store, batch_size=job.batch_size, dtype=job.dtype
-    )
+    (table,) = open_tables(network, example, job.store, batch_size=job.batch_size, dtype=job.dtype)
     return table
 
 
 def _counted(result: Any) -> dict[str, int]:
-    found = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))["counters"]
+    counters = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))["counters"]
     counts = dict.fromkeys(COUNTERS, 0)
-    for metric in found:
+    for metric in counters:
         counts[metric.key.metric.name] += metric.result
     return counts
 
@@ -145,21 +127,20 @@ class _Opened:
     """The network of a process, and the rows that the store has.
 
     Attributes:
-      run: gives a list of the tensor for images.
-      tensor: what is computed.
-      table: its rows.
+      run: computes the tensor for a batch of images.
+      table: the rows of the tensor.
       writing: held while a shard is written.
     """
 
     def __init__(self, job: Job) -> None:
         _check_shared(job)
-        ready: Future[tuple[Any, Any, Table]] = Future()
+        ready: Future[tuple[RunBatch, Table]] = Future()
         ended = threading.Event()
         # TensorFlow's contexts belong to the thread that entered them, and Beam has several.
         holding = threading.Thread(target=_hold, args=[job, ready, ended], name="tfxfer-network", daemon=True)
         holding.start()
         weakref.finalize(self, _release, ended, holding)
-        self.run, self.tensor, self.table = ready.result()
+        self.run, self.table = ready.result()
         self.writing = threading.Lock()
 
 
@@ -171,12 +152,12 @@ def _check_shared(job: Job) -> None:
         )
 
 
-def _hold(job: Job, ready: Future[tuple[Any, Any, Table]], ended: threading.Event) -> None:
+def _hold(job: Job, ready: Future[tuple[RunBatch, Table]], ended: threading.Event) -> None:
     try:
         with job.opened() as network:
             table = _table(job, network)
             _check_address(job, table)
-            ready.set_result((compiled(network.sess, [network.tensor], [network.images]), network.tensor, table))
+            ready.set_result((network.make_callable(job.batch_size), table))
             ended.wait()
     except TfxferError as error:
         ready.set_exception(error)
@@ -200,12 +181,12 @@ def _check_address(job: Job, table: Table) -> None:
         )
 
 
-class Found(NamedTuple):
+class Picture(NamedTuple):
     """A picture that was read.
 
     Attributes:
-      key: of its row, unless there is a reason.
-      pixels: uint8 [height, width, 3]; None if the row is there, or there is a reason.
+      key: of its row; empty where there is a reason.
+      pixels: uint8 [height, width, 3]; None if the row is there already, or where there is a reason.
       size: of the file, in bytes.
       reason: why it cannot be used, or the empty string; begins with a verb.
     """
@@ -244,16 +225,16 @@ class Extract(beam.DoFn):
 
     def process(self, paths: Sequence[bytes]) -> Iterator[Any]:
         """Read pictures, and compute once there are enough for a batch."""
-        for path, found in zip(paths, in_parallel(self._read, paths), strict=True):
+        for path, picture in zip(paths, in_parallel(self._read, paths), strict=True):
             self._counters["pictures"].inc()
-            self._counters["bytes"].inc(found.size)
-            if found.reason:
+            self._counters["bytes"].inc(picture.size)
+            if picture.reason:
                 self._counters["failures"].inc()
-                yield beam.pvalue.TaggedOutput("bad", origins.bad_line(path, found.reason))
-            elif found.pixels is None or found.key in self._waiting or found.key in self._opened.table:
+                yield beam.pvalue.TaggedOutput("bad", origins.bad_line(path, picture.reason))
+            elif picture.pixels is None or picture.key in self._waiting or picture.key in self._opened.table:
                 self._counters["found"].inc()
             else:
-                self._waiting[found.key] = found.pixels
+                self._waiting[picture.key] = picture.pixels
             if len(self._waiting) == self._job.batch_size:
                 self.compute()
 
@@ -267,8 +248,7 @@ class Extract(beam.DoFn):
         """Bring the pictures that wait through the network."""
         began = time.monotonic()
         keys, batch = list(self._waiting), np.stack(list(self._waiting.values()))
-        (values,) = self._opened.run(padded(batch, self._job.batch_size))
-        check_batch(self._opened.tensor, values, self._job.batch_size)
+        (values,) = self._opened.run(batch)
         self._keys += keys
         self._rows.append(values[: len(keys)])
         self._waiting = {}
@@ -285,19 +265,18 @@ class Extract(beam.DoFn):
                 )
         self._keys, self._rows, self._began = [], [], time.monotonic()
 
-    def _read(self, path: bytes) -> Found:
+    def _read(self, path: bytes) -> Picture:
         size = 0
         try:
             data = origins.read(os.fsdecode(path))
             size = len(data)
             key = self._key(decoding.sha256(data))
             if key in self._opened.table:
-                return Found(key, None, size)
+                return Picture(key, None, size)
             decoding.verify(data)
-            return Found(key, decoding.decode(data, self._job.size, self._job.resize), size)
+            return Picture(key, decoding.decode(data, self._job.size, self._job.resize), size)
         except DataError as error:
-            return Found("", None, size, str(error))
+            return Picture("", None, size, str(error))
 
     def _key(self, digest: str) -> str:
-        picture = Pictures([""], self._job.size, self._job.resize, digests=[digest])
-        return distinct([picture])[0].keys[0]
+        return keys_of(Pictures([""], self._job.size, self._job.resize, digests=[digest]))[0]

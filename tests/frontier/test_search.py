@@ -6,14 +6,12 @@ import os
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
 import tfxfer as tx
-from tests import random_graphs
 from tfxfer.errors import GraphError
-from tfxfer.frontier.frontier import find, frontier
+from tfxfer.frontier.search import find, frontier
 from tfxfer.graph import layers
 from tfxfer.models import autoencoder, heads
 
@@ -387,7 +385,7 @@ import tensorflow.compat.v1 as tf
 tf.disable_v2_behavior()
 import tfxfer as tx
 from tfxfer.graph import layers
-from tfxfer.frontier.frontier import frontier
+from tfxfer.frontier.search import frontier
 from tfxfer.models import autoencoder, heads
 
 for trained in ("logits/.*", "norm/.*"):
@@ -412,160 +410,6 @@ def test_all_is_the_same_with_the_behaviour_of_tensorflow_1():
 
 
 # What belongs to one example.
-
-
-def within(x):
-    return x / tf.reduce_max(x)
-
-
-@pytest.mark.parametrize("around", AROUND)
-def test_a_statistic_of_the_batch_is_found_in_functions_branches_and_loops(control_flow, around):
-    assert fed_behind(lambda x: tf.identity(AROUND[around](x, within), "after")) == ["features:0"]
-
-
-@pytest.mark.parametrize(
-    "mixing",
-    [
-        lambda x: tf.while_loop(lambda y: tf.reduce_max(y) > 0.5, lambda y: y * 0.8, [x]),
-        lambda x: tf.cond(tf.reduce_max(x) > 0.5, lambda: x, lambda: x * 2),
-        lambda x: (
-            tf.reshape(tf.reduce_max(x, axis=tf.placeholder_with_default([1], [None]), keepdims=True), [-1, 1]) + x
-        ),
-        lambda x: tf.squeeze(x),
-        lambda x: tf.reshape(tf.reshape(x, [-1, 16]), [-1, 8]),
-        lambda x: x * tf.cast(tf.shape(x)[0], tf.float32),
-        lambda x: x + tf.cast(tf.range(tf.shape(x)[0]), tf.float32)[:, None],
-        lambda x: tf.gather(x, tf.argmax(x, 1) % 2),
-        lambda x: tf.reshape(tf.transpose(x), [-1, 8]),
-    ],
-    ids=["loop", "cond", "unknown axes", "squeeze", "reshape", "size", "place", "gather", "transpose"],
-)
-def test_what_is_not_proved_to_belong_to_one_example_is_run_in_each_step(control_flow, mixing):
-    assert fed_behind(lambda x: tf.ensure_shape(tf.nn.relu(mixing(x)), [None, 8]))[0] in ("features:0", "Max:0")
-
-
-@pytest.mark.parametrize(
-    "cut",
-    [lambda x, n: x[:, :n], lambda x, n: x[tf.newaxis, :, n - 1 :][0], lambda x, n: x[..., : n * 2]],
-    ids=["end", "begin", "ellipsis"],
-)
-def test_a_slice_that_takes_more_of_each_example_the_more_there_are_is_run_in_each_step(cut):
-    def between(x):
-        return x + tf.reduce_sum(cut(x, tf.shape(x)[0]), 1, keepdims=True)
-
-    assert fed_behind(between) == ["features:0"]
-
-
-def test_a_loop_that_makes_rows_longer_is_not_taken_to_keep_their_shape(control_flow):
-    """What would be one row for each example in the first pass, are rows of half of the examples in the second."""
-
-    def body(i, long, taken):
-        return i + 1, tf.concat([long, long + 1], 1), tf.reshape(long, [-1, 1])[: tf.shape(taken)[0]]
-
-    def between(x):
-        shapes = [tf.TensorShape([]), tf.TensorShape([None, None]), tf.TensorShape([None, 1])]
-        return x + tf.while_loop(lambda i, *_: i < 3, body, [0, x[:, :1], x[:, 1:2]], shapes)[2]
-
-    assert "features:0" in fed_behind(between)
-
-
-def test_a_constant_that_is_repeated_for_each_example_is_not_taken_for_one():
-    def between(x):
-        constant = tf.placeholder_with_default(np.ones([1, 8], np.float32), [None, 8])
-        return x + tf.reduce_sum(tf.where(tf.constant(True), constant, x), 0)
-
-    assert fed_behind(between) == ["features:0"]
-
-
-@pytest.mark.parametrize(("training", "expected"), [(False, "after:0"), (True, "features:0")])
-def test_a_switch_that_is_always_fed_the_same_decides_whose_statistics_count(control_flow, training, expected):
-    images, labels = placeholders()
-    features = tf.reshape(layers.conv2d(images, 2, 3, "conv"), [-1, 128], name="features")
-    switch = tf.placeholder(tf.bool, [])
-    centred = tf.cond(switch, lambda: features - tf.reduce_mean(features, 0), lambda: features - 0.5)
-    after = tf.identity(tf.nn.relu(tf.ensure_shape(centred, [None, 128])), name="after")
-    step = tx.train_step(
-        images,
-        labels,
-        heads.classifier(after, classes=3),
-        train=tx.select("logits/.*"),
-        train_feeds={switch: training},
-        eval_feeds={switch: training},
-    )
-    assert fed(step) == [expected]
-
-
-def test_where_a_constant_selects_the_moving_statistics_those_of_the_batch_do_not_count():
-    def between(x):
-        training = tf.placeholder_with_default(False, [])
-        mean, variance = tf.nn.moments(x, [0])
-        used = tf.where(training, mean, tf.zeros([8])), tf.where(training, variance, tf.ones([8]))
-        return tf.identity(tf.nn.batch_normalization(x, *used, None, None, 1e-3), "after")
-
-    assert fed_behind(between) == ["after:0"]
-
-
-HEADS = {
-    "dilated": lambda x, v: tf.batch_to_space_nd(
-        tf.nn.conv2d(tf.space_to_batch_nd(x, [2, 2], [[2, 2], [2, 2]]), v([3, 3, 2, 2]), 1, "VALID"),
-        [2, 2],
-        [[0, 0]] * 2,
-    ),
-    "per pixel": lambda x, v: tf.matmul(tf.reshape(x, [-1, 2]), v([2, 3])),
-    "two views": lambda x, v: tf.matmul(tf.reshape(tf.concat([x, x[:, ::-1]], 0), [-1, 32]), v([32, 3])),
-    "sparse": lambda x, v: tf.sparse.sparse_dense_matmul(tf.sparse.from_dense(tf.reshape(x, [-1, 32])), v([32, 3])),
-}
-
-
-@pytest.mark.parametrize("head", HEADS)
-def test_a_head_that_joins_or_divides_examples_is_fed_with_what_is_stored_before(head):
-    images = tf.placeholder(tf.float32, [None, 4, 4, 2])
-    features = tf.nn.relu(tf.nn.conv2d(images, tf.ones([3, 3, 2, 2]), 1, "SAME"), name="features")
-    kernel = []
-    loss = tf.reduce_mean(HEADS[head](features, lambda shape: kernel.append(tf.get_variable("k", shape)) or kernel[0]))
-    step = tf.train.GradientDescentOptimizer(1.0).minimize(loss)
-    tensors = find(images, [step]).tensors
-    if head == "sparse":  # The reshaped features, and where they are zero.
-        assert {str(tensor.shape) for tensor in tensors} == {"(None, 32)"}
-    else:
-        assert [tensor.name for tensor in tensors] == ["features:0"]
-
-
-def test_an_embedding_is_fed_with_the_numbers_of_its_rows():
-    def between(x):
-        return tf.nn.embedding_lookup(tf.get_variable("table", [8, 8]), tf.argmax(x, 1))
-
-    assert fed_behind(between, "table") == ["ArgMax:0"]
-
-
-@pytest.mark.parametrize("kind", random_graphs.SIMPLE)
-def test_no_row_that_is_stored_depends_on_other_rows_or_on_their_number(kind):
-    """With TensorFlow as the oracle: the other examples are replaced, and some are left out."""
-    images = tf.placeholder(tf.float32, [None, 4, 4, 2])
-    y = tf.identity(random_graphs.SIMPLE[kind](random_graphs.Builder(0), tf.tanh(images)), "after")
-    trained = tf.get_variable("trained", [2])
-    found = find(images, [tf.train.GradientDescentOptimizer(1.0).minimize(y * trained, var_list=[trained])])
-    random = np.random.default_rng(0)
-    first, other = random.normal(size=(2, 4, 4, 4, 2))
-    with tf.Session() as sess:
-        sess.run(tf.global_variables_initializer())
-        for tensor in found.tensors:
-            whole = sess.run(tensor, {images: first})
-            for fewer in (
-                first[:1],
-                np.concatenate([first[:1], other[:2] * 9]),
-                np.concatenate([first[:1], other[1:]]),
-            ):
-                assert np.allclose(sess.run(tensor, {images: fewer})[0], whole[0], 1e-5, 1e-6)
-    per_example = kind not in MIXING
-    assert ([tensor.name for tensor in found.tensors] == ["after:0"]) == per_example
-
-
-MIXING = {
-    "unit length of batch", "batch mean", "batch maximum", "first", "reversed batch", "rolled batch", "cumulated batch",
-    "sorted batch", "moments", "fused in training", "halves", "neighbours", "by size", "python", "quantized by batch",
-    "mapped", "dropout",
-}  # fmt: skip
 
 
 def test_the_reason_why_the_frozen_part_ends_is_told():

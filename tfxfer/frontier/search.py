@@ -1,4 +1,4 @@
-"""Where the frozen part of a graph ends: the tensors that can be computed once for each example.
+"""Find where the frozen part of a graph ends: the tensors that can be computed once for each example.
 
 An op is *live* if what it gives can change during training for the same image, or if running it does something: it
 reads a label, a fed switch or a variable that an op of the step writes, draws at random, calls Python, or has another
@@ -131,12 +131,13 @@ def find(
     frozen = depending - live - set(run)
     layout = layouts([op for op in needed if op in frozen and op is not images.op], images, changing, constant)
     frozen -= {op for op in frozen if any(isinstance(layout(tensor), Mixed) for tensor in op.outputs)}
-    while True:
+    # Invariant: each op in `frozen` gives the same in each step, and what it gives is proved to belong to examples. In
+    # each round, ops whose outputs are on the boundary and are not stored leave it, and what they take is on the next
+    # boundary. Ops only leave, so that this ends; then all that is on the boundary is stored, or is the images.
+    cut = _Cut(fetches, frozen)
+    while unstored := _not_stored(needed, frozen, cut.tensors, images.op, lambda t: _storable(t, layout(t), inner)):
+        frozen -= unstored
         cut = _Cut(fetches, frozen)
-        moved = _not_stored(needed, frozen, cut.tensors, images.op, lambda t: _storable(t, layout(t), inner))
-        if not moved:
-            break
-        frozen -= moved
     cut.check()
     order = {op: number for number, op in enumerate(needed)}
     tensors = sorted(cut.tensors, key=lambda tensor: (order[tensor.op], tensor.value_index))
@@ -208,17 +209,21 @@ def _not_stored(
     images: tf.Operation,
     storable: Callable[[tf.Tensor], bool],
 ) -> set[tf.Operation]:
-    """Return the frozen ops that give these tensors and are to be run in each step all the same."""
-    taken = {tensor.op for tensor in tensors} - {images}
-    moved = {tensor.op for tensor in tensors if not storable(tensor)} & taken
-    near = {images}  # The images, what is stored, and what can be got from these by cheap ops.
+    """Return the frozen ops that give tensors on the boundary and are to be run in each step all the same.
+
+    These are ops whose tensors cannot be stored, and cheap ops that take only the images, what is stored, and what
+    other cheap ops give.
+    """
+    on_boundary = {tensor.op for tensor in tensors} - {images}
+    unstored = {tensor.op for tensor in tensors if not storable(tensor)} & on_boundary
+    at_hand = {images}
     for op in needed:
-        if op in frozen and op.type in _CHEAP and all(t.op in near or t.op not in frozen for t in op.inputs):
-            near.add(op)
-            moved |= {op} & taken
-        elif op in taken:
-            near.add(op)
-    return moved
+        if op in frozen and op.type in _CHEAP and all(t.op in at_hand or t.op not in frozen for t in op.inputs):
+            at_hand.add(op)
+            unstored |= {op} & on_boundary
+        elif op in on_boundary:
+            at_hand.add(op)
+    return unstored
 
 
 def _storable(tensor: tf.Tensor, layout: Layout | None, inner: Collection[tf.Operation]) -> bool:
@@ -235,7 +240,13 @@ def _has_batch(tensor: tf.Tensor) -> bool:
 
 
 class _Cut:
-    """What is run for the fetches, if no frozen op is: `run`, and the frozen `tensors` that it takes."""
+    """The boundary of the frozen ops.
+
+    Attributes:
+      run: the ops that are run for the fetches, if no frozen op is.
+      tensors: of frozen ops, those that are taken by ops of `run`, or fetched.
+      waiting: pairs of an op of `run` and a frozen op that it has a control dependency on.
+    """
 
     def __init__(self, fetches: Iterable[tf.Operation], frozen: Collection[tf.Operation]) -> None:
         taken = {tensor.ref(): tensor for op in fetches if op in frozen for tensor in op.outputs}
@@ -252,9 +263,9 @@ class _Cut:
         self.tensors = list(taken.values())
 
     def check(self) -> None:
-        """Refuse ops that would run the frozen part all the same."""
+        """Refuse ops that would run the frozen part all the same, since they wait for it."""
         if self.waiting:
-            rows = "\n".join(f"  {op.name} has a control dependency on {one.name}" for op, one in self.waiting)
+            rows = "\n".join(f"  {op.name} has a control dependency on {before.name}" for op, before in self.waiting)
             raise GraphError(
                 f"the frozen part cannot be computed apart from what is trained:\n{rows}\n"
                 "build these ops outside of tf.control_dependencies, or train from images"
@@ -262,7 +273,7 @@ class _Cut:
 
 
 class _Reasons:
-    """Why what is run in each step is."""
+    """Why ops are run in each step."""
 
     def __init__(
         self,
@@ -283,7 +294,7 @@ class _Reasons:
             if why:
                 return f"{op.name} ({op.type}) {why}"
             seen.add(op)  # It is cheap, or gives something else than a row an example; what takes it is looked at.
-            after = {other for given in op.outputs for other in self._takers(given, run)} - seen
+            after = {other for output in op.outputs for other in self._takers(output, run)} - seen
             queue.extend(sorted(after, key=self._place))
         return ""
 
@@ -296,8 +307,8 @@ class _Reasons:
     def _why(self, op: tf.Operation) -> str:
         if op in self._live:
             source = self._nearest(op)
-            what = self._sources[source]
-            return what if source is op else f"depends on {source.name}, which {what}"
+            reason = self._sources[source]
+            return reason if source is op else f"depends on {source.name}, which {reason}"
         mixed = next((m for t in op.outputs if isinstance(m := self._layout(t), Mixed)), None)
         if mixed is None:
             return ""
