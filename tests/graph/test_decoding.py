@@ -175,9 +175,9 @@ def test_a_picture_within_the_exif_block_does_no_harm():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "no JPEG, PNG, BMP or GIF"),
-        (b"a text", "no JPEG, PNG, BMP or GIF"),
-        (b"RIFF\x10\0\0\0WEBPVP8 ", "no JPEG, PNG, BMP or GIF"),
+        (b"", "not a JPEG, PNG, BMP or GIF"),
+        (b"a text", "not a JPEG, PNG, BMP or GIF"),
+        (b"RIFF\x10\0\0\0WEBPVP8 ", "not a JPEG, PNG, BMP or GIF"),
         (b"\xff\xd8\xff", "JPEG"),
         (b"\x89PNG\r\n\x1a\n", "PNG"),
         (b"BM", "rare kind"),
@@ -189,7 +189,7 @@ def test_a_picture_within_the_exif_block_does_no_harm():
         (PICTURES["GIF"][:13], "no frame"),
     ],
 )
-def test_what_is_no_picture_is_an_invalid_argument(data, message):
+def test_what_is_not_a_picture_is_an_invalid_argument(data, message):
     with pytest.raises(DataError):
         files.decode(data, (31, 47), "crop")
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
