@@ -189,7 +189,7 @@ def test_a_picture_within_the_exif_block_does_no_harm():
         (PICTURES["GIF"][:13], "no frame"),
     ],
 )
-def test_what_is_no_picture_is_an_invalid_argument(data, message):
+def test_what_is_not_a_picture_is_an_invalid_argument(data, message):
     with pytest.raises(DataError):
         files.decode(data, (31, 47), "crop")
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
