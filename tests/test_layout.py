@@ -29,7 +29,7 @@ FLOORS = {
     "callables": set(),
     "progress": set(),
     "input_spec": {"errors", "names", "files"},
-    "formats": {"errors"},
+    "formats": {"errors", "names"},
     "weights": GROUND | {"formats"},
     "weight_tools": BYTES,
     "data": GROUND,

@@ -21,6 +21,14 @@ def test_op_name_strips_the_output_number_only():
     assert names.op_name("a:b/c:12") == "a:b/c"
 
 
+def test_numbers_in_names_count_as_numbers():
+    texts = ["a10", "a9", "a", "a1b2", "b", "a" + "9" * 5000, "²", "10"]
+    ordered = sorted(texts, key=names.by_number)
+    assert ordered[:5] == ["10", "a", "a1b2", "a9", "a10"]
+    convolutions = ["conv10/b", "conv09/b", "conv9/a", "conv8"]
+    assert sorted(convolutions, key=names.by_number) == ["conv8", "conv9/a", "conv09/b", "conv10/b"]
+
+
 # --- match ---
 
 

@@ -67,6 +67,14 @@ def _nothing_matched(patterns: Sequence[str], names: Sequence[str]) -> str:
     return "\n".join([*lines, "a pattern must match a whole name, as in 'conv1/.*' or '.*/kernel'"])
 
 
+def by_number(name: str) -> list[tuple[int, str]]:
+    """Return a key to sort names by, under which `conv2` comes before `conv10`: digits in names count as numbers."""
+    texts_and_numbers = re.split("([0-9]+)", name)  # in turns
+    key = [(0, part) for part in texts_and_numbers]
+    key[1::2] = [(len(digits), digits) for digits in (part.lstrip("0") for part in texts_and_numbers[1::2])]
+    return key
+
+
 def exactly(names: Iterable[str]) -> list[str]:
     """Return for each name the pattern that matches it and no other."""
     return [re.escape(name) for name in names]

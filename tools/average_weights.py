@@ -29,8 +29,7 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_string(
         "coefficients",
         "",
-        "How much each file counts, as 1,1,2, in the order of the files; divided by their sum. All the same unless "
-        "told.",
+        "How much each file counts, as 1,1,2, in the order of the files; divided by their sum. Default: all the same.",
         flag_values=values,
     )
     _overwrite.define(values)

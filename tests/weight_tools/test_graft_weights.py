@@ -83,7 +83,7 @@ def test_two_files_that_give_one_name_are_refused(make):
 def test_a_pattern_that_the_file_fills_only_in_part_leaves_holes(make):
     base, part = make("a", 1), make("b", 2, LAYERS[:3])
     with pytest.raises(
-        WeightsError, match=r"leaves a hole:\n  conv2/bias: 'conv\.\*' matches it in .*, and .*b\.npz has it n"
+        WeightsError, match=r"leaves a hole:\n  conv2/bias: 'conv\.\*' matches it in .*, and .*b\.npz does not have it"
     ):
         plan(base, [("conv.*", part)])
     # Unless another file gives it, and layers may be mixed.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
@@ -16,6 +15,7 @@ from tfxfer.formats.hdf5 import chunks, dense, groups, headers, types
 from tfxfer.formats.hdf5.file import UNDEFINED, File
 from tfxfer.formats.reading import Cursor
 from tfxfer.formats.tensors import Tensor, shape_fault, unreadable
+from tfxfer.names import by_number
 
 _DATASPACE, _LINK_INFO, _DATATYPE, _FILL, _LINK, _EXTERNAL = 0x01, 0x02, 0x03, 0x05, 0x06, 0x07
 _LAYOUT, _FILTERS, _ATTRIBUTE, _SYMBOLS, _ATTRIBUTES = 0x08, 0x0B, 0x0C, 0x11, 0x15
@@ -39,12 +39,7 @@ def root(data: np.ndarray, where: str) -> Object:
 
 def in_order(group: Object) -> list[Object]:
     """List all arrays under a group by their paths, `layer_10` behind `layer_9`."""
-
-    def key(found: Object) -> list[str | tuple[int, str]]:
-        parts = re.split("([0-9]+)", found.path)  # texts and numbers in turns
-        return [(len(part), part) if index % 2 else part for index, part in enumerate(parts)]
-
-    return sorted(group.datasets(), key=key)
+    return sorted(group.datasets(), key=lambda dataset: by_number(dataset.path))
 
 
 def named(found: Iterable[tuple[str, Object]]) -> dict[str, Tensor]:
