@@ -473,8 +473,11 @@ print(peak() - base)
 @pytest.mark.parametrize(
     ("source", "out", "dtype", "layout"),
     [
-        *((source, out, "", "") for source, out in itertools.product(("packed.npz", "in.npz"), OUTS)),
+        # Each reader and each writer once, with a tensor that streams and one that does not.
+        ("packed.npz", "out.npz", "", ""),
+        ("packed.npz", "out.h5", "", ""),
         ("in.npz", "out.ckpt", "float16", ""),
+        ("in.npz", "out.h5", "", ""),
         ("in.ckpt", "out.npz", "float64", ""),
         ("in.ckpt", "out.h5", "", "transpose"),
         ("in.safetensors", "out.safetensors", "", ""),
@@ -483,7 +486,7 @@ print(peak() - base)
 )
 def test_memory_stays_below_one_point_three_of_the_largest_tensor(tmp_path, source, out, dtype, layout):
     side = 2560
-    named = {f"w{i}": RNG.integers(0, 9, (side, side * 2), np.uint8).astype(np.float32) for i in range(2)}
+    named = {f"w{i}": np.full((side, side * 2), i, np.float32) for i in range(2)}
     if source == "packed.npz":
         with zipfile.ZipFile(tmp_path / source, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             for name, array in named.items():
