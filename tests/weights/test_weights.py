@@ -85,14 +85,6 @@ def test_what_does_not_fit_into_memory_is_refused_when_it_is_read():
         weights["w"]
 
 
-def test_sizes_of_scalars_and_of_empty_arrays():
-    def read() -> np.ndarray:
-        raise NotImplementedError
-
-    assert Tensor((), np.dtype("f8"), read).size == 1
-    assert Tensor((0, 5), np.dtype("f8"), read).nbytes == 0
-
-
 WRITERS = {
     "npz": lambda path, size: np.savez(path, a=np.ones(size, np.float32)),
     "compressed.npz": lambda path, size: np.savez_compressed(path, a=np.random.default_rng(0).normal(size=size)),
