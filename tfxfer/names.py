@@ -24,12 +24,12 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     """Compile a regular expression.
 
     Raises:
-      SelectionError: it is no regular expression; the message gives the place.
+      SelectionError: it is not a regular expression; the message gives the place.
     """
     try:
         return re.compile(pattern)
     except re.error as error:
-        raise SelectionError(f"{pattern!r} is no regular expression: {error}") from None
+        raise SelectionError(f"{pattern!r} is not a regular expression: {error}") from None
 
 
 def match(patterns: Iterable[str], names: Sequence[str], exclude: Iterable[str] = ()) -> list[str]:
@@ -41,7 +41,7 @@ def match(patterns: Iterable[str], names: Sequence[str], exclude: Iterable[str] 
       exclude: regular expressions whose matches are left out again.
 
     Raises:
-      SelectionError: a pattern (also one of `exclude`) is no regular expression or matches nothing, or
+      SelectionError: a pattern (also one of `exclude`) is not a regular expression or matches nothing, or
         `exclude` leaves nothing over. All such patterns are listed, each with the nearest names.
     """
     wanted, unwanted = list(patterns), list(exclude)
@@ -116,11 +116,11 @@ def parse_rule(text: str) -> tuple[str, str]:
     """Split `REGEX=REPLACEMENT` at its last `=`.
 
     Raises:
-      SelectionError: there is no `=`, or the left side is no regular expression.
+      SelectionError: there is no `=`, or the left side is not a regular expression.
     """
     pattern, equals, replacement = text.rpartition("=")
     if not equals or not pattern:
-        raise SelectionError(f"{text!r} is no rule; write REGEX=REPLACEMENT, as in '(conv\\d_\\d)_W=\\1/kernel'")
+        raise SelectionError(f"{text!r} is not a rule; write REGEX=REPLACEMENT, as in '(conv\\d_\\d)_W=\\1/kernel'")
     compile_pattern(pattern)
     return pattern, replacement
 

@@ -84,7 +84,7 @@ def test_pickles_that_are_wrong_are_refused(tmp_path, code, message):
 
 def test_pickles_of_other_things_are_refused(tmp_path):
     for content in ({1, 2}, 1j, bytearray(b"x") and slice(3), Path("x"), np.array([(1, 2)], [("a", int), ("b", int)])):
-        with pytest.raises(WeightsError, match=r"is refused|is corrupt|is a set|is no array of numbers"):
+        with pytest.raises(WeightsError, match=r"is refused|is corrupt|is a set|is not an array of numbers"):
             open_weights(pickled(tmp_path / "a.npy", {"w": content}))
 
 

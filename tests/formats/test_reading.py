@@ -73,9 +73,9 @@ def test_arrays_are_read_in_the_order_of_this_machine(tmp_path, dtype, offset, f
 def test_json_that_is_none_or_would_fill_the_memory_is_refused():
     assert reading.parse_json(b'{"a": [1]}', "x") == {"a": [1]}
     assert len(reading.parse_json(json.dumps(["a" * 50] * 9999).encode(), "x")) == 9999
-    with pytest.raises(WeightsError, match="x: its description is no JSON"):
+    with pytest.raises(WeightsError, match="x: its description is not JSON"):
         reading.parse_json(b"{", "x")
-    with pytest.raises(WeightsError, match="x: its description is no JSON"):
+    with pytest.raises(WeightsError, match="x: its description is not JSON"):
         reading.parse_json(b"[" * 100_000, "x")
     with pytest.raises(WeightsError, match="are not a description of weights"):
         reading.parse_json(b"[" * 1_000_000, "x")

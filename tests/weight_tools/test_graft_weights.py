@@ -66,7 +66,7 @@ def test_shapes_and_dtypes_that_differ_are_all_listed(make):
 def test_a_pattern_that_takes_nothing_is_refused(make):
     with pytest.raises(SelectionError, match=r"nothing is taken from .*b\.npz: .*\n  'fc6/\.\*'    nearest: fc/"):
         plan(make("a", 1), [("fc6/.*", make("b", 2))])
-    with pytest.raises(SelectionError, match="is no regular expression"):
+    with pytest.raises(SelectionError, match="is not a regular expression"):
         plan(make("c", 1), [("(fc", make("d", 2))])
 
 

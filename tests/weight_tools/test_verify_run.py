@@ -136,11 +136,11 @@ def test_a_source_that_is_gone_is_noted(path):
 
 
 @pytest.mark.parametrize(("name", "text", "fault"), [
-    ("frozen.json", "{", r"frozen\.json: its description is no JSON"),
+    ("frozen.json", "{", r"frozen\.json: its description is not JSON"),
     ("frozen.json", "{}", r"frozen\.json holds no digests"),
     ("frozen.json", None, r"frozen\.json cannot be read: No such file"),
-    ("settings.json", "[", r"settings\.json: its description is no JSON"),
-    ("plan.json", "[", r"plan\.json: its description is no JSON"),
+    ("settings.json", "[", r"settings\.json: its description is not JSON"),
+    ("plan.json", "[", r"plan\.json: its description is not JSON"),
 ])  # fmt: skip
 def test_a_part_that_is_missing_or_damaged_is_a_fault_of_the_run(name, text, fault, path):
     (path / name).unlink()

@@ -86,7 +86,7 @@ def test_an_unknown_version_and_another_kind_of_file_are_named(tmp_path):
     with pytest.raises(WeightsError, match=r"version 9 of the \.npy format is unknown"):
         npy.read(tmp_path / "a.npy")
     (tmp_path / "a.npy").write_bytes(b"something")
-    with pytest.raises(WeightsError, match=r"is no \.npy file: it does not begin with"):
+    with pytest.raises(WeightsError, match=r"is not a \.npy file: it does not begin with"):
         npy.read(tmp_path / "a.npy")
 
 

@@ -122,11 +122,11 @@ def test_two_arrays_of_one_name_are_refused(tmp_path):
         (b"K\x03\x85", b"K\x04\x85", r"float32 \(4,\) takes 16 bytes, the file holds 12"),
         (b"K\x03\x85", b"J\xfd\xff\xff\xff\x85", r"the shape \(-3,\) is negative"),
         (b"K\x03\x85", b"\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f\x85", r"is too large for any array"),
-        (b"K\x03\x85", b"N\x85", r"is no array of numbers, booleans or strings"),
-        (b"K\x03\x85", b"K\x03", r"is no array of numbers, booleans or strings"),
-        (b"\x8c\x02f4", b"\x8c\x02f3", r"is no array of numbers, booleans or strings"),
-        (b"\x8c\x02f4", b"\x8c\x02M8", r"is no array of numbers, booleans or strings"),
-        (b"\x8c\x02f4", b"\x8c\x02O8", r"is no array of numbers, booleans or strings"),
+        (b"K\x03\x85", b"N\x85", r"is not an array of numbers, booleans or strings"),
+        (b"K\x03\x85", b"K\x03", r"is not an array of numbers, booleans or strings"),
+        (b"\x8c\x02f4", b"\x8c\x02f3", r"is not an array of numbers, booleans or strings"),
+        (b"\x8c\x02f4", b"\x8c\x02M8", r"is not an array of numbers, booleans or strings"),
+        (b"\x8c\x02f4", b"\x8c\x02O8", r"is not an array of numbers, booleans or strings"),
     ],
 )
 def test_arrays_that_cannot_be_are_refused(tmp_path, old, new, message):
@@ -183,7 +183,7 @@ def test_what_is_not_an_array_does_not_hide_what_is(tmp_path):
     assert list(weights) == ["w"]
     assert list(weights.skipped) == ["n", "when", "log"]
     assert "an integer of 9 bytes, for which NumPy has no dtype" in weights.skipped["n"]
-    with pytest.raises(WeightsError, match="no array of numbers"):
+    with pytest.raises(WeightsError, match="is not an array of numbers"):
         weights["when"]
 
 

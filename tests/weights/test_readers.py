@@ -41,7 +41,7 @@ def test_the_content_decides_and_not_the_name(tmp_path):
             other = tmp_path / "other" / name
             other.write_bytes(path.read_bytes())
             if name == "x.index":
-                with pytest.raises(WeightsError, match=r"x\.index is no index of a checkpoint"):
+                with pytest.raises(WeightsError, match=r"x\.index is not an index of a checkpoint"):
                     open_weights(other)
             else:
                 assert open_weights(other).kind == expected.kind

@@ -194,7 +194,7 @@ def parse_json(data: bytes, where: str) -> Any:
     The header of a `.safetensors` file of any number of tensors takes less than that.
 
     Raises:
-      WeightsError: it is no JSON, is nested too deep, or would take too much memory.
+      WeightsError: it is not JSON, is nested too deep, or would take too much memory.
     """
     # What Python needs for a dict, a list, a string and a reference; a hostile file is all brackets.
     cost = (
@@ -205,4 +205,4 @@ def parse_json(data: bytes, where: str) -> Any:
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{where}: its description is no JSON: {error}") from None
+        raise WeightsError(f"{where}: its description is not JSON: {error}") from None

@@ -92,7 +92,7 @@ def plan(
       dtype: what floats become; integers, booleans and strings stay. Rounds to nearest, and may round to zero.
 
     Raises:
-      SelectionError: a pattern or a rule is no regular expression or matches nothing, or two names would become one.
+      SelectionError: a pattern or a rule is not a regular expression or matches nothing, or two names would become one.
       WeightsError: nothing is left, a layout does not fit, or `dtype` cannot hold the values of some tensors.
     """
     old = _chosen(weights, select, exclude)

@@ -49,7 +49,7 @@ def plan(base: Weights | None, takes: Takes, *, mix_layers: bool = False) -> Gra
       mix_layers: allow the tensors of one layer to come from several files.
 
     Raises:
-      SelectionError: a pattern is no regular expression or takes nothing, or two files give the same name.
+      SelectionError: a pattern is not a regular expression or takes nothing, or two files give the same name.
       WeightsError: shapes or dtypes differ from the base, or the graft leaves holes: a pattern matches what the base
         has and the file has not; a layer comes without tensors that it has in its file; or, unless `mix_layers`, a
         layer has tensors of several files. All such are listed.

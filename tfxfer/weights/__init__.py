@@ -137,7 +137,7 @@ class Weights(Mapping[str, np.ndarray]):
 
         Raises:
           SelectionError: an expression matches nothing.
-          WeightsError: a text is no layout, or a layout does not fit to the shape of an array; all such are named.
+          WeightsError: a text is not a layout, or a layout does not fit to the shape of an array; all such are named.
         """
         chosen = layouts.matched(rules, list(self))
         faults: list[str] = []

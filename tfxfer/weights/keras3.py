@@ -62,7 +62,7 @@ def read(path: Path) -> dict[str, Tensor]:
     data, where = reading.map_file(path), str(path)
     members = zip_members.members(data, where)
     if missing := {CONFIG, WEIGHTS} - members.keys():
-        raise WeightsError(f"{where} is no .keras archive that tfxfer reads: it lacks {', '.join(sorted(missing))}")
+        raise WeightsError(f"{where} is not a .keras archive that tfxfer reads: it lacks {', '.join(sorted(missing))}")
     config_member, weights_member = members[CONFIG], members[WEIGHTS]
     if max(config_member.size, 0 if weights_member.stored else weights_member.size) > MAX_UNPACKED:
         raise WeightsError(

@@ -25,8 +25,8 @@ def read(path: Path) -> dict[str, Tensor]:
     Returns:
       Tensors by the name of the member without `.npy`, or with it where there also is a member without. Of a member
       that is a pickled list or dict, every array under the name of the member and what leads to it: `params/0`. Values
-      are checked against the CRC-32 of the archive when they are read. What is no array of numbers, booleans or strings
-      is listed with the reason and refuses to be read; folders are left out.
+      are checked against the CRC-32 of the archive when they are read. What is not an array of numbers, booleans or
+      strings is listed with the reason and refuses to be read; folders are left out.
 
     Raises:
       WeightsError: the archive is cut short or corrupt.

@@ -27,7 +27,7 @@ def test_a_file_that_is_cut_short_is_named_as_such(tmp_path):
     (tmp_path / "a.h5").write_bytes(raw[:-5])
     with pytest.raises(WeightsError, match=r"is cut short: it has [\d,]+ of [\d,]+ bytes; copy it again"):
         open_weights(tmp_path / "a.h5")
-    with pytest.raises(WeightsError, match="is no HDF5 file: it does not begin with HDF5's signature"):
+    with pytest.raises(WeightsError, match="is not an HDF5 file: it does not begin with HDF5's signature"):
         hdf5.root(np.frombuffer(b"nothing of that kind", np.uint8), "x")
     with pytest.raises(WeightsError, match="HDF5 superblocks of version 7 and addresses that do not have 8 bytes"):
         hdf5.root(np.frombuffer(raw[:8] + b"\7" + raw[9:], np.uint8), "x")

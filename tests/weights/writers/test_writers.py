@@ -207,8 +207,8 @@ def test_a_weights_h5_is_refused_for_what_keras_would_take_it_for():
         ("a.h5", {"a" * 65_000: np.ones(2)}, "its name is too long"),
         ("a", {"": np.ones(2), "\0a": np.ones(2)}, r"2 of 2 tensors:\n  : its name is empty or begins with a NUL"),
         ("a", {"w": np.array(["text"])}, r"w: TensorFlow has no dtype <U4"),
-        ("a", {"w\ud800": np.ones(2)}, r"'w\\ud800': its name is no Unicode text"),
-        ("a.npz", {"w\ud800": np.ones(2)}, r"'w\\ud800': its name is no Unicode text"),
+        ("a", {"w\ud800": np.ones(2)}, r"'w\\ud800': its name is not Unicode text"),
+        ("a.npz", {"w\ud800": np.ones(2)}, r"'w\\ud800': its name is not Unicode text"),
     ],
 )
 def test_what_a_format_cannot_hold_is_refused_before_anything_is_written(tmp_path, out, named, message):

@@ -31,7 +31,7 @@ def root(data: np.ndarray, where: str) -> Object:
       where: the file, for the error messages.
 
     Raises:
-      WeightsError: it is no HDF5 file, is cut short, or corrupt.
+      WeightsError: it is not an HDF5 file, is cut short, or corrupt.
     """
     file = File(data, where)
     return Object(file, file.root, "")
@@ -128,7 +128,7 @@ class Object:
         return any(types.attribute_name(self.file, message) == attribute for message in self._attributes())
 
     def texts(self, attribute: str) -> list[str] | None:
-        """Return the texts of an attribute, one or many; None where there is none of this name, or it is no text."""
+        """Return the texts of an attribute, one or many; None where there is none of this name, or it is not text."""
         for message in self._attributes():
             start = message.position
             if types.attribute_name(self.file, message) == attribute:

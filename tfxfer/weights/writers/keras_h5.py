@@ -66,7 +66,7 @@ def faults(tensors: Mapping[str, Tensor]) -> dict[str, str]:
         scope = path
         while scope := scope.rpartition("/")[0]:
             if scope in paths:
-                found[name] = found[name] or f"it would lie below {paths[scope]}, which is no group"
+                found[name] = found[name] or f"it would lie below {paths[scope]}, which is not a group"
     return {name: fault for name, fault in found.items() if fault}
 
 
