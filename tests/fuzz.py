@@ -45,7 +45,7 @@ def check_all(path: Path, files: Iterator[bytes], write: Callable[[bytes], objec
     for case, data in enumerate(files):
         (write or path.write_bytes)(data)
         # Looking at the memory takes several times as long as the reading, so that either is measured and not both.
-        count[_little_memory(path) if case % 4 == 0 else _little_time(path)] += 1
+        count[little_memory(path) if case % 4 == 0 else little_time(path)] += 1
     return count
 
 
@@ -54,21 +54,23 @@ def check_bomb(path: Path) -> None:
     assert check_all(path, iter([path.read_bytes()] * 2))["refused"] == 2
 
 
-def _little_time(path: Path) -> str:
+def little_time(path: Path) -> str:
+    """Open and read a file in little time; say whether it was refused, unreadable or read."""
     start = time.process_time()
     outcome, _ = _outcome(path)
     assert time.process_time() - start < SECONDS
     return outcome
 
 
-def _little_memory(path: Path) -> str:
+def little_memory(path: Path, room: int = ROOM) -> str:
+    """Open and read a file in `room` bytes beyond its largest array; say whether it was refused, unreadable or read."""
     tracemalloc.start()
     try:
         outcome, asked = _outcome(path)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < asked + ROOM
+    assert peak < asked + room
     return outcome
 
 

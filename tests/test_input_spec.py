@@ -139,7 +139,7 @@ def test_a_input_spec_that_cannot_be_read_is_named(tmp_path):
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe\x00", b"[" * 100_000, b"<html>", b"9" * 5000])
 def test_a_file_that_is_no_json_is_named(tmp_path, data):
     sidecar(tmp_path / "model").write_bytes(data)
-    with pytest.raises(WeightsError, match=r"model\.input_spec\.json is no JSON: "):
+    with pytest.raises(WeightsError, match=r"model\.input_spec\.json is not JSON: "):
         InputSpec.load(tmp_path / "model")
 
 

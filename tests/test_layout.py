@@ -32,7 +32,7 @@ FLOORS = {
     "signals": set(),
     "runs": {"errors", "names"},
     "input_spec": {"errors", "names", "files"},
-    "formats": {"errors"},
+    "formats": {"errors", "names"},
     "weights": GROUND | {"formats"},
     "weight_tools": BYTES | {"models"},
     "data": GROUND,

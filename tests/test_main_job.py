@@ -124,7 +124,7 @@ def broken_copy(convolutions: Path, folder: Path, suffix: str, change) -> Path:
 
 @pytest.mark.parametrize(("flags", "error"), [
     (["--restore=convolution.*"], r"SelectionError: .*\n  'convolution\.\*' +nearest: conv\d/"),
-    (["--restore=("], r"'\(' is no regular expression"),
+    (["--restore=("], r"'\(' is not a regular expression"),
     (["--train=fc9/.*"], r"SelectionError: .*nearest: fc1/"),
     (["--restore=conv.*,fc1/.*"], r"cannot restore 2 of 6 variables.*\n  fc1/kernel +not in the file.*\n  fc1/bias"),
     (["--rename=conv1/kernel=conv1/weights"], r"conv1/kernel +not in the file.*\n.*--rename="),

@@ -21,6 +21,14 @@ def test_op_name_strips_the_output_number_only():
     assert names.op_name("a:b/c:12") == "a:b/c"
 
 
+def test_numbers_in_names_count_as_numbers():
+    texts = ["a10", "a9", "a", "a1b2", "b", "a" + "9" * 5000, "²", "10"]
+    ordered = sorted(texts, key=names.by_number)
+    assert ordered[:5] == ["10", "a", "a1b2", "a9", "a10"]
+    convolutions = ["conv10/b", "conv09/b", "conv9/a", "conv8"]
+    assert sorted(convolutions, key=names.by_number) == ["conv8", "conv9/a", "conv09/b", "conv10/b"]
+
+
 # --- match ---
 
 
@@ -64,7 +72,7 @@ def test_without_variables_the_message_says_so():
 
 
 def test_a_pattern_that_is_no_regular_expression_is_refused_with_the_place():
-    with pytest.raises(SelectionError, match=r"'conv\(' is no regular expression: .* at position 4"):
+    with pytest.raises(SelectionError, match=r"'conv\(' is not a regular expression: .* at position 4"):
         names.match(["conv("], MODEL)
 
 
@@ -117,12 +125,12 @@ def test_a_rule_is_split_at_its_last_equals_sign():
 
 @pytest.mark.parametrize("text", ["", "conv", "=kernel"])
 def test_what_is_no_rule_is_refused_with_an_example(text):
-    with pytest.raises(SelectionError, match=rf"'{text}' is no rule; write REGEX=REPLACEMENT, as in "):
+    with pytest.raises(SelectionError, match=rf"'{text}' is not a rule; write REGEX=REPLACEMENT, as in "):
         names.parse_rule(text)
 
 
 def test_a_rule_whose_left_side_is_no_regular_expression_is_refused():
-    with pytest.raises(SelectionError, match=r"'\(a' is no regular expression"):
+    with pytest.raises(SelectionError, match=r"'\(a' is not a regular expression"):
         names.parse_rule("(a=b")
 
 

@@ -61,17 +61,21 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=1) + "\n").encode())
 
 
-def move_aside(path: Path) -> Path:
-    """Rename a file or folder to `<path>.old-N`, the first of these that is free, and return that.
-
-    Raises:
-      OSError: the folder that it is in is not writable.
-    """
+def old_name(path: Path) -> Path:
+    """Return `<path>.old-N`, the first of these names that nothing has, not even a dangling link."""
     number = 1
     while os.path.lexists(aside := path.with_name(f"{path.name}.old-{number}")):
         number += 1
-    path.rename(aside)
     return aside
+
+
+def move_aside(path: Path) -> Path:
+    """Rename a file, folder or link to `old_name(path)`, and return that.
+
+    Raises:
+      OSError: nothing is there, or the folder that it is in is not writable.
+    """
+    return path.rename(old_name(path))
 
 
 def sync(path: Path) -> None:

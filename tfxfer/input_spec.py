@@ -76,7 +76,7 @@ class InputSpec:
           where: what messages call it.
 
         Raises:
-          WeightsError: it is no dict, or keys are unknown or missing, or values are of the wrong type or out of range;
+          WeightsError: it is not a dict, keys are unknown or missing, or values are of the wrong type or out of range;
             all of them are listed.
         """
         if not isinstance(value, dict):
@@ -102,7 +102,7 @@ class InputSpec:
         """Read the input spec beside the checkpoint of this prefix.
 
         Raises:
-          WeightsError: there is none, or it is no JSON, or no input spec.
+          WeightsError: there is none, or it is not JSON, or not an input spec.
         """
         path = sidecar(prefix)
         try:
@@ -112,7 +112,7 @@ class InputSpec:
         except OSError as error:
             raise WeightsError(f"{path} cannot be read: {error.strerror}") from None
         except (ValueError, RecursionError) as error:
-            raise WeightsError(f"{path} is no JSON: {error}") from None
+            raise WeightsError(f"{path} is not JSON: {error}") from None
         return cls.from_json(value, str(path))
 
 

@@ -24,12 +24,12 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     """Compile a regular expression.
 
     Raises:
-      SelectionError: it is no regular expression; the message gives the place.
+      SelectionError: it is not a regular expression; the message gives the place.
     """
     try:
         return re.compile(pattern)
     except re.error as error:
-        raise SelectionError(f"{pattern!r} is no regular expression: {error}") from None
+        raise SelectionError(f"{pattern!r} is not a regular expression: {error}") from None
 
 
 def match(patterns: Iterable[str], names: Sequence[str], exclude: Iterable[str] = ()) -> list[str]:
@@ -41,7 +41,7 @@ def match(patterns: Iterable[str], names: Sequence[str], exclude: Iterable[str] 
       exclude: regular expressions whose matches are left out again.
 
     Raises:
-      SelectionError: a pattern (also one of `exclude`) is no regular expression or matches nothing, or
+      SelectionError: a pattern (also one of `exclude`) is not a regular expression or matches nothing, or
         `exclude` leaves nothing over. All such patterns are listed, each with the nearest names.
     """
     wanted, unwanted = list(patterns), list(exclude)
@@ -65,6 +65,14 @@ def _nothing_matched(patterns: Sequence[str], names: Sequence[str]) -> str:
     lines = [f"{len(patterns)} of the patterns match none of the {len(names)} variables:"]
     lines += [f"  {pattern!r}    nearest: {', '.join(nearest(pattern, names))}" for pattern in patterns]
     return "\n".join([*lines, "a pattern must match a whole name, as in 'conv1/.*' or '.*/kernel'"])
+
+
+def by_number(name: str) -> list[tuple[int, str]]:
+    """Return a key to sort names by, under which `conv2` comes before `conv10`: digits in names count as numbers."""
+    texts_and_numbers = re.split("([0-9]+)", name)  # in turns
+    key = [(0, part) for part in texts_and_numbers]
+    key[1::2] = [(len(digits), digits) for digits in (part.lstrip("0") for part in texts_and_numbers[1::2])]
+    return key
 
 
 def exactly(names: Iterable[str]) -> list[str]:
@@ -108,11 +116,11 @@ def parse_rule(text: str) -> tuple[str, str]:
     """Split `REGEX=REPLACEMENT` at its last `=`.
 
     Raises:
-      SelectionError: there is no `=`, or the left side is no regular expression.
+      SelectionError: there is no `=`, or the left side is not a regular expression.
     """
     pattern, equals, replacement = text.rpartition("=")
     if not equals or not pattern:
-        raise SelectionError(f"{text!r} is no rule; write REGEX=REPLACEMENT, as in '(conv\\d_\\d)_W=\\1/kernel'")
+        raise SelectionError(f"{text!r} is not a rule; write REGEX=REPLACEMENT, as in '(conv\\d_\\d)_W=\\1/kernel'")
     compile_pattern(pattern)
     return pattern, replacement
 

@@ -87,6 +87,17 @@ def DEFINE_patterns(name: str, default: Any, help: str, values: flags.FlagValues
     flags.DEFINE_flag(_ListFlag(name, default, help, "REGEX,...", _patterns), values)
 
 
+def DEFINE_selection(purpose: str, which: str, values: flags.FlagValues) -> None:
+    """Define --select and --exclude; `which` says by which names, where there are several."""
+    DEFINE_patterns("select", [".*"], f"{purpose}{which}.", values)
+    DEFINE_patterns("exclude", [], f"Tensors to leave out again{which}.", values)
+
+
+def DEFINE_json(values: flags.FlagValues) -> None:
+    """Define --json, by which a tool prints one object instead of text."""
+    flags.DEFINE_bool("json", False, "Print one JSON object and nothing else.", flag_values=values)
+
+
 def DEFINE_rules(name: str, default: Any, help: str, values: flags.FlagValues, form: str = "REGEX=REPLACEMENT") -> None:
     """Define a repeatable flag `REGEX=REPLACEMENT`; its value is a list of pairs, in their order."""
     flags.DEFINE_flag(_ListFlag(name, default, help, form, lambda text: [names.parse_rule(text)]), values)

@@ -3,9 +3,9 @@
     tfxfer average_weights runs/digits/model.ckpt-760 runs/digits/model.ckpt-800 averaged.ckpt
     tfxfer average_weights --dir=runs/digits --last=3 averaged.ckpt
 
-The last argument is OUT, as for convert_weights. Floats are averaged in float64 and keep their dtype; steps and all
-that is no float are those of the last file; slots of optimizers are left out. Names, shapes and dtypes must be the same
-in all files. TensorFlow is not loaded.
+The last argument is OUT, as for convert_weights. Floats are averaged in float64 and keep their dtype; what is not a
+float, such as steps, is that of the last file; slots of optimizers are left out. Names, shapes and dtypes must be the
+same in all files. TensorFlow is not loaded.
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_string(
         "coefficients",
         "",
-        "How much each file counts, as 1,1,2, in the order of the files; divided by their sum. All the same unless "
-        "told.",
+        "How much each file counts, as 1,1,2, in the order of the files; divided by their sum. Default: all the same.",
         flag_values=values,
     )
     _overwrite.define(values)

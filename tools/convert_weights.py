@@ -26,8 +26,7 @@ from tfxfer.weights.roles import OF_TRAINING, role
 def define_flags() -> flags.FlagValues:
     """Define the flags of this tool."""
     values = flags.FlagValues()
-    _flags.DEFINE_patterns("select", [".*"], "Tensors to take, by their names in IN.", values)
-    _flags.DEFINE_patterns("exclude", [], "Tensors to leave out again, by their names in IN.", values)
+    _flags.DEFINE_selection("Tensors to take", ", by their names in IN", values)
     flags.DEFINE_bool(
         "drop_slots",
         False,

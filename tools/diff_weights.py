@@ -31,9 +31,8 @@ def define_flags() -> flags.FlagValues:
     )
     flags.DEFINE_float("atol", 0.0, "See --rtol. All but floats is compared exactly.", 0.0, flag_values=values)
     _flags.DEFINE_rules("rename", [], "Rename what is in A, in the order given, before it is compared.", values)
-    _flags.DEFINE_patterns("select", [".*"], "Tensors to compare.", values)
-    _flags.DEFINE_patterns("exclude", [], "Tensors to leave out again.", values)
-    flags.DEFINE_bool("json", False, "Print one JSON object and nothing else.", flag_values=values)
+    _flags.DEFINE_selection("Tensors to compare", "", values)
+    _flags.DEFINE_json(values)
     return values
 
 

@@ -36,8 +36,7 @@ USES = (
 def define_flags() -> flags.FlagValues:
     """Define the flags of this tool."""
     values = flags.FlagValues()
-    _flags.DEFINE_patterns("select", [".*"], "Tensors to list.", values)
-    _flags.DEFINE_patterns("exclude", [], "Tensors to leave out again.", values)
+    _flags.DEFINE_selection("Tensors to list", "", values)
     flags.DEFINE_enum(
         "sort",
         "file",
@@ -57,7 +56,7 @@ def define_flags() -> flags.FlagValues:
         "out", None, "With --tensor, a .npy file to save it to, in place of printing.", flag_values=values
     )
     flags.DEFINE_bool("overwrite", False, "Write though --out exists, and move that aside.", flag_values=values)
-    flags.DEFINE_bool("json", False, "Print one JSON object and nothing else.", flag_values=values)
+    _flags.DEFINE_json(values)
     return values
 
 
@@ -179,7 +178,7 @@ def _source_notes(comparison: Any) -> list[str]:
 
 def _input_spec_notes(weights: Weights) -> list[str]:
     try:
-        input_spec = inspecting.input_spec_of(weights)
+        input_spec = weights.input_spec()
     except WeightsError as error:
         return [str(error)]
     if input_spec is None:
@@ -190,7 +189,7 @@ def _input_spec_notes(weights: Weights) -> list[str]:
 
 def _json(weights: Weights, found: Sequence[inspecting.Row], stats: bool) -> dict[str, Any]:
     every = inspecting.total(found)
-    input_spec = inspecting.input_spec_of(weights)
+    input_spec = weights.input_spec()
     return {
         "path": weights.path,
         "kind": weights.kind,

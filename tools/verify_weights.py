@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 from absl import flags
 
 from tfxfer.tools import _flags, _pager
 from tfxfer.weight_tools import verify_run, verify_weights
+from tfxfer.weights.writers.placing import refuse_existing
 
 
 def define_flags() -> flags.FlagValues:
@@ -33,7 +35,7 @@ def define_flags() -> flags.FlagValues:
         "write_digests", None, "File to write the SHA-256 of each tensor to, if all is sound.", flag_values=values
     )
     flags.DEFINE_bool("overwrite", False, "Write though that file exists, and move it aside.", flag_values=values)
-    flags.DEFINE_bool("json", False, "Print one JSON object and nothing else.", flag_values=values)
+    _flags.DEFINE_json(values)
     return values
 
 
@@ -45,7 +47,7 @@ def main(argv: list[str]) -> int:
         return _run(path, values)
     kept = verify_weights.read_digests(values.digests) if values.digests else None
     if values.write_digests:
-        verify_weights.refuse_existing(values.write_digests, values.overwrite)
+        refuse_existing(Path(values.write_digests), values.overwrite)
     verdict = verify_weights.verify(path, kept=kept, take_digests=bool(values.write_digests))
     wrote = []
     if values.write_digests and not verdict.faults:

@@ -120,7 +120,7 @@ def test_snappy_blocks_that_cannot_be_are_refused(raw, message):
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        (b"short", "t is no index of a checkpoint, or is cut short"),
+        (b"short", "t is not an index of a checkpoint, or is cut short"),
         (bytes(100), "its last 8 bytes are not LevelDB's"),
         (bytes([0, 0, 0, 200, 1]).ljust(40, b"\0") + tables.MAGIC, "a block goes beyond the end of the file"),
         (tables.table(tables.block([(b"b", b""), (b"a", b"")])), "its keys are not in order"),

@@ -56,7 +56,7 @@ def test_fixed_numbers_are_read_and_fields_of_other_types_are_unknown():
 def test_messages_that_cannot_be_are_refused(raw, message):
     with pytest.raises(WeightsError, match=f"t is corrupt: .*{message}"):
         protobuf.fields(raw, "t")
-    with pytest.raises(WeightsError, match=r"t is corrupt: b'\\xff' is no UTF-8"):
+    with pytest.raises(WeightsError, match=r"t is corrupt: b'\\xff' is not UTF-8"):
         protobuf.text(b"\xff", "t")
 
 

@@ -108,7 +108,7 @@ def test_every_pattern_that_matches_nothing_is_named_with_the_nearest_names():
 
 def test_a_pattern_that_is_no_regular_expression_is_refused():
     classifier()
-    with pytest.raises(SelectionError, match=re.escape("'conv(' is no regular expression: missing )")):
+    with pytest.raises(SelectionError, match=re.escape("'conv(' is not a regular expression: missing )")):
         tx.select("conv(")
 
 

@@ -130,11 +130,11 @@ def test_keras_files_come_with_what_keras_will_stumble_over(best, npz, tmp_path,
             "WeightsError: folder is a folder; give the name of a file in it, as folder/model.ckpt",
         ),
         (["nothing", "out.npz"], 1, "WeightsError: there is no file and no checkpoint nothing"),
-        (["in.npz", "out.npz", "--rename=(x=y"], 2, "UsageError: flag --rename=(x=y: '(x' is no regular expression"),
+        (["in.npz", "out.npz", "--rename=(x=y"], 2, "UsageError: flag --rename=(x=y: '(x' is not a regular expression"),
         (
             ["in.npz", "out.npz", "--rename=x"],
             2,
-            "UsageError: flag --rename=x: 'x' is no rule; write REGEX=REPLACEMENT",
+            "UsageError: flag --rename=x: 'x' is not a rule; write REGEX=REPLACEMENT",
         ),
         (["in.npz", "out.npz", "--rename=fc=x"], 1, "SelectionError: the rename rule 'fc' matches none of the 4 names"),
         (

@@ -71,7 +71,7 @@ def test_where_everything_comes_from_is_shown_before_anything_is_written(folder,
         (
             ["--base=a.npz", "--take=(x=b.h5", "out"],
             2,
-            "UsageError: flag --take=(x=b.h5: '(x' is no regular expression",
+            "UsageError: flag --take=(x=b.h5: '(x' is not a regular expression",
         ),
         (["--base=a.npz", "--take=fc/.*=b.h5"], 2, "UsageError: 0 arguments are too few, 1 are needed; see --help"),
         (

@@ -254,7 +254,7 @@ def test_the_input_spec_beside_a_checkpoint_is_shown_or_what_is_wrong_with_it(ca
     assert capsys.readouterr().out.splitlines()[-1] == expected
     (tmp_path / "m.input_spec.json").write_text("{")
     assert run(tmp_path / "m") == 0
-    assert "m.input_spec.json is no JSON" in capsys.readouterr().out
+    assert "m.input_spec.json is not JSON" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("file", "source", "found", "missing"), [

@@ -90,7 +90,7 @@ def test_the_variables_of_a_checkpoint_come_in_the_order_in_which_they_were_made
         ({"exclude": ["conv2.*"]}, r"match none of the 5 variables"),
         ({"exclude": [".*"]}, r"leaves nothing of the 5 names"),
         ({"rename": [("kernel", "x")]}, r"the rename rule 'kernel' matches none of the 5 names; nearest:"),
-        ({"rename": [("(W", "x")]}, r"'\(W' is no regular expression: missing \)"),
+        ({"rename": [("(W", "x")]}, r"'\(W' is not a regular expression: missing \)"),
         ({"rename": [("_W", r"\2")]}, r"the replacement '\\\\2' of rule '_W' is wrong: invalid group reference"),
         ({"rename": [("_[Wb]$", "")]}, r"of several:\n  conv1_1_W, conv1_1_b -> conv1_1\n  fc6_W, fc6_b -> fc6"),
         ({"strip_prefix": "conv/"}, r"no name begins with 'conv/'; nearest: conv"),

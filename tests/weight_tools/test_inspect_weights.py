@@ -11,13 +11,10 @@ import pytest
 
 from tests.weights.test_bundle import save
 from tfxfer.errors import WeightsError
-from tfxfer.input_spec import InputSpec
 from tfxfer.weight_tools import inspect_weights as inspecting
-from tfxfer.weight_tools.inspect_weights import Total, as_table, as_tree, by_number, by_role, by_scope, rows, total
+from tfxfer.weight_tools.inspect_weights import Total, as_table, as_tree, by_role, by_scope, rows, total
 from tfxfer.weights import Weights, open_weights
 from tfxfer.weights.streams import held
-
-GREY = InputSpec("net", "a test", (8, 8), "grey", (0,), (1,))
 
 
 def weights(**shapes: tuple[int, ...]) -> Weights:
@@ -77,12 +74,6 @@ def test_orders():
     ]  # fmt: skip
     sizes = [row.bytes for row in listed(TRAINED, sort="size")]
     assert sizes == sorted(sizes, reverse=True)
-
-
-def test_numbers_in_names_count_as_numbers():
-    names = ["a10", "a9", "a", "a1b2", "b", "a" + "9" * 40, "²", "10"]
-    assert sorted(names, key=by_number)[:2] == ["10", "a"]
-    assert sorted(["conv10/b", "conv9/b", "conv9/a"], key=by_number) == ["conv9/a", "conv9/b", "conv10/b"]
 
 
 def test_sums_by_scope_and_by_role():
@@ -225,15 +216,3 @@ def test_strings_are_printed_and_not_saved(tmp_path):
     with pytest.raises(WeightsError, match=r"a holds strings, which a \.npy file keeps as a pickle only"):
         inspecting.save_array(file, "a", tmp_path / "x.npy")
     assert not list(tmp_path.iterdir())
-
-
-# --- input specs ---
-
-
-def test_the_input_spec_beside_a_file_is_found(tmp_path):
-    save(tmp_path / "m", {"a": np.zeros(1)})
-    np.savez(tmp_path / "m.npz", a=np.zeros(1))
-    for name in ("m", "m.npz"):
-        assert inspecting.input_spec_of(open_weights(tmp_path / name)) is None
-        GREY.save(tmp_path / name)
-        assert inspecting.input_spec_of(open_weights(tmp_path / name)) == GREY

@@ -292,7 +292,7 @@ def test_no_digests_are_written_of_a_bad_file(tmp_path, capsys):
 @pytest.mark.parametrize("text", ["{", "[]", '{"tensors": 3}', '{"method": "MD5", "tensors": {}}'])
 def test_what_holds_no_digests_is_refused(text, tmp_path):
     (tmp_path / "d.json").write_text(text)
-    with pytest.raises(WeightsError, match=r"d\.json(: its description is no JSON| holds no digests: give what)"):
+    with pytest.raises(WeightsError, match=r"d\.json(: its description is not JSON| holds no digests: give what)"):
         read_digests(str(tmp_path / "d.json"))
 
 

@@ -267,7 +267,7 @@ def test_a_data_file_that_is_a_pointer_is_named_as_one(tmp_path):
     ):
         bundle.read(prefix)
     (tmp_path / "m.index").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 7200\n")
-    with pytest.raises(WeightsError, match=r"m\.index is no index of a checkpoint: it is a Git LFS pointer"):
+    with pytest.raises(WeightsError, match=r"m\.index is not an index of a checkpoint: it is a Git LFS pointer"):
         bundle.read(prefix)
 
 

@@ -142,7 +142,7 @@ def test_a_checkpoint_written_by_hand_is_read(tmp_path):
         ),
         (meta(b"v", (2, 2), 1, FULL), r"v: a slice lies outside of its shape \(2, 2\)"),
         (meta(b"v", (2,), 1, FULL) + meta(b"v", (3,), 1, FULL), "its shards give v different shapes or dtypes"),
-        (meta(b"\xff", (2,), 1, FULL), r"b'\\xff' is no UTF-8"),
+        (meta(b"\xff", (2,), 1, FULL), r"b'\\xff' is not UTF-8"),
     ],
 )
 def test_lists_of_variables_that_cannot_be_are_refused(tmp_path, variables, message):

@@ -131,7 +131,7 @@ def test_parts_without_their_index_are_named_as_such(tmp_path):
     (tmp_path / "m.index").unlink()
     for end in (".data-00000-of-00001", ".meta"):
         with pytest.raises(
-            WeightsError, match=r"is no checkpoint: .*; the \.index file of the checkpoint is not beside it"
+            WeightsError, match=r"is not a checkpoint: .*; the \.index file of the checkpoint is not beside it"
         ):
             bundle.find_prefix(Path(f"{prefix}{end}"))
     with pytest.raises(WeightsError, match=r"m\.index is missing; only m\.data-00000-of-00001 is there"):

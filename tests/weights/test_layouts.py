@@ -125,12 +125,12 @@ def test_layouts_refuse_shapes_that_they_are_not_for(text, shape, message):
         ("", r"there is no layout ''"),
         ("transpose+", r"there is no layout ''"),
         ("--transpose", r"there is no layout '-transpose'"),
-        ("chw_fc", r"'chw_fc' is no layout: chw_fc takes 3 sizes, as in chw_fc:7,7,512"),
-        ("chw_fc:7,7", r"'chw_fc:7,7' is no layout: chw_fc takes 3 sizes, as in chw_fc:7,7,512"),
-        ("chw_fc:7,7,512,", r"is no layout: chw_fc takes 3 sizes"),
-        ("conv_fc:7,0,512", r"is no layout: conv_fc takes 3 sizes"),
-        ("conv_fc:7,a,512", r"is no layout: conv_fc takes 3 sizes"),
-        ("transpose:3", r"'transpose:3' is no layout: transpose takes 0 sizes, as in transpose"),
+        ("chw_fc", r"'chw_fc' is not a layout: chw_fc takes 3 sizes, as in chw_fc:7,7,512"),
+        ("chw_fc:7,7", r"'chw_fc:7,7' is not a layout: chw_fc takes 3 sizes, as in chw_fc:7,7,512"),
+        ("chw_fc:7,7,512,", r"is not a layout: chw_fc takes 3 sizes"),
+        ("conv_fc:7,0,512", r"is not a layout: conv_fc takes 3 sizes"),
+        ("conv_fc:7,a,512", r"is not a layout: conv_fc takes 3 sizes"),
+        ("transpose:3", r"'transpose:3' is not a layout: transpose takes 0 sizes, as in transpose"),
     ],
 )
 def test_texts_that_are_no_layout_are_refused(text, message):

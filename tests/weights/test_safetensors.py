@@ -117,11 +117,11 @@ def test_an_array_is_read_once_and_read_only(tmp_path):
         ({"w": entry("F32", [1 << 40, 1 << 40], 0, 16)}, r"w: the shape .* is too large for any array"),
         ({"w": entry("F32", [0, 1 << 62], 0, 0)}, r"w: the shape .* is too large for any array"),
         ({"w": entry("F32", [1 << 40], 0, 1 << 42)}, r"the tensors take 4,398,046,511,104 bytes, 16 follow"),
-        (b'{"w": nonsense}', r"its description is no JSON"),
-        (b"{" * 5000, r"its description is no JSON"),
-        (b'{"w":' + b"[" * 100_000, r"its description is no JSON"),
-        (b"{\xff}", r"its description is no JSON"),
-        (b'{"w":' + b"9" * 5000 + b"}", r"its description is no JSON"),
+        (b'{"w": nonsense}', r"its description is not JSON"),
+        (b"{" * 5000, r"its description is not JSON"),
+        (b'{"w":' + b"[" * 100_000, r"its description is not JSON"),
+        (b"{\xff}", r"its description is not JSON"),
+        (b'{"w":' + b"9" * 5000 + b"}", r"its description is not JSON"),
         (b'{"w":[' + b"[]," * 500_000 + b"[]]}", r"bytes of JSON with so many values are not a description of weights"),
     ],
 )
@@ -153,7 +153,7 @@ def test_a_file_that_is_cut_short_is_named_as_such(tmp_path):
     with pytest.raises(WeightsError, match="is refused: its header of 16,777,217 bytes is larger than 16,777,216"):
         open_weights(write(path, b"{" + b" " * (reader.MAX_HEADER - 1) + b"}"))
     write(path, b"[]")
-    with pytest.raises(WeightsError, match="its header is no JSON object"):
+    with pytest.raises(WeightsError, match="its header is not a JSON object"):
         reader.read(path)
 
 

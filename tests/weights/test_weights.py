@@ -11,7 +11,9 @@ import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.weights.test_bundle import save
 from tfxfer.errors import SelectionError, WeightsError
+from tfxfer.input_spec import InputSpec
 from tfxfer.weights import Tensor, Weights, open_weights, streams, writers
 
 
@@ -81,14 +83,6 @@ def test_what_does_not_fit_into_memory_is_refused_when_it_is_read():
     weights = Weights("a", "made by hand", {"w": Tensor((1 << 20, 1 << 20), np.dtype("f4"), read)})
     with pytest.raises(WeightsError, match="a: w takes 4,398,046,511,104 bytes, more than there is memory"):
         weights["w"]
-
-
-def test_sizes_of_scalars_and_of_empty_arrays():
-    def read() -> np.ndarray:
-        raise NotImplementedError
-
-    assert Tensor((), np.dtype("f8"), read).size == 1
-    assert Tensor((0, 5), np.dtype("f8"), read).nbytes == 0
 
 
 WRITERS = {
@@ -195,3 +189,18 @@ def test_averages_take_the_place_of_their_variables_as_the_refusal_says(tmp_path
         weights.renamed(rules)
     chosen = weights.only(name for name in weights if name.endswith("Average")).renamed(rules)
     assert {name: chosen[name].tolist() for name in chosen} == {"fc/kernel": [1, 1]}
+
+
+def test_the_input_spec_beside_a_file_is_read(tmp_path):
+    grey = InputSpec("net", "a test", (8, 8), "grey", (0,), (1,))
+    save(tmp_path / "m", {"a": np.zeros(1)})
+    np.savez(tmp_path / "m.npz", a=np.zeros(1))
+    for name in ("m", "m.npz"):
+        assert open_weights(tmp_path / name).input_spec() is None
+        grey.save(tmp_path / name)
+        weights = open_weights(tmp_path / name)
+        assert weights.input_spec() == weights.only(["a"]).renamed([("a", "b")]).input_spec() == grey
+        assert weights.input_spec_path == tmp_path / f"{name}.input_spec.json"
+        weights.input_spec_path.write_text("{}")
+        with pytest.raises(WeightsError, match=r"input_spec\.json has 8 faults"):
+            weights.input_spec()

@@ -37,13 +37,13 @@ class Table:
           where: the file, for the error messages.
 
         Raises:
-          WeightsError: it is no table, or the index is corrupt.
+          WeightsError: it is not a table, or the index is corrupt.
         """
         self._data = data
         self._where = where
         if len(data) < FOOTER or data[-8:].tobytes() != MAGIC:
             raise WeightsError(
-                f"{where} is no index of a checkpoint, or is cut short: its last 8 bytes are not LevelDB's"
+                f"{where} is not an index of a checkpoint, or is cut short: its last 8 bytes are not LevelDB's"
             )
         footer = data[-FOOTER:-8].tobytes()
         _, position = self._handle(footer, 0)
@@ -119,7 +119,7 @@ def unsnap(data: Bytes, where: str) -> bytes:
     """Decompress one snappy block.
 
     Raises:
-      WeightsError: the bytes are no snappy block, or do not give the size that they announce.
+      WeightsError: the bytes are not a snappy block, or do not give the size that they announce.
     """
     size, position = varint(data, 0, where)
     # The densest element is a copy of 64 bytes that takes 3.

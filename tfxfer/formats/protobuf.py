@@ -56,7 +56,7 @@ def scan(data: Bytes, where: str) -> Iterator[Field]:
       Values are unsigned ints for varints and fixed32/64, else a slice of `data`.
 
     Raises:
-      WeightsError: the bytes are no message.
+      WeightsError: the bytes are not a message.
     """
     position, end = 0, len(data)
     while position < end:
@@ -90,7 +90,7 @@ def fields(data: Bytes, where: str) -> list[Field]:
     """Split a message of no more than MAX_FIELDS fields, as `scan` does.
 
     Raises:
-      WeightsError: the bytes are no message, or one of more fields.
+      WeightsError: the bytes are not a message, or one of more fields.
     """
     found = list(itertools.islice(scan(data, where), MAX_FIELDS + 1))
     if len(found) > MAX_FIELDS:
@@ -118,4 +118,4 @@ def text(value: Bytes, where: str) -> str:
     try:
         return bytes(value).decode()
     except UnicodeDecodeError:
-        raise WeightsError(f"{where} is corrupt: {bytes(value[:40])!r} is no UTF-8") from None
+        raise WeightsError(f"{where} is corrupt: {bytes(value[:40])!r} is not UTF-8") from None

@@ -24,10 +24,10 @@ def map_file(path: str | os.PathLike[str]) -> np.ndarray:
     """Map a file into memory, read-only, as uint8 of shape [bytes in the file].
 
     The mapping is for what is looked at while the file is opened. Later, and for all values, see `array`, `tensor`
-    and `memory.fetched`, which read: the file may be cut any time.
+    and `buffers.fetched`, which read: the file may be cut any time.
 
     Raises:
-      WeightsError: the file is missing, is no file, or may not be read.
+      WeightsError: the file is missing, is not a file, or may not be read.
     """
     try:
         with _regular(path) as file:
@@ -40,28 +40,18 @@ def map_file(path: str | os.PathLike[str]) -> np.ndarray:
 
 def head(path: Path, size: int) -> bytes:
     """Read the first bytes of a file; fewer where it is shorter, none where there is no such file."""
-    try:
-        with _regular(path) as file:
-            return file.read(size)
-    except (OSError, ValueError):
-        return b""
+    return _read(path, 0, size)
 
 
 def tail(path: Path, size: int) -> bytes:
-    """Read the last bytes of a file; none where there is no such file or it is shorter."""
-    try:
-        with _regular(path) as file:
-            file.seek(-size, os.SEEK_END)
-            return file.read(size)
-    except (OSError, ValueError):
-        return b""
+    """Read the last bytes of a file; fewer where it is shorter, none where there is no such file."""
+    return _read(path, -size, size)
 
 
-def last(path: Path, size: int) -> bytes:
-    """Read up to so many bytes from the end of a file; none where there is no such file."""
+def _read(path: Path, start: int, size: int) -> bytes:
     try:
         with _regular(path) as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - size))
+            file.seek(start if start >= 0 else max(0, os.fstat(file.fileno()).st_size + start))
             return file.read(size)
     except (OSError, ValueError):
         return b""
@@ -70,7 +60,7 @@ def last(path: Path, size: int) -> bytes:
 def _regular(path: str | os.PathLike[str]) -> BinaryIO:
     # Opening a pipe would wait for somebody to write into it.
     if not stat.S_ISREG(os.stat(path).st_mode):
-        raise ValueError("it is no regular file")
+        raise ValueError("it is not a regular file")
     return open(path, "rb")
 
 
@@ -204,7 +194,7 @@ def parse_json(data: bytes, where: str) -> Any:
     The header of a `.safetensors` file of any number of tensors takes less than that.
 
     Raises:
-      WeightsError: it is no JSON, is nested too deep, or would take too much memory.
+      WeightsError: it is not JSON, is nested too deep, or would take too much memory.
     """
     # What Python needs for a dict, a list, a string and a reference; a hostile file is all brackets.
     cost = (
@@ -215,4 +205,4 @@ def parse_json(data: bytes, where: str) -> Any:
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{where}: its description is no JSON: {error}") from None
+        raise WeightsError(f"{where}: its description is not JSON: {error}") from None

@@ -1,38 +1,126 @@
-"""Zip archives, as far as `.npz` and `.keras` need them: the members, and their bytes without unpacking.
+"""Zip archives, as far as `.npz` and `.keras` need them: `zipfile` reads the directory and unpacks.
 
-Source: PKWARE's APPNOTE.TXT, sections 4.3 (structure) and 4.5.3 (zip64).
+Stored members are not read by `zipfile` but in place, as parts of the mapped file: only what is wanted of them is read.
+
+Source of the two records that are looked at here: PKWARE's APPNOTE.TXT, sections 4.3.7 (local header), 4.3.14 to 4.3.16
+(end of the directory).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import io
+import os
+import struct
+import zipfile
 import zlib
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Mapping
 
 import numpy as np
 
 from tfxfer.errors import WeightsError
 from tfxfer.formats import buffers
 from tfxfer.formats.reading import Cursor
+from tfxfer.formats.tensors import Tensor
 
 MAGIC = (b"PK\3\4", b"PK\5\6")  # of an archive, and of an empty one
-STORED, DEFLATED = 0, 8
 MAX_MEMBERS = 50_000
-_END, _END64, _LOCATOR64, _MEMBER, _LOCAL = b"PK\5\6", b"PK\6\6", b"PK\6\7", b"PK\1\2", b"PK\3\4"
-_FULL32 = 0xFFFFFFFF
-_STEP = 1 << 18  # bytes that are unpacked at a time
+MAX_DIRECTORY = 32 << 20  # bytes
+_ENTRY, _END, _LOCATOR64 = b"PK\1\2", b"PK\5\6", b"PK\6\7"
+_LOCAL = struct.Struct("<4s4xH16xHH")  # signature, method, size of the name, size of the extra field
+_STEP = 1 << 20  # bytes that are unpacked at a time
+# What zipfile raises for archives that it cannot read. None of them is a WeightsError.
+_FAULTS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, UnicodeDecodeError, struct.error)
 
 
-class Member(NamedTuple):
-    """A file in an archive: `packed` bytes at `offset`, `size` when unpacked."""
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """A file in an archive.
 
-    name: str
-    method: int
-    crc: int
-    packed: int
-    size: int
-    offset: int
+    Attributes:
+      archive, info: the archive and the entry of its directory.
+      packed: uint8 [bytes in the archive], a part of the archive.
+      where: the archive, for the error messages.
+    """
+
+    archive: zipfile.ZipFile
+    info: zipfile.ZipInfo
+    packed: np.ndarray
+    where: str
+
+    @property
+    def size(self) -> int:
+        """The number of bytes when unpacked."""
+        return self.info.file_size
+
+    @property
+    def stored(self) -> bool:
+        """Whether it is not compressed."""
+        return self.info.compress_type == zipfile.ZIP_STORED
+
+    def __str__(self) -> str:
+        return f"{self.where}: member {self.info.filename!r}"
+
+    def head(self, count: int) -> bytes:
+        """Return the first bytes, never unpacking more; fewer where it is shorter.
+
+        Raises:
+          WeightsError: the member is cut short or corrupt.
+        """
+        if self.stored:
+            return self.packed[:count].tobytes()
+        try:
+            # Not by zipfile, which would check the sum of a short member: that is for those who read its values.
+            return zlib.decompressobj(-zlib.MAX_WBITS).decompress(buffers.fetched(self.packed[:_STEP]).data, count)
+        except zlib.error as error:
+            raise WeightsError(f"{self} is corrupt: {error}") from None
+
+    def unpack_into(self, skip: int, result: np.ndarray) -> None:
+        """Unpack it, leaving out the first `skip` bytes; the rest must fill `result` and pass the checksum.
+
+        Args:
+          skip: the bytes before what is wanted.
+          result: uint8 [size - skip], which is written.
+
+        Raises:
+          WeightsError: the member is corrupt, or gives more or less than it announces.
+        """
+        try:
+            with self.archive.open(self.info) as file:
+                count = len(file.read(skip))
+                for start in range(0, len(result), _STEP):
+                    piece = np.frombuffer(file.read(min(_STEP, len(result) - start)), np.uint8)
+                    result[start : start + len(piece)] = piece
+                    count += len(piece)
+                if count < skip + len(result) or file.read(1):
+                    raise EOFError("it has another size")
+        except _FAULTS as error:
+            raise WeightsError(
+                f"{self} does not unpack to the {self.size:,} bytes it announces: the file is damaged ({error}); "
+                "copy it again"
+            ) from None
+
+    def whole(self) -> np.ndarray:
+        """Return all bytes, uint8 [size]; if it is stored uncompressed, as part of the archive and unchecked.
+
+        Raises:
+          WeightsError: the member is corrupt, or gives more or less than it announces.
+        """
+        if self.stored:
+            return self.packed
+        result = np.empty(self.size, np.uint8)
+        self.unpack_into(0, result)
+        return result
+
+    def check(self, crc: int) -> None:
+        """Compare a CRC-32 of all bytes with the one in the archive.
+
+        Raises:
+          WeightsError: they differ.
+        """
+        if crc != self.info.CRC:
+            raise WeightsError(f"{self} fails its checksum: the file is damaged; copy it again")
 
 
 def members(data: np.ndarray, where: str) -> dict[str, Member]:
@@ -46,88 +134,20 @@ def members(data: np.ndarray, where: str) -> dict[str, Member]:
       WeightsError: the archive is cut short, corrupt or encrypted, a name leads out of it or comes twice, or a member
         is compressed otherwise than by deflate.
     """
-    view = data.data
-    count, cursor = _directory(view, where)
-    if count > MAX_MEMBERS:
-        raise WeightsError(f"{where} announces {count:,} members, more than {MAX_MEMBERS:,}")
-    found: dict[str, Member] = {}
-    for _ in range(count):
-        member = _member(cursor, view)
-        if member.name in found:
-            raise WeightsError(f"{where} is corrupt: it holds {member.name!r} twice")
-        found[member.name] = member
-    return found
-
-
-def unpack(data: np.ndarray, member: Member, count: int, where: str) -> bytes:
-    """Return the first `count` bytes of a member, never unpacking more.
-
-    Raises:
-      WeightsError: the member is cut short or corrupt.
-    """
-    packed = data[member.offset : member.offset + member.packed]
-    if member.method == STORED:
-        return packed[:count].tobytes()
-    stream, result = zlib.decompressobj(-zlib.MAX_WBITS), b""
+    count = _announced(data, where)
     try:
-        # What is handed over at once and not needed is copied whole.
-        for start in range(0, len(packed), _STEP):
-            result += stream.decompress(packed[start : start + _STEP].data, count - len(result))
-            if len(result) == count or stream.eof:
-                break
-        return result
-    except zlib.error as error:
-        raise WeightsError(f"{where}: member {member.name!r} is corrupt: {error}") from None
-
-
-def unpack_into(data: np.ndarray, member: Member, skip: int, result: np.ndarray, where: str) -> None:
-    """Unpack a whole member, leaving out its first `skip` bytes; the rest must fill `result` and pass the checksum.
-
-    Args:
-      data: uint8 [n], the whole archive.
-      member: the member; its size is `skip` and the size of `result`.
-      skip: the bytes before what is wanted.
-      result: uint8 [member.size - skip], which is written.
-      where: the file, for the error messages.
-
-    Raises:
-      WeightsError: the member is corrupt, or gives more or less than it announces.
-    """
-    crc, position = 0, -skip
-    for piece in _pieces(data[member.offset : member.offset + member.packed], member, where):
-        fresh = piece[max(0, -position) :]
-        start, position, crc = max(0, position), position + len(piece), zlib.crc32(piece, crc)
-        if position > len(result):
-            break
-        result[start : start + len(fresh)] = np.frombuffer(fresh, np.uint8)
-    if position != len(result):
-        raise WeightsError(f"{where}: member {member.name!r} does not unpack to the {member.size:,} bytes it announces")
-    check(crc, member, where)
-
-
-def _pieces(packed: np.ndarray, member: Member, where: str) -> Iterator[bytes]:
-    stream = zlib.decompressobj(-zlib.MAX_WBITS)
-    try:
-        for start in range(0, len(packed), _STEP):
-            pending: bytes | memoryview = buffers.fetched(packed[start : start + _STEP]).data
-            while pending and not stream.eof:
-                yield stream.decompress(pending, 4 * _STEP)
-                pending = stream.unconsumed_tail
-        yield stream.flush()
-    except zlib.error as error:
-        raise WeightsError(f"{where}: member {member.name!r} is corrupt: {error}") from None
-
-
-def whole(data: np.ndarray, member: Member, where: str) -> np.ndarray:
-    """Return all bytes of a member, uint8 [member.size]; if it is stored uncompressed, as part of `data` and unchecked.
-
-    Raises:
-      WeightsError: the member is corrupt, or gives more or less than it announces.
-    """
-    if member.method == STORED:
-        return data[member.offset : member.offset + member.size]
-    result = np.empty(member.size, np.uint8)
-    unpack_into(data, member, 0, result, where)
+        archive = zipfile.ZipFile(_Bytes(data, where))
+    except _FAULTS as error:
+        raise WeightsError(f"{where} is corrupt: its directory is damaged: {error}") from None
+    result: dict[str, Member] = {}
+    for info in archive.infolist():
+        _refuse_entry(info, where)
+        if info.filename in result:
+            raise WeightsError(f"{where} is corrupt: it holds {info.filename!r} twice")
+        start = _start(data, info, where)
+        result[info.filename] = Member(archive, info, data[start : start + info.compress_size], where)
+    if len(result) != count:
+        raise WeightsError(f"{where} is corrupt: it announces {count:,} members and holds {len(result):,}")
     return result
 
 
@@ -137,87 +157,101 @@ def crc(content: np.ndarray) -> int:
     Raises:
       WeightsError: the file has changed since it was opened.
     """
-    return functools.reduce(lambda found, piece: zlib.crc32(piece.data, found), buffers.seen(content, content.dtype), 0)
+    return functools.reduce(lambda sum_, piece: zlib.crc32(piece.data, sum_), buffers.seen(content, content.dtype), 0)
 
 
-def check(crc: int, member: Member, where: str) -> None:
-    """Compare a checksum with the one in the archive.
+def checked_once(tensors: Mapping[str, Tensor], member: Member, content: np.ndarray) -> dict[str, Tensor]:
+    """Let the first read of any tensor compare the checksum of the member that holds them all.
 
-    Raises:
-      WeightsError: they differ.
+    Args:
+      tensors: the tensors; those with a fault stay as they are.
+      member: the member.
+      content: its bytes, uint8 [size].
     """
-    if crc != member.crc:
-        raise WeightsError(f"{where}: member {member.name!r} fails its checksum: the file is damaged; copy it again")
+    check = functools.cache(lambda: member.check(crc(content)))
+
+    def read(tensor: Tensor) -> np.ndarray:
+        check()
+        return tensor.read()
+
+    return {
+        name: tensor if tensor.fault else dataclasses.replace(tensor, read=functools.partial(read, tensor), stream=None)
+        for name, tensor in tensors.items()
+    }
 
 
-def _directory(view: memoryview, where: str) -> tuple[int, Cursor]:
+class _Bytes(io.RawIOBase):
+    """The bytes of an archive as a file for `zipfile`; a mapped file is read and not touched in the mapping."""
+
+    def __init__(self, data: np.ndarray, where: str) -> None:
+        self._data = data
+        self._where = where
+        self._position = 0
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._position = offset + (0, self._position, len(self._data))[whence]
+        if self._position < 0:
+            raise OSError("a part of it would lie before the beginning of the file")
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        end = len(self._data) if size < 0 else self._position + size
+        piece = self._data[self._position : end]
+        self._position += len(piece)
+        if len(piece) > MAX_DIRECTORY:
+            raise WeightsError(f"{self._where} is hostile: its directory takes {len(piece):,} bytes")
+        content = buffers.fetched(piece).tobytes()
+        if (entries := content.count(_ENTRY)) > MAX_MEMBERS:
+            raise WeightsError(f"{self._where} announces {entries:,} members, more than {MAX_MEMBERS:,}")
+        return content
+
+
+def _announced(data: np.ndarray, where: str) -> int:
+    """Return how many members the end of the directory announces; `zipfile` does not look at that number."""
     # The end record stands before a comment of at most 64 KiB.
-    start = max(0, len(view) - 22 - 0xFFFF)
-    at = bytes(view[start:]).rfind(_END)
-    if at < 0:
+    start = max(0, len(data) - 22 - 0xFFFF)
+    at = start + data[start:].tobytes().rfind(_END)
+    if at < start:
         raise WeightsError(
             f"{where} is cut short: a zip archive ends with a directory, which is missing; copy it again"
         )
-    cursor = Cursor(view, where, start + at + 10)
-    count, size, offset = cursor.number(2), cursor.number(4), cursor.number(4)
-    locator = start + at - 20
-    if locator >= 0 and view[locator : locator + 4] == _LOCATOR64:
-        cursor = Cursor(view, where, Cursor(view, where, locator + 8).number(8))
-        if cursor.take(4) != _END64:
-            raise WeightsError(f"{where} is corrupt: its zip64 directory is not where it should be")
-        cursor.take(28)
-        count, size, offset = cursor.number(8), cursor.number(8), cursor.number(8)
-    if offset + size > len(view) or count * 46 > size:
+    try:
+        count, size = struct.unpack_from("<HI", data.data, at + 10)
+        if at >= 20 and data[at - 20 : at - 16].tobytes() == _LOCATOR64:
+            count, size = struct.unpack_from("<QQ", data.data, struct.unpack_from("<Q", data.data, at - 12)[0] + 32)
+    except (struct.error, OverflowError):
+        raise WeightsError(f"{where} is corrupt: the end of its directory is damaged") from None
+    if count > MAX_MEMBERS and count * 46 <= size:
+        raise WeightsError(f"{where} announces {count:,} members, more than {MAX_MEMBERS:,}")
+    if size > len(data) or count * 46 > size:
         raise WeightsError(f"{where} is corrupt: its directory of {count:,} members goes beyond the end of the file")
-    return count, Cursor(view[: offset + size], where, offset)
+    return count
 
 
-def _member(cursor: Cursor, view: memoryview) -> Member:
-    if cursor.take(4) != _MEMBER:
-        raise WeightsError(f"{cursor.where} is corrupt: its directory is damaged at byte {cursor.position - 4:,}")
-    cursor.take(4)
-    flags, method = cursor.number(2), cursor.number(2)
-    cursor.take(4)
-    crc, packed, size = cursor.number(4), cursor.number(4), cursor.number(4)
-    name_size, extra_size, comment_size = cursor.number(2), cursor.number(2), cursor.number(2)
-    cursor.take(8)
-    offset, raw_name = cursor.number(4), bytes(cursor.take(name_size))
-    packed, size, offset = _zip64(Cursor(cursor.take(extra_size), cursor.where), packed, size, offset)
-    cursor.take(comment_size)
-    name = raw_name.decode("utf-8" if flags & 0x800 else "cp437", "replace")
-    if flags & 1 or method not in (STORED, DEFLATED):
-        raise WeightsError(f"{cursor.where}: member {name!r} is encrypted, or compressed otherwise than by deflate")
+def _refuse_entry(info: zipfile.ZipInfo, where: str) -> None:
+    name, size, packed = info.filename, info.file_size, info.compress_size
+    if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise WeightsError(f"{where}: member {name!r} is encrypted, or compressed otherwise than by deflate")
     if ".." in name.replace("\\", "/").split("/"):
-        raise WeightsError(f"{cursor.where} is hostile: the name {name!r} of a member leads out of the archive")
-    if method == STORED and packed != size:
-        raise WeightsError(f"{cursor.where} is corrupt: member {name!r} is stored in {packed:,} bytes and has {size:,}")
+        raise WeightsError(f"{where} is hostile: the name {name!r} of a member leads out of the archive")
+    if info.compress_type == zipfile.ZIP_STORED and packed != size:
+        raise WeightsError(f"{where} is corrupt: member {name!r} is stored in {packed:,} bytes and has {size:,}")
     # Deflate can shrink by a factor of 1032 at most.
     if size > 1040 * packed + 1024:
-        raise WeightsError(f"{cursor.where} is hostile: member {name!r} announces {size:,} bytes in {packed:,}")
-    return Member(name, method, crc, packed, size, _start(Cursor(view, cursor.where, offset), raw_name, method, packed))
+        raise WeightsError(f"{where} is hostile: member {name!r} announces {size:,} bytes in {packed:,}")
 
 
-def _zip64(extra: Cursor, packed: int, size: int, offset: int) -> tuple[int, int, int]:
-    while extra.left >= 4:
-        kind, length = extra.number(2), extra.number(2)
-        field = Cursor(extra.take(length), extra.where)
-        if kind == 1:  # holds, in this order, those of the three that do not fit into 32 bits
-            size = field.number(8) if size == _FULL32 else size
-            packed = field.number(8) if packed == _FULL32 else packed
-            offset = field.number(8) if offset == _FULL32 else offset
-    return packed, size, offset
-
-
-def _start(local: Cursor, name: bytes, method: int, packed: int) -> int:
-    # The bytes begin behind a local header, which must tell of the same member.
-    signature, _, local_method = local.take(4), local.take(4), local.number(2)
-    local.take(16)
-    name_size, extra_size = local.number(2), local.number(2)
-    if signature != _LOCAL or local_method != method or local.take(name_size) != name:
-        raise WeightsError(
-            f"{local.where} is corrupt: member {name.decode(errors='replace')!r} is not where its directory says"
-        )
-    local.take(extra_size)
-    start = local.position
-    local.take(packed)
+def _start(data: np.ndarray, info: zipfile.ZipInfo, where: str) -> int:
+    """Return where the bytes of a member begin: behind a local header, which must tell of the same member."""
+    cursor = Cursor(data.data, where, info.header_offset)
+    signature, method, name_size, extra_size = cursor.unpack(_LOCAL)
+    name = info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437")
+    if (signature, method) != (MAGIC[0], info.compress_type) or cursor.take(name_size) != name:
+        raise WeightsError(f"{where} is corrupt: member {info.filename!r} is not where its directory says")
+    cursor.take(extra_size)
+    start = cursor.position
+    cursor.take(info.compress_size)
     return start

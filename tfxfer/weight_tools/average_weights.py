@@ -40,12 +40,12 @@ class Average(NamedTuple):
 def plan(files: Sequence[Weights], coefficients: Sequence[float] = ()) -> Average:
     """Decide what is averaged; no value is read.
 
-    Floats are averaged in float64 and rounded once to the dtype that they have. What is no float (steps, counters,
+    Floats are averaged in float64 and rounded once to the dtype that they have. What is not a float (steps, counters,
     strings) is taken from the last file. Slots of optimizers are left out: an average of them is that of no training.
 
     Args:
       files: two or more; a later one is thought of as the newer.
-      coefficients: how much each counts; they are divided by their sum. All the same unless told.
+      coefficients: how much each counts; they are divided by their sum. Default: all the same.
 
     Raises:
       WeightsError: names, shapes or dtypes differ (all such are listed), or the coefficients do not fit.

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import ml_dtypes
 import numpy as np
 
-from tfxfer import input_spec as input_specs
 from tfxfer import names
 from tfxfer.errors import SelectionError, WeightsError
 from tfxfer.formats.tensors import Tensor, shown
@@ -93,7 +92,7 @@ def plan(
       dtype: what floats become; integers, booleans and strings stay. Rounds to nearest, and may round to zero.
 
     Raises:
-      SelectionError: a pattern or a rule is no regular expression or matches nothing, or two names would become one.
+      SelectionError: a pattern or a rule is not a regular expression or matches nothing, or two names would become one.
       WeightsError: nothing is left, a layout does not fit, or `dtype` cannot hold the values of some tensors.
     """
     old = _chosen(weights, select, exclude)
@@ -212,10 +211,9 @@ def _overflows(tensor: Tensor, dtype: np.dtype) -> int:
 
 def _input_spec(weights: Weights, kept: list[str], layout: layouts.Rules) -> tuple[InputSpec | None, list[str]]:
     """Return the input spec beside the file if it still holds; else a note why it does not."""
-    prefix = weights.checkpoint or weights.path
-    if not input_specs.sidecar(prefix).exists():
+    input_spec = weights.input_spec()
+    if input_spec is None:
         return None, []
-    input_spec = InputSpec.load(prefix)
     every, there = frozenset(weights), frozenset(kept)
     missing = [
         name for name in weights if name not in there and role(name, weights.shape(name), every) not in OF_TRAINING
@@ -226,6 +224,6 @@ def _input_spec(weights: Weights, kept: list[str], layout: layouts.Rules) -> tup
     why = (
         f"the layout {changes[0]} changes what it speaks of"
         if changes
-        else (f"{len(missing)} of its variables are left out, as {missing[0]}")
+        else f"{len(missing)} of its variables are left out, as {missing[0]}"
     )
-    return None, [f"{input_specs.sidecar(prefix).name} stays behind: {why}"]
+    return None, [f"{weights.input_spec_path.name} stays behind: {why}"]

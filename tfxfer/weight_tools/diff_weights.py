@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -113,7 +113,7 @@ def compare(a: Tensor, b: Tensor, *, rtol: float = 0.0, atol: float = 0.0) -> Ch
     Raises:
       WeightsError: the values of one of them are missing or fail their checksum.
     """
-    differ = sum(int(np.count_nonzero(_apart(x, y, rtol, atol))) for x, y in _pairs(a, b))
+    differ = sum(int(np.count_nonzero(_apart(x, y, rtol, atol))) for x, y in streams.together([a, b]))
     if not differ:
         return None
     if kind(a.dtype) in (TEXT, BOOL):
@@ -121,7 +121,7 @@ def compare(a: Tensor, b: Tensor, *, rtol: float = 0.0, atol: float = 0.0) -> Ch
     largest: float = 0
     not_finite, finite, sums = 0, 0, np.zeros(4)
     with np.errstate(over="ignore", invalid="ignore"):
-        for x, y in _pairs(a, b):
+        for x, y in streams.together([a, b]):
             left, right = as_float64(x), as_float64(y)
             good = np.isfinite(left) & np.isfinite(right)
             not_finite += int(np.count_nonzero(_apart(x, y, 0, 0) & ~good))
@@ -130,20 +130,6 @@ def compare(a: Tensor, b: Tensor, *, rtol: float = 0.0, atol: float = 0.0) -> Ch
             largest = max(largest, _largest(x, y, gap))
             sums += [np.vdot(u, v).real for u, v in ((left, left), (right, right), (gap, gap), (left, right))]
         return Change(differ, a.size, *_norms(largest, sums, bool(finite)), not_finite)
-
-
-def _pairs(a: Tensor, b: Tensor) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield vectors of the values of two arrays, side by side."""
-    left, right = streams.pieces(a), streams.pieces(b)
-    x: np.ndarray = np.empty(0)
-    y = x
-    while True:
-        x, y = (next(left, x) if not x.size else x), (next(right, y) if not y.size else y)
-        count = min(x.size, y.size)
-        if not count:
-            return
-        yield x[:count], y[:count]
-        x, y = x[count:], y[count:]
 
 
 def _apart(x: np.ndarray, y: np.ndarray, rtol: float, atol: float) -> np.ndarray:

@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from tfxfer import input_spec as input_specs
 from tfxfer import names
 from tfxfer.errors import SelectionError, WeightsError
 from tfxfer.formats.tensors import Tensor, shown
@@ -50,7 +49,7 @@ def plan(base: Weights | None, takes: Takes, *, mix_layers: bool = False) -> Gra
       mix_layers: allow the tensors of one layer to come from several files.
 
     Raises:
-      SelectionError: a pattern is no regular expression or takes nothing, or two files give the same name.
+      SelectionError: a pattern is not a regular expression or takes nothing, or two files give the same name.
       WeightsError: shapes or dtypes differ from the base, or the graft leaves holes: a pattern matches what the base
         has and the file has not; a layer comes without tensors that it has in its file; or, unless `mix_layers`, a
         layer has tensors of several files. All such are listed.
@@ -74,10 +73,9 @@ def plan(base: Weights | None, takes: Takes, *, mix_layers: bool = False) -> Gra
 
 def common_input_spec(files: Sequence[Weights]) -> tuple[InputSpec | None, list[str]]:
     """Return the input spec that all files have; None where none has one, or with a note where they do not agree."""
-    prefixes = [weights.checkpoint or weights.path for weights in files]
-    found = [InputSpec.load(prefix) if input_specs.sidecar(prefix).exists() else None for prefix in prefixes]
-    if all(input_spec == found[0] for input_spec in found):
-        return found[0], []
+    input_specs = [weights.input_spec() for weights in files]
+    if all(input_spec == input_specs[0] for input_spec in input_specs):
+        return input_specs[0], []
     return None, ["no input spec is written: the files have different ones, or only some have one"]
 
 
@@ -129,7 +127,7 @@ def _form(weights: Weights, name: str) -> str:
 def _refuse_gaps(base: Weights, takes: Takes, taken: Mapping[str, Weights]) -> None:
     mine = _of_model(base)
     faults = [
-        f"{name}: {pattern!r} matches it in {base.path}, and {weights.path} has it not"
+        f"{name}: {pattern!r} matches it in {base.path}, and {weights.path} does not have it"
         for pattern, weights in takes
         for name in filter(names.compile_pattern(pattern).fullmatch, mine)
         if name not in taken

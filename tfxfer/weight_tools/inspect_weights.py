@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,15 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfxfer import files
-from tfxfer import input_spec as input_specs
 from tfxfer.errors import WeightsError
-from tfxfer.input_spec import InputSpec
-from tfxfer.names import printable
+from tfxfer.names import by_number, printable
 from tfxfer.weight_tools.convert_weights import reason
 from tfxfer.weight_tools.tables import number, table
 from tfxfer.weight_tools.values import FLOAT, Statistics, kind, statistics
 from tfxfer.weights import Weights
 from tfxfer.weights.roles import ROLES, role
+from tfxfer.weights.writers.placing import placed, refuse_existing
 
 SORTS = ("file", "name", "size")
 DEEPEST = 16  # scopes that a tree goes down
@@ -83,11 +81,6 @@ def rows(weights: Weights, chosen: Sequence[str], *, sort: str = "file", stats: 
     elif sort == "name":
         made.sort(key=lambda row: by_number(row.name))
     return made
-
-
-def by_number(name: str) -> list[tuple[int, str]]:
-    """Return a key to sort names by, under which numbers in them count as numbers."""
-    return [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in re.split(r"(\d{1,18})", name)]
 
 
 def _row(weights: Weights, name: str, every: set[str], stats: bool) -> Row:
@@ -267,29 +260,12 @@ def save_array(weights: Weights, name: str, out: Path, *, overwrite: bool = Fals
         raise WeightsError(
             f"{name} holds strings, which a .npy file keeps as a pickle only; leave `out` out to print it"
         )
-    if os.path.lexists(out) and not overwrite:
-        raise WeightsError(f"{out} exists; take another name, or `overwrite=True`, which moves it aside")
+    refuse_existing(out, overwrite)
     array, wider = weights[name], ""
     if array.dtype.isbuiltin != 1:
         wide = np.float32 if kind(array.dtype) == FLOAT else np.int8 if array.dtype.name.startswith("int") else np.uint8
         array, wider = array.astype(wide), f", as {np.dtype(wide)}, for .npy has no {array.dtype.name}"
-    part = files.beside(out)
-    try:
-        with part.open("wb") as file:
-            np.save(file, array, allow_pickle=False)
-        files.sync(part)
-        moved = [f"moved {out} to {files.move_aside(out)}"] if os.path.lexists(out) else []
-        os.replace(part, out)
-    finally:
-        part.unlink(missing_ok=True)
-    return [*moved, f"wrote {name} {array.shape} to {out}{wider}"]
-
-
-def input_spec_of(weights: Weights) -> InputSpec | None:
-    """Return the input spec that lies beside a file; None where there is none.
-
-    Raises:
-      WeightsError: it cannot be read.
-    """
-    beside = weights.checkpoint or weights.path
-    return InputSpec.load(beside) if input_specs.sidecar(beside).exists() else None
+    aside = {out: files.old_name(out)} if os.path.lexists(out) else {}
+    with placed([out], aside) as [part], part.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+    return [*(f"moved {old} to {new}" for old, new in aside.items()), f"wrote {name} {array.shape} to {out}{wider}"]

@@ -11,17 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from tfxfer import files as writing
-from tfxfer import input_spec as input_specs
+from tfxfer import files
 from tfxfer.errors import WeightsError
 from tfxfer.formats import reading
-from tfxfer.input_spec import CHANNELS, InputSpec
+from tfxfer.input_spec import CHANNELS
 from tfxfer.models.registry import MODELS
-from tfxfer.names import listed, printable
-from tfxfer.weight_tools.inspect_weights import by_number
+from tfxfer.names import by_number, listed, printable
 from tfxfer.weight_tools.values import not_finite
 from tfxfer.weights import Weights, bundle, find_checkpoint, open_weights, saved_model, streams
 from tfxfer.weights.digests import METHOD, running
+from tfxfer.weights.writers.placing import refuse_existing
 
 # What a kind of file, by how its name begins, has to tell that a value was damaged.
 CHECKSUMS = {
@@ -187,21 +186,11 @@ def write_digests(path: str, verdict: Verdict, *, overwrite: bool) -> list[str]:
       OSError: the folder is missing or not writable, or the disk is full.
     """
     place, notes = Path(path), []
-    if place.exists():
-        refuse_existing(path, overwrite)
-        notes.append(f"moved {printable(path)} to {printable(str(writing.move_aside(place)))}")
-    writing.write_json(place, {"method": METHOD, "path": verdict.path, "tensors": verdict.digests})
+    refuse_existing(place, overwrite)
+    if os.path.lexists(place):
+        notes.append(f"moved {printable(path)} to {printable(str(files.move_aside(place)))}")
+    files.write_json(place, {"method": METHOD, "path": verdict.path, "tensors": verdict.digests})
     return [*notes, f"wrote {len(verdict.digests):,} digests to {printable(path)}"]
-
-
-def refuse_existing(path: str, overwrite: bool) -> None:
-    """Refuse to write where something is.
-
-    Raises:
-      WeightsError: the file exists, and it is not to be moved aside.
-    """
-    if os.path.lexists(path) and not overwrite:
-        raise WeightsError(f"{path} exists; take another name, or `overwrite=True`, which moves it aside")
 
 
 def _compare(weights: Weights, verdict: Verdict, kept: Digests | None) -> None:
@@ -231,13 +220,12 @@ def read_json(path: Path) -> Any:
 
 def input_spec_faults(weights: Weights) -> Iterator[str]:
     """Say what is wrong with the input spec beside a file: that it cannot be read, or does not fit to the tensors."""
-    beside = weights.checkpoint or weights.path
-    if not input_specs.sidecar(beside).exists():
-        return
     try:
-        input_spec = InputSpec.load(beside)
+        input_spec = weights.input_spec()
     except WeightsError as error:
         yield str(error)
+        return
+    if input_spec is None:
         return
     first_kernels = {f"{model.first_layer}/kernel" for model in MODELS.values()}
     kernels = sorted(first_kernels.intersection(weights), key=by_number)
@@ -245,12 +233,12 @@ def input_spec_faults(weights: Weights) -> Iterator[str]:
     wanted = CHANNELS[input_spec.channels]
     if len(shape) == 4 and shape[2] != wanted:
         what = f"{kernels[0]} {shape} takes {shape[2]} channels"
-        yield f"{input_specs.sidecar(beside)} says {input_spec.channels}, and {what}"
+        yield f"{weights.input_spec_path} says {input_spec.channels}, and {what}"
     last_layers = ["logits", *(model.last_layer for model in MODELS.values() if model.last_layer)]
     last = next((bias for layer in last_layers if (bias := f"{layer}/bias") in weights), None)
     units, classes = weights.shape(last)[:1] if last else (), len(input_spec.class_names)
     if classes and units and units[0] != classes and (units[0], classes) != (1, 2):
-        yield f"{input_specs.sidecar(beside)} names {classes:,} classes, and {last} is for {units[0]:,}"
+        yield f"{weights.input_spec_path} names {classes:,} classes, and {last} is for {units[0]:,}"
 
 
 # --- as text ---

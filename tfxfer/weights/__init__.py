@@ -9,12 +9,14 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 
 import numpy as np
 
 from tfxfer import names
 from tfxfer.errors import WeightsError
 from tfxfer.formats.tensors import Tensor, shown
+from tfxfer.input_spec import InputSpec, sidecar
 from tfxfer.weights import layouts, readers
 from tfxfer.weights.layouts import Layout
 
@@ -111,15 +113,7 @@ class Weights(Mapping[str, np.ndarray]):
         Raises:
           KeyError: there is no such name.
         """
-        return Weights(
-            self.path,
-            self.kind,
-            {name: self.tensor(name) for name in chosen},
-            sources=self._sources,
-            checkpoint=self.checkpoint,
-            transformed=self._transformed,
-            skipped=self.skipped,
-        )
+        return self._with({name: self.tensor(name) for name in chosen}, self._sources, self._transformed)
 
     def renamed(self, rules: names.Rules | Callable[[str], str]) -> Weights:
         """Return the same arrays under other names; see `names.renamer` for the rules.
@@ -128,14 +122,10 @@ class Weights(Mapping[str, np.ndarray]):
           SelectionError: a rule matches nothing, or two names would become one.
         """
         new = names.renamer(rules, list(self))
-        return Weights(
-            self.path,
-            self.kind,
+        return self._with(
             {name: self._tensors[old] for name, old in new.items()},
-            sources={name: self.source(old) for name, old in new.items()},
-            checkpoint=self.checkpoint,
-            transformed=frozenset(name for name, old in new.items() if old in self._transformed),
-            skipped=self.skipped,
+            {name: self.source(old) for name, old in new.items()},
+            frozenset(name for name, old in new.items() if old in self._transformed),
         )
 
     def laid_out(self, rules: layouts.Rules) -> Weights:
@@ -147,20 +137,40 @@ class Weights(Mapping[str, np.ndarray]):
 
         Raises:
           SelectionError: an expression matches nothing.
-          WeightsError: a text is no layout, or a layout does not fit to the shape of an array; all such are named.
+          WeightsError: a text is not a layout, or a layout does not fit to the shape of an array; all such are named.
         """
         chosen = layouts.matched(rules, list(self))
         faults: list[str] = []
         changed = {name: _changed(name, self.tensor(name), found, faults) for name, found in chosen.items()}
         if faults:
             raise WeightsError(f"the layouts do not fit to {self.path}:\n  {shown(faults)}")
+        return self._with({**self._tensors, **changed}, self._sources, self._transformed | changed.keys())
+
+    def input_spec(self) -> InputSpec | None:
+        """Read the input spec that lies beside the file; None where there is none.
+
+        Raises:
+          WeightsError: it cannot be read, or is not an input spec.
+        """
+        return InputSpec.load(self._stem) if os.path.exists(self.input_spec_path) else None
+
+    @property
+    def input_spec_path(self) -> Path:
+        """Where the input spec of this file lies, if it has one."""
+        return sidecar(self._stem)
+
+    @property
+    def _stem(self) -> str:
+        return self.checkpoint or self.path
+
+    def _with(self, tensors: Mapping[str, Tensor], sources: Mapping[str, str], transformed: frozenset[str]) -> Weights:
         return Weights(
             self.path,
             self.kind,
-            {**self._tensors, **changed},
-            sources=self._sources,
+            tensors,
+            sources=sources,
             checkpoint=self.checkpoint,
-            transformed=self._transformed | changed.keys(),
+            transformed=transformed,
             skipped=self.skipped,
         )
 

@@ -120,7 +120,7 @@ def faults(prefix: Prefix) -> dict[str, str]:
 
 def _open(prefix: Prefix, index: str) -> Bundle:
     if reading.tail(Path(index), 8) != leveldb.MAGIC and (what := identify.known(Path(index))):
-        raise WeightsError(f"{index} is no index of a checkpoint: it is {what}")
+        raise WeightsError(f"{index} is not an index of a checkpoint: it is {what}")
     table = leveldb.Table(reading.map_file(index), index)
     header = fields(bytes(table.get(b"") or b""), index)
     if number(header, 2):

@@ -175,7 +175,7 @@ def _is_state(path: Path) -> bool:
 def _nothing_at(path: Path) -> str:
     if reading.exists(path):
         lone = "; the .index file of the checkpoint is not beside it" if _whole(path) != path else ""
-        return f"{path} is no checkpoint: it is {identify.describe(path)}{lone}"
+        return f"{path} is not a checkpoint: it is {identify.describe(path)}{lone}"
     data = [name for name in reading.siblings(path.parent) if name.startswith(f"{path.name}.data-")]
     if data:
         return f"{path}.index is missing; only {names.listed(data)} is there, which does not say what it holds"

@@ -159,7 +159,7 @@ def _pickle(head: bytes, path: Path) -> str:
         )
     if not _PICKLE.match(head):
         return ""
-    paddle = b"StructuredToParameterName@@" in head + reading.last(path, 1 << 16)
+    paddle = b"StructuredToParameterName@@" in head + reading.tail(path, 1 << 16)
     words = "a PaddlePaddle .pdparams file, a pickle" if paddle else "a bare pickle (.pkl, or a .pth of PyTorch)"
     return (
         f"{words}, which can run any code when it is loaded; where you trust it, and it is a dict of arrays, "
@@ -259,7 +259,7 @@ def _text(head: bytes, path: Path) -> str:
         text = head[: error.start].decode() if error.start > len(head) - 4 else "\0"
     if not all(letter.isprintable() or letter in "\t\r\n\f" for letter in text):
         return ""
-    if text.lstrip()[:1] == "{" and ('"modelTopology"' in text or b'"weightsManifest"' in reading.last(path, 1 << 20)):
+    if text.lstrip()[:1] == "{" and ('"modelTopology"' in text or b'"weightsManifest"' in reading.tail(path, 1 << 20)):
         return f"a model of TensorFlow.js; convert it:\n{_python(path, _FROM_TFJS)}"
     if re.match(r"\s*node\s*\{", text):
         return "a GraphDef as text (.pbtxt), which holds no weights; look for the checkpoint that belongs to it"

@@ -9,14 +9,10 @@ Source: keras/src/saving/saving_lib.py; the order of variables is that of `save_
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from tfxfer.errors import WeightsError
 from tfxfer.formats import hdf5, reading, zip_members
@@ -66,29 +62,17 @@ def read(path: Path) -> dict[str, Tensor]:
     data, where = reading.map_file(path), str(path)
     members = zip_members.members(data, where)
     if missing := {CONFIG, WEIGHTS} - members.keys():
-        raise WeightsError(f"{where} is no .keras archive that tfxfer reads: it lacks {', '.join(sorted(missing))}")
-    if members[CONFIG].size > MAX_UNPACKED or (
-        members[WEIGHTS].method != zip_members.STORED and members[WEIGHTS].size > MAX_UNPACKED
-    ):
+        raise WeightsError(f"{where} is not a .keras archive that tfxfer reads: it lacks {', '.join(sorted(missing))}")
+    config_member, weights_member = members[CONFIG], members[WEIGHTS]
+    if max(config_member.size, 0 if weights_member.stored else weights_member.size) > MAX_UNPACKED:
         raise WeightsError(
             f"{where} holds a compressed {WEIGHTS}, or a {CONFIG}, of more than {MAX_UNPACKED:,} bytes; "
             f"unzip it and open its {WEIGHTS}"
         )
-    config = reading.parse_json(zip_members.whole(data, members[CONFIG], where).tobytes(), f"{where}: {CONFIG}")
-    weights = zip_members.whole(data, members[WEIGHTS], where)
+    config = reading.parse_json(config_member.whole().tobytes(), f"{where}: {CONFIG}")
+    weights = weights_member.whole()
     root = hdf5.root(weights, f"{where}: {WEIGHTS}")
-    check = functools.cache(lambda: zip_members.check(zip_members.crc(weights), members[WEIGHTS], where))
-    found = tensors(root, hdf5.in_order(root), config)
-    return {
-        name: dataclasses.replace(tensor, read=functools.partial(_checked, tensor, check), stream=None)
-        for name, tensor in found.items()
-    }
-
-
-def _checked(tensor: Tensor, check: Callable[[], None]) -> np.ndarray:
-    # The archive has one checksum for all its weights; it is taken when the first of them is read.
-    check()
-    return tensor.read()
+    return zip_members.checked_once(tensors(root, hdf5.in_order(root), config), weights_member, weights)
 
 
 def tensors(root: hdf5.Object, datasets: Sequence[hdf5.Object], config: Any = None) -> dict[str, Tensor]:

@@ -28,7 +28,7 @@ def read(path: Path) -> dict[str, Tensor]:
       - in a `.weights.h5` file of Keras 3, as `keras3.tensors` says;
       - in any other file, and where two would get one name, the path in the file, which in one of Keras 0.x is
         `layer_0/param_1`.
-      What is no array of numbers, and a link to another place or file, is listed with its reason and not read.
+      What is not an array of numbers, and a link to another place or file, is listed with its reason and not read.
 
     Raises:
       WeightsError: the file is cut short or corrupt.

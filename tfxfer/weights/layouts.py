@@ -108,7 +108,7 @@ def matched(rules: Rules, variables: Sequence[str]) -> dict[str, list[Layout]]:
 
     Raises:
       SelectionError: an expression matches nothing.
-      WeightsError: a text is no layout.
+      WeightsError: a text is not a layout.
     """
     found: dict[str, list[Layout]] = {}
     for pattern, made in rules:
@@ -127,7 +127,7 @@ def _parse(text: str) -> Change:
     count, make = _LAYOUTS[name]
     if not re.fullmatch(r"(?:[1-9]\d{0,8},?\b)*", sizes) or sizes.count(",") + bool(sizes) != count:
         example = f"{name}:{','.join(['7', '7', '512'][:count])}" if count else name
-        raise WeightsError(f"{text!r} is no layout: {name} takes {count} sizes, as in {example}")
+        raise WeightsError(f"{text!r} is not a layout: {name} takes {count} sizes, as in {example}")
     return make(*map(int, sizes.split(",") if sizes else ()))[text.startswith("-")]
 
 

@@ -1,7 +1,7 @@
 """Numpy's `.npy` files: one array, or a pickled dict of arrays.
 
 Source: numpy/lib/_format_impl.py, whose docstring is the specification. An array of objects is a pickle, which is not
-unpickled but walked through: see `pickled` and `pickles`.
+unpickled but walked through: see `npy_dict` and `pickle_parser`.
 """
 
 from __future__ import annotations
@@ -62,11 +62,11 @@ def header(data: memoryview, where: str) -> tuple[tuple[int, ...], np.dtype, boo
 
     Raises:
       NotNumbersError: the array is one of dates, of structures, or the like.
-      WeightsError: it is no such header, or announces an array that cannot be.
+      WeightsError: it is not such a header, or announces an array that cannot be.
     """
     cursor = Cursor(data, where)
     if cursor.take(6) != MAGIC:
-        raise WeightsError(f"{where} is no .npy file: it does not begin with \\x93NUMPY")
+        raise WeightsError(f"{where} is not a .npy file: it does not begin with \\x93NUMPY")
     major = cursor.number(2) & 0xFF
     if major not in (1, 2, 3):
         raise WeightsError(f"{where}: version {major} of the .npy format is unknown")

@@ -78,7 +78,7 @@ def _tensor(data: np.ndarray, value: Array | Odd | float, where: str) -> Tensor:
     shape, raw, dtype = value.shape, value.content, pickle_parser.plain_dtype(value.dtype)
     plain = isinstance(shape, tuple) and all(type(size) is int for size in shape)
     if dtype is None or not plain or not isinstance(raw, pickle_parser.Raw):
-        return unreadable(f"{where} is no array of numbers, booleans or strings")
+        return unreadable(f"{where} is not an array of numbers, booleans or strings")
     if fault := shape_fault(shape):
         raise WeightsError(f"{where}: {fault}")
     size = math.prod(shape) * dtype.itemsize

@@ -93,7 +93,7 @@ def _averaged(name: str, scope: str, last: str, all_names: Container[str]) -> st
         return None
     if any(variable in all_names for variable in _tails(scope[:-1])):
         return SLOT
-    # Batch normalisation by hand averages the outputs of tf.nn.moments, which are no variables.
+    # Batch normalisation by hand averages the outputs of tf.nn.moments, which are not variables.
     return STATISTIC if "moments" in name.split("/") else ""
 
 

@@ -17,7 +17,7 @@ from tfxfer.formats import reading
 from tfxfer.formats.reading import Cursor
 from tfxfer.formats.tensors import Tensor, shape_fault, shown, unreadable
 
-METADATA = "__metadata__"  # what is no tensor in a header
+METADATA = "__metadata__"  # what is not a tensor in a header
 MAX_HEADER = 16 << 20  # bytes; some 30,000 tensors take a tenth of this
 
 DTYPES = {
@@ -78,7 +78,7 @@ def _header(data: np.ndarray, where: str) -> tuple[dict[str, Any], int]:
         raise WeightsError(f"{where} is refused: its header of {size:,} bytes is larger than {MAX_HEADER:,}")
     entries = reading.parse_json(bytes(cursor.take(size)), where)
     if not isinstance(entries, dict):
-        raise WeightsError(f"{where} is corrupt: its header is no JSON object")
+        raise WeightsError(f"{where} is corrupt: its header is not a JSON object")
     entries.pop(METADATA, None)
     return entries, cursor.position
 

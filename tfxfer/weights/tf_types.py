@@ -60,7 +60,7 @@ def parse_shape(message: Bytes, where: str) -> tuple[int, ...]:
     """Read a TensorShapeProto. One of unknown rank gives (-1,), which `shape_fault` refuses.
 
     Raises:
-      WeightsError: the bytes are no message.
+      WeightsError: the bytes are not a message.
     """
     shape = fields(message, where)
     if number(shape, 3):

@@ -7,7 +7,6 @@ import os
 import resource
 import subprocess
 import sys
-import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +22,6 @@ from tfxfer.errors import WeightsError
 from tfxfer.formats.tensors import Tensor
 from tfxfer.input_spec import InputSpec, sidecar
 from tfxfer.weights import open_weights, streams, writers
-from tfxfer.weights.writers import placing
 
 RNG = np.random.default_rng(0)
 OUTS = ("out.ckpt", "out.npz", "out.safetensors", "out.h5")
@@ -209,8 +207,8 @@ def test_a_weights_h5_is_refused_for_what_keras_would_take_it_for():
         ("a.h5", {"a" * 65_000: np.ones(2)}, "its name is too long"),
         ("a", {"": np.ones(2), "\0a": np.ones(2)}, r"2 of 2 tensors:\n  : its name is empty or begins with a NUL"),
         ("a", {"w": np.array(["text"])}, r"w: TensorFlow has no dtype <U4"),
-        ("a", {"w\ud800": np.ones(2)}, r"'w\\ud800': its name is no Unicode text"),
-        ("a.npz", {"w\ud800": np.ones(2)}, r"'w\\ud800': its name is no Unicode text"),
+        ("a", {"w\ud800": np.ones(2)}, r"'w\\ud800': its name is not Unicode text"),
+        ("a.npz", {"w\ud800": np.ones(2)}, r"'w\\ud800': its name is not Unicode text"),
     ],
 )
 def test_what_a_format_cannot_hold_is_refused_before_anything_is_written(tmp_path, out, named, message):
@@ -407,49 +405,6 @@ def test_a_full_disk_leaves_what_was_there(full_disk, out):
     assert all(same(open_weights(full_disk / out)[key], array) for key, array in old.items())
 
 
-@pytest.mark.parametrize("late", [False, True])
-@pytest.mark.parametrize(
-    ("out", "call"), [*(("out.ckpt", call) for call in range(1, 5)), *(("out.npz", call) for call in range(1, 3))]
-)
-def test_whatever_happens_among_the_renames_is_taken_back(tmp_path, monkeypatch, out, call, late):
-    old = values()
-    writers.write(tmp_path / out, held(old))
-    before, rename, count = names_in(tmp_path), os.rename, itertools.count(1)
-
-    def fail(source, target):
-        number = next(count)
-        if number == call and not late:
-            raise OSError(5, "Input/output error")
-        rename(source, target)
-        if number == call:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "rename", fail)
-    with pytest.raises(KeyboardInterrupt if late else WeightsError, match=None if late else "Input/output error"):
-        writers.write(tmp_path / out, held(values()), overwrite=True)
-    assert names_in(tmp_path) == before
-    assert all(same(open_weights(tmp_path / out)[key], array) for key, array in old.items())
-
-
-def test_an_error_that_only_flushing_meets_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(placing, "PAUSE", 0.001)
-    sync = placing.files.sync
-
-    def fail_once(path):
-        monkeypatch.setattr(placing.files, "sync", sync)
-        raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr(placing.files, "sync", fail_once)
-
-    def slow() -> Iterator[np.ndarray]:
-        time.sleep(0.1)
-        yield np.ones(2, np.float32)
-
-    with pytest.raises(WeightsError, match=r"was not written: Input/output error\. Nothing has changed"):
-        writers.write(tmp_path / "a.npz", {"w": streams.computed((2,), np.dtype(np.float32), slow)})
-    assert names_in(tmp_path) == []
-
-
 # --- memory ---
 
 MEASURE = """
@@ -473,8 +428,11 @@ print(peak() - base)
 @pytest.mark.parametrize(
     ("source", "out", "dtype", "layout"),
     [
-        *((source, out, "", "") for source, out in itertools.product(("packed.npz", "in.npz"), OUTS)),
+        # Each reader and each writer once, with a tensor that streams and one that does not.
+        ("packed.npz", "out.npz", "", ""),
+        ("packed.npz", "out.h5", "", ""),
         ("in.npz", "out.ckpt", "float16", ""),
+        ("in.npz", "out.h5", "", ""),
         ("in.ckpt", "out.npz", "float64", ""),
         ("in.ckpt", "out.h5", "", "transpose"),
         ("in.safetensors", "out.safetensors", "", ""),
@@ -483,7 +441,7 @@ print(peak() - base)
 )
 def test_memory_stays_below_one_point_three_of_the_largest_tensor(tmp_path, source, out, dtype, layout):
     side = 2560
-    named = {f"w{i}": RNG.integers(0, 9, (side, side * 2), np.uint8).astype(np.float32) for i in range(2)}
+    named = {f"w{i}": np.full((side, side * 2), i, np.float32) for i in range(2)}
     if source == "packed.npz":
         with zipfile.ZipFile(tmp_path / source, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             for name, array in named.items():

@@ -42,7 +42,7 @@ class File:
           where: the file, for the error messages.
 
         Raises:
-          WeightsError: it is no HDF5 file, is of an unknown version, or is cut short.
+          WeightsError: it is not an HDF5 file, is of an unknown version, or is cut short.
         """
         self.where = where
         self._steps = MAX_STEPS
@@ -50,7 +50,7 @@ class File:
         self._heap: tuple[int, dict[int, memoryview]] = (UNDEFINED, {})  # the collection that was read last
         base = start(data)
         if base < 0:
-            raise WeightsError(f"{where} is no HDF5 file: it does not begin with HDF5's signature")
+            raise WeightsError(f"{where} is not an HDF5 file: it does not begin with HDF5's signature")
         self.data = data[base:]
         self._view = self.data.data
         end, self.root = self._superblock(self.cursor(8))
@@ -128,7 +128,7 @@ class File:
         """Decode a name or an attribute.
 
         Raises:
-          WeightsError: it is no UTF-8, or there were MAX_TEXT bytes of text already.
+          WeightsError: it is not UTF-8, or there were MAX_TEXT bytes of text already.
         """
         self._text -= len(raw)
         if self._text < 0:
@@ -136,7 +136,7 @@ class File:
         try:
             return bytes(raw).decode()
         except UnicodeDecodeError:
-            raise self.corrupt(f"the text {bytes(raw[:40])!r} is no UTF-8") from None
+            raise self.corrupt(f"the text {bytes(raw[:40])!r} is not UTF-8") from None
 
     def heap_object(self, address: int, index: int) -> memoryview:
         """Return an object of a global heap collection (III.E), where texts of variable length lie."""
@@ -171,7 +171,7 @@ class File:
           The key before each child of a leaf, and the address of the child.
 
         Raises:
-          WeightsError: it is no such tree.
+          WeightsError: it is not such a tree.
         """
         if address == UNDEFINED:
             return

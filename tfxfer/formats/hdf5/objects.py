@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
@@ -16,6 +15,7 @@ from tfxfer.formats.hdf5 import chunks, dense, groups, headers, types
 from tfxfer.formats.hdf5.file import UNDEFINED, File
 from tfxfer.formats.reading import Cursor
 from tfxfer.formats.tensors import Tensor, shape_fault, unreadable
+from tfxfer.names import by_number
 
 _DATASPACE, _LINK_INFO, _DATATYPE, _FILL, _LINK, _EXTERNAL = 0x01, 0x02, 0x03, 0x05, 0x06, 0x07
 _LAYOUT, _FILTERS, _ATTRIBUTE, _SYMBOLS, _ATTRIBUTES = 0x08, 0x0B, 0x0C, 0x11, 0x15
@@ -31,7 +31,7 @@ def root(data: np.ndarray, where: str) -> Object:
       where: the file, for the error messages.
 
     Raises:
-      WeightsError: it is no HDF5 file, is cut short, or corrupt.
+      WeightsError: it is not an HDF5 file, is cut short, or corrupt.
     """
     file = File(data, where)
     return Object(file, file.root, "")
@@ -39,12 +39,7 @@ def root(data: np.ndarray, where: str) -> Object:
 
 def in_order(group: Object) -> list[Object]:
     """List all arrays under a group by their paths, `layer_10` behind `layer_9`."""
-
-    def key(found: Object) -> list[str | tuple[int, str]]:
-        parts = re.split("([0-9]+)", found.path)  # texts and numbers in turns
-        return [(len(part), part) if index % 2 else part for index, part in enumerate(parts)]
-
-    return sorted(group.datasets(), key=key)
+    return sorted(group.datasets(), key=lambda dataset: by_number(dataset.path))
 
 
 def named(found: Iterable[tuple[str, Object]]) -> dict[str, Tensor]:
@@ -133,7 +128,7 @@ class Object:
         return any(types.attribute_name(self.file, message) == attribute for message in self._attributes())
 
     def texts(self, attribute: str) -> list[str] | None:
-        """Return the texts of an attribute, one or many; None where there is none of this name, or it is no text."""
+        """Return the texts of an attribute, one or many; None where there is none of this name, or it is not text."""
         for message in self._attributes():
             start = message.position
             if types.attribute_name(self.file, message) == attribute:

@@ -209,5 +209,5 @@ def _name_fault(name: str) -> str:
     try:
         name.encode()
     except UnicodeEncodeError:
-        return "its name is no Unicode text"
+        return "its name is not Unicode text"
     return ""

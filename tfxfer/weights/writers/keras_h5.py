@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import io
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -67,7 +66,7 @@ def faults(tensors: Mapping[str, Tensor]) -> dict[str, str]:
         scope = path
         while scope := scope.rpartition("/")[0]:
             if scope in paths:
-                found[name] = found[name] or f"it would lie below {paths[scope]}, which is no group"
+                found[name] = found[name] or f"it would lie below {paths[scope]}, which is not a group"
     return {name: fault for name, fault in found.items() if fault}
 
 
@@ -183,7 +182,7 @@ def layered(tensors: Mapping[str, Tensor]) -> dict[str, list[str]]:
     """Sort names into layers, both in the order in which Keras takes them."""
     every = list(tensors)
     if every == sorted(every):
-        every.sort(key=_by_number)
+        every.sort(key=names.by_number)
     layers: dict[str, list[str]] = {}
     for name in every:
         layers.setdefault(_layer(name), []).append(name)
@@ -196,11 +195,6 @@ def _layer(name: str) -> str:
 
 def _path(name: str) -> str:
     return f"{_layer(name)}/{name}:0"
-
-
-def _by_number(name: str) -> list[tuple[int, str]]:
-    parts = re.split("([0-9]+)", name)  # texts and numbers in turns
-    return [(len(part) if index % 2 else 0, part) for index, part in enumerate(parts)]
 
 
 def _rank(name: str, tensors: Mapping[str, Tensor]) -> int:

@@ -9,8 +9,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tfxfer import files
+from tfxfer.errors import WeightsError
 
 PAUSE = 0.05  # seconds
+
+
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Refuse to write where something is.
+
+    Raises:
+      WeightsError: something is there, and it is not to be moved aside.
+    """
+    if os.path.lexists(path) and not overwrite:
+        raise WeightsError(f"{path} exists; take another name, or `overwrite=True`, which moves it aside")
 
 
 @contextlib.contextmanager
