@@ -8,6 +8,7 @@
         RestoreError        variables and weights that do not fit together; `.plan` holds the whole comparison
         NotOpenError        a session that is used without `with`
         DataError           examples, labels or splits that cannot be used
+        MissingPackageError a package that only some jobs need and that is not installed
         RunError            a run directory that is in use, foreign, or made with other settings
           FrozenError       a variable that nobody trains has changed
           DivergedError     the loss or a variable is no longer finite
@@ -61,6 +62,10 @@ class NotOpenError(TfxferError, AttributeError):
 
 class DataError(TfxferError):
     """Examples, labels or splits that cannot be used."""
+
+
+class MissingPackageError(TfxferError, ImportError):
+    """A package that only some jobs need and that is not installed; the message says how to install it."""
 
 
 class RunError(TfxferError):

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tfxfer import names
+from tfxfer import extras, names
 from tfxfer.errors import DataError
 from tfxfer.tools import _flags
 
@@ -144,9 +144,12 @@ def check_picture(path: str | None) -> None:
 
     Raises:
       DataError: its folder is not there.
+      MissingPackageError: matplotlib, which draws it, is not installed.
     """
     if path and not Path(path).absolute().parent.is_dir():
         raise DataError(f"--picture={path}: there is no such folder")
+    if path:
+        extras.load("matplotlib")
 
 
 def draw_curves(path: str, run: str) -> None:

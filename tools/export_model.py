@@ -25,8 +25,8 @@ from typing import Any
 from absl import flags
 
 from tfxfer.data import pillow
-from tfxfer.data.folder import walk
-from tfxfer.data.listing import read
+from tfxfer.data.folders import walk
+from tfxfer.data.listings import read
 from tfxfer.errors import DataError
 from tfxfer.tools import _classifier, _data_flags, _flags, _model_flags, _training_flags, predict
 

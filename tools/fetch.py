@@ -23,7 +23,6 @@ from types import SimpleNamespace
 from typing import IO, NamedTuple
 from urllib.parse import urlsplit
 
-import pooch  # type: ignore[import-untyped]
 import requests
 from absl import flags
 from rich.console import Console
@@ -31,7 +30,7 @@ from rich.filesize import decimal
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from tfxfer import files, names
+from tfxfer import extras, files, names
 from tfxfer.errors import TfxferError
 from tfxfer.tools import _flags
 
@@ -151,6 +150,7 @@ def main(argv: list[str]) -> int:
         return 0
     if not items:
         raise _flags.UsageError("fetch what? `tfxfer fetch --list` shows the names")
+    extras.load("pooch")
     folder = Path(values.dir)
     missing = _missing(items, folder, values.overwrite)
     for item in items:
@@ -255,7 +255,7 @@ def _receive(file: File, url: str, part: Path) -> str:
     try:
         with _progress() as progress:
             meter = _meter(progress, part.name, file.size)
-            pooch.HTTPDownloader(progressbar=meter, chunk_size=CHUNK)(url, part, None)
+            extras.load("pooch").HTTPDownloader(progressbar=meter, chunk_size=CHUNK)(url, part, None)
     except requests.HTTPError as error:
         return f"{host} answers {error}"
     except requests.RequestException as error:
@@ -276,7 +276,7 @@ def _reason(error: BaseException) -> str:
 def _fault(file: File, path: Path) -> str:
     """Return what is wrong with the bytes at a path, or nothing."""
     algorithm = file.digest.partition(":")[0]
-    digest = f"{algorithm}:{pooch.file_hash(path, algorithm)}"
+    digest = f"{algorithm}:{extras.load('pooch').file_hash(path, algorithm)}"
     if digest == file.digest:
         return ""
     return f"{path.stat().st_size:,} bytes and {digest}, not {file.size:,} and {file.digest}"

@@ -22,12 +22,12 @@ import numpy as np
 from absl import flags
 
 from tfxfer.data import pillow
-from tfxfer.data.folder import walk
+from tfxfer.data.folders import walk
 from tfxfer.data.labels import class_names
 from tfxfer.data.pictures import Files, Pictures, shortened
 from tfxfer.errors import DataError, GraphError
 from tfxfer.input_spec import CHANNELS, InputSpec
-from tfxfer.tools import _flags, _model_flags, _training_flags
+from tfxfer.tools import _flags, _model_flags, _report, _training_flags
 from tfxfer.tools.evaluate import checkpoint_of, input_spec_of, settings_of
 
 USES = (
@@ -69,8 +69,7 @@ def main(argv: list[str]) -> int:
     arguments = _flags.parse(values, argv, __doc__, at_least=1, uses=USES)
     if bool(values.run) == bool(values.weights) or (values.run and values["model"].present):
         raise _flags.UsageError("give --run, or --model and --weights")
-    if values.picture and not Path(values.picture).absolute().parent.is_dir():
-        raise DataError(f"--picture={values.picture}: there is no such folder")
+    _report.check_picture(values.picture)
     pictures, bad, top, model, class_names = (_by_export if is_export(values.run) else _by_model)(values, arguments)
     results = _results(pictures, top, class_names)
     if values.json:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import io
 import json
 import os
 import re
@@ -27,6 +26,7 @@ from tfxfer.data.pictures import Pictures
 from tfxfer.data.splits import Images, Split
 from tfxfer.errors import DataError, RunError
 from tfxfer.evaluation.evaluate import Evaluation
+from tfxfer.plots.png import png
 
 FILE, FOLDER = "test.json", "mistakes"
 SIDE = 160
@@ -109,12 +109,9 @@ def _picture(run: Path, rank: int, images: Images, index: int) -> str | None:
     pixels = _small(images, index)
     if pixels is None:
         return None
-    from matplotlib.image import imsave  # takes a second, which a test without mistakes should not
-
-    data = io.BytesIO()
-    imsave(data, pixels, format="png")
-    name = f"{rank:02}-{hashlib.sha256(data.getvalue()).hexdigest()[:12]}.png"
-    files.write_bytes(run / FOLDER / name, data.getvalue())
+    data = png(pixels)
+    name = f"{rank:02}-{hashlib.sha256(data).hexdigest()[:12]}.png"
+    files.write_bytes(run / FOLDER / name, data)
     return f"{FOLDER}/{name}"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tfxfer import files
+from tfxfer import extras, files
 from tfxfer.errors import DataError
 
 WIDTH, HEIGHT = 8.0, 2.4  # of a row, in inches
@@ -46,8 +46,7 @@ def predictions(
     Raises:
       OSError: the folder is missing or not writable, or the disk is full.
     """
-    import matplotlib as mpl
-
+    mpl = extras.load("matplotlib")
     # What is between two dollars in the name of a file is no formula.
     with mpl.rc_context({"text.parse_math": False}):
         figure = _figure(WIDTH, HEIGHT * len(photographs))
@@ -72,8 +71,7 @@ def curves(history: Sequence[Mapping[str, Any]], *, best: int | None = None, tit
     Raises:
       DataError: there is no row yet.
     """
-    import matplotlib as mpl
-
+    mpl = extras.load("matplotlib")
     if not history:
         raise DataError("there is nothing to draw yet: no epoch has ended")
     lines = _lines(history)

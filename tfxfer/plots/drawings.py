@@ -15,6 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
+from tfxfer import extras
 from tfxfer.plots.png import png
 from tfxfer.plots.tiles import CARD
 
@@ -37,8 +38,7 @@ def _plain(draw: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(draw)
     def plainly(*args: P.args, **kwargs: P.kwargs) -> T:
-        import matplotlib as mpl
-
+        mpl = extras.load("matplotlib")
         with mpl.rc_context({"text.parse_math": False}), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing from")
             return draw(*args, **kwargs)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tfxfer import extras
 from tfxfer.errors import DataError
 from tfxfer.store.features import Features
 
@@ -108,7 +109,7 @@ def draw(points: np.ndarray, labels: np.ndarray | None, class_names: Sequence[st
     Returns:
       A PNG.
     """
-    import matplotlib as mpl
+    mpl = extras.load("matplotlib")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -8,6 +8,7 @@ and recall. What an earlier end of the same run left there goes.
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
+from tfxfer import extras
 from tfxfer.data.splits import Split
 from tfxfer.errors import RunError
 from tfxfer.evaluation.evaluate import Evaluation
@@ -22,6 +24,8 @@ from tfxfer.plots import drawings, tiles
 from tfxfer.restore.session import message
 from tfxfer.tensorboard import plugins
 from tfxfer.tensorboard.events import Events, table
+
+log = logging.getLogger("tfxfer")
 
 FOLDER = "results"
 MISTAKES = 18
@@ -66,8 +70,11 @@ def tested(run: Path, graph: tf.Graph, result: Evaluation, split: Split, step: i
     try:
         with _events(run, graph, ".tested", (".tested",)) as events:
             events.scalars(FOLDER, {f"test/{name}": value for name, value in result.metrics.items()}, step)
-            show_confusion(events, FOLDER, result, step)
-            show_mistakes(events, FOLDER, result, split, step)
+            if extras.installed("matplotlib"):
+                show_confusion(events, FOLDER, result, step)
+                show_mistakes(events, FOLDER, result, split, step)
+            else:
+                log.info("confusion matrix and mistakes are not drawn: %s", extras.cure("matplotlib"))
             show_curves(events, FOLDER, result, step)
     except (OSError, tf.errors.OpError) as error:
         raise RunError(f"cannot write the test for TensorBoard in {run}: {message(error)}") from None

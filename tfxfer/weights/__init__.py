@@ -9,10 +9,12 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tfxfer import names
+from tfxfer._lazy import attach
 from tfxfer.errors import WeightsError
 from tfxfer.formats.tensors import Tensor, shown
 from tfxfer.weights import layouts, readers
@@ -21,6 +23,31 @@ from tfxfer.weights.layouts import Layout
 MAX_BYTES = 16 << 30
 
 __all__ = ["MAX_BYTES", "Layout", "Tensor", "Weights", "open_weights"]
+
+if TYPE_CHECKING:
+    from tfxfer.weights import bundle as bundle
+    from tfxfer.weights import checkpoint_v1 as checkpoint_v1
+    from tfxfer.weights import digests as digests
+    from tfxfer.weights import find_checkpoint as find_checkpoint
+    from tfxfer.weights import identify as identify
+    from tfxfer.weights import keras3 as keras3
+    from tfxfer.weights import keras_h5 as keras_h5
+    from tfxfer.weights import layouts as layouts
+    from tfxfer.weights import meta_graph as meta_graph
+    from tfxfer.weights import npy as npy
+    from tfxfer.weights import npy_dict as npy_dict
+    from tfxfer.weights import npz as npz
+    from tfxfer.weights import object_graph as object_graph
+    from tfxfer.weights import readers as readers
+    from tfxfer.weights import roles as roles
+    from tfxfer.weights import safetensors as safetensors
+    from tfxfer.weights import saved_model as saved_model
+    from tfxfer.weights import slices as slices
+    from tfxfer.weights import streams as streams
+    from tfxfer.weights import tf_types as tf_types
+    from tfxfer.weights import writers as writers
+else:
+    __getattr__, __dir__ = attach(__name__)
 
 
 class Weights(Mapping[str, np.ndarray]):

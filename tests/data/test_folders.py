@@ -17,7 +17,7 @@ from PIL import Image
 
 from tfxfer.data import Pictures, decoding, folder
 from tfxfer.data import scan as scanning
-from tfxfer.data.folder import SUFFIXES, find
+from tfxfer.data.folders import SUFFIXES, find
 from tfxfer.data.scan import scan
 from tfxfer.data.splits import by_digest
 from tfxfer.errors import DataError
