@@ -75,7 +75,7 @@ def _build(
     with tf.name_scope(model.upper()):
         x = preprocess(images, input_spec or bgr(model, "the authors' weights, BGR"))
         ends = {"input": x}
-        x = ends["conv1"] = layers.conv2d(x, filters, size, "conv1", stride=2, padding="VALID")
+        x = ends["conv1"] = layers.conv2d(x, filters, size, "conv1", strides=2, padding="VALID")
         for number in range(1, 10):
             if number in SQUEEZE and last not in ends:
                 x = ends[f"fire{number}"] = _fire(x, SQUEEZE[number], f"fire{number}")
