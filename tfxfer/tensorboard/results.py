@@ -74,7 +74,7 @@ def tested(run: Path, graph: tf.Graph, result: Evaluation, split: Split, step: i
                 show_confusion(events, FOLDER, result, step)
                 show_mistakes(events, FOLDER, result, split, step)
             else:
-                log.info("confusion matrix and mistakes are not drawn: %s", extras.cure("matplotlib"))
+                log.warning("confusion matrix and mistakes are not drawn: %s", extras.cure("matplotlib"))
             show_curves(events, FOLDER, result, step)
     except (OSError, tf.errors.OpError) as error:
         raise RunError(f"cannot write the test for TensorBoard in {run}: {message(error)}") from None
