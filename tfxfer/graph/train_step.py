@@ -37,6 +37,14 @@ class Stage:
       epoch: the first epoch of the stage, counted from 0.
       selection: the variables that join those of earlier stages; or regular expressions, as `select` takes them.
       multiplier: what the learning rate is multiplied by for them.
+
+    Example:
+      >>> images, labels = tf.placeholder(tf.float32, [None, 4]), tf.placeholder(tf.int64, [None])
+      >>> logits = tx.models.heads.classifier(images, hidden=[8], classes=3)
+      >>> stages = [tx.Stage(0, ["logits/.*"]), tx.Stage(5, ["fc1/.*"], multiplier=0.1)]
+      >>> step = tx.train_step(images, labels, logits, stages=stages)
+      >>> [(stage.epoch, len(stage.variables)) for stage in step.stages]
+      [(0, 2), (5, 4)]
     """
 
     epoch: int
@@ -108,6 +116,16 @@ class Step:
       generators: the state of each `tf.random.Generator` that draws in a step, as far as it is a global variable.
       moving: what any stage writes, the slots and global_step among it, and the local variables that a step reads.
       frozen: all other global variables.
+
+    Example:
+      >>> images, labels = tf.placeholder(tf.float32, [None, 4]), tf.placeholder(tf.int64, [None])
+      >>> logits = tx.models.heads.classifier(images, classes=3)
+      >>> step = tx.train_step(images, labels, logits, train=[".*"])
+      >>> with tx.session() as sess:
+      ...     for _ in range(3):
+      ...         sess.run(step.stage(0).apply, {images: np.eye(3, 4), labels: [0, 1, 2]})
+      ...     int(sess.run(step.global_step))
+      3
     """
 
     images: tf.Tensor
@@ -210,6 +228,13 @@ def train_step(
         `summaries` or `activations` that cannot be used; a placeholder that nobody feeds; an op of the network that
         writes a variable which is not trained; two variables that are one in memory, one of them trained; or the graph
         is finalized, since a session was opened by `tfxfer.session`.
+
+    Example:
+      >>> images, labels = tf.placeholder(tf.float32, [None, 4]), tf.placeholder(tf.int64, [None])
+      >>> logits = tx.models.heads.classifier(images, hidden=[8], classes=3)
+      >>> step = tx.train_step(images, labels, logits, train=["logits/.*"], optimizer="adam", learning_rate=0.01)
+      >>> [variable.op.name for variable in step.trained]
+      ['logits/kernel', 'logits/bias']
     """
     _check_graph(images, labels, outputs)
     chosen = summary_options.chosen(summaries, activations or {}, images, labelled=labels is not None)

@@ -79,6 +79,15 @@ def predict(
 
     Raises:
       DataError: there are no examples, they do not fit the placeholder, or a number is not positive.
+
+    Example:
+      >>> images = tf.placeholder(tf.uint8, [None, 28, 28, 1])
+      >>> ends = tx.models.autoencoder.encoder(images)
+      >>> probabilities = tf.nn.softmax(tx.models.heads.classifier(ends["flatten"], classes=10))
+      >>> with tx.session() as sess:
+      ...     top = tx.predict(sess, images, probabilities, tx.data.digits().test.images, top=3)
+      >>> top.classes.shape
+      (360, 3)
     """
     if min(top, batch_size) < 1:
         raise DataError(f"`top={top}` and `batch_size={batch_size}` must be 1 or more")

@@ -59,6 +59,14 @@ class Weights(Mapping[str, np.ndarray]):
       checkpoint: the prefix that `tf.train.Saver.restore` takes, or None if TensorFlow cannot restore it.
       skipped: what else the file holds, by name, each with the reason why it is not read: text, the state of an
         iterator, what TensorFlow notes for itself. To ask for it by name raises that reason.
+
+    Example:
+      >>> np.savez("weights.npz", **{"fc/kernel": np.eye(2), "fc/bias": np.zeros(2)})
+      >>> weights = tx.open_weights("weights.npz")
+      >>> {name: weights.shape(name) for name in weights}
+      {'fc/kernel': (2, 2), 'fc/bias': (2,)}
+      >>> weights["fc/kernel"].tolist()
+      [[1.0, 0.0], [0.0, 1.0]]
     """
 
     def __init__(
@@ -214,6 +222,11 @@ def open_weights(
       WeightsError: the file is missing, cut short, corrupt, of an unknown kind, or announces too much; or a layout does
         not fit.
       SelectionError: a rule matches nothing, or two names would become one.
+
+    Example:
+      >>> np.savez("weights.npz", **{"fc8/kernel": np.eye(2), "fc8/bias": np.zeros(2)})
+      >>> list(tx.open_weights("weights.npz", rename=[("^fc8/", "logits/")]))
+      ['logits/kernel', 'logits/bias']
     """
     name = os.fspath(path)
     found = readers.read(name)
