@@ -65,7 +65,7 @@ class Agreement:
       key: the name of the result. Sides that have none of that name are not looked at.
       within: by how much it may differ from that of the first side that has it: the root of the mean square, as a share
         of that of the first.
-      sides: whom it concerns; all unless told.
+      sides: whom it concerns; default: all.
       at_least: what it must reach, where it is one number.
     """
 

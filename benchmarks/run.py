@@ -10,7 +10,7 @@
 Every side of a case runs in a fresh process, in turn: once to warm up, then as many rounds as there are to be pairs.
 What was measured is kept in a JSON file; a case that is run again takes the place of what it had there. Inputs, virtual
 environments of peers and the JSON are in .bench/, which may be deleted. Exit status 1 if a side failed, or sides did
-not come to the same result; a target that is missed is no error.
+not come to the same result; a target that is missed is not an error.
 """
 
 from __future__ import annotations

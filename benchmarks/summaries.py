@@ -125,7 +125,7 @@ def show(taken: dict[str, np.ndarray], every: int, turn: int) -> None:
 def main() -> int:
     """Run all and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data_dir", help="directory of MNIST's four idx files; scikit-learn's digits unless given")
+    parser.add_argument("--data_dir", help="directory of MNIST's four idx files; default: scikit-learn's digits")
     for name, default in (("epochs", 4), ("batch_size", 64), ("turn", 100)):
         parser.add_argument(f"--{name}", type=int, default=default, help=f"(default: {default})")
     options = parser.parse_args()

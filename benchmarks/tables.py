@@ -91,7 +91,7 @@ def verdict(row: figures.Row) -> str:
 
 
 def number(value: float | None) -> str:
-    """Return a number with as many digits as a reader wants: three. None is no number."""
+    """Return a number with as many digits as a reader wants: three; nothing for None."""
     if value is None:
         return ""
     return f"{value:,.0f}" if abs(value) >= 99.95 else f"{value:.3g}"

@@ -60,7 +60,7 @@ def autoencoder(images: tf.Tensor, *, latent: int = 50, mask: float = 0.0, patch
       the pixels, [n, h, w, c]), `reconstruction` in [0, 1], and `loss` [n], the mean cross-entropy of a pixel in nats.
 
     Raises:
-      GraphError: h or w is no multiple of 4, or of `patch` where there is a mask, or `mask` is not in [0, 1).
+      GraphError: h or w is not a multiple of 4, or of `patch` where there is a mask, or `mask` is not in [0, 1).
     """
     if any(side is None or side % 4 for side in images.shape.as_list()[1:3]):
         raise GraphError(
