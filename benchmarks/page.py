@@ -24,7 +24,7 @@ def with_figures(text: str, document: Mapping[str, Any]) -> str:
         raise SystemExit(f"the page has not both {BEGIN} and {END}")
     quick = [name for name, record in document["cases"].items() if record["quick"]]
     if quick:
-        raise SystemExit(f"{', '.join(quick)}: measured with --quick, which is too short to be published; run them without")
+        raise SystemExit(f"{', '.join(quick)}: measured with --quick, too short to be published; run them without")
     return "\n".join([before + BEGIN, "", *lines(document), "", END + after])
 
 

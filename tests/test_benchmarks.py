@@ -195,7 +195,7 @@ def test_a_side_that_disagrees_or_failed_is_on_the_page():
 
 def test_what_was_measured_quickly_is_not_published():
     quick = {"machine": HERE, "cases": {"restore": {**DOCUMENT["cases"]["restore"], "quick": True}}}
-    with pytest.raises(SystemExit, match="restore: measured with --quick, which is too short to be published"):
+    with pytest.raises(SystemExit, match="restore: measured with --quick, too short to be published"):
         page.with_figures(PAGE, quick)
 
 
