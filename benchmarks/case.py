@@ -22,8 +22,8 @@ class Side:
     Attributes:
       name: what it is called in tables.
       words: what follows the interpreter; `{bench}` and the case's sizes in braces are filled in.
-      environment: the virtual environment that it runs in, a key of `environments.ENVIRONMENTS`; the project's unless
-        told.
+      environment: the virtual environment that it runs in, a key of `environments.ENVIRONMENTS`; default: the
+        project's.
       left_out: why it does not run here; empty if it does.
       read: makes figures of what it printed.
     """

@@ -218,5 +218,5 @@ def test_a_python_that_is_too_old_or_none_is_refused(checkout):
     checkout.quickstart()
     done = checkout.quickstart(PYTHON="/bin/false")
     assert done.returncode == 1
-    assert done.stderr == "PYTHON=/bin/false is no Python 3.10 to 3.13, which TensorFlow 2.21 needs\n"
+    assert done.stderr == "PYTHON=/bin/false is not a Python 3.10 to 3.13, which TensorFlow 2.21 needs\n"
     assert (checkout.folder / ".venv/bin/python").exists()

@@ -3,7 +3,7 @@
     ValueError
       TfxferError           anything tfxfer refuses; the message says what failed, for which names, and the cure
         GraphError          layers, a loss or stages that cannot be built as asked
-        SelectionError      a pattern that is no regex or that matches no variable
+        SelectionError      a pattern that is not a regex or that matches no variable
         WeightsError        a file that cannot be read as weights: wrong kind, cut short, corrupt, hostile
         RestoreError        variables and weights that do not fit together; `.plan` holds the whole comparison
         NotOpenError        a session that is used without `with`
@@ -37,7 +37,7 @@ class GraphError(TfxferError):
 
 
 class SelectionError(TfxferError):
-    """A pattern that is no regular expression, or that matches no variable."""
+    """A pattern that is not a regular expression, or that matches no variable."""
 
 
 class WeightsError(TfxferError):

@@ -17,7 +17,7 @@ version() { "$1" -c 'import platform; print("Python", platform.python_version())
 
 find_python() {
     if [ -n "${PYTHON:-}" ]; then
-        suits "$PYTHON" || fail "PYTHON=$PYTHON is no Python 3.10 to 3.13, which TensorFlow 2.21 needs"
+        suits "$PYTHON" || fail "PYTHON=$PYTHON is not a Python 3.10 to 3.13, which TensorFlow 2.21 needs"
         return
     fi
     for PYTHON in python3 python3.13 python3.12 python3.11 python3.10 python; do

@@ -193,8 +193,8 @@ def batch_norm(
     """Normalise each channel, with `<name>/gamma`, `beta`, `moving_mean` and `moving_variance`, each [channels].
 
     With its switch fed True (a training step does that where it trains this gamma or beta) the statistics are those of
-    the batch and the moving ones follow them; otherwise the moving ones are used and stay as they are. There is no
-    gamma without `scale` and no beta without `center`; without both the moving statistics stay as they are. The
+    the batch and the moving ones follow them; otherwise the moving ones are used and stay as they are. Without
+    `scale` it has no gamma, without `center` no beta, and without both the moving statistics stay as they are. The
     defaults are those of `tf.layers.batch_normalization`.
     """
     with tf.variable_scope(name):
