@@ -1,4 +1,4 @@
-"""Package metadata and dependencies; the version is read from tfxfer/__init__.py."""
+"""Package metadata and dependencies; the version is read from tfxfer/_version.py."""
 
 import re
 from pathlib import Path
@@ -6,8 +6,11 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "tfxfer/__init__.py").read_text("utf-8"), re.MULTILINE)
+VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "tfxfer/_version.py").read_text("utf-8"), re.MULTILINE)
 README = HERE / "README.md"
+# What only some jobs need; tfxfer/extras.py says so where it is missing.
+EXTRAS = {"fetch": ["pooch"], "keras": ["h5py"], "plots": ["matplotlib"]}
+ALL = [package for packages in EXTRAS.values() for package in packages]
 
 setup(
     name="tfxfer",
@@ -19,27 +22,28 @@ setup(
     python_requires=">=3.10",
     packages=[*find_packages(include=["tfxfer", "tfxfer.*"]), "tfxfer.tools"],
     package_dir={"tfxfer.tools": "tools"},
+    package_data={"tfxfer": ["py.typed"]},
     entry_points={"console_scripts": ["tfxfer = tfxfer.tools._main:main"]},
     # No lower bounds but TensorFlow's: a bound that no test run installs would be a guess.
     install_requires=[
         "tensorflow>=2.21,<2.22",
         "absl-py",
         "google-crc32c",
-        "h5py",
-        "matplotlib",
         "ml_dtypes",
         "numpy",
         "pillow",
-        "pooch",
         "rich",
         "scikit-learn",
         "tensorboard",
     ],
     # ruff and mypy are pinned, as a newer one finds other faults; safetensors is what tests compare our files with.
     extras_require={
+        **EXTRAS,
+        "all": ALL,
         # Not in dev: it wants an older protobuf and an older Pillow than TensorFlow and matplotlib do with.
         "beam": ["apache-beam==2.77.*"],
         "dev": [
+            *ALL,
             "hypothesis",
             "mypy==2.4.*",
             "pytest",

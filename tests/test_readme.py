@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tensorflow.compat.v1 as tf
+
+import tfxfer as tx
+from tests.tools.test_predict import coloured
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -36,8 +42,34 @@ def test_the_two_main_jobs_run_one_after_the_other_as_they_stand(tmp_path):
     assert float(re.search(r"test accuracy (\S+)", output)[1]) >= 0.95
 
 
+def vgg16_weights(folder: Path) -> None:
+    """Write convolutions of VGG16 that are drawn at random, and beside them what they expect of pictures."""
+    with tf.Graph().as_default():
+        tx.models.vgg.vgg16(tf.placeholder(tf.uint8, [None, 64, 64, 3]), last="pool5")
+        shapes = {variable.op.name: variable.shape.as_list() for variable in tx.select("conv.*")}
+    generator = np.random.default_rng(0)
+    deviations = {name: math.sqrt(2 / math.prod(shape[:-1])) if shape[1:] else 0 for name, shape in shapes.items()}
+    arrays = {name: generator.normal(0, deviations[name], shape).astype(np.float32) for name, shape in shapes.items()}
+    np.savez(folder / "vgg16_weights.npz", **arrays)
+    spec = tx.InputSpec("vgg16", "drawn at random", (224, 224), "RGB", mean=(124, 117, 104), scale=(1, 1, 1))
+    spec.save(folder / "vgg16_weights.npz")
+
+
+def test_the_first_ten_lines_train_on_pictures_predict_and_open_the_run_again(tmp_path):
+    vgg16_weights(tmp_path)
+    coloured(tmp_path / "flower_photos", each=10)
+    output = run(tmp_path, "flowers.py")
+    assert re.search(r"^most probable: \[[0-2] [0-2]\]$", output, re.MULTILINE)
+    assert output.splitlines()[-1] == "trained: (256, 3)"
+
+
+def test_no_script_imports_more_than_the_front_door():
+    imports = {line for code in SCRIPTS.values() for line in re.findall(r"^(?:import|from) .*", code, re.MULTILINE)}
+    assert {line for line in imports if "tfxfer" in line} == {"import tfxfer as tx"}
+
+
 def test_the_scripts_are_short_enough_to_be_read():
-    assert set(SCRIPTS) == {"pretrain.py", "transfer.py"}
+    assert set(SCRIPTS) == {"flowers.py", "pretrain.py", "transfer.py"}
     assert all(code.count("\n") <= 45 for code in SCRIPTS.values())
 
 

@@ -22,7 +22,7 @@ def test_a_convnet_restored_by_renaming_scores_what_it_scored_where_it_was_train
     labels = tf.placeholder(tf.int64, [None], name="labels")
     x = tf.cast(images, tf.float32) / 255
     for number, (filters, size, stride) in enumerate([(4, 6, 1), (8, 5, 2), (12, 4, 2)], 1):
-        x = layers.conv2d(x, filters, size, f"conv{number}", stride=stride)
+        x = layers.conv2d(x, filters, size, f"conv{number}", strides=stride)
     x = layers.dense(layers.flatten(x), 200, "fc1")
     logits = layers.dense(x, 10, "logits", activation=None)
     ours = ["conv1", "conv2", "conv3", "fc1", "logits"]
@@ -65,8 +65,8 @@ def test_an_autoencoder_of_tf_1_13_fits_layers_of_the_same_names_without_renamin
     folder = real_data("checkpoints/autoencoder_tf1_13")
     x = layers.max_pool2d(layers.conv2d(tf.constant(IMAGES), 8, 3, "conv2d"), 2, "max_pooling2d", padding="SAME")
     x = layers.max_pool2d(layers.conv2d(x, 4, 3, "conv2d_1"), 2, "encoding", padding="SAME")
-    x = layers.conv2d_transpose(x, 8, 3, "conv2d_transpose", stride=2)
-    x = layers.conv2d_transpose(x, 8, 3, "conv2d_transpose_1", stride=2)
+    x = layers.conv2d_transpose(x, 8, 3, "conv2d_transpose", strides=2)
+    x = layers.conv2d_transpose(x, 8, 3, "conv2d_transpose_1", strides=2)
     y = layers.conv2d(x, 1, 3, "conv2d_2", activation=None)
     plan = tx.plan(tx.select(".*"), tx.open_weights(folder))
     assert len(plan.variables) == 10
@@ -93,14 +93,14 @@ def test_of_an_autoencoder_of_tf_1_13_a_part_can_be_chosen(real_data):
 
 def test_an_autoencoder_of_tf_1_5_with_numbered_names_is_restored_by_renaming(real_data):
     folder = real_data("checkpoints/conv_autoencoder_tf1_5")
-    x = layers.conv2d(tf.constant(IMAGES), 16, 3, "conv1", stride=2, activation=tf.tanh)
-    x = layers.conv2d(x, 32, 3, "conv2", stride=2, activation=tf.tanh)
-    x = layers.conv2d(x, 64, 3, "conv3", stride=2, padding="VALID", activation=tf.tanh)
+    x = layers.conv2d(tf.constant(IMAGES), 16, 3, "conv1", strides=2, activation=tf.tanh)
+    x = layers.conv2d(x, 32, 3, "conv2", strides=2, activation=tf.tanh)
+    x = layers.conv2d(x, 64, 3, "conv3", strides=2, padding="VALID", activation=tf.tanh)
     code = layers.dense(layers.flatten(x), 32, "code", activation=None)
     x = tf.reshape(layers.dense(code, 576, "dec_fc", activation=tf.tanh), [-1, 3, 3, 64])
-    x = layers.conv2d_transpose(x, 32, 3, "deconv3", stride=2, padding="VALID", activation=tf.tanh)
-    x = layers.conv2d_transpose(x, 16, 3, "deconv2", stride=2, activation=tf.tanh)
-    y = layers.conv2d_transpose(x, 1, 3, "deconv1", stride=2, activation=tf.sigmoid)
+    x = layers.conv2d_transpose(x, 32, 3, "deconv3", strides=2, padding="VALID", activation=tf.tanh)
+    x = layers.conv2d_transpose(x, 16, 3, "deconv2", strides=2, activation=tf.tanh)
+    y = layers.conv2d_transpose(x, 1, 3, "deconv1", strides=2, activation=tf.sigmoid)
     order = ["conv1", "conv2", "conv3", "code", "deconv3", "deconv2", "deconv1", "dec_fc"]
     rules = [("^Variable$", "Variable_0")]
     rules += [(f"^Variable_{2 * k}$", f"{name}/kernel") for k, name in enumerate(order)]

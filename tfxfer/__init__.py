@@ -14,83 +14,96 @@ TensorFlow.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
+from tfxfer._lazy import attach
+from tfxfer._version import __version__ as __version__
+
 if TYPE_CHECKING:
-    from tfxfer import data, errors, evaluation, graph, models, names, restore, serving, store, train, weights
-    from tfxfer.evaluation.evaluate import evaluate
-    from tfxfer.graph.eval_step import eval_step
-    from tfxfer.graph.importing import import_meta_graph
-    from tfxfer.graph.stages import Stage
-    from tfxfer.graph.train_step import train_step
-    from tfxfer.graph.variables import select
-    from tfxfer.models.recognition import recognise
-    from tfxfer.restore.plan import plan
-    from tfxfer.restore.session import session
-    from tfxfer.store.extraction import precompute
-    from tfxfer.train.fit import fit
-    from tfxfer.train.options import CheckpointOptions, SummaryOptions
-    from tfxfer.weights import open_weights
+    from tfxfer import callables as callables
+    from tfxfer import data as data
+    from tfxfer import errors as errors
+    from tfxfer import evaluation as evaluation
+    from tfxfer import extras as extras
+    from tfxfer import files as files
+    from tfxfer import formats as formats
+    from tfxfer import frontier as frontier
+    from tfxfer import graph as graph
+    from tfxfer import input_spec as input_spec
+    from tfxfer import models as models
+    from tfxfer import names as names
+    from tfxfer import plots as plots
+    from tfxfer import progress as progress
+    from tfxfer import report as report
+    from tfxfer import restore as restore
+    from tfxfer import runs as runs
+    from tfxfer import serving as serving
+    from tfxfer import signals as signals
+    from tfxfer import store as store
+    from tfxfer import tensorboard as tensorboard
+    from tfxfer import tf_private as tf_private
+    from tfxfer import train as train
+    from tfxfer import weight_tools as weight_tools
+    from tfxfer import weights as weights
+    from tfxfer.data import Data as Data
+    from tfxfer.data import Split as Split
+    from tfxfer.evaluation.evaluate import Evaluation as Evaluation
+    from tfxfer.evaluation.evaluate import evaluate as evaluate
+    from tfxfer.graph.eval_step import EvalStep as EvalStep
+    from tfxfer.graph.eval_step import eval_step as eval_step
+    from tfxfer.graph.importing import import_meta_graph as import_meta_graph
+    from tfxfer.graph.stages import Stage as Stage
+    from tfxfer.graph.train_step import Step as Step
+    from tfxfer.graph.train_step import train_step as train_step
+    from tfxfer.graph.variables import select as select
+    from tfxfer.input_spec import InputSpec as InputSpec
+    from tfxfer.models.recognition import recognise as recognise
+    from tfxfer.restore.plan import Plan as Plan
+    from tfxfer.restore.plan import plan as plan
+    from tfxfer.restore.session import session as session
+    from tfxfer.serving.export import export_model as export_model
+    from tfxfer.serving.predict import predict as predict
+    from tfxfer.serving.run import Run as Run
+    from tfxfer.serving.run import open_run as open_run
+    from tfxfer.store.extraction import extract as extract
+    from tfxfer.store.extraction import precompute as precompute
+    from tfxfer.train.fit import fit as fit
+    from tfxfer.train.options import CheckpointOptions as CheckpointOptions
+    from tfxfer.train.options import SummaryOptions as SummaryOptions
+    from tfxfer.train.training import Fitted as Fitted
+    from tfxfer.weights import Weights as Weights
+    from tfxfer.weights import open_weights as open_weights
 
-__version__ = "0.1.0"
-
-__all__ = [
-    "CheckpointOptions",
-    "Stage",
-    "SummaryOptions",
-    "data",
-    "errors",
-    "eval_step",
-    "evaluate",
-    "evaluation",
-    "fit",
-    "graph",
-    "import_meta_graph",
-    "models",
-    "names",
-    "open_weights",
-    "plan",
-    "precompute",
-    "recognise",
-    "restore",
-    "select",
-    "serving",
-    "session",
-    "store",
-    "train",
-    "train_step",
-    "weights",
-]
-
-_HOME = {
+_HOMES = {
     "CheckpointOptions": "tfxfer.train.options",
+    "Data": "tfxfer.data",
+    "EvalStep": "tfxfer.graph.eval_step",
+    "Evaluation": "tfxfer.evaluation.evaluate",
+    "Fitted": "tfxfer.train.training",
+    "InputSpec": "tfxfer.input_spec",
+    "Plan": "tfxfer.restore.plan",
+    "Split": "tfxfer.data",
+    "Run": "tfxfer.serving.run",
     "Stage": "tfxfer.graph.stages",
+    "Step": "tfxfer.graph.train_step",
     "SummaryOptions": "tfxfer.train.options",
+    "Weights": "tfxfer.weights",
     "eval_step": "tfxfer.graph.eval_step",
     "evaluate": "tfxfer.evaluation.evaluate",
+    "export_model": "tfxfer.serving.export",
+    "extract": "tfxfer.store.extraction",
     "fit": "tfxfer.train.fit",
     "import_meta_graph": "tfxfer.graph.importing",
+    "open_run": "tfxfer.serving.run",
     "open_weights": "tfxfer.weights",
     "plan": "tfxfer.restore.plan",
     "precompute": "tfxfer.store.extraction",
+    "predict": "tfxfer.serving.predict",
     "recognise": "tfxfer.models.recognition",
     "select": "tfxfer.graph.variables",
     "session": "tfxfer.restore.session",
     "train_step": "tfxfer.graph.train_step",
 }
 
-
-def __getattr__(name: str) -> object:
-    """Load a public name, or a subpackage, when it is first used (PEP 562)."""
-    if name in _HOME:
-        return getattr(importlib.import_module(_HOME[name]), name)
-    if name in __all__:
-        return importlib.import_module(f"tfxfer.{name}")
-    from tfxfer.names import did_you_mean
-
-    raise AttributeError(f"module 'tfxfer' has no attribute {name!r}{did_you_mean(name, __all__)}")
-
-
-def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = attach(__name__, _HOMES)

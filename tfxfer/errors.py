@@ -3,11 +3,12 @@
     ValueError
       TfxferError           anything tfxfer refuses; the message says what failed, for which names, and the cure
         GraphError          layers, a loss or stages that cannot be built as asked
-        SelectionError      a pattern that is no regex or that matches no variable
+        SelectionError      a pattern that is not a regex or that matches no variable
         WeightsError        a file that cannot be read as weights: wrong kind, cut short, corrupt, hostile
         RestoreError        variables and weights that do not fit together; `.plan` holds the whole comparison
         NotOpenError        a session that is used without `with`
         DataError           examples, labels or splits that cannot be used
+        MissingPackageError a package that only some jobs need and that is not installed
         RunError            a run directory that is in use, foreign, or made with other settings
           FrozenError       a variable that nobody trains has changed
           DivergedError     the loss or a variable is no longer finite
@@ -39,7 +40,7 @@ class GraphError(TfxferError):
 
 
 class SelectionError(TfxferError):
-    """A pattern that is no regular expression, or that matches no variable."""
+    """A pattern that is not a regular expression, or that matches no variable."""
 
 
 class WeightsError(TfxferError):
@@ -64,6 +65,10 @@ class NotOpenError(TfxferError, AttributeError):
 
 class DataError(TfxferError):
     """Examples, labels or splits that cannot be used."""
+
+
+class MissingPackageError(TfxferError, ImportError):
+    """A package that only some jobs need and that is not installed; the message says how to install it."""
 
 
 class RunError(TfxferError):

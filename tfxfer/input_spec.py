@@ -39,6 +39,11 @@ class InputSpec:
       resize: how a picture comes to `size`: `crop`, the largest centred crop of the same proportions and then
         bilinearly; `plain`, bilinearly without regard to its proportions.
       class_names: the name of each output, in order; empty where nobody knows them.
+
+    Example:
+      >>> spec = tx.InputSpec("vgg16", "my own", (224, 224), "RGB", mean=(123.7, 116.8, 103.9), scale=(1.0, 1.0, 1.0))
+      >>> print(spec)
+      224x224 by 'crop', RGB, minus (123.7, 116.8, 103.9)
     """
 
     model: str

@@ -10,8 +10,8 @@ from absl import flags
 
 from tfxfer import data
 from tfxfer.data.dataset import DATASETS, PICTURES, load_dataset
-from tfxfer.data.folder import is_hidden, splits_of
-from tfxfer.data.mnist import has_files
+from tfxfer.data.folders import is_hidden, splits_of
+from tfxfer.data.mnist_files import has_files
 from tfxfer.errors import DataError
 from tfxfer.input_spec import InputSpec
 from tfxfer.store.store import Store

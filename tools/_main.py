@@ -9,7 +9,8 @@ import sys
 import textwrap
 from pathlib import Path
 
-from tfxfer import __version__, names
+from tfxfer import names
+from tfxfer._version import __version__
 from tfxfer.tools import _flags
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tfxfer import names
+from tfxfer import extras, names
 from tfxfer.errors import DataError
 from tfxfer.plots.confusion import MOST_NAMED, confused_pairs
 from tfxfer.tools import _flags
@@ -153,9 +153,12 @@ def check_picture(path: str | None) -> None:
 
     Raises:
       DataError: its folder does not exist.
+      MissingPackageError: matplotlib, which draws it, is not installed.
     """
     if path and not Path(path).absolute().parent.is_dir():
         raise DataError(f"--picture={path}: its folder does not exist")
+    if path:
+        extras.load("matplotlib")
 
 
 def draw_curves(path: str, run: str) -> None:

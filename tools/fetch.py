@@ -30,7 +30,7 @@ from rich.filesize import decimal
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from tfxfer import files, names
+from tfxfer import extras, files, names
 from tfxfer.errors import TfxferError
 from tfxfer.tools import _flags
 
@@ -152,6 +152,7 @@ def main(argv: list[str]) -> int:
         return 0
     if not items:
         raise _flags.UsageError("name what is to be fetched; `tfxfer fetch --list` shows the names")
+    extras.load("pooch")
     folder = Path(values.dir)
     missing = _missing(items, folder, values.overwrite)
     for item in items:
@@ -248,13 +249,12 @@ def _download(file: File, path: Path) -> None:
 
 def _receive(file: File, url: str, part: Path) -> str:
     """Download and check; return what went wrong, or nothing."""
-    import pooch  # type: ignore[import-untyped]
     import requests
 
     host = urlsplit(url).netloc
     try:
         with _progress_bar(part.name, file.size) as bar:
-            pooch.HTTPDownloader(progressbar=bar, chunk_size=CHUNK)(url, part, None)
+            extras.load("pooch").HTTPDownloader(progressbar=bar, chunk_size=CHUNK)(url, part, None)
     except requests.HTTPError as error:
         return f"{host} answers {error}"
     except requests.RequestException as error:
@@ -274,10 +274,8 @@ def _reason(error: BaseException) -> str:
 
 def _fault(file: File, path: Path) -> str:
     """Return what is wrong with the bytes at a path, or nothing."""
-    import pooch
-
     algorithm = file.digest.partition(":")[0]
-    digest = f"{algorithm}:{pooch.file_hash(path, algorithm)}"
+    digest = f"{algorithm}:{extras.load('pooch').file_hash(path, algorithm)}"
     if digest == file.digest:
         return ""
     return f"{path.stat().st_size:,} bytes and {digest}, not {file.size:,} and {file.digest}"

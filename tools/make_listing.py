@@ -20,9 +20,9 @@ import numpy as np
 from absl import flags
 
 from tfxfer import files, names
-from tfxfer.data.folder import find, passed_over, splits_of, walk
+from tfxfer.data.folders import find, passed_over, splits_of, walk
 from tfxfer.data.labelled import Labelled, check_classes, number
-from tfxfer.data.listing import CLASSES, format_line
+from tfxfer.data.listings import CLASSES, format_line
 from tfxfer.data.pictures import shortened
 from tfxfer.data.splits import stratified
 from tfxfer.errors import DataError

@@ -45,13 +45,14 @@ def main(argv: list[str]) -> int:
     values = define_flags()
     path, out = _flags.parse(values, argv, __doc__, at_least=2, at_most=2)
 
-    from tfxfer import files
+    from tfxfer import extras, files
     from tfxfer.errors import DataError
     from tfxfer.plots import scatter
     from tfxfer.store import features
 
     if not Path(out).absolute().parent.is_dir():
         raise DataError(f"{out}: the folder does not exist")
+    extras.load("matplotlib")
     table = features.read(path)
     rows = scatter.chosen(table, values.split, values.most, values.seed)
     points, how = scatter.project(table, rows, values.method, values.seed)

@@ -13,7 +13,7 @@ import pytest
 from tests.data.test_folder import REASONS, fill, in_splits, pets, picture, refused, with_bad  # noqa: F401
 from tfxfer.data import decoding, folder
 from tfxfer.data import scan as scanning
-from tfxfer.data.folder import find
+from tfxfer.data.folders import find
 from tfxfer.data.scan import scan
 
 

@@ -36,7 +36,7 @@ def linear(**options):
 def deep(*, dropout=0.0, **options):
     """conv1, conv2, fc1 and logits; `train` and `stages` are functions without arguments."""
     images, labels = placeholders()
-    x = layers.conv2d(layers.conv2d(images, 3, 3, "conv1"), 4, 3, "conv2", stride=2)
+    x = layers.conv2d(layers.conv2d(images, 3, 3, "conv1"), 4, 3, "conv2", strides=2)
     logits = heads.classifier(x, hidden=[8], classes=3, dropout=dropout)
     options = {key: value() if key in ("train", "stages") else value for key, value in options.items()}
     return tx.train_step(images, labels, logits, **options)

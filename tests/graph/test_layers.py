@@ -72,7 +72,7 @@ def convolve_backwards(x, kernel, stride, padding):
 @pytest.mark.parametrize(("size", "stride"), [(1, 1), (3, 1), (5, 2), (4, 2), (2, 3), (6, 1)])
 def test_conv2d_convolves_as_numpy_does(padding, size, stride):
     x = normal(2, 8, 7, 3)
-    y = layers.conv2d(tf.constant(x), 4, size, "conv", stride=stride, padding=padding, activation=None)
+    y = layers.conv2d(tf.constant(x), 4, size, "conv", strides=stride, padding=padding, activation=None)
     kernel, bias = normal(size, size, 3, 4, seed=1), normal(4, seed=2)
     with tx.session() as sess:
         load(sess, conv__kernel=kernel, conv__bias=bias)
@@ -85,7 +85,7 @@ def test_conv2d_convolves_as_numpy_does(padding, size, stride):
 @pytest.mark.parametrize(("size", "stride"), [(1, 1), (3, 1), (5, 2), (4, 2), (2, 3), (3, 3)])
 def test_conv2d_transpose_convolves_backwards_as_numpy_does(padding, size, stride):
     x = normal(2, 4, 3, 5)
-    y = layers.conv2d_transpose(tf.constant(x), 3, size, "deconv", stride=stride, padding=padding, activation=None)
+    y = layers.conv2d_transpose(tf.constant(x), 3, size, "deconv", strides=stride, padding=padding, activation=None)
     kernel, bias = normal(size, size, 3, 5, seed=1), normal(3, seed=2)
     with tx.session() as sess:
         load(sess, deconv__kernel=kernel, deconv__bias=bias)
@@ -97,7 +97,7 @@ def test_conv2d_transpose_convolves_backwards_as_numpy_does(padding, size, strid
 
 def test_conv2d_transpose_knows_its_shape_but_for_the_batch_and_takes_any_batch():
     images = tf.placeholder(tf.float32, [None, 7, 7, 2])
-    y = layers.conv2d_transpose(images, 3, 5, "deconv", stride=2)
+    y = layers.conv2d_transpose(images, 3, 5, "deconv", strides=2)
     assert y.shape.as_list() == [None, 14, 14, 3]
     with tx.session() as sess:
         assert [sess.run(y, {images: normal(n, 7, 7, 2)}).shape for n in (0, 1, 5)] == [
@@ -109,8 +109,8 @@ def test_conv2d_transpose_knows_its_shape_but_for_the_batch_and_takes_any_batch(
 
 def test_conv2d_transpose_is_the_gradient_of_conv2d():
     x, y = tf.constant(normal(1, 6, 6, 3)), tf.constant(normal(1, 3, 3, 4, seed=1))
-    forwards = layers.conv2d(x, 4, 5, "conv", stride=2, activation=None)
-    backwards = layers.conv2d_transpose(y, 3, 5, "deconv", stride=2, activation=None)
+    forwards = layers.conv2d(x, 4, 5, "conv", strides=2, activation=None)
+    backwards = layers.conv2d_transpose(y, 3, 5, "deconv", strides=2, activation=None)
     (gradient,) = tf.gradients(forwards, x, grad_ys=y)
     kernel = normal(5, 5, 3, 4, seed=2)
     with tx.session() as sess:
@@ -136,7 +136,7 @@ def test_dense_multiplies_and_adds_its_bias():
         lambda x, **options: layers.dense(layers.flatten(x), 9, "layer", **options),
     ],
 )
-def test_the_activation_is_relu_unless_told(layer):
+def test_the_activation_is_relu_by_default(layer):
     x = tf.constant(normal(2, 4, 4, 3))
     plain = layer(x, activation=None)
     with tf.variable_scope("", reuse=True):
@@ -146,6 +146,130 @@ def test_the_activation_is_relu_unless_told(layer):
     assert plain.min() < 0
     assert np.array_equal(relu, np.maximum(plain, 0))
     np.testing.assert_allclose(bent, np.tanh(plain), atol=1e-6)
+
+
+# Options, by the names of tf.layers.
+
+LAYERS = {
+    "conv2d": lambda x, **options: layers.conv2d(x, 4, 3, "layer", activation=None, **options),
+    "conv2d_transpose": lambda x, **options: layers.conv2d_transpose(x, 4, 3, "layer", activation=None, **options),
+    "dense": lambda x, **options: layers.dense(layers.flatten(x), 4, "layer", activation=None, **options),
+}
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_layer_without_a_bias_has_the_kernel_alone(layer):
+    x = tf.constant(normal(2, 4, 4, 3))
+    plain = LAYERS[layer](x, use_bias=False)
+    assert list(names_and_shapes()) == ["layer/kernel"]
+    with tf.variable_scope("", reuse=tf.AUTO_REUSE):
+        biased = LAYERS[layer](x)
+    with tx.session() as sess:
+        load(sess, layer__bias=np.float32([1, 2, 3, 4]))
+        plain, biased = sess.run([plain, biased])
+    np.testing.assert_allclose(biased, plain + np.arange(1, 5), atol=1e-5)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_kernel_and_bias_start_from_what_their_initializers_say(layer):
+    x = tf.constant(normal(2, 4, 4, 3))
+    LAYERS[layer](x, kernel_initializer=tf.initializers.ones(), bias_initializer=tf.initializers.constant(0.5))
+    with tx.session() as sess:
+        kernel, bias = sess.run(tf.global_variables())
+    assert (kernel == 1).all()
+    assert bias.tolist() == [0.5] * 4
+
+
+def test_what_a_layer_starts_from_stays_the_same_in_every_version():
+    # A run of the same seed must start as it did before: never change these.
+    tf.set_random_seed(3)
+    x = tf.zeros([1, 4, 4, 2])
+    layers.conv2d(x, 3, 3, "conv")
+    layers.conv2d_transpose(x, 3, 2, "up")
+    layers.dense(tf.zeros([1, 5]), 3, "fc")
+    with tx.session() as sess:
+        values = {variable.op.name: sess.run(variable) for variable in tf.global_variables()}
+    first = {name: value.ravel()[:2].tolist() for name, value in values.items()}
+    assert first == {
+        "conv/kernel": [-0.027638792991638184, -0.20470906794071198],
+        "conv/bias": [0, 0],
+        "up/kernel": [0.16340667009353638, -0.20965376496315002],
+        "up/bias": [0, 0],
+        "fc/kernel": [0.33017414808273315, 0.3947274088859558],
+        "fc/bias": [0, 0],
+    }
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+@pytest.mark.parametrize("rate", [1, 2, (2, 3)])
+def test_a_dilated_convolution_is_tensorflows_and_has_its_gradients(padding, rate):
+    x, kernel = normal(2, 9, 10, 3), normal(3, 3, 3, 4, seed=1)
+    images = tf.placeholder(tf.float32, [None, 9, 10, 3])
+    y = layers.conv2d(images, 4, 3, "conv", padding=padding, dilation_rate=rate, activation=None)
+    (variable,) = tx.select("conv/kernel")
+    rows, columns = rate if isinstance(rate, tuple) else (rate, rate)
+    spread = tf.reshape(
+        tf.pad(variable[:, None, :, None], [[0, 0], [0, rows - 1], [0, 0], [0, columns - 1]] + [[0, 0]] * 2),
+        [3 * rows, 3 * columns, 3, 4],
+    )
+    wanted = tf.nn.conv2d(images, spread[: 2 * rows + 1, : 2 * columns + 1], 1, padding)  # zeros between its weights
+    gradients = [tf.gradients(tf.reduce_sum(tf.square(result)), [images, variable]) for result in (y, wanted)]
+    assert y.shape.as_list() == wanted.shape.as_list()
+    with tx.session() as sess:
+        load(sess, conv__kernel=kernel)
+        (got, *slopes), (expected, *expected_slopes) = sess.run(
+            [[y, *gradients[0]], [wanted, *gradients[1]]], {images: x}
+        )
+    np.testing.assert_allclose(got, expected, atol=1e-4)
+    for slope, expected_slope in zip(slopes, expected_slopes, strict=True):
+        np.testing.assert_allclose(slope, expected_slope, rtol=1e-3, atol=1e-2)
+
+
+def test_sizes_and_strides_may_differ_by_rows_and_columns_and_padding_is_written_in_either_case():
+    x = tf.constant(normal(2, 8, 9, 3))
+    conv = layers.conv2d(x, 4, (1, 5), "conv", strides=(2, 3), padding="valid", activation=None)
+    up = layers.conv2d_transpose(x, 4, (3, 2), "up", strides=[2, 1], padding="valid", activation=None)
+    pool = layers.max_pool2d(x, (2, 3), "pool", strides=(1, 2), padding="same")
+    kernels = {variable.op.name: variable for variable in tx.select(".*/kernel")}
+    wanted = [
+        tf.nn.conv2d(x, kernels["conv/kernel"], (2, 3), "VALID"),
+        tf.nn.conv2d_transpose(x, kernels["up/kernel"], [2, 17, 10, 4], (2, 1), "VALID"),
+        tf.nn.max_pool2d(x, (2, 3), (1, 2), "SAME"),
+    ]
+    with tx.session() as sess:
+        for got, expected in zip(*sess.run([[conv, up, pool], wanted]), strict=True):
+            assert np.array_equal(got, expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"padding": "full"}, "conv: `padding` is 'SAME' or 'VALID', not 'full'"),
+        ({"strides": 0}, "conv: `strides=0` must be one integer from 1 on, or two: of rows and columns"),
+        ({"dilation_rate": (1, 2, 3)}, "conv: `dilation_rate=(1, 2, 3)` must be one integer from 1 on, or two"),
+        (
+            {"strides": 2, "dilation_rate": 2},
+            "conv: `strides=[2, 2]` and `dilation_rate=[2, 2]` cannot both be above 1",
+        ),
+    ],
+)
+def test_conv2d_refuses_options_that_it_cannot_follow(options, message):
+    with pytest.raises(GraphError, match=re.escape(message)):
+        layers.conv2d(tf.zeros([1, 8, 8, 3]), 4, 3, "conv", **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "own"),
+    [({"scale": False}, ["beta"]), ({"center": False}, ["gamma"]), ({"scale": False, "center": False}, [])],
+)
+def test_batch_norm_without_scale_has_no_gamma_and_without_center_no_beta(options, own):
+    x = normal(50, 3)
+    y = layers.batch_norm(tf.constant(x), "norm", **options)
+    assert list(names_and_shapes()) == [f"norm/{name}" for name in [*own, "moving_mean", "moving_variance"]]
+    mean, variance = STATISTICS["norm__moving_mean"], STATISTICS["norm__moving_variance"]
+    with tx.session() as sess:
+        load(sess, norm__moving_mean=mean, norm__moving_variance=variance)
+        np.testing.assert_allclose(sess.run(y), (x - mean) / np.sqrt(variance + 1e-3), atol=1e-5)
 
 
 def test_flatten_keeps_the_order_row_column_channel():
@@ -164,12 +288,12 @@ def test_flatten_refuses_a_size_that_is_not_known():
         layers.flatten(images)
 
 
-@pytest.mark.parametrize(("options", "side"), [({}, 3), ({"stride": 1}, 6), ({"padding": "SAME"}, 4)])
+@pytest.mark.parametrize(("options", "side"), [({}, 3), ({"strides": 1}, 6), ({"padding": "SAME"}, 4)])
 def test_max_pool2d_takes_the_largest_of_each_window(options, side):
     x = normal(2, 7, 7, 3)
     y = layers.max_pool2d(tf.constant(x), 2, "pool", **options)
     padded = np.pad(x, [(0, 0), (0, 1), (0, 1), (0, 0)], constant_values=-np.inf)
-    stride = options.get("stride", 2)
+    stride = options.get("strides", 2)
     wanted = np.zeros((2, side, side, 3), np.float32)
     for row in range(side):
         for column in range(side):

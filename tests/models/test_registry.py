@@ -26,7 +26,7 @@ SPEC = InputSpec("tiny", "tiny_letters", (16, 16), "RGB", (1.0, 2.0, 3.0), (1.0,
 
 def tiny(images, *, classes=1000, last=None, dropout=0.5, input_spec=None):
     ends = {"input": preprocess(images, input_spec or SPEC)}
-    ends["first"] = layers.conv2d(ends["input"], 4, 3, "first", stride=4)
+    ends["first"] = layers.conv2d(ends["input"], 4, 3, "first", strides=4)
     if last not in ends:
         ends["scores"] = layers.dense(layers.flatten(ends["first"]), classes, "scores", activation=None)
         ends["prob"] = tf.nn.softmax(ends["scores"])

@@ -41,7 +41,7 @@ PICTURES = [
 def network(input_spec: InputSpec, images: tf.Tensor) -> dict[str, tf.Tensor]:
     """A convolution, a batch normalisation, dropout, a dense layer: all that can go wrong."""
     ends = {"input": preprocess(images, input_spec)}
-    ends["conv1"] = layers.conv2d(ends["input"], 4, 3, "conv1", stride=4)
+    ends["conv1"] = layers.conv2d(ends["input"], 4, 3, "conv1", strides=4)
     x = layers.batch_norm(ends["conv1"], "norm")
     x = layers.dropout(layers.flatten(x), 0.5, "dropout")
     ends["logits"] = layers.dense(x, 3, "logits", activation=None)
@@ -330,7 +330,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path):
 def test_a_model_that_ends_with_no_probabilities_is_refused(weights, tmp_path):
     with pytest.raises(GraphError, match=r"the last endpoint, conv1 \(None, 6, 8, 4\), is not \[n, classes\]"):
         export_model(
-            lambda images: {"conv1": layers.conv2d(preprocess(images, INPUT_SPEC), 4, 3, "conv1", stride=4)},
+            lambda images: {"conv1": layers.conv2d(preprocess(images, INPUT_SPEC), 4, 3, "conv1", strides=4)},
             weights, INPUT_SPEC, tmp_path / "out",
         )  # fmt: skip
 

@@ -6,10 +6,10 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from tfxfer.data.digits import digits
-from tfxfer.data.folder import folder
-from tfxfer.data.listing import listing
-from tfxfer.data.mnist import mnist
+from tfxfer.data.folders import folder
+from tfxfer.data.listings import listing
+from tfxfer.data.mnist_files import mnist
+from tfxfer.data.sklearn_digits import digits
 from tfxfer.data.splits import Data
 from tfxfer.errors import DataError
 from tfxfer.input_spec import InputSpec

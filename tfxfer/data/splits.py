@@ -39,6 +39,11 @@ class Split:
       images: uint8 [n, height, width, channels]; an array, or anything that an array of integers indexes.
       labels: int64 [n], numbers of classes, or one-hot rows [n, classes]; None where the examples have no labels.
       features: tensors computed from the images once, by the tensors' names, each [n, ...]; None where there are none.
+
+    Example:
+      >>> split = tx.Split(np.zeros((6, 28, 28, 1), np.uint8), np.array([0, 1, 2, 0, 1, 2]))
+      >>> len(split), split.take(np.array([4, 5])).labels.tolist()
+      (6, [1, 2])
     """
 
     images: Images
@@ -96,6 +101,15 @@ class Data:
       class_names: the name of each class, at the place of its number.
       notes: what whoever uses it should be told, as that pictures were left out; each may have several lines.
       set_aside: why each file that is left out cannot be used, by its path.
+
+    Example:
+      >>> x, y = np.zeros((60, 28, 28, 1), np.uint8), np.arange(60) % 3
+      >>> train, validation, test = tx.data.splits.stratified(y, (8, 1, 1), seed=0)
+      >>> data = tx.Data(
+      ...     (x[train], y[train]), (x[validation], y[validation]), (x[test], y[test]), class_names=("a", "b", "c")
+      ... )
+      >>> len(data.train), len(data.validation), len(data.test)
+      (48, 6, 6)
     """
 
     train: Split

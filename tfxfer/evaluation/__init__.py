@@ -1,0 +1,12 @@
+"""How good a step is on a split, and what is kept of a run's test."""
+
+from typing import TYPE_CHECKING
+
+from tfxfer._lazy import attach
+
+if TYPE_CHECKING:
+    from tfxfer.evaluation import evaluate as evaluate
+    from tfxfer.evaluation import feed as feed
+    from tfxfer.evaluation import test_results as test_results
+else:
+    __getattr__, __dir__ = attach(__name__)

@@ -37,6 +37,16 @@ class Evaluation:
       labels: int64 [n], the true classes.
       class_names: one for each class.
       k: the larger of the numbers that `top_k` is for.
+
+    Example:
+      >>> evaluation = tx.Evaluation(
+      ...     metrics={"accuracy": 2 / 3},
+      ...     probabilities=np.float32([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]),
+      ...     labels=np.array([0, 1, 1]),
+      ...     class_names=("cat", "dog"),
+      ... )
+      >>> evaluation.confusion.tolist(), evaluation.mistakes().tolist()
+      ([[1, 0], [1, 1]], [2])
     """
 
     metrics: Mapping[str, float]
@@ -163,6 +173,14 @@ def evaluate(
     Raises:
       DataError: the split has no labels or labels that the model has no output for, or does not fit the placeholders;
         or there are not as many class names as classes, or `top_k` is below 1.
+
+    Example:
+      >>> images, labels = tf.placeholder(tf.float32, [None, 2]), tf.placeholder(tf.int64, [None])
+      >>> step = tx.train_step(images, labels, tx.graph.layers.dense(images, 2, "fc", activation=None), train=["fc/.*"])
+      >>> np.savez("weights.npz", **{"fc/kernel": np.eye(2, dtype=np.float32)})
+      >>> with tx.session(tx.plan("fc/kernel", "weights.npz")) as sess:
+      ...     tx.evaluate(sess, step, (np.float32([[1, 0], [0, 1], [3, 2]]), [0, 1, 1])).predictions.tolist()
+      [0, 1, 0]
     """
     if top_k < 1:
         raise DataError(f"`top_k={top_k}` must be 1 or more")

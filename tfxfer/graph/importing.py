@@ -37,6 +37,17 @@ def import_meta_graph(
     Raises:
       WeightsError: the file is missing, or is not a MetaGraph.
       GraphError: the scope is empty, or something is in it already.
+
+    Example:
+      >>> with tf.Graph().as_default():
+      ...     x = tf.placeholder(tf.float32, [None, 4], "x")
+      ...     logits = tx.graph.layers.dense(x, 2, "fc")
+      ...     meta_graph = tf.train.Saver().export_meta_graph("model.ckpt.meta")
+      >>> images = tf.placeholder(tf.float32, [None, 4])
+      >>> for scope in ("teacher", "student"):
+      ...     saver = tx.import_meta_graph("model.ckpt.meta", scope, input_map={"x:0": images})
+      >>> [variable.op.name for variable in tx.select(".*/kernel")]
+      ['teacher/fc/kernel', 'student/fc/kernel']
     """
     scope = scope.strip("/")
     graph = tf.get_default_graph()

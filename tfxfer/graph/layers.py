@@ -8,70 +8,131 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
 from tfxfer.errors import GraphError
-from tfxfer.graph.variables import global_step, glorot_uniform, model_variable, seed_for
+from tfxfer.graph.variables import Initializer, global_step, glorot_uniform, model_variable, seed_for
 
 Activation = Callable[[tf.Tensor], tf.Tensor]
+Size = int | Sequence[int]  # of rows and columns alike, or of each
 
 DROPOUTS = "tfxfer_dropouts"
 BATCH_NORMS = "tfxfer_batch_norms"
 
 
-def conv2d(
+def conv2d(  # noqa: PLR0913  # the options of `tf.layers.conv2d`, by their names
     x: tf.Tensor,
     filters: int,
-    size: int,
+    kernel_size: Size,
     name: str,
     *,
-    stride: int = 1,
+    strides: Size = 1,
     padding: str = "SAME",
+    dilation_rate: Size = 1,
     activation: Activation | None = tf.nn.relu,
+    use_bias: bool = True,
+    kernel_initializer: Initializer | None = None,
+    bias_initializer: Initializer | None = None,
 ) -> tf.Tensor:
-    """Convolve [n, h, w, c] to [n, h', w', filters] with `<name>/kernel` (size, size, c, filters)."""
+    """Convolve [n, h, w, c] to [n, h', w', filters] with `<name>/kernel` (height, width, c, filters).
+
+    Args:
+      x: float32 [n, h, w, c].
+      filters: the number of output channels.
+      kernel_size, strides, dilation_rate: one integer, or two: of rows and of columns.
+      name: the variable scope of the kernel and the bias.
+      padding: "SAME" or "VALID", in letters of either case.
+      activation: default: ReLU; None for none.
+      use_bias: whether there is a `<name>/bias` [filters].
+      kernel_initializer: default: `glorot_uniform` of `tfxfer.graph.variables`, keyed by name. One of
+        `tf.initializers` draws by a seed of its own.
+      bias_initializer: default: zeros.
+
+    Raises:
+      GraphError: another padding, sizes that are not one or two integers from 1 on, or strides and a dilation rate
+        that are both above 1.
+
+    Example:
+      >>> images = tf.placeholder(tf.float32, [None, 28, 28, 1])
+      >>> x = tx.graph.layers.conv2d(images, 16, 5, "conv1", strides=2)
+      >>> x.shape.as_list(), [variable.op.name for variable in tx.select("conv1/.*")]
+      ([None, 14, 14, 16], ['conv1/kernel', 'conv1/bias'])
+    """
+    strides, rates = _pair("strides", strides, name), _pair("dilation_rate", dilation_rate, name)
+    if max(strides) > 1 and max(rates) > 1:
+        raise GraphError(f"{name}: `strides={strides}` and `dilation_rate={rates}` cannot both be above 1")
     with tf.variable_scope(name):
-        kernel = model_variable("kernel", [size, size, x.shape[-1], filters], glorot_uniform)
-        return _finish(tf.nn.conv2d(x, kernel, strides=stride, padding=padding), activation)
+        shape = [*_pair("kernel_size", kernel_size, name), x.shape[-1], filters]
+        kernel = model_variable("kernel", shape, kernel_initializer or glorot_uniform)
+        if max(rates) > 1:  # The gradient of a dilated Conv2D has no kernel for processors without oneDNN.
+            y = tf.nn.convolution(x, kernel, padding=_padding(padding, name), dilations=rates)
+        else:
+            y = tf.nn.conv2d(x, kernel, strides=strides, padding=_padding(padding, name))
+        return _finish(y, activation, use_bias, bias_initializer)
 
 
-def conv2d_transpose(
+def conv2d_transpose(  # noqa: PLR0913  # the options of `tf.layers.conv2d_transpose`, by their names
     x: tf.Tensor,
     filters: int,
-    size: int,
+    kernel_size: Size,
     name: str,
     *,
-    stride: int = 1,
+    strides: Size = 1,
     padding: str = "SAME",
     activation: Activation | None = tf.nn.relu,
+    use_bias: bool = True,
+    kernel_initializer: Initializer | None = None,
+    bias_initializer: Initializer | None = None,
 ) -> tf.Tensor:
     """Convolve backwards, [n, h, w, c] to [n, h * stride, w * stride, filters] under SAME padding.
 
-    `<name>/kernel` is (size, size, filters, c), as in `tf.nn.conv2d_transpose`.
+    `<name>/kernel` is (height, width, filters, c), as in `tf.nn.conv2d_transpose`. The options are those of `conv2d`.
+
+    Raises:
+      GraphError: another padding, or sizes that are not one or two integers from 1 on.
     """
+    strides, sizes = _pair("strides", strides, name), _pair("kernel_size", kernel_size, name)
+    padding = _padding(padding, name)
     with tf.variable_scope(name):
-        kernel = model_variable("kernel", [size, size, filters, x.shape[-1]], glorot_uniform)
-        spare = 0 if padding == "SAME" else max(size - stride, 0)
-        sizes = [side * stride + spare for side in x.shape[1:3]]
-        shape = tf.stack([tf.shape(x)[0], *sizes, filters])
-        y = tf.nn.conv2d_transpose(x, kernel, shape, strides=stride, padding=padding)
-        y.set_shape([x.shape[0], *sizes, filters])
-        return _finish(y, activation)
+        kernel = model_variable("kernel", [*sizes, filters, x.shape[-1]], kernel_initializer or glorot_uniform)
+        spare = [0 if padding == "SAME" else max(sizes[axis] - strides[axis], 0) for axis in (0, 1)]
+        sides = [x.shape[axis + 1] * strides[axis] + spare[axis] for axis in (0, 1)]
+        shape = tf.stack([tf.shape(x)[0], *sides, filters])
+        y = tf.nn.conv2d_transpose(x, kernel, shape, strides=strides, padding=padding)
+        y.set_shape([x.shape[0], *sides, filters])
+        return _finish(y, activation, use_bias, bias_initializer)
 
 
-def max_pool2d(x: tf.Tensor, size: int, name: str, *, stride: int | None = None, padding: str = "VALID") -> tf.Tensor:
-    """Take the largest of each size x size window; windows do not overlap unless `stride` says so."""
-    return tf.nn.max_pool2d(x, size, stride or size, padding, name=name)
+def max_pool2d(
+    x: tf.Tensor, pool_size: Size, name: str, *, strides: Size | None = None, padding: str = "VALID"
+) -> tf.Tensor:
+    """Take the largest of each window of `pool_size`; by default the windows do not overlap: strides are their size.
+
+    Raises:
+      GraphError: another padding than "SAME" and "VALID", or sizes that are not one or two integers from 1 on.
+    """
+    sizes = _pair("pool_size", pool_size, name)
+    strides = sizes if strides is None else _pair("strides", strides, name)
+    return tf.nn.max_pool2d(x, sizes, strides, _padding(padding, name), name=name)
 
 
-def dense(x: tf.Tensor, units: int, name: str, *, activation: Activation | None = tf.nn.relu) -> tf.Tensor:
-    """Multiply [n, k] to [n, units] with `<name>/kernel` (k, units)."""
+def dense(
+    x: tf.Tensor,
+    units: int,
+    name: str,
+    *,
+    activation: Activation | None = tf.nn.relu,
+    use_bias: bool = True,
+    kernel_initializer: Initializer | None = None,
+    bias_initializer: Initializer | None = None,
+) -> tf.Tensor:
+    """Multiply [n, k] to [n, units] with `<name>/kernel` (k, units). The options are those of `conv2d`."""
     with tf.variable_scope(name):
-        kernel = model_variable("kernel", [x.shape[-1], units], glorot_uniform)
-        return _finish(tf.matmul(x, kernel), activation)
+        kernel = model_variable("kernel", [x.shape[-1], units], kernel_initializer or glorot_uniform)
+        return _finish(tf.matmul(x, kernel), activation, use_bias, bias_initializer)
 
 
 def flatten(x: tf.Tensor, name: str = "flatten") -> tf.Tensor:
@@ -120,19 +181,26 @@ class BatchNorm(NamedTuple):
     updates: list[str]
 
 
-def batch_norm(x: tf.Tensor, name: str, *, momentum: float = 0.99, epsilon: float = 1e-3) -> tf.Tensor:
+def batch_norm(
+    x: tf.Tensor,
+    name: str,
+    *,
+    momentum: float = 0.99,
+    epsilon: float = 1e-3,
+    center: bool = True,
+    scale: bool = True,
+) -> tf.Tensor:
     """Normalise each channel, with `<name>/gamma`, `beta`, `moving_mean` and `moving_variance`, each [channels].
 
     With its switch fed True (a training step does that where it trains this gamma or beta) the statistics are those of
-    the batch and the moving ones follow them; otherwise the moving ones are used and stay as they are. The defaults
-    are those of `tf.layers.batch_normalization`.
+    the batch and the moving ones follow them; otherwise the moving ones are used and stay as they are. Without
+    `scale` it has no gamma, without `center` no beta, and without both the moving statistics stay as they are. The
+    defaults are those of `tf.layers.batch_normalization`.
     """
     with tf.variable_scope(name):
         channels = [x.shape[-1]]
-        gamma, beta = (
-            model_variable(n, channels, init)
-            for n, init in (("gamma", tf.ones_initializer()), ("beta", tf.zeros_initializer()))
-        )
+        gamma = model_variable("gamma", channels, tf.ones_initializer()) if scale else None
+        beta = model_variable("beta", channels, tf.zeros_initializer()) if center else None
         moving = [
             model_variable(n, channels, init, trainable=False)
             for n, init in (("moving_mean", tf.zeros_initializer()), ("moving_variance", tf.ones_initializer()))
@@ -155,7 +223,7 @@ def batch_norm(x: tf.Tensor, name: str, *, momentum: float = 0.99, epsilon: floa
         _record(
             BatchNorm(
                 switch.name,
-                [gamma.op.name, beta.op.name],
+                [variable.op.name for variable in (gamma, beta) if variable is not None],
                 [v.op.name for v in moving],
                 [getattr(follow, "op", follow).name],
             )
@@ -176,7 +244,23 @@ def _record(layer: BatchNorm) -> None:
         graph.add_to_collection(tf.GraphKeys.UPDATE_OPS, graph.get_operation_by_name(update))
 
 
-def _finish(x: tf.Tensor, activation: Activation | None) -> tf.Tensor:
-    bias = model_variable("bias", [x.shape[-1]], tf.zeros_initializer())
-    x = tf.nn.bias_add(x, bias)
+def _finish(
+    x: tf.Tensor, activation: Activation | None, use_bias: bool, bias_initializer: Initializer | None
+) -> tf.Tensor:
+    if use_bias:
+        bias = model_variable("bias", [x.shape[-1]], bias_initializer or tf.zeros_initializer())
+        x = tf.nn.bias_add(x, bias)
     return x if activation is None else activation(x)
+
+
+def _pair(option: str, value: Size, name: str) -> list[int]:
+    pair = [value, value] if isinstance(value, int) else list(value)
+    if len(pair) != 2 or min(pair) < 1:
+        raise GraphError(f"{name}: `{option}={value}` must be one integer from 1 on, or two: of rows and columns")
+    return pair
+
+
+def _padding(padding: str, name: str) -> str:
+    if padding.upper() not in ("SAME", "VALID"):
+        raise GraphError(f"{name}: `padding` is 'SAME' or 'VALID', not {padding!r}")
+    return padding.upper()

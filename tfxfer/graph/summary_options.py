@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tfxfer import names
+from tfxfer import extras, names
 from tfxfer.errors import GraphError
 
 # What can be shown beside the scalars of batches and epochs, which always are.
@@ -25,6 +25,7 @@ SHOWN = {
 }
 DEFAULT = ("graph", "text", "images", "histograms", "norms", "results")
 OF_LABELS = ("confusion", "mistakes", "pr_curves")
+DRAWN = ("confusion", "mistakes")
 OF_ENDPOINTS = ("activations", "projector")
 
 
@@ -38,6 +39,7 @@ def choose(summaries: Sequence[str] | None, activations: Mapping[str, Any], *, l
 
     Raises:
       GraphError: a name is unknown, or endpoints are missing.
+      MissingPackageError: matplotlib is not installed, and draws what is to be shown.
     """
     wanted = list(DEFAULT if summaries is None else summaries)
     unknown = [name for name in wanted if name not in SHOWN]
@@ -45,6 +47,8 @@ def choose(summaries: Sequence[str] | None, activations: Mapping[str, Any], *, l
         rows = "\n".join(f"  {name}: {what}" for name, what in SHOWN.items())
         got = repr(summaries) if isinstance(summaries, str) else names.listed(unknown)
         raise GraphError(f"summaries are a list of names, not {got}; there are\n{rows}")
+    if set(DRAWN).intersection(wanted):
+        extras.load("matplotlib")
     if activations and not set(OF_ENDPOINTS).intersection(wanted):
         wanted.append("activations")
     lacking = [name for name in OF_ENDPOINTS if name in wanted and not activations]

@@ -40,6 +40,16 @@ class Step(EvalStep):
       generators: the state of each `tf.random.Generator` that draws in a step, as far as it is a global variable.
       moving: what any stage writes, the slots and global_step among it, and the local variables that a step reads.
       frozen: all other global variables.
+
+    Example:
+      >>> images, labels = tf.placeholder(tf.float32, [None, 4]), tf.placeholder(tf.int64, [None])
+      >>> logits = tx.models.heads.classifier(images, classes=3)
+      >>> step = tx.train_step(images, labels, logits, train=[".*"])
+      >>> with tx.session() as sess:
+      ...     for _ in range(3):
+      ...         sess.run(step.stage(0).apply, {images: np.eye(3, 4), labels: [0, 1, 2]})
+      ...     int(sess.run(step.global_step))
+      3
     """
 
     loss: tf.Tensor
@@ -134,6 +144,13 @@ def train_step(
         `summaries` or `activations` that cannot be used; a placeholder that nobody feeds; an op of the network that
         writes a variable which is not trained; two variables that are one in memory, one of them trained; or the graph
         is finalized, since a session was opened by `tfxfer.session`.
+
+    Example:
+      >>> images, labels = tf.placeholder(tf.float32, [None, 4]), tf.placeholder(tf.int64, [None])
+      >>> logits = tx.models.heads.classifier(images, hidden=[8], classes=3)
+      >>> step = tx.train_step(images, labels, logits, train=["logits/.*"], optimizer="adam", learning_rate=0.01)
+      >>> [variable.op.name for variable in step.trained]
+      ['logits/kernel', 'logits/bias']
     """
     check_graph("train_step", images, labels, outputs)
     shown = summary_options.choose(summaries, activations or {}, labelled=labels is not None)

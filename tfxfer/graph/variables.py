@@ -103,6 +103,13 @@ def select(
     Raises:
       SelectionError: a pattern matches nothing (the nearest names are given) or is not a regular expression.
       GraphError: the network reads a variable that nothing can be restored to; see `model_variables`.
+
+    Example:
+      >>> images = tf.placeholder(tf.float32, [None, 8, 8, 3])
+      >>> x = tx.graph.layers.conv2d(images, 4, 3, "conv1")
+      >>> logits = tx.graph.layers.dense(tx.graph.layers.flatten(x), 10, "logits")
+      >>> [variable.op.name for variable in tx.select("conv.*", "logits/bias")]
+      ['conv1/kernel', 'conv1/bias', 'logits/bias']
     """
     excluded = [exclude] if isinstance(exclude, str) else list(exclude)
     _check_patterns([*patterns, *excluded])

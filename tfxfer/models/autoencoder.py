@@ -84,9 +84,9 @@ def autoencoder(images: tf.Tensor, *, latent: int = 50, mask: float = 0.0, patch
         sides = ends["conv2"].shape[1:].as_list()
         ends["dec_fc1"] = layers.dense(ends["latent"], math.prod(sides), "dec_fc1")
         x = tf.reshape(ends["dec_fc1"], [-1, *sides])
-        ends["deconv2"] = layers.conv2d_transpose(x, 16, 5, "deconv2", stride=2)
+        ends["deconv2"] = layers.conv2d_transpose(x, 16, 5, "deconv2", strides=2)
         ends["deconv1"] = layers.conv2d_transpose(
-            ends["deconv2"], images.shape[-1], 5, "deconv1", stride=2, activation=None
+            ends["deconv2"], images.shape[-1], 5, "deconv1", strides=2, activation=None
         )
         ends["reconstruction"] = tf.sigmoid(ends["deconv1"], name="reconstruction")
     with tf.name_scope("LOSS/"):
@@ -97,8 +97,8 @@ def autoencoder(images: tf.Tensor, *, latent: int = 50, mask: float = 0.0, patch
 
 def _encode(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
     ends = {"input": pixels}
-    ends["conv1"] = layers.conv2d(pixels, 16, 5, "conv1", stride=2)
-    ends["conv2"] = layers.conv2d(ends["conv1"], 32, 5, "conv2", stride=2)
+    ends["conv1"] = layers.conv2d(pixels, 16, 5, "conv1", strides=2)
+    ends["conv2"] = layers.conv2d(ends["conv1"], 32, 5, "conv2", strides=2)
     ends["flatten"] = layers.flatten(ends["conv2"])
     return ends
 

@@ -95,6 +95,16 @@ def recognise(
       SelectionError: there is no such model or source, or a rule of `rename` matches nothing.
       WeightsError: the file cannot be read, is of none of the known sources or may be of several, or is not what
         `model` or `source` says.
+
+    Example:
+      >>> images = tf.placeholder(tf.uint8, [None, 28, 28, 1])
+      >>> ends = tx.models.autoencoder.encoder(images)
+      >>> with tx.session() as sess:
+      ...     np.savez("weights.npz", **{variable.op.name: sess.run(variable) for variable in tx.select("conv.*")})
+      >>> tx.models.autoencoder.input_spec(images).save("weights.npz")
+      >>> recognised = tx.recognise("weights.npz")
+      >>> recognised.model, recognised.input_spec.size, list(recognised.weights)[0]
+      ('autoencoder', (28, 28), 'conv1/kernel')
     """
     file = weights if isinstance(weights, Weights) else open_weights(weights, max_bytes=max_bytes)
     sources = _sources(model)

@@ -58,7 +58,7 @@ def _build(
     with tf.name_scope(model.upper()):
         x = preprocess(images, input_spec or bgr(model, "the authors' weights, BGR"))
         ends = {"input": x}
-        x = ends["conv1"] = layers.conv2d(x, filters, size, "conv1", stride=2, padding="VALID")
+        x = ends["conv1"] = layers.conv2d(x, filters, size, "conv1", strides=2, padding="VALID")
         for layer, squeeze in layers_of(model).items():
             if last not in ends:
                 x = ends[layer] = _fire(x, squeeze, layer) if squeeze else _pool(x, layer)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tfxfer import extras
 from tfxfer.plots.png import png
 
 DOTS = 100  # pixels an inch
@@ -22,8 +23,11 @@ def draw(paint: Callable[[Any], None], width: int, height: int, *, constrained: 
       paint: is given the `matplotlib.figure.Figure`.
       width, height: of the picture, in pixels.
       constrained: whether matplotlib finds the places of axes, titles and keys.
+
+    Raises:
+      MissingPackageError: matplotlib is not installed.
     """
-    import matplotlib as mpl
+    mpl = extras.load("matplotlib")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 
-import tfxfer
+from tfxfer._version import __version__
 from tfxfer.report import confusion, examples, filters, restore_table, training_curves
 from tfxfer.report.markup import Markup, section, soft, tag
 from tfxfer.report.run_reader import Run
@@ -31,7 +31,7 @@ def document(run: Run, command: str | None = None) -> str:
         tag("a", "Skip to the content", href="#content", class_="skip"),
         header(run),
         tag("main", _navigation(sections), sections.values(), id="content"),
-        tag("footer", tag("p", f"Written by tfxfer {tfxfer.__version__} from the run's own files.")),
+        tag("footer", tag("p", f"Written by tfxfer {__version__} from the run's own files.")),
     )
     return f"<!DOCTYPE html>\n{tag('html', _head(run), body, lang='en')}\n"
 

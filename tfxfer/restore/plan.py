@@ -73,6 +73,16 @@ class Plan:
       left_out: the variables that the network reads, that are not trainable, and that the file holds, in their shape
         and dtype, but that were neither chosen nor excluded: another plan of the session must restore them.
       excluded: the variables that were excluded by name.
+
+    Example:
+      >>> np.savez("weights.npz", **{"fc/kernel": np.ones((4, 2), np.float32)})
+      >>> x = tf.placeholder(tf.float32, [None, 4])
+      >>> x = tx.graph.layers.dense(x, 2, "fc", use_bias=False)
+      >>> print(tx.plan("fc/kernel", "weights.npz").report())
+      restore plan: 1 of 1 variables from weights.npz (NumPy .npz archive)
+        variable   shape   dtype    status    from
+        fc/kernel  (4, 2)  float32  restored  fc/kernel (by feed)
+      0 tensors of the file are not used
     """
 
     weights: Weights
@@ -193,6 +203,14 @@ def plan(
         `graph.preprocessing.check_weights_by`), or some are missing or mismatched, or are one in memory and would take
         different arrays: all of them are listed, and the error's `plan` reports the rest too.
       SelectionError: a regular expression is not one, or matches nothing.
+
+    Example:
+      >>> np.savez("weights.npz", **{"fc/kernel": np.ones((4, 2), np.float32)})
+      >>> x = tf.placeholder(tf.float32, [None, 4])
+      >>> logits = tx.graph.layers.dense(x, 2, "fc")
+      >>> plan = tx.plan(tx.select("fc/kernel"), tx.open_weights("weights.npz"))
+      >>> [(pairing.variable, pairing.status) for pairing in plan.pairings]
+      [('fc/kernel', 'restored'), ('fc/bias', 'initialised')]
     """
     weights = _opened(weights)
     outputs = list(outputs)

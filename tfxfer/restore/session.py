@@ -77,6 +77,14 @@ def session(
       RestoreError: see `tfxfer.restore.plan.check`.
       GraphError: TensorFlow executes eagerly, so that it has no graph to run.
       WeightsError: the file changed, or its bytes fail their checksum.
+
+    Example:
+      >>> np.savez("weights.npz", **{"fc/kernel": np.ones((4, 2), np.float32)})
+      >>> x = tf.placeholder(tf.float32, [None, 4])
+      >>> logits = tx.graph.layers.dense(x, 2, "fc")
+      >>> with tx.session(tx.plan("fc/kernel", "weights.npz")) as sess:
+      ...     sess.run(logits, {x: [[1, 2, 3, 4]]}).tolist()
+      [[10.0, 10.0]]
     """
     config = configuration(intra_op_threads, inter_op_threads, per_process_gpu_memory_fraction, allow_growth)
     return Opening(_opened(plans, config))

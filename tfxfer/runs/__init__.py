@@ -12,3 +12,15 @@
 
 A checkpoint that has an index is whole: its files are moved in together, the index last.
 """
+
+from typing import TYPE_CHECKING
+
+from tfxfer._lazy import attach
+
+if TYPE_CHECKING:
+    from tfxfer.runs import files as files
+    from tfxfer.runs import frozen as frozen
+    from tfxfer.runs import settings as settings
+    from tfxfer.runs import state as state
+else:
+    __getattr__, __dir__ = attach(__name__)

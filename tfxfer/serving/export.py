@@ -108,6 +108,17 @@ def export_model(
       GraphError: the export does not answer as the weights do, or the model cannot be exported; nothing is written.
       RestoreError: the weights do not fit the model, or do not hold all that its endpoints read.
       OSError: it cannot be written.
+
+    Example:
+      >>> def build(images):
+      ...     logits = tx.graph.layers.dense(tx.graph.layers.flatten(tf.cast(images, tf.float32)), 2, "logits")
+      ...     return {"logits": logits, "prob": tf.nn.softmax(logits)}
+      >>> arrays = {"logits/kernel": np.ones((64, 2), np.float32), "logits/bias": np.zeros(2, np.float32)}
+      >>> np.savez("weights.npz", **arrays)
+      >>> spec = tx.InputSpec("tiny", "my own", (8, 8), "grey", mean=(0.0,), scale=(1.0,))
+      >>> exported = tx.export_model(build, tx.open_weights("weights.npz"), spec, "served")
+      >>> exported.path.name, exported.images, exported.classes
+      ('served', (8, 8, 1), 2)
     """
     goals = [Path(path) for path in (out, frozen_graph) if path is not None]
     check_free(goals, overwrite=overwrite)

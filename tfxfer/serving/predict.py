@@ -16,7 +16,7 @@ from tfxfer import names, progress
 from tfxfer.callables import compiled
 from tfxfer.data import pillow
 from tfxfer.data.batches import chunks
-from tfxfer.data.folder import walk
+from tfxfer.data.folders import walk
 from tfxfer.data.pictures import Files, Pictures, ahead, shortened
 from tfxfer.data.scan import scan
 from tfxfer.data.splits import Images

@@ -24,8 +24,8 @@ import tensorflow.compat.v1 as tf
 
 from tfxfer import names
 from tfxfer.data.dataset import PATHS, PICTURES, check_there, load_dataset
-from tfxfer.data.folder import walk
-from tfxfer.data.listing import read
+from tfxfer.data.folders import walk
+from tfxfer.data.listings import read
 from tfxfer.data.splits import Data, Split
 from tfxfer.errors import DataError, RunError
 from tfxfer.evaluation.evaluate import Evaluation, evaluate

@@ -66,6 +66,17 @@ def precompute(
       DataError: the images do not fit the placeholder, the store cannot be used, or what is computed depends on which
         examples share a batch.
       RunError: a worker was killed, or broke down.
+
+    Example:
+      >>> data = tx.data.digits()
+      >>> images, labels = tf.placeholder(tf.uint8, [None, 28, 28, 1]), tf.placeholder(tf.int64, [None])
+      >>> features = tx.models.autoencoder.encoder(images)["flatten"]
+      >>> logits = tx.models.heads.classifier(features, classes=10)
+      >>> step = tx.train_step(images, labels, logits, train=["logits/.*"])
+      >>> with tx.session() as sess:
+      ...     data = tx.precompute(sess, step, data, store="store")
+      >>> {name: rows.shape for name, rows in data.test.features.items()}
+      {'ENCODER/flatten:0': (360, 1568)}
     """
     tensors, reasons = _frozen_tensors(step)
     splits = [
@@ -157,6 +168,15 @@ def extract(
       DataError: the images do not fit the placeholder, the store cannot be used, or what is computed depends on which
         examples share a batch.
       RunError: a worker was killed, or broke down.
+
+    Example:
+      >>> pictures = tx.data.digits().test.images
+      >>> images = tf.placeholder(tf.uint8, [None, 28, 28, 1])
+      >>> ends = tx.models.autoencoder.encoder(images)
+      >>> with tx.session() as sess:
+      ...     [[codes]] = tx.extract(sess, images, [ends["flatten"]], [pictures], "store")
+      >>> codes.shape, codes[np.array([0, 5])].shape
+      ((360, 1568), (2, 1568))
     """
     batch_size = batch_size_for(parts[0].shape[1:3]) if batch_size is None else batch_size
     _check_options(images, parts, batch_size, dtype, workers)

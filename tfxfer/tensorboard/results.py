@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.util
 import logging
 import time
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
+from tfxfer import extras
 from tfxfer.data.splits import Split
 from tfxfer.errors import RunError
 from tfxfer.evaluation.evaluate import Evaluation
@@ -81,12 +81,9 @@ def tested(run: Path, graph: tf.Graph, result: Evaluation, split: Split, step: i
 @functools.cache
 def can_draw() -> bool:
     """Say whether matplotlib is installed; without it, note once what is left out."""
-    installed = importlib.util.find_spec("matplotlib") is not None
+    installed = extras.installed("matplotlib")
     if not installed:
-        log.warning(
-            "confusion matrix and mistakes are not drawn: pictures are drawn by matplotlib, which is not installed: "
-            "pip install 'tfxfer[plots]'"
-        )
+        log.warning("confusion matrix and mistakes are not drawn: %s", extras.cure("matplotlib"))
     return installed
 
 

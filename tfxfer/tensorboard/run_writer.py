@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from tfxfer import names
+from tfxfer._version import __version__
 from tfxfer.data.splits import Data
 from tfxfer.errors import RunError
 from tfxfer.evaluation.evaluate import Evaluation
@@ -282,11 +283,11 @@ def _moving(step: Step) -> list[str]:
 def _environment() -> dict[str, str]:
     import tensorboard
 
-    import tfxfer
-
-    packages = {"tfxfer": tfxfer, "tensorflow": tf, "tensorboard": tensorboard, "numpy": np}
     return {
-        **{name: package.__version__ for name, package in packages.items()},
+        "tfxfer": __version__,
+        "tensorflow": tf.__version__,
+        "tensorboard": tensorboard.__version__,
+        "numpy": np.__version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "processors": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),

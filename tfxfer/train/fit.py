@@ -88,6 +88,16 @@ def fit(
       DivergedError: the loss or a trained variable is no longer finite; the last checkpoint stays.
       FrozenError: a variable that no stage trains has changed.
       KeyboardInterrupt, SystemExit: after the checkpoint was saved, on SIGINT, or on SIGTERM and SIGHUP.
+
+    Example:
+      >>> data = tx.data.digits()
+      >>> images, labels = tf.placeholder(tf.uint8, [None, 28, 28, 1]), tf.placeholder(tf.int64, [None])
+      >>> logits = tx.models.heads.classifier(tf.cast(images, tf.float32) / 255, classes=10)
+      >>> step = tx.train_step(images, labels, logits, train=["logits/.*"])
+      >>> with tx.session() as sess:
+      ...     fitted = tx.fit(sess, step, data, epochs=2, logdir="runs/digits")
+      >>> fitted.epochs, fitted.last
+      (2, 'runs/digits/model.ckpt-80')
     """
     if not isinstance(step, Step):
         raise GraphError(

@@ -10,10 +10,12 @@ import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tfxfer import names
+from tfxfer._lazy import attach
 from tfxfer.errors import WeightsError
 from tfxfer.formats.tensors import Tensor, shown
 from tfxfer.input_spec import InputSpec, sidecar
@@ -23,6 +25,31 @@ from tfxfer.weights.layouts import Layout
 MAX_BYTES = 16 << 30
 
 __all__ = ["MAX_BYTES", "Layout", "Tensor", "Weights", "open_weights"]
+
+if TYPE_CHECKING:
+    from tfxfer.weights import bundle as bundle
+    from tfxfer.weights import checkpoint_v1 as checkpoint_v1
+    from tfxfer.weights import digests as digests
+    from tfxfer.weights import find_checkpoint as find_checkpoint
+    from tfxfer.weights import identify as identify
+    from tfxfer.weights import keras3 as keras3
+    from tfxfer.weights import keras_h5 as keras_h5
+    from tfxfer.weights import layouts as layouts
+    from tfxfer.weights import meta_graph as meta_graph
+    from tfxfer.weights import npy as npy
+    from tfxfer.weights import npy_dict as npy_dict
+    from tfxfer.weights import npz as npz
+    from tfxfer.weights import object_graph as object_graph
+    from tfxfer.weights import readers as readers
+    from tfxfer.weights import roles as roles
+    from tfxfer.weights import safetensors as safetensors
+    from tfxfer.weights import saved_model as saved_model
+    from tfxfer.weights import slices as slices
+    from tfxfer.weights import streams as streams
+    from tfxfer.weights import tf_types as tf_types
+    from tfxfer.weights import writers as writers
+else:
+    __getattr__, __dir__ = attach(__name__)
 
 
 class Weights(Mapping[str, np.ndarray]):
@@ -34,6 +61,14 @@ class Weights(Mapping[str, np.ndarray]):
       checkpoint: the prefix that `tf.train.Saver.restore` takes, or None if TensorFlow cannot restore it.
       skipped: what else the file holds, by name, each with the reason why it is not read: text, the state of an
         iterator, what TensorFlow notes for itself. To ask for it by name raises that reason.
+
+    Example:
+      >>> np.savez("weights.npz", **{"fc/kernel": np.eye(2), "fc/bias": np.zeros(2)})
+      >>> weights = tx.open_weights("weights.npz")
+      >>> {name: weights.shape(name) for name in weights}
+      {'fc/kernel': (2, 2), 'fc/bias': (2,)}
+      >>> weights["fc/kernel"].tolist()
+      [[1.0, 0.0], [0.0, 1.0]]
     """
 
     def __init__(
@@ -197,6 +232,11 @@ def open_weights(
       WeightsError: the file is missing, cut short, corrupt, of an unknown kind, or announces too much; or a layout does
         not fit.
       SelectionError: a rule matches nothing, or two names would become one.
+
+    Example:
+      >>> np.savez("weights.npz", **{"fc8/kernel": np.eye(2), "fc8/bias": np.zeros(2)})
+      >>> list(tx.open_weights("weights.npz", rename=[("^fc8/", "logits/")]))
+      ['logits/kernel', 'logits/bias']
     """
     name = os.fspath(path)
     found = readers.read(name)

@@ -9,7 +9,21 @@ Source: "HDF5 File Format Specification Version 3.0", whose section numbers stan
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from tfxfer._lazy import attach
 from tfxfer.formats.hdf5.file import start
 from tfxfer.formats.hdf5.objects import Object, in_order, named, root
 
 __all__ = ["Object", "in_order", "named", "root", "start"]
+
+if TYPE_CHECKING:
+    from tfxfer.formats.hdf5 import chunks as chunks
+    from tfxfer.formats.hdf5 import dense as dense
+    from tfxfer.formats.hdf5 import file as file
+    from tfxfer.formats.hdf5 import groups as groups
+    from tfxfer.formats.hdf5 import headers as headers
+    from tfxfer.formats.hdf5 import objects as objects
+    from tfxfer.formats.hdf5 import types as types
+else:
+    __getattr__, __dir__ = attach(__name__)

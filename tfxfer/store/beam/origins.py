@@ -21,8 +21,8 @@ from apache_beam.metrics import Metrics
 
 from tfxfer.data import decoding
 from tfxfer.data.decoding import BYTES_A_PIXEL, MOST_PIXELS
-from tfxfer.data.folder import SUFFIXES, is_hidden
-from tfxfer.data.listing import LINE
+from tfxfer.data.folders import SUFFIXES, is_hidden
+from tfxfer.data.listings import LINE
 from tfxfer.errors import DataError
 
 NAMESPACE = "tfxfer"  # of the metrics

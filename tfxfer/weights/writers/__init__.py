@@ -12,9 +12,10 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tfxfer import input_spec as input_specs
+from tfxfer._lazy import attach
 from tfxfer.errors import WeightsError
 from tfxfer.files import PART
 from tfxfer.formats import reading
@@ -25,6 +26,16 @@ from tfxfer.weights.writers import bundle, keras_h5, npz, safetensors
 from tfxfer.weights.writers.placing import placed
 
 __all__ = ["CHECKPOINT", "FORMATS", "KERAS", "Format", "check", "kind_of", "write"]
+
+if TYPE_CHECKING:
+    from tfxfer.weights.writers import bundle as bundle
+    from tfxfer.weights.writers import keras_h5 as keras_h5
+    from tfxfer.weights.writers import npz as npz
+    from tfxfer.weights.writers import placing as placing
+    from tfxfer.weights.writers import safetensors as safetensors
+    from tfxfer.weights.writers import wire as wire
+else:
+    __getattr__, __dir__ = attach(__name__)
 
 
 class Format(NamedTuple):

@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any
 import ml_dtypes
 import numpy as np
 
-from tfxfer import names
+from tfxfer import extras, names
 from tfxfer.formats.buffers import ALIGNMENT
 from tfxfer.formats.tensors import Tensor
 from tfxfer.weights import streams
@@ -59,7 +59,12 @@ def order(tensors: Mapping[str, Tensor]) -> list[str]:
 
 
 def faults(tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """Say of each tensor that such a file cannot hold why."""
+    """Say of each tensor that such a file cannot hold why.
+
+    Raises:
+      MissingPackageError: h5py is not installed.
+    """
+    extras.load("h5py")
     paths = {_path(name): name for name in tensors}
     found = {name: _fault(name, tensor) for name, tensor in tensors.items()}
     for path, name in paths.items():

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfxfer import names
-from tfxfer.data.folder import SUFFIXES
+from tfxfer.data.folders import SUFFIXES
 from tfxfer.data.labelled import Division, Labelled, make_data, number
 from tfxfer.data.pictures import shortened
 from tfxfer.data.splits import Data

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tfxfer.data import Pictures, decoding, folder
-from tfxfer.data.folder import SUFFIXES, find
+from tfxfer.data.folders import SUFFIXES, find
 from tfxfer.data.splits import by_digest
 from tfxfer.errors import DataError
 

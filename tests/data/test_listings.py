@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tfxfer.data import Pictures, decoding, listing
-from tfxfer.data.listing import _is_inside, find, format_line, read
+from tfxfer.data.listings import _is_inside, find, format_line, read
 from tfxfer.errors import DataError
 
 

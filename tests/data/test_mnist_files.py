@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tfxfer.data.mnist import mnist, read_idx, read_images, read_labels
+from tfxfer.data.mnist_files import mnist, read_idx, read_images, read_labels
 from tfxfer.errors import DataError
 
 NAMES = ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"]

@@ -8,7 +8,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 import tfxfer.data
-from tfxfer.data.digits import digits, enlarge
+from tfxfer.data.sklearn_digits import digits, enlarge
 from tfxfer.data.splits import check
 from tfxfer.errors import DataError
 
