@@ -153,6 +153,10 @@ def test_what_is_damaged_is_refused_or_told_by_name(trained, tmp_path):
     made_runs.write(tmp_path / "run", "settings.json", {**settings, "model": 5, "hidden": ["many"]})
     with pytest.raises(RunError, match=r"settings.json is damaged: model is 5, not the name of a model; hidden is \["):
         open_run(tmp_path / "run").predict(trained / "pictures/rose/0.png")
+    made_runs.write(tmp_path / "run", "settings.json", {**settings, "data_dir": 5})
+    with pytest.raises(RunError, match="is damaged: data_dir must be paths"):
+        open_run(tmp_path / "run").evaluate()
+    assert open_run(tmp_path / "run").some_examples(3) == (None, [])
     (tmp_path / "run/settings.json").write_text("[]")
     with pytest.raises(RunError, match=r"settings.json holds no settings"):
         open_run(tmp_path / "run")

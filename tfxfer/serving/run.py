@@ -262,13 +262,16 @@ class Run:
         if unused:
             raise RunError(f"{names.listed(unused)}: {self.path} was trained on {dataset}, without it; leave it out")
         settings = {**self.settings, **paths}
+        wrong = [name for name in PATHS["listing"] if not isinstance(settings.get(name), str | None)]
+        if wrong:
+            raise RunError(f"{self.path}/settings.json is damaged: {names.listed(wrong)} must be paths")
         check_there(settings, self.path)
         return load_dataset(settings, input_spec or self.input_spec)
 
     def some_examples(self, count: int) -> tuple[np.ndarray | None, list[str]]:
         """Return a few images, uint8 [m, height, width, channels], or the paths of a few pictures, of the run's data.
 
-        Files that only Pillow decodes are left out. Where the data is no longer there, neither is returned.
+        Files that only Pillow decodes are left out. Neither is returned where the data is gone, or not named.
         """
         settings, dataset = self.settings, self.settings.get("dataset")
         try:
@@ -279,7 +282,7 @@ class Run:
             else:
                 listing = Path(settings.get("validation_listing") or settings["listing"])
                 paths = [line.path for line in read(listing, Path(settings.get("data_dir") or listing.parent), [])]
-        except DataError:
+        except (DataError, KeyError, TypeError):
             return None, []
         usable = [path for path in paths if os.path.exists(path) and not pillow_kind(path)]
         return None, usable[:: max(1, len(usable) // count)][:count]
