@@ -116,7 +116,10 @@ def own(images):
     return {"conv": x, "prob": tf.nn.softmax(logits)}
 
 
-def test_a_run_of_a_network_of_ones_own_predicts_by_what_builds_it(tmp_path):
+@pytest.fixture(scope="module")
+def own_run(tmp_path_factory):
+    """A run of a network of the user's own, 5 of its examples, and what it says of them at the end."""
+    folder = tmp_path_factory.mktemp("own") / "run"
     generator = np.random.default_rng(0)
     labels = np.arange(40) % 2
     arrays = (generator.integers(0, 100, (40, 4, 4, 1)) + 150 * labels[:, None, None, None]).astype(np.uint8)
@@ -125,19 +128,66 @@ def test_a_run_of_a_network_of_ones_own_predicts_by_what_builds_it(tmp_path):
         images, classes = tf.placeholder(tf.uint8, [None, 4, 4, 1]), tf.placeholder(tf.int64, [None])
         step = tx.train_step(images, classes, tf.log(own(images)["prob"]), train=".*", learning_rate=0.01)
         with tx.session() as sess:
-            tx.fit(sess, step, data, epochs=8, logdir=tmp_path / "run")
+            tx.fit(sess, step, data, epochs=8, logdir=folder)
             expected = sess.run(step.probabilities, {images: arrays[:5]})
-    run = open_run(tmp_path / "run")
+    return folder, arrays[:5], expected
+
+
+@pytest.mark.parametrize("options", [{}, {"build": own}], ids=["by its MetaGraph", "by what builds it"])
+def test_a_run_of_a_network_of_ones_own_predicts(own_run, options):
+    folder, arrays, expected = own_run
+    run = open_run(folder)
     assert (len(run.history), run.class_names, run.test) == (16, (), None)
-    predictions = run.predict(arrays[:5], build=own, checkpoint="last", top_k=2)
+    predictions = run.predict(arrays, checkpoint="last", top_k=2, **options)
     np.testing.assert_allclose(np.take_along_axis(expected, predictions.classes, 1), predictions.probabilities, 1e-5)
-    for refused in (run.predict, lambda examples: run.export(tmp_path / "out"), lambda examples: run.evaluate()):
-        with pytest.raises(RunError, match=r"was not made by `tfxfer train`: its settings.json has no model, dataset"):
-            refused(arrays)
+
+
+def test_of_a_network_of_ones_own_what_nobody_says_is_asked_for(own_run, tmp_path):
+    folder, arrays, _ = own_run
+    run = open_run(folder)
+    with pytest.raises(RunError, match=r"was not made by `tfxfer train`: its settings.json has no model, dataset"):
+        run.evaluate()
+    with pytest.raises(DataError, match="takes grey images of 4x4, and not RGB pictures"):
+        run.predict([tmp_path / "x.png"])
     with pytest.raises(DataError, match=r"no input spec lies beside .*; give an array of examples"):
         run.predict([tmp_path / "x.png"], build=own)
     with pytest.raises(DataError, match=r"no input spec lies beside .*: write one there by tfxfer.input_spec"):
         run.export(tmp_path / "out", build=own)
+    shutil.copytree(folder, tmp_path / "run")
+    for meta in (tmp_path / "run").rglob("*.meta"):
+        meta.unlink()
+    with pytest.raises(
+        RunError, match=r"\.meta cannot be read: No such file.*; give what builds the network as `build`"
+    ):
+        open_run(tmp_path / "run").predict(arrays)
+
+
+@pytest.mark.parametrize("fed", [False, "text"])
+def test_a_network_that_evaluation_feeds_is_fed_the_same_in_prediction(tmp_path, fed):
+    generator = np.random.default_rng(0)
+    arrays, labels = generator.normal(size=(24, 6)).astype(np.float32), np.arange(24) % 2
+    data = tx.data.Data((arrays, labels), (arrays, labels), (arrays, labels), ("a", "b"))
+    with tf.Graph().as_default():
+        images, classes = tf.placeholder(tf.float32, [None, 6], "x"), tf.placeholder(tf.int64, [None])
+        if fed == "text":
+            switch = tf.placeholder(tf.string, [], "mode")
+            training = tf.equal(switch, "train")
+        else:
+            switch = training = tf.placeholder(tf.bool, [], "is_training")
+        weights = tf.get_variable("w", [6, 2], initializer=tf.random_normal_initializer(seed=1))
+        logits = tf.matmul(tf.where(training, images * 2, images), weights)
+        feeds = {"train_feeds": {switch: "train" if fed else True}, "eval_feeds": {switch: fed}}
+        step = tx.train_step(images, classes, logits, train=".*", **feeds)
+        with tx.session() as sess:
+            tx.fit(sess, step, data, epochs=1, logdir=tmp_path / "run")
+            expected = sess.run(step.probabilities, {images: arrays, switch: fed})
+    run = open_run(tmp_path / "run")
+    if fed:
+        with pytest.raises(RunError, match="does not hold what mode is fed; give what builds the network as `build`"):
+            run.predict(arrays)
+        return
+    predictions = run.predict(arrays, checkpoint="last", top_k=2)
+    np.testing.assert_allclose(np.take_along_axis(expected, predictions.classes, 1), predictions.probabilities, 1e-5)
 
 
 # --- damage ---
@@ -149,18 +199,17 @@ def test_what_is_damaged_is_refused_or_told_by_name(trained, tmp_path):
     run = open_run(tmp_path / "run")
     assert run.test is None
     assert run.faults[0].startswith("test.json cannot be used: ")
-    settings = json.loads((tmp_path / "run/settings.json").read_text())
-    made_runs.write(tmp_path / "run", "settings.json", {**settings, "model": 5, "hidden": ["many"]})
+    made_runs.change_settings(tmp_path / "run", model=5, hidden=["many"])
     with pytest.raises(RunError, match=r"settings.json is damaged: model is 5, not the name of a model; hidden is \["):
         open_run(tmp_path / "run").predict(trained / "pictures/rose/0.png")
-    made_runs.write(tmp_path / "run", "settings.json", {**settings, "data_dir": 5})
+    made_runs.change_settings(tmp_path / "run", model=run.settings["model"], hidden=[], data_dir=5)
     with pytest.raises(RunError, match="is damaged: data_dir must be paths"):
         open_run(tmp_path / "run").evaluate()
     assert open_run(tmp_path / "run").some_examples(3) == (None, [])
     (tmp_path / "run/settings.json").write_text("[]")
-    with pytest.raises(RunError, match=r"settings.json holds no settings"):
+    with pytest.raises(RunError, match=r"settings\.json is damaged: it is not a JSON object"):
         open_run(tmp_path / "run")
-    with pytest.raises(RunError, match="nowhere is no run directory"):
+    with pytest.raises(RunError, match="nowhere is not there"):
         open_run(tmp_path / "nowhere")
 
 

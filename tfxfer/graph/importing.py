@@ -10,7 +10,7 @@ import tensorflow.compat.v1 as tf
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from tfxfer.errors import GraphError, WeightsError
-from tfxfer.graph.traversal import VARIABLES
+from tfxfer.graph.traversal import PLACEHOLDERS, VARIABLES
 
 
 def import_meta_graph(
@@ -62,6 +62,24 @@ def import_meta_graph(
         if shared or node.op in VARIABLES:
             node.attr["shared_name"].s = f"{scope}/{shared or node.name}".encode()
     return tf.train.import_meta_graph(meta, import_scope=scope, input_map=dict(input_map) if input_map else None)
+
+
+def read_placeholder(path: str | os.PathLike[str], name: str) -> tf.TensorSpec:
+    """Return dtype and shape of a placeholder of a MetaGraph, without importing it.
+
+    Args:
+      path: as `import_meta_graph` takes it.
+      name: of the placeholder or of its tensor.
+
+    Raises:
+      WeightsError: the file is missing, or is not a MetaGraph.
+      GraphError: it holds no placeholder of this name.
+    """
+    wanted = name.removesuffix(":0")
+    for node in _read(path).graph_def.node:
+        if node.name == wanted and node.op in PLACEHOLDERS:
+            return tf.TensorSpec(tf.TensorShape(node.attr["shape"].shape), node.attr["dtype"].type)
+    raise GraphError(f"{os.fspath(path)}.meta holds no placeholder {name}")
 
 
 def _read(path: str | os.PathLike[str]) -> tf.MetaGraphDef:

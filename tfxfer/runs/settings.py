@@ -26,7 +26,7 @@ _OPTIONAL = {"optimizer", "learning_rate", "loss", "multipliers", "clip_norm", "
 # no bits, and may become more.
 _FREE = {
     *("save_steps", "validation_steps", "summary_steps", "keep", "keep_best", "patience"),
-    *("stateful_ops", "processes"),
+    *("stateful_ops", "processes", "tensors"),
 }
 
 

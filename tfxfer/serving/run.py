@@ -27,9 +27,10 @@ from tfxfer.data.dataset import PATHS, PICTURES, check_there, load_dataset
 from tfxfer.data.folders import walk
 from tfxfer.data.listings import read
 from tfxfer.data.splits import Data, Split
-from tfxfer.errors import DataError, RunError
+from tfxfer.errors import DataError, GraphError, RunError, WeightsError
 from tfxfer.evaluation.evaluate import Evaluation, evaluate
 from tfxfer.graph.eval_step import eval_step
+from tfxfer.graph.importing import import_meta_graph, read_placeholder
 from tfxfer.graph.variables import select
 from tfxfer.input_spec import InputSpec, sidecar
 from tfxfer.models.network import build_classifier, build_endpoints, build_network
@@ -46,6 +47,7 @@ from tfxfer.train.run_directory import STEM
 from tfxfer.weights import Weights, open_weights
 
 Row = Mapping[str, Any]
+_SCOPE = "network"  # into which a MetaGraph is imported
 _AFTER = {"best": "the first validation", "last": "the first epoch"}
 
 
@@ -67,8 +69,9 @@ class Run:
     """A run directory, as it was when it was opened.
 
     What needs the network (`predict`, `evaluate`, `export`, `network`) builds it from the settings of `tfxfer train`. A
-    network of a program of your own is in no settings: give what builds it as `build`, a function from images, uint8
-    [n, height, width, channels], to endpoints by name, the last of them the probabilities [n, classes].
+    network that a program of your own gave to `tfxfer.fit` is imported from the MetaGraph beside the checkpoint; or
+    give what builds it as `build`, a function from images, uint8 [n, height, width, channels], to endpoints by name,
+    the last of them the probabilities [n, classes].
 
     Attributes:
       path: of the directory.
@@ -162,6 +165,8 @@ class Run:
         """
         if build is not None:
             return self._own_network(self.weights(checkpoint), build)
+        if "model" not in self.settings and "tensors" in self.settings and endpoint is None:
+            return self._imported(self.weights(checkpoint))
         self._check_network()
         weights = self.weights(checkpoint)
         input_spec = self.input_spec_of(weights)
@@ -294,6 +299,35 @@ class Run:
             return build(images)  # it prepares images itself
 
         return TrainedNetwork(build_own, weights, input_spec, self._class_names(input_spec))
+
+    def _imported(self, weights: Weights) -> TrainedNetwork:
+        """Return the network that `tfxfer.fit` trained, from the MetaGraph beside the checkpoint.
+
+        Raises:
+          RunError: the MetaGraph cannot be read, has no probabilities, or wants values that no file of the run holds.
+        """
+        prefix = weights.checkpoint or weights.path
+        try:
+            images = read_placeholder(prefix, self.settings["tensors"]["images"])
+        except (WeightsError, GraphError) as error:
+            raise RunError(f"{error}; give what builds the network as `build`") from None
+        build = functools.partial(self._import, prefix)
+        renamed = weights.renamed([("^", f"{_SCOPE}/")])
+        input_spec = spec_beside(weights)
+        return TrainedNetwork(build, renamed, input_spec, self._class_names(input_spec), images)
+
+    def _import(self, prefix: str, images: tf.Tensor, *, input_spec: InputSpec | None) -> Mapping[str, tf.Tensor]:
+        """Import the network into the default graph; its placeholders take what evaluation fed."""
+        tensors, feeds = self.settings["tensors"], self.settings.get("eval_feeds") or {}
+        texts = [name for name, value in feeds.items() if isinstance(value, str)]
+        if "probabilities" not in tensors or texts:
+            lacks = f"what {names.listed(texts)} is fed" if texts else "probabilities"
+            raise RunError(f"{self.path} does not hold {lacks}; give what builds the network as `build`")
+        constants = {
+            f"{name}:0": tf.constant(value, read_placeholder(prefix, name).dtype) for name, value in feeds.items()
+        }
+        import_meta_graph(prefix, _SCOPE, input_map={tensors["images"]: images, **constants})
+        return {"probabilities": tf.get_default_graph().get_tensor_by_name(f"{_SCOPE}/{tensors['probabilities']}")}
 
     def _class_names(self, input_spec: InputSpec | None) -> tuple[str, ...]:
         if input_spec is not None:

@@ -35,12 +35,14 @@ class TrainedNetwork:
       weights: every variable that the endpoints read.
       input_spec: what the weights expect of images; None where nobody says.
       class_names: one for each class; empty where nobody says.
+      images: dtype and shape [n, ...] of the placeholder of the images. Default: uint8 as the input spec says.
     """
 
     build: Callable[..., Mapping[str, tf.Tensor]]
     weights: Weights
     input_spec: InputSpec | None
     class_names: tuple[str, ...] = ()
+    images: tf.TensorSpec | None = None
 
     @property
     def name(self) -> str:
@@ -68,6 +70,8 @@ class TrainedNetwork:
                 yield sess, images, endpoints
 
     def _placeholder(self, like: np.ndarray | None) -> tf.Tensor:
+        if self.images is not None:
+            return tf.placeholder(self.images.dtype, self.images.shape, name="images")
         if self.input_spec is not None:
             shape = (*self.input_spec.size, CHANNELS[self.input_spec.channels])
             return tf.placeholder(tf.uint8, [None, *shape], name="images")

@@ -49,7 +49,14 @@ def of_run(sess: tf.Session, step: Step, data: Data) -> dict[str, Any]:
         "validation_data": _of_split(data.validation),
         "restored": _restored(getattr(sess, "plans", ())),
         "stateful_ops": stateful_ops(step),
+        "tensors": _served(step),
     }
+
+
+def _served(step: Step) -> dict[str, str]:
+    """Return the names of the tensors by which the network is asked, in the MetaGraphs of the run."""
+    tensors = {"images": step.images, "probabilities": step.probabilities}
+    return {name: tensor.name for name, tensor in tensors.items() if tensor is not None}
 
 
 def stateful_ops(step: Step) -> dict[str, str]:
