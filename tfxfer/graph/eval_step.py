@@ -30,6 +30,13 @@ class EvalStep:
       activations: endpoints by name, as given.
       stages: what training runs, in order of their epochs, the first from epoch 0. Here there are none: an evaluation
         writes nothing.
+
+    Example:
+      >>> images = tf.placeholder(tf.float32, [None, 4])
+      >>> logits = tx.models.heads.classifier(images, classes=3)
+      >>> step = tx.eval_step(images, None, logits)
+      >>> step.probabilities.shape.as_list(), dict(step.metrics)
+      ([None, 3], {})
     """
 
     images: tf.Tensor
@@ -66,10 +73,6 @@ def eval_step(
     The metrics are those of `train_step`, which builds on this. `evaluate` and `precompute` take the result as they
     take a `Step`; `fit` needs a `Step`.
 
-        step = tx.eval_step(images, labels, logits)
-        with tx.session(plan) as sess:
-            print(tx.evaluate(sess, step, data.test))
-
     Args:
       images: the placeholder that is fed with a batch of images, or of anything else: vectors, sequences, ids.
       labels: the placeholder of class numbers, integers [batch], or of one-hot rows [batch, classes] of any numeric
@@ -84,6 +87,14 @@ def eval_step(
       GraphError: an unknown loss, or one that does not go with `outputs` or is not [batch]; labels, feeds or
         `activations` that cannot be used; a placeholder that nobody feeds; or the graph is finalized, since a session
         was opened by `tfxfer.session`.
+
+    Example:
+      >>> images, labels = tf.placeholder(tf.float32, [None, 4]), tf.placeholder(tf.int64, [None])
+      >>> step = tx.eval_step(images, labels, tx.models.heads.classifier(images, classes=3))
+      >>> with tx.session() as sess:
+      ...     result = tx.evaluate(sess, step, (np.zeros([5, 4], np.float32), np.arange(5) % 3))
+      >>> result.probabilities.shape
+      (5, 3)
     """
     check_graph("eval_step", images, labels, outputs)
     step = build(images, labels, outputs, loss, eval_feeds, activations)

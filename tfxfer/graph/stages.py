@@ -24,6 +24,14 @@ class Stage:
       epoch: the first epoch of the stage, counted from 0.
       selection: the variables that join those of earlier stages; or regular expressions, as `select` takes them.
       multiplier: what the learning rate is multiplied by for them.
+
+    Example:
+      >>> images, labels = tf.placeholder(tf.float32, [None, 4]), tf.placeholder(tf.int64, [None])
+      >>> logits = tx.models.heads.classifier(images, hidden=[8], classes=3)
+      >>> stages = [tx.Stage(0, ["logits/.*"]), tx.Stage(5, ["fc1/.*"], multiplier=0.1)]
+      >>> step = tx.train_step(images, labels, logits, stages=stages)
+      >>> [(stage.epoch, len(stage.variables)) for stage in step.stages]
+      [(0, 2), (5, 4)]
     """
 
     epoch: int

@@ -104,6 +104,15 @@ def predict(
     Raises:
       DataError: there are no examples, none can be read, they do not fit the placeholder, or a number is not positive.
       GraphError: it is not clear which placeholder takes the images, or the step has no probabilities.
+
+    Example:
+      >>> images = tf.placeholder(tf.uint8, [None, 28, 28, 1])
+      >>> ends = tx.models.autoencoder.encoder(images)
+      >>> step = tx.eval_step(images, None, tx.models.heads.classifier(ends["flatten"], classes=10))
+      >>> with tx.session() as sess:
+      ...     predictions = tx.predict(sess, step, tx.data.digits().test.images, top_k=3)
+      >>> predictions.classes.shape
+      (360, 3)
     """
     if min(top_k, batch_size) < 1:
         raise DataError(f"`top_k={top_k}` and `batch_size={batch_size}` must be 1 or more")

@@ -81,6 +81,16 @@ class Run:
       best: the best validation, `step` and means; None before the first.
       test: what the last test gave; None before it.
       faults: which files of the run cannot be read, and why.
+
+    Example:
+      >>> images, labels = tf.placeholder(tf.uint8, [None, 28, 28, 1]), tf.placeholder(tf.int64, [None])
+      >>> logits = tx.models.heads.classifier(tf.cast(images, tf.float32) / 255, classes=10)
+      >>> step = tx.train_step(images, labels, logits, train=".*")
+      >>> with tx.session() as sess:
+      ...     fitted = tx.fit(sess, step, tx.data.digits(), epochs=1, logdir="runs/digits")
+      >>> run = tx.open_run("runs/digits")
+      >>> run.settings["epochs"], run.best["step"], run.test
+      (1, 40, None)
     """
 
     path: Path
@@ -363,6 +373,15 @@ def open_run(path: str | os.PathLike[str]) -> Run:
 
     Raises:
       RunError: it holds no run, or its settings cannot be read. What else cannot be read is in `Run.faults`.
+
+    Example:
+      >>> images, labels = tf.placeholder(tf.uint8, [None, 28, 28, 1]), tf.placeholder(tf.int64, [None])
+      >>> logits = tx.models.heads.classifier(tf.cast(images, tf.float32) / 255, classes=10)
+      >>> step = tx.train_step(images, labels, logits, train=".*")
+      >>> with tx.session() as sess:
+      ...     fitted = tx.fit(sess, step, tx.data.digits(), epochs=1, logdir="runs/digits")
+      >>> tx.open_run("runs/digits").predict(tx.data.digits().test.images, top_k=1).classes.shape
+      (360, 1)
     """
     files = run_reader.read(find_run(path))
     return Run(

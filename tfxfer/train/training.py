@@ -45,6 +45,16 @@ class Fitted:
       frozen: how many variables no stage trained, and are proved to be bit-identical to the start.
       exact_resume: whether a run that was stopped and goes on ends with these bits: no op of a step keeps a state that
         no checkpoint holds, as `tf.nn.dropout` does.
+
+    Example:
+      >>> data = tx.data.digits()
+      >>> images, labels = tf.placeholder(tf.uint8, [None, 28, 28, 1]), tf.placeholder(tf.int64, [None])
+      >>> logits = tx.models.heads.classifier(tf.cast(images, tf.float32) / 255, classes=10)
+      >>> step = tx.train_step(images, labels, logits, train=["logits/.*"])
+      >>> with tx.session() as sess:
+      ...     fitted = tx.fit(sess, step, data, epochs=1, logdir="runs/digits")
+      >>> [(row["epoch"], row["split"]) for row in fitted.history]
+      [(1, 'train'), (1, 'validation')]
     """
 
     steps: int
