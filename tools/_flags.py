@@ -245,8 +245,12 @@ class Use(NamedTuple):
         """Say whether the flag is used under these values."""
         value = values[self.other].value
         items = value if isinstance(value, list) else [value]
-        wanted = self.values() if callable(self.values) else self.values
-        return (any(item in wanted for item in items) if wanted else bool(value)) != self.unless
+        sufficient = self.sufficient()
+        return (any(item in sufficient for item in items) if sufficient else bool(value)) != self.unless
+
+    def sufficient(self) -> tuple[str, ...]:
+        """Return the values of `other` with which the flag is used; if empty, any that is not empty."""
+        return self.values() if callable(self.values) else self.values
 
     def cure(self, values: flags.FlagValues) -> str:
         """Say what must be given, or left out, for the flag to be used."""
@@ -255,7 +259,7 @@ class Use(NamedTuple):
             return f"not used with --{self.other}{shown}; leave one of the two out"
         if self.unless:
             return f"give another --{self.other} too"
-        sufficient = self.values() if callable(self.values) else self.values
+        sufficient = self.sufficient()
         possible = getattr(values[self.other].parser, "enum_values", sufficient)
         wanted = [f"--{self.other}={value}" for value in sufficient if value in possible] or [f"--{self.other}"]
         return f"give {' or '.join(wanted)} too{f', {self.what}' if self.what else ''}"

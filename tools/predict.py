@@ -22,8 +22,7 @@ from absl import flags
 
 from tfxfer.data.labels import class_names
 from tfxfer.data.pictures import shortened
-from tfxfer.errors import DataError
-from tfxfer.tools import _flags, _model_flags, _training_flags
+from tfxfer.tools import _flags, _model_flags, _report, _training_flags
 
 USES = (
     _flags.Use("checkpoint", "run", what="the run that has it"),
@@ -55,8 +54,7 @@ def main(argv: list[str]) -> int:
     arguments = _flags.parse(values, argv, __doc__, at_least=1, uses=USES)
     if bool(values.run) == bool(values.weights) or (values.run and values["model"].present):
         raise _flags.UsageError("give --run, or --model and --weights")
-    if values.picture and not Path(values.picture).absolute().parent.is_dir():
-        raise DataError(f"--picture={values.picture}: there is no such folder")
+    _report.check_picture(values.picture)
     model, predictions = (_predict_by_export if _is_export(values.run) else _predict)(values, arguments)
     results = predictions.to_json()
     if values.json:

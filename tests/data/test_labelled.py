@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.test_folder import REASONS, fill, in_splits, pets, picture, refused, with_bad  # noqa: F401
+from tests.data.test_folders import REASONS, fill, in_splits, pets, picture, refused, with_bad  # noqa: F401
 from tfxfer.data import decoding, folder
 from tfxfer.errors import DataError
 

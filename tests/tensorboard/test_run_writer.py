@@ -18,11 +18,11 @@ import tfxfer as tx
 from tests.killing import Watched
 from tests.train.test_fit import Small, two_classes
 from tfxfer.data import Data, Split
-from tfxfer.errors import RunError
+from tfxfer.errors import MissingPackageError, RunError
 from tfxfer.graph import layers
-from tfxfer.graph.summary_options import SHOWN
+from tfxfer.graph.summary_options import DRAWN, SHOWN
 from tfxfer.models import autoencoder, heads
-from tfxfer.tensorboard import results, run_writer
+from tfxfer.tensorboard import run_writer
 from tfxfer.tensorboard.run_writer import first_kernel
 
 EVERYTHING = tuple(SHOWN)
@@ -235,20 +235,15 @@ def test_mistakes_are_those_of_the_last_validation(tmp_path):
     assert steps_of(tmp_path / "run/validation")["mistakes"] == [12]
 
 
-def test_without_matplotlib_its_pictures_alone_are_left_out_with_one_note(tmp_path, monkeypatch, caplog):
+def test_without_matplotlib_what_it_draws_is_refused_when_asked_for_and_all_else_is_shown(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    results.can_draw.cache_clear()
-    Shown(activations=("conv1",)).fit(two_classes(noise=250), tmp_path / "run", epochs=2)
-    results.can_draw.cache_clear()
-    validation = steps_of(tmp_path / "run/validation")
-    assert validation["class/1 bright/pr_curves"] == [7, 14]
-    assert not {"confusion", "mistakes"}.intersection(validation)
+    for name in DRAWN:
+        with pytest.raises(MissingPackageError, match=r"is not installed: pip install 'tfxfer\[plots\]'"):
+            Shown([name], activations=())
+    others = [name for name in EVERYTHING if name not in DRAWN]
+    Shown(others, activations=("conv1",)).fit(two_classes(noise=250), tmp_path / "run", epochs=2)
+    assert steps_of(tmp_path / "run/validation")["class/1 bright/pr_curves"] == [7, 14]
     assert steps_of(tmp_path / "run/train")["filters/conv1/kernel"] == [0]
-    notes = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert notes == [
-        "confusion matrix and mistakes are not drawn: pictures are drawn by matplotlib, which is not installed: "
-        "pip install 'tfxfer[plots]'"
-    ]
 
 
 def test_what_is_shown_of_a_run_is_no_setting_of_it(tmp_path):

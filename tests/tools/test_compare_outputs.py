@@ -252,7 +252,7 @@ def test_real_weights_and_their_export_are_equal_on_photographs(real_data, tmp_p
     (["{run}", "{digits}", "--endpoint=conv1"], 1, "WeightsError: .*run is of squeezenet1_1, and .* of autoencoder"),
     (["{caffe}", "{out}", "--image_size=40"], 1, r"DataError: .*caffe.npz takes 40x40x3 and .*out takes 32x32x3"),
     (["{run}", "{out}", "--images={bare}"], 1, "DataError: .*bare has no pictures"),
-    (["{run}", "{out}", "--images={a}"], 1, "DataError: none of 1 pictures can be read"),
+    (["{run}", "{out}", "--images={a}"], 1, "DataError: none of the pictures can be read"),
 ])  # fmt: skip
 def test_what_cannot_be_done_is_said_without_a_traceback(files, trained, tmp_path, capsys, arguments, status, error):
     (tmp_path / "bare").mkdir()

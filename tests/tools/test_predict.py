@@ -91,7 +91,7 @@ def test_bad_pictures_are_listed_and_the_others_predicted(trained, tmp_path, cap
     }
     (tmp_path / "good.png").unlink()
     assert run(predict, *arguments) == 1
-    assert re.search(r"DataError: none of 3 pictures can be read:\n  .*empty\.jpg", capsys.readouterr().err)
+    assert re.search(r"DataError: none of the pictures can be read:\n  .*empty\.jpg", capsys.readouterr().err)
 
 
 def test_the_picture_has_a_row_for_each_photograph(trained, tmp_path):
@@ -133,7 +133,7 @@ def test_a_run_whose_classes_are_told_apart_by_one_logit(tmp_path, capsys):
     (["{pictures}", "--run={bare}", "--checkpoint=last"], 1, "has no last checkpoint"),
     (["{pictures}", "--run={run}", "--class_names={two}"], 1, "two.txt has 2 names of classes, and the model has 3"),
     (["{pictures}", "--run={run}", "--class_names=nowhere"], 1, "nowhere cannot be read"),
-    (["{pictures}", "--run={run}", "--picture=nowhere/x.png"], 1, "nowhere/x.png: there is no such folder"),
+    (["{pictures}", "--run={run}", "--picture=nowhere/x.png"], 1, "nowhere/x.png: its folder does not exist"),
     (["{bare}", "--run={run}"], 1, "DataError: .*bare has no pictures"),
     (["{pictures}", "--model=vgg16", "--weights={run}"], 1, r"is of squeezenet1_1, by the input spec beside it"),
     (["{pictures}", "--model=squeezenet1_1", "--weights={run}"], 1, "RestoreError: cannot restore"),

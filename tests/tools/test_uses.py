@@ -24,7 +24,7 @@ def can_be_unused(row: Use, values: flags.FlagValues) -> bool:
     if row.flag not in values or row.other not in values:
         return False
     choices = getattr(values[row.other].parser, "enum_values", None)
-    return not (row.values and choices) or not set(choices) <= set(row.values)
+    return not (row.sufficient() and choices) or not set(choices) <= set(row.sufficient())
 
 
 ROWS = {
@@ -48,9 +48,9 @@ def other_values(row: Use, values: flags.FlagValues) -> tuple[list[str], list[st
     """Return arguments for the flag that the row depends on, with which it is used and is not."""
     flag = values[row.other]
     choices = list(getattr(flag.parser, "enum_values", None) or getattr(flag, "_known", None) or [])
-    if row.values:
-        inside = next(value for value in row.values if not choices or value in choices)
-        outside = next((value for value in choices if value not in row.values), "pool5")
+    if row.sufficient():
+        inside = next(value for value in row.sufficient() if not choices or value in choices)
+        outside = next((value for value in choices if value not in row.sufficient()), "pool5")
         used, unused = [f"--{row.other}={inside}"], [f"--{row.other}={outside}"]
     else:
         used = [f"--{row.other}" if flag.boolean else some(flag)]

@@ -233,7 +233,7 @@ def pillow_kind(path: str) -> str:
 
 def _refuse_all(bad: Mapping[str, str]) -> None:
     lines = shortened([f"{path} {reason}" for path, reason in bad.items()])
-    raise DataError("\n  ".join([f"none of {len(bad):,} pictures can be read:", *lines] if bad else ["no pictures"]))
+    raise DataError("\n  ".join(["none of the pictures can be read:", *lines] if bad else ["no pictures"]))
 
 
 def _tensors(
