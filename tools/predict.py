@@ -56,7 +56,7 @@ def main(argv: list[str]) -> int:
     if bool(values.run) == bool(values.weights) or (values.run and values["model"].present):
         raise _flags.UsageError("give --run, or --model and --weights")
     if values.picture and not Path(values.picture).absolute().parent.is_dir():
-        raise DataError(f"--picture={values.picture}: there is no such folder")
+        raise DataError(f"--picture={values.picture}: the folder does not exist")
     model, predictions = (_predict_by_export if _is_export(values.run) else _predict)(values, arguments)
     results = predictions.to_json()
     if values.json:

@@ -133,7 +133,7 @@ def test_a_run_whose_classes_are_told_apart_by_one_logit(tmp_path, capsys):
     (["{pictures}", "--run={bare}", "--checkpoint=last"], 1, "has no last checkpoint"),
     (["{pictures}", "--run={run}", "--class_names={two}"], 1, "two.txt has 2 names of classes, and the model has 3"),
     (["{pictures}", "--run={run}", "--class_names=nowhere"], 1, "nowhere cannot be read"),
-    (["{pictures}", "--run={run}", "--picture=nowhere/x.png"], 1, "nowhere/x.png: there is no such folder"),
+    (["{pictures}", "--run={run}", "--picture=nowhere/x.png"], 1, "nowhere/x.png: the folder does not exist"),
     (["{bare}", "--run={run}"], 1, "DataError: .*bare has no pictures"),
     (["{pictures}", "--model=vgg16", "--weights={run}"], 1, r"is of squeezenet1_1, by the input spec beside it"),
     (["{pictures}", "--model=squeezenet1_1", "--weights={run}"], 1, "RestoreError: cannot restore"),
