@@ -67,7 +67,7 @@ def test_exclude_may_not_take_everything():
 
 
 def test_without_variables_the_message_says_so():
-    with pytest.raises(SelectionError, match="a, b matches nothing: there are no variables to choose from"):
+    with pytest.raises(SelectionError, match="a, b matches nothing: the list of variables to choose from is empty"):
         names.match(["a", "b"], [])
 
 

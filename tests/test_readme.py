@@ -86,6 +86,14 @@ def test_every_file_that_a_page_links_to_is_there(page):
     assert not missing
 
 
+# CHANGELOG.md may name files of earlier versions.
+@pytest.mark.parametrize("page", ["README.md", "BUILD.md", "docs/recipes.md", "docs/scale.md", "docs/weight_tools.md"])
+def test_every_python_file_that_a_page_names_exists(page):
+    paths = re.findall(r"`(?:[^`\n]* )?([^`\s]+\.py)`", (ROOT / page).read_text("utf-8"))
+    folders = [ROOT, ROOT / "tfxfer", ROOT / "tests", ROOT / "tools"]
+    assert not [path for path in paths if not any((folder / path).is_file() for folder in folders)]
+
+
 def test_every_tool_is_in_the_readmes_table():
     tools = {path.stem for path in (ROOT / "tools").glob("*.py") if not path.stem.startswith("_")}
     assert {name for name in tools if f"`tfxfer {name}" not in README} == set()

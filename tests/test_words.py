@@ -16,7 +16,7 @@ TEXTS = sorted(
 # Each with what says the same plainly. "is no longer" is fine.
 AVOIDED = {
     r"unless\s+(?:told|given)\b": "default: ...",
-    r"\s(?:is|are)\s+no\s+(?!longer\b)": "is not a ..., there is not a ...",
+    r"\s(?:is|are)\s+no\s+(?!longer\b)": "is not a ..., has no ...",
 }
 
 

@@ -61,7 +61,7 @@ def match(patterns: Iterable[str], names: Sequence[str], exclude: Iterable[str] 
 
 def _nothing_matched(patterns: Sequence[str], names: Sequence[str]) -> str:
     if not names:
-        return f"{listed(patterns)} matches nothing: there are no variables to choose from"
+        return f"{listed(patterns)} matches nothing: the list of variables to choose from is empty"
     lines = [f"{len(patterns)} of the patterns match none of the {len(names)} variables:"]
     lines += [f"  {pattern!r}    nearest: {', '.join(nearest(pattern, names))}" for pattern in patterns]
     return "\n".join([*lines, "a pattern must match a whole name, as in 'conv1/.*' or '.*/kernel'"])
@@ -116,7 +116,7 @@ def parse_rule(text: str) -> tuple[str, str]:
     """Split `REGEX=REPLACEMENT` at its last `=`.
 
     Raises:
-      SelectionError: there is no `=`, or the left side is not a regular expression.
+      SelectionError: the rule has no `=`, or the left side is not a regular expression.
     """
     pattern, equals, replacement = text.rpartition("=")
     if not equals or not pattern:

@@ -20,7 +20,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-LINE = 30.0  # seconds between two lines where there is no terminal
+LINE = 30.0  # seconds between two lines where the output is not a terminal
 INTERVAL = 0.05  # seconds between two updates: drawing takes longer than a small step
 
 

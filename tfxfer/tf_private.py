@@ -25,7 +25,7 @@ def creation_number(op: Any) -> int:
 
 def variable_of(definition: Any) -> Any:
     """Return the variable that a VariableDef describes, as importing a MetaGraph makes it: `from_proto` is of a class,
-    and there is no public way to tell which."""
+    and no public function tells which."""
     import tensorflow.compat.v1 as tf
     from tensorflow.python.framework import ops
 

@@ -76,7 +76,7 @@ class Part:
 
 
 def part(settings: Any) -> Part | None:
-    """Return the part that TF_CONFIG gives this process, or None if there is no cluster.
+    """Return the part that TF_CONFIG gives this process, or None without a cluster.
 
     Raises:
       RunError: TF_CONFIG cannot be used, or the flags do not go with a cluster.

@@ -146,7 +146,7 @@ def endpoints(settings: Any, images: Any, weights: Weights | None, input_spec: I
     """Build --model up to --endpoint and return all its endpoints, with as many classes as the weights have.
 
     Raises:
-      GraphError: there is no such endpoint, or it cannot be averaged.
+      GraphError: the network has no such endpoint, or it cannot be averaged.
     """
     from tfxfer.models.network import build_endpoints, count_classes
 
@@ -167,7 +167,7 @@ def build(settings: Any, shape: tuple[int, ...], classes: int, input_spec: Input
       The placeholders of the images and of the labels, and the `Network`.
 
     Raises:
-      GraphError: there is no such endpoint, or the head cannot be built as asked.
+      GraphError: the network has no such endpoint, or the head cannot be built as asked.
     """
     import tensorflow.compat.v1 as tf
 

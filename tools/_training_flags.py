@@ -201,7 +201,7 @@ def class_weights(settings: Any, labels: np.ndarray, class_names: Sequence[str])
       class_names: of all classes.
 
     Raises:
-      DataError: a class has no training example, so that there is no balance.
+      DataError: a class has no training example, so that the classes cannot be balanced.
     """
     if settings.class_weights != "balanced":
         return settings.class_weights

@@ -20,7 +20,7 @@ def test_settings_name_digits_and_pictures(tmp_path):
 
 
 @pytest.mark.parametrize(("settings", "message"), [
-    ({"dataset": "cifar"}, "there is no data set 'cifar'; there are digits, mnist, folder, listing"),
+    ({"dataset": "cifar"}, "'cifar' is not a data set; the data sets are digits, mnist, folder, listing"),
     ({"dataset": "mnist"}, "`dataset=mnist` needs `data_dir`, the directory of its four idx files"),
     ({"dataset": "listing"}, "`dataset=listing` needs `listing`, a file of lines"),
     ({"dataset": "folder", "data_dir": "x", "model": "autoencoder"}, "which `model=autoencoder` does not take; take a"),

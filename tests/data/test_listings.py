@@ -333,7 +333,7 @@ def test_the_same_pictures_in_two_listings_are_noted(top):
     ]
 
 
-# --- what is no listing ---
+# --- what is not a listing ---
 
 
 def test_a_listing_that_cannot_be_read_is_refused(top):

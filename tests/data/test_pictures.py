@@ -1,4 +1,4 @@
-"""Pictures: decoded, turned, cut and resized as Pillow does it; what is no picture; decoding ahead."""
+"""Pictures: decoded, turned, cut and resized as Pillow does it; what is not a picture; decoding ahead."""
 
 from __future__ import annotations
 

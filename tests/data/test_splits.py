@@ -207,7 +207,7 @@ def changed(**splits):
 
 
 BAD = {
-    "images that are no bytes": (
+    "images that are not bytes": (
         changed(test=Split(np.zeros((4, 4, 4, 1), np.float32), np.zeros(4, np.int64))),
         "test.images is float32 (4, 4, 4, 1), not uint8 [n, height, width, channels]",
     ),

@@ -120,7 +120,7 @@ def test_exclude_that_leaves_nothing_is_refused():
 
 
 def test_a_graph_without_variables_says_so():
-    with pytest.raises(SelectionError, match="matches nothing: there are no variables to choose from"):
+    with pytest.raises(SelectionError, match="matches nothing: the list of variables to choose from is empty"):
         tx.select("conv.*")
 
 

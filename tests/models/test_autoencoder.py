@@ -195,7 +195,7 @@ def test_the_loss_of_an_image_is_the_mean_cross_entropy_of_its_whole_pixels(mask
 
 
 def masked_input(ends):
-    """Return what conv1 convolves, which is no endpoint."""
+    """Return what conv1 convolves, which is not an endpoint."""
     convolution = ends["conv1"].op.inputs[0].op.inputs[0].op
     assert convolution.type == "Conv2D"
     return convolution.inputs[0]

@@ -54,7 +54,7 @@ def test_a_classifier_ends_in_probabilities(images, options, last):
 
 
 def test_what_cannot_be_built_is_refused(images):
-    with pytest.raises(SelectionError, match="there is no model 'vgg61'"):
+    with pytest.raises(SelectionError, match="'vgg61' is not a model"):
         build_endpoints("vgg61", images)
     with pytest.raises(GraphError, match="squeezenet1_1 has no endpoint 'fc6'"):
         build_endpoints("squeezenet1_1", images, endpoint="fc6")

@@ -57,7 +57,7 @@ def letters(path):
 def test_the_models_are_these():
     assert tuple(MODELS) == NAMES
     assert find_model("vgg16") is MODELS["vgg16"]
-    with pytest.raises(SelectionError, match=r"there is no model 'vgg61' \(did you mean vgg1.\?\); there are autoenc"):
+    with pytest.raises(SelectionError, match=r"'vgg61' is not a model \(did you mean vgg1.\?\); the models are aut"):
         find_model("vgg61")
 
 

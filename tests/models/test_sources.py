@@ -238,7 +238,7 @@ def test_a_source_applied_to_other_shapes_names_them(tmp_path):
 
 def test_sources_are_found_by_name():
     assert named(SOURCES, "torch") is TORCH
-    message = r"there is no source 'leters' \(did you mean letters\?\); there are letters, letters_bgr, torch"
+    message = r"'leters' is not a source \(did you mean letters\?\); the sources are letters, letters_bgr, torch"
     with pytest.raises(SelectionError, match=message):
         named(SOURCES, "leters")
 

@@ -16,7 +16,7 @@ def test_the_same_run_gives_the_same_bytes_wherever_it_lies(finished, tmp_path):
     second = report.write(report.read(elsewhere))
     assert second == elsewhere / "report.html"
     assert first.read_bytes() == second.read_bytes()
-    # The page itself is no part of what it is made of.
+    # The page is not made of itself.
     assert report.write(report.read(elsewhere)).read_bytes() == first.read_bytes()
 
 

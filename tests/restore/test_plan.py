@@ -371,7 +371,7 @@ def test_a_plan_that_is_refused_changes_no_value_and_adds_no_op(graph):
     assert all(np.array_equal(after[name], before[name]) for name in SHAPES)
 
 
-# Several plans; weights that are no checkpoint.
+# Several plans; weights that are not a checkpoint.
 
 
 def test_two_plans_from_two_files_meet_in_one_session(tmp_path):

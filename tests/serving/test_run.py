@@ -83,7 +83,7 @@ def test_a_run_evaluates_as_the_tool_does(trained, capsys):
     assert said["accuracy"] == result.accuracy == run.test.metrics["accuracy"]
     data = run.load_data()
     assert run.evaluate(data.validation).metrics == run.evaluate("validation", data=data).metrics
-    with pytest.raises(DataError, match="there is no split 'tests'; there are train, validation, test"):
+    with pytest.raises(DataError, match="'tests' is not a split; the splits are train, validation, test"):
         run.evaluate("tests", data=data)
     with pytest.raises(RunError, match=r"`listing`: .*run was trained on folder, without it; leave it out"):
         run.load_data(listing="x")

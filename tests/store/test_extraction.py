@@ -342,7 +342,7 @@ def test_a_full_disk_ends_the_work_without_loss(tmp_path, computed):
     [
         ([IMAGES], {"dtype": "bfloat16"}, "`dtype=bfloat16`: rows are kept as float32 or float16"),
         ([IMAGES], {"batch_size": 0}, "`batch_size=0` must be 1 or more"),
-        ([IMAGES[:0], IMAGES[:0]], {}, "there are no examples to compute anything from"),
+        ([IMAGES[:0], IMAGES[:0]], {}, "no examples are given to compute anything from"),
         ([IMAGES / 255], {}, "the images are float64 (8, 8, 1), and images takes uint8 (8, 8, 1)"),
         ([IMAGES[:, :4]], {}, "the images are uint8 (4, 8, 1), and images takes uint8 (8, 8, 1)"),
         ([IMAGES, IMAGES[:, 1:]], {}, "the images are uint8 (7, 8, 1), uint8 (8, 8, 1), and images takes"),

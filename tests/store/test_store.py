@@ -205,7 +205,7 @@ def read(folder):
     return {key: rows(held, [key]).tobytes() for key in held}
 
 
-# What is no store.
+# What is not a store.
 
 
 def test_a_store_of_another_version_is_refused(tmp_path):

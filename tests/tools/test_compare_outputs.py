@@ -245,7 +245,7 @@ def test_real_weights_and_their_export_are_equal_on_photographs(real_data, tmp_p
     (["{a}", "{a}", "{a}"], 2, "unexpected argument"),
     (["{a}", "{a}", "--rtol=-1"], 2, "rtol"),
     (["{odd}", "{odd}"], 1, "WeightsError: .*odd.npz does not show which network it is of; name it by --model"),
-    (["{a}", "nowhere.npz"], 1, "WeightsError: there is no file and no checkpoint nowhere.npz"),
+    (["{a}", "nowhere.npz"], 1, "WeightsError: nowhere.npz is neither a file nor a checkpoint"),
     (["{run}", "{bare}"], 1, "RunError: .*bare has no best checkpoint"),
     (["{a}", "{a}", "--model=squeezenet1_1", "--endpoint=fc6"], 1, "GraphError: squeezenet1_1 has no endpoint 'fc6'"),
     (["{a}", "{a}", "--model=vgg16"], 1, "WeightsError: .* is none of the .* sources that are known"),

@@ -63,7 +63,7 @@ def test_a_selection_leaves_the_rest_out(two, capsys):
 
 
 @pytest.mark.parametrize(("args", "status", "error"), [
-    (["nowhere", DIGITS], 1, "there is no file and no checkpoint nowhere"),
+    (["nowhere", DIGITS], 1, "nowhere is neither a file nor a checkpoint"),
     ([DIGITS, DIGITS, "--rename=x=y"], 1, "the rename rule 'x' matches none of the 4 names"),
     ([DIGITS, DIGITS, "--select=fc.*"], 1, "match none of the 4 variables"),
     ([DIGITS, DIGITS, "--rtol=-1"], 2, "--rtol"),

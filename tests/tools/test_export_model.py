@@ -229,7 +229,7 @@ def test_a_user_sees_one_line_and_others_tools_read_what_is_written(trained, pic
     (["{run}", "{bare}"], 1, "DataError: .*bare is there already; give another name, or let --overwrite move it aside"),
     (["{run}", "{out}", "--frozen_graph={out}/x.pb"], 1, "DataError: .*is written as a whole"),
     (["{run}", "{out}", "--class_names={two}"], 1, "two.txt has 2 names of classes, and the model has 3"),
-    (["{out}", "--weights=nowhere.npz"], 1, "WeightsError: there is no file and no checkpoint nowhere.npz"),
+    (["{out}", "--weights=nowhere.npz"], 1, "WeightsError: nowhere.npz is neither a file nor a checkpoint"),
     (["{out}", "--weights={run}"], 1, "GraphError: --model=autoencoder has no classifier of its own"),
     (["{out}", "--weights={run}", "--model=squeezenet1_1"], 1, "RestoreError: cannot restore"),
 ])  # fmt: skip

@@ -203,7 +203,7 @@ def test_bfloat16_is_refused_where_the_processor_has_none_and_auto_does_without(
 
 
 def test_bfloat16_has_a_session_and_an_address_of_its_own(pictures, tmp_path, capsys, monkeypatch):
-    # Where there are no units for it, TensorFlow leaves the graph as it is, or oneDNN emulates them.
+    # Where the processor has no units for it, TensorFlow leaves the graph as it is, or oneDNN emulates them.
     monkeypatch.setattr(extract, "_processor", lambda: {"avx512_bf16"})
     sessions = []
     original = extraction.extract

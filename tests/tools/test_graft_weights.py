@@ -84,7 +84,7 @@ def test_where_everything_comes_from_is_shown_before_anything_is_written(folder,
             1,
             "WeightsError: b.h5 is where b.h5 is read from",
         ),
-        (["--base=a.npz", "--take=fc/.*=c.h5", "out"], 1, "WeightsError: there is no file and no checkpoint c.h5"),
+        (["--base=a.npz", "--take=fc/.*=c.h5", "out"], 1, "WeightsError: c.h5 is neither a file nor a checkpoint"),
         (
             ["--base=a.npz", "--take=fc6.*=b.h5", "out"],
             1,

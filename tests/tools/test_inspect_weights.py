@@ -169,7 +169,7 @@ def test_a_tensor_is_saved_and_not_written_over(capsys, tmp_path):
 
 
 @pytest.mark.parametrize(("args", "status", "error"), [
-    (["nowhere"], 1, "there is no file and no checkpoint nowhere"),
+    (["nowhere"], 1, "nowhere is neither a file nor a checkpoint"),
     ([DIGITS, "--tensor=conv1/bia"], 1, r"conv1/bia is not in .* \(did you mean conv1/bias\?\)"),
     ([DIGITS, "--select=fc.*"], 1, "SelectionError: 1 of the patterns match none"),
     ([DIGITS, "--out=x.npy"], 2, "--out is for one tensor; name it by --tensor"),

@@ -353,7 +353,7 @@ def test_the_report_of_a_bad_file_and_its_json(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("args", "status", "error"), [
-    (["nowhere"], 1, "there is no file and no checkpoint nowhere"),
+    (["nowhere"], 1, "nowhere is neither a file nor a checkpoint"),
     ([DIGITS, "--digests=nowhere"], 1, "WeightsError: nowhere cannot be read"),
     ([ROOT / "tests"], 1, "holds no checkpoint"),
     ([], 2, "too few"),

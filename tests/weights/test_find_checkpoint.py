@@ -98,7 +98,7 @@ def test_a_directory_without_a_state_means_its_only_checkpoint_or_the_highest_st
 def test_what_is_missing_is_named_with_what_is_there(tmp_path):
     v2(tmp_path / "model.ckpt-100")
     with pytest.raises(
-        WeightsError, match=r"no file and no checkpoint .*/model\.ckpt-10 \(did you mean model\.ckpt-100\?\)"
+        WeightsError, match=r"/model\.ckpt-10 is neither a file nor a checkpoint \(did you mean model\.ckpt-100\?\)"
     ):
         bundle.find_prefix(tmp_path / "model.ckpt-10")
     with pytest.raises(WeightsError, match=r"there is nothing in .*/nowhere either"):
@@ -140,7 +140,7 @@ def test_parts_without_their_index_are_named_as_such(tmp_path):
 
 def test_paths_that_no_file_system_can_hold_are_refused(tmp_path):
     for name in ("a" * 5000, "a\0b"):
-        with pytest.raises(WeightsError, match="no file and no checkpoint"):
+        with pytest.raises(WeightsError, match="neither a file nor a checkpoint"):
             bundle.find_prefix(tmp_path / name)
 
 
@@ -162,7 +162,7 @@ def test_a_file_of_format_v1_and_its_shards_are_found(tmp_path):
         "export-00001-of-00002",
     ]
     (shards / "export-00001-of-00002").unlink()
-    with pytest.raises(WeightsError, match="no file and no checkpoint"):
+    with pytest.raises(WeightsError, match="neither a file nor a checkpoint"):
         bundle.find_prefix(pattern)
 
 

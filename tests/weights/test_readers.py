@@ -72,7 +72,7 @@ def test_parts_given_by_mistake_mean_the_checkpoint(tmp_path):
 def test_what_does_not_exist_is_told_with_what_does(tmp_path):
     (tmp_path / "vgg16.npz").write_bytes(b"")
     with pytest.raises(
-        WeightsError, match=r"there is no file and no checkpoint .*/vgg16\.np \(did you mean vgg16\.npz\?\)"
+        WeightsError, match=r"/vgg16\.np is neither a file nor a checkpoint \(did you mean vgg16\.npz\?\)"
     ):
         open_weights(tmp_path / "vgg16.np")
     with pytest.raises(WeightsError, match=r"holds no checkpoint .*; it holds vgg16\.npz"):
@@ -93,7 +93,7 @@ def test_files_that_may_not_be_read_are_told(tmp_path, monkeypatch):
 
 def test_what_is_no_regular_file_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(WeightsError, match="no file and no checkpoint"):
+    with pytest.raises(WeightsError, match="neither a file nor a checkpoint"):
         open_weights(tmp_path / "pipe")
 
 

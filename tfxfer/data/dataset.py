@@ -35,11 +35,11 @@ def load_dataset(settings: Mapping[str, Any], input_spec: InputSpec | None = Non
       index: as `folder` takes it.
 
     Raises:
-      DataError: there are no examples there, or they cannot be used.
+      DataError: the folder or file has no examples, or they cannot be used.
     """
     dataset, seed = settings.get("dataset"), settings.get("seed", 0)
     if dataset not in DATASETS:
-        raise DataError(f"there is no data set {dataset!r}; there are {', '.join(DATASETS)}")
+        raise DataError(f"{dataset!r} is not a data set; the data sets are {', '.join(DATASETS)}")
     name, meaning = _NEEDS.get(dataset, ("", ""))
     if name and not settings.get(name):
         raise DataError(f"`dataset={dataset}` needs `{name}`, {meaning}")

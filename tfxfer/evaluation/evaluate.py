@@ -78,7 +78,7 @@ class Evaluation:
     def top_k(self) -> dict[int, float]:
         """The share of examples whose true class is among the 1, and the `k`, most probable.
 
-        `k` is left out where there are no more classes than that, for then it is 1. Of classes with equal
+        `k` is left out where the model has `k` classes or fewer, for then it is 1. Of classes with equal
         probabilities the lower number comes first, as in `predictions`.
         """
         own = self.probabilities[np.arange(len(self.labels)), self.labels][:, None]

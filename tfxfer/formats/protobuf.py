@@ -113,7 +113,7 @@ def text(value: Bytes, where: str) -> str:
     """Decode UTF-8.
 
     Raises:
-      WeightsError: the bytes are no UTF-8.
+      WeightsError: the bytes are not valid UTF-8.
     """
     try:
         return bytes(value).decode()

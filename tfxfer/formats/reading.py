@@ -39,12 +39,12 @@ def map_file(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def head(path: Path, size: int) -> bytes:
-    """Read the first bytes of a file; fewer where it is shorter, none where there is no such file."""
+    """Read the first bytes of a file; fewer where it is shorter, none where the file does not exist."""
     return _read(path, 0, size)
 
 
 def tail(path: Path, size: int) -> bytes:
-    """Read the last bytes of a file; fewer where it is shorter, none where there is no such file."""
+    """Read the last bytes of a file; fewer where it is shorter, none where the file does not exist."""
     return _read(path, -size, size)
 
 
@@ -65,7 +65,7 @@ def _regular(path: str | os.PathLike[str]) -> BinaryIO:
 
 
 def siblings(directory: Path) -> list[str]:
-    """List the names in a directory, sorted; none where there is no such directory."""
+    """List the names in a directory, sorted; none where the directory does not exist."""
     try:
         return sorted(os.listdir(directory))
     except (OSError, ValueError):

@@ -23,7 +23,7 @@ class Tensor:
       read: reads the values: a new or read-only array of exactly this shape and dtype. Raises WeightsError
         where the bytes are missing or fail their checksum.
       stream: yields the same values, flat and in the order of C, some MiB at a time; what a checksum says comes with
-        the last. None where there is no way but `read`; see `streams.pieces`.
+        the last. None where only `read` gives the values; see `streams.pieces`.
       fault: why this entry of a file cannot be read as an array, in words; empty where it can. `open_weights` keeps
         such entries in `Weights.skipped`.
     """

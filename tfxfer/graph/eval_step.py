@@ -22,7 +22,7 @@ class EvalStep:
 
     Attributes:
       images, labels, outputs: as given to `eval_step`; `labels` may be None.
-      probabilities: float32 [batch, classes]; None where there are no labels and `loss` is a tensor.
+      probabilities: float32 [batch, classes]; None where the step has no labels and `loss` is a tensor.
       metrics: per example, float32 [batch]: `loss`, and with labels `accuracy` (1 where the prediction is right). They
         are plain: neither L2 nor a class weight is in them, so that runs with others compare. Without labels there is
         a `loss` only where it was given as a tensor.

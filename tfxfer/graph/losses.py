@@ -15,7 +15,7 @@ def check_labels(loss: str | tf.Tensor, labels: tf.Tensor | None) -> None:
     """Refuse to train without labels by a loss that is computed from them.
 
     Raises:
-      GraphError: there are no labels, and `loss` is a name; or it is not a known one.
+      GraphError: `labels` is None and `loss` is a name, or `loss` is not a known name.
     """
     if isinstance(loss, str):
         _check_name(loss)

@@ -116,7 +116,7 @@ def select(
     variables = model_variables(outputs=outputs) if among is None else among
     if patterns and not variables:
         raise SelectionError(
-            f"{names.listed(patterns)} matches nothing: there are no variables to choose from{_why_none()}"
+            f"{names.listed(patterns)} matches nothing: the list of variables to choose from is empty{_why_none()}"
         )
     table = wholes(variables)
     return [variable for name in names.match(patterns, list(table), excluded) for variable in table[name]]

@@ -44,7 +44,7 @@ def encoder(images: tf.Tensor, *, last: str | None = None) -> dict[str, tf.Tenso
       Endpoints: `input` [n, h, w, c] in [0, 1], `conv1` [n, h/2, w/2, 16], `conv2` [n, h/4, w/4, 32] and `flatten`.
 
     Raises:
-      GraphError: there is no endpoint `last`, or the images cannot be taken.
+      GraphError: the network has no endpoint `last`, or the images cannot be taken.
     """
     with tf.name_scope("ENCODER"):
         ends = _encode(preprocess(images, input_spec(images)))

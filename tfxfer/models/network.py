@@ -55,8 +55,8 @@ def build_endpoints(
       input_spec: what the weights expect of their input.
 
     Raises:
-      SelectionError: there is no such model.
-      GraphError: there is no such endpoint, or it cannot be averaged.
+      SelectionError: `model` is not the name of a network.
+      GraphError: the network has no such endpoint, or it cannot be averaged.
     """
     row = find_model(model)
     endpoint = endpoint or row.bottleneck
@@ -88,7 +88,7 @@ def build_network(
       classes, hidden, dropout, loss: as `heads.classifier` takes them; the model's own classifier has no `hidden`.
 
     Raises:
-      GraphError: there is no such endpoint, or the head cannot be built.
+      GraphError: the network has no such endpoint, or the head cannot be built.
     """
     row = find_model(model)
     endpoint = endpoint or row.bottleneck

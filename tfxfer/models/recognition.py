@@ -92,7 +92,7 @@ def recognise(
       max_bytes: as in `open_weights`.
 
     Raises:
-      SelectionError: there is no such model or source, or a rule of `rename` matches nothing.
+      SelectionError: `model` or `source` is not a known name, or a rule of `rename` matches nothing.
       WeightsError: the file cannot be read, is of none of the known sources or may be of several, or is not what
         `model` or `source` says.
 

@@ -73,7 +73,7 @@ class Model:
           input_spec: what the weights expect of their input. Default: what the builder takes for granted.
 
         Raises:
-          GraphError: there is no endpoint `last`.
+          GraphError: the network has no endpoint `last`.
           DataError: the network cannot take such images.
         """
         builder = self.builder
@@ -93,11 +93,11 @@ def find_model(name: str) -> Model:
     """Return the row of a network.
 
     Raises:
-      SelectionError: there is no network of this name; the message lists those that there are.
+      SelectionError: no network has this name; the message lists the names.
     """
     if name not in MODELS:
         raise SelectionError(
-            f"there is no model {name!r}{names.did_you_mean(name, MODELS)}; there are {', '.join(MODELS)}"
+            f"{name!r} is not a model{names.did_you_mean(name, MODELS)}; the models are {', '.join(MODELS)}"
         )
     return MODELS[name]
 

@@ -198,7 +198,7 @@ def check_last(model: str, last: str | None, endpoints: Sequence[str]) -> None:
     """Refuse the name of an endpoint that a model does not have.
 
     Raises:
-      GraphError: there is no endpoint `last`; those that there are are listed.
+      GraphError: no endpoint is named `last`; the message lists the endpoints.
     """
     if last is not None and last not in endpoints:
         near = names.did_you_mean(last, endpoints)
@@ -209,13 +209,12 @@ def named(sources: Sequence[Source], name: str) -> Source:
     """Return the source of this name.
 
     Raises:
-      SelectionError: there is none; all are listed.
+      SelectionError: no source has this name; the message lists all.
     """
     table = {source.name: source for source in sources}
     if name not in table:
-        raise SelectionError(
-            f"there is no source {name!r}{names.did_you_mean(name, table)}; there are {names.listed(table, len(table))}"
-        )
+        near = names.did_you_mean(name, table)
+        raise SelectionError(f"{name!r} is not a source{near}; the sources are {names.listed(table, len(table))}")
     return table[name]
 
 

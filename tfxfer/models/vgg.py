@@ -53,7 +53,7 @@ def _build(
 
     Raises:
       DataError: images are too small, not uint8, not RGB, or with `top` of unknown size.
-      GraphError: there is no endpoint `last`.
+      GraphError: the network has no endpoint `last`.
     """
     names_of_all = [*(layer for layer, _, _ in convolutions(model)), *(TOP if top else ())]
     check_last(model, last, names_of_all)

@@ -98,7 +98,7 @@ def metric_lines(history: Sequence[Mapping[str, Any]], metric: str, steps: float
     """Return a metric in training and in validation, where it was measured.
 
     Args:
-      history: rows as `tfxfer.train.run_directory.history` and `Fitted.history` give them.
+      history: rows as `tfxfer.runs.state.history` and `Fitted.history` give them.
       metric: its name.
       steps: the number of steps per epoch; a validation within an epoch is at a part of one.
     """
@@ -182,7 +182,7 @@ def draw(history: Sequence[Mapping[str, Any]], *, best: int | None = None, title
     """Draw loss and accuracy of training and validation by epoch, and the learning rate if it varies.
 
     Args:
-      history: rows as `tfxfer.train.run_directory.history` and `Fitted.history` give them.
+      history: rows as `tfxfer.runs.state.history` and `Fitted.history` give them.
       best: the step of the best checkpoint, which is marked.
       title: above it all, as the name of the run.
 

@@ -70,8 +70,8 @@ class Run:
       history: a dict an epoch and one a validation, in order: `step`, `epoch`, `split` and means of metrics.
       best: the best validation, `step` and means; None where there is none yet.
       stopped: whether it stopped early.
-      plans: as `Plan.to_json` wrote them; None where there is no such file.
-      frozen: `method`, `variables`, `checks`; None where there is no such file.
+      plans: as `Plan.to_json` wrote them; None where that file does not exist.
+      frozen: `method`, `variables`, `checks`; None where that file does not exist.
       test: None where it was not tested yet.
       environment: on what and when it was made, in words by name.
       faults: what could not be read, and why.

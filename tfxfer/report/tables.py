@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from tfxfer.report.markup import Markup, tag
 
-LONG = 40  # letters of a name that may be cut where there is no room
+LONG = 40  # letters of a name that may be cut where space is short
 MOST_AT_ONCE = 14  # rows without a box that scrolls
 
 

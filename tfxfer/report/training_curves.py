@@ -19,7 +19,7 @@ _NO_METRICS = {"step", "epoch", "split", "learning_rate"}
 
 
 def curves_section(run: Run) -> Markup | None:
-    """Return the curves, or None where there is no epoch and no validation yet."""
+    """Return the curves, or None before the first epoch or validation has ended."""
     if not run.history:
         return None
     last, apart = _epoch(run, max(row["step"] for row in run.history)), parting(run)

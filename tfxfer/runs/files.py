@@ -26,7 +26,7 @@ def find_run(path: str | os.PathLike[str]) -> Path:
     """Return the path of a directory that holds a run.
 
     Raises:
-      RunError: there is no such directory, or it holds no run; the message says what it holds.
+      RunError: the directory does not exist, or it holds no run; the message says what it holds.
     """
     folder = Path(path)
     if is_run(folder):

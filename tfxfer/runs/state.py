@@ -95,7 +95,7 @@ def history(path: str | os.PathLike[str]) -> tuple[list[Row], int | None]:
       The rows, as in `Fitted.history`, and the step of the best checkpoint by validation, None before the first.
 
     Raises:
-      RunError: there is no run, or it has no checkpoint yet.
+      RunError: the directory holds no run, or the run has no checkpoint yet.
     """
     checkpoint = latest(files.find_run(path))
     if checkpoint is None:
@@ -133,7 +133,7 @@ def cure(path: Path, step: int) -> str:
     whole = files.checkpoint_steps(path)
     earlier = [other for other, _ in state_files(path) if other in whole and other < step]
     if not earlier:
-        return "there is no checkpoint before it; begin anew by `overwrite=True`"
+        return "the run has no checkpoint before it; begin anew by `overwrite=True`"
     return (
         f"delete its files ({files.STEM}-{step}.*) to go on from the one before, {files.STEM}-{earlier[0]}, "
         "or begin anew by `overwrite=True`"

@@ -102,7 +102,7 @@ def predict(
       batch_size: how many examples go through the network at once.
 
     Raises:
-      DataError: there are no examples, none can be read, they do not fit the placeholder, or a number is not positive.
+      DataError: `examples` is empty, none can be read, they do not fit the placeholder, or a number is not positive.
       GraphError: it is not clear which placeholder takes the images, or the step has no probabilities.
 
     Example:
@@ -282,7 +282,7 @@ def _check_fits(examples: Images, images: tf.Tensor) -> None:
         wanted = f"{images.dtype.name} {tuple(images.shape.as_list()[1:])}"
         raise DataError(f"the examples are {examples.dtype} {shape}, and the model takes {wanted}")
     if not len(examples):
-        raise DataError("there are no examples")
+        raise DataError("`examples` is empty")
 
 
 def _run(

@@ -121,7 +121,7 @@ class Run:
         """What the best checkpoint expects of images, and the names of its classes.
 
         Raises:
-          RunError: there is no checkpoint yet.
+          RunError: the run has no checkpoint yet.
           WeightsError: no input spec lies beside it, or it cannot be read.
         """
         return self.input_spec_of(self.weights())
@@ -131,7 +131,7 @@ class Run:
         """One for each class: of the input spec, or else of the last test; empty where neither names them.
 
         Raises:
-          RunError: there is no checkpoint yet.
+          RunError: the run has no checkpoint yet.
         """
         return self._class_names(spec_beside(self.weights()))
 
@@ -139,7 +139,7 @@ class Run:
         """Open the `best` or the `last` checkpoint, or the weights that lie at any path.
 
         Raises:
-          RunError: there is no such checkpoint yet.
+          RunError: the run has no such checkpoint yet.
           WeightsError: it cannot be read.
         """
         if checkpoint not in _AFTER:
@@ -171,7 +171,7 @@ class Run:
           endpoint: build no further than to this endpoint, and no head. Default: all, up to the probabilities.
 
         Raises:
-          RunError: there is no such checkpoint, or the settings do not say what the network is.
+          RunError: the run has no such checkpoint, or the settings do not say what the network is.
         """
         if build is not None:
             return self._own_network(self.weights(checkpoint), build)
@@ -198,7 +198,7 @@ class Run:
           **options: `top_k`, `batch_size`, and those of `tfxfer.session`.
 
         Raises:
-          RunError: there is no such checkpoint, or the settings do not say what the network is.
+          RunError: the run has no such checkpoint, or the settings do not say what the network is.
           DataError: the examples cannot be used.
         """
         return self.network(checkpoint, build=build).predict(examples, **options)
@@ -214,7 +214,7 @@ class Run:
           **options: as `tfxfer.serving.export.export_model` takes them.
 
         Raises:
-          RunError: there is no such checkpoint, or the settings do not say what the network is.
+          RunError: the run has no such checkpoint, or the settings do not say what the network is.
           GraphError, DataError, OSError: as `export_model` raises them; nothing is written.
         """
         return self.network(checkpoint, build=build).export(out, **options)
@@ -238,7 +238,7 @@ class Run:
           **session_options: as `tfxfer.session` takes them.
 
         Raises:
-          RunError: there is no such checkpoint, or the settings do not say what the network is.
+          RunError: the run has no such checkpoint, or the settings do not say what the network is.
           DataError: the examples are not there any more, or cannot be used.
         """
         self._check_network()
@@ -417,5 +417,5 @@ def spec_beside(weights: Weights) -> InputSpec | None:
 def _split_of(data: Data, name: str) -> Split:
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
     if name not in splits:
-        raise DataError(f"there is no split {name!r}; there are {', '.join(splits)}")
+        raise DataError(f"{name!r} is not a split; the splits are {', '.join(splits)}")
     return splits[name]

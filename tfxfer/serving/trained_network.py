@@ -56,7 +56,7 @@ class TrainedNetwork:
         """Build the network in a graph of its own, restore it, and yield session, images placeholder and endpoints.
 
         Args:
-          like: examples [n, ...] whose dtype and shape the placeholder has where there is no input spec.
+          like: examples [n, ...] whose dtype and shape the placeholder has where the network has no input spec.
           **options: as `tfxfer.session` takes them.
 
         Raises:
@@ -103,7 +103,8 @@ class TrainedNetwork:
         """Write a SavedModel; `out` and the options are as `tfxfer.serving.export.export_model` takes them.
 
         Raises:
-          DataError: there is no input spec, which says how pictures are prepared; beside what `export_model` raises.
+          DataError: the network has no input spec, which says how pictures are prepared.
+          GraphError, RestoreError, DataError, OSError: as `export_model` raises them.
         """
         if self.input_spec is None:
             beside = self.weights.checkpoint or self.weights.path

@@ -241,7 +241,7 @@ def _check_options(images: tf.Tensor, parts: Sequence[Images], batch_size: int, 
         if value < 1:
             raise DataError(f"`{name}={value}` must be 1 or more")
     if not sum(map(len, parts)):
-        raise DataError("there are no examples to compute anything from")
+        raise DataError("no examples are given to compute anything from")
     shapes = {f"{part.dtype} {tuple(part.shape[1:])}" for part in parts}
     fits = images.shape.is_compatible_with([None, *parts[0].shape[1:]])
     # A session casts what it is fed silently: pixels in [0, 1] would all but vanish in a uint8.

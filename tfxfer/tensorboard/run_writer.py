@@ -1,7 +1,7 @@
 """What a run shows in TensorBoard, and when: at its start, with a batch, after an epoch, with a validation, at its end.
 
-`Step.summaries` says what. Nothing of it changes what is trained: all is computed beside the step, and what a run shows
-is no part of its settings.
+`Step.summaries` says what. None of it changes what is trained: all is computed beside the step, and the settings of a
+run do not contain it.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def fit(
 
     Raises:
       RunError: the directory is in use, holds no run but other files, or was made with other settings or another
-        graph; a file of the run is damaged; or there is no room for its checkpoints. The session is as it was then.
+        graph; a file of the run is damaged; or the disk has no room for its checkpoints. The session is as it was then.
       RestoreError: a variable is neither restored nor trained, though the file that others were restored from holds it.
       DataError: the examples do not fit the model.
       GraphError: the step was made by `eval_step`, or is not a step.

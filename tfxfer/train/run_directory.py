@@ -212,7 +212,7 @@ class RunDirectory:
     def last_good(self) -> str:
         """Say which checkpoint a run that fails can go on from."""
         steps = checkpoint_steps(self.path)
-        return f"the last good checkpoint is {self.prefix(max(steps))}" if steps else "there is no checkpoint yet"
+        return f"the last good checkpoint is {self.prefix(max(steps))}" if steps else "the run has no checkpoint yet"
 
     def has(self, step: int, *, best: bool = False) -> bool:
         """Say whether there is a checkpoint of a step."""

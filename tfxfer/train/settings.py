@@ -95,7 +95,7 @@ def _named(path: str) -> str:
 
 
 def _restored(plans: Iterable[Any]) -> str | None:
-    """Return a digest of what plans take from their files; None where there is no plan."""
+    """Return a digest of what plans take from their files; None without plans."""
     rows = [f"{name} {digest(plan.weights[name])}" for plan in plans for name in wholes(plan.variables)]
     return _joined(sorted(rows)) if rows else None
 

@@ -181,7 +181,7 @@ class Training:
         lost_names = names.listed(f"best/model.ckpt-{step}" for step in lost)
         if self.finished and not self.state.best:
             raise RunError(
-                f"{self.directory.path} has lost {lost_names}, and the run has ended, so that there is no best "
+                f"{self.directory.path} has lost {lost_names}, and the run has ended, so that it has no best "
                 "checkpoint; put it back, raise `epochs`, or begin anew by `overwrite=True`"
             )
         log.warning("%s is lost; the best checkpoint is that of the other validations", lost_names)

@@ -84,7 +84,7 @@ def verify(path: str, *, kept: Digests | None = None, take_digests: bool = False
       take_digests: whether the verdict is to have the digests of all.
 
     Raises:
-      WeightsError: there is no such file. One that cannot be opened is a bad one.
+      WeightsError: the file does not exist. A file that cannot be opened is a bad one.
     """
     verdict = Verdict(path)
     weights = _opened(verdict)

@@ -115,7 +115,7 @@ class Weights(Mapping[str, np.ndarray]):
         """Return shape, dtype and reader of one array without reading it.
 
         Raises:
-          KeyError: there is no such name; the message gives the nearest.
+          KeyError: no array has this name; the message gives the nearest.
           WeightsError: it is one of `skipped`.
         """
         if name in self.skipped and name not in self._tensors:
@@ -146,7 +146,7 @@ class Weights(Mapping[str, np.ndarray]):
         """Return some of the same arrays, in the order given.
 
         Raises:
-          KeyError: there is no such name.
+          KeyError: one of the names is unknown.
         """
         return self._with({name: self.tensor(name) for name in chosen}, self._sources, self._transformed)
 

@@ -37,7 +37,7 @@ class Variable(NamedTuple):
 
 
 def read(prefix: find_checkpoint.Prefix) -> dict[str, Tensor]:
-    """List the variables of the checkpoint in the files `checkpoints.v1_parts(prefix)`; values are built when read.
+    """List the variables of the checkpoint in the files `find_checkpoint.v1_parts(prefix)`; values are built when read.
 
     Raises:
       WeightsError: a file is corrupt, or the shards do not fit together; every variable concerned is named.

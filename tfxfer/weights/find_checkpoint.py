@@ -37,7 +37,7 @@ def find_prefix(path: Prefix) -> Prefix:
         where all names are `STEM-STEP` with one stem.
 
     Raises:
-      WeightsError: there is no checkpoint, or there are several that nothing tells apart.
+      WeightsError: no checkpoint is found, or several that nothing tells apart.
     """
     whole = _whole(path)
     if is_v2(path):
@@ -71,7 +71,7 @@ def is_v2(prefix: Prefix) -> bool:
 
 
 def v1_parts(prefix: Prefix) -> list[Path]:
-    """List the files of a checkpoint of format V1: one, or all its shards; none where there is no such checkpoint."""
+    """List the files of a checkpoint of format V1: one, or all its shards; none where the checkpoint does not exist."""
     if isinstance(prefix, str) or not prefix.name or PART.search(prefix.name):
         return []
     if reading.tail(prefix, 8) == MAGIC and not _SHARD.search(prefix.name):
@@ -181,4 +181,4 @@ def _nothing_at(path: Path) -> str:
         return f"{path}.index is missing; only {names.listed(data)} is there, which does not say what it holds"
     beside = [*found_in(path.parent), *reading.siblings(path.parent)]
     there = f"{path.parent} holds {names.listed(beside)}" if beside else f"there is nothing in {path.parent} either"
-    return f"there is no file and no checkpoint {path}{names.did_you_mean(path.name, beside)}; {there}"
+    return f"{path} is neither a file nor a checkpoint{names.did_you_mean(path.name, beside)}; {there}"

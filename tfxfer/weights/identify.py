@@ -101,7 +101,7 @@ def known(path: Path) -> str:
 
 
 def archive(path: Path, members: Iterable[str]) -> str:
-    """Say what a zip archive is in which there are no arrays of NumPy and no model of Keras."""
+    """Say what a zip archive is that holds neither NumPy arrays nor a Keras model."""
     inside = list(members)
     if any(name.endswith("data.pkl") for name in inside):
         script = any(name.endswith("constants.pkl") for name in inside)

@@ -82,8 +82,8 @@ def tensors(root: hdf5.Object, datasets: Sequence[hdf5.Object], config: Any = No
       Tensors by name. Names are made of the names of the layers and of the variables: `conv1/kernel`, and
       `vgg16/block1_conv1/kernel` in a model within the model. Variables have names where the layer is of a class that
       is known here and their number and shapes leave no doubt, else numbers: `lstm/lstm_cell/0`. Those of the
-      optimizer keep their keys (`optimizer/vars/0`), and so do all (`layers/conv2d_1/vars/0`) in a file that knows no
-      names and for which there is no config.
+      optimizer keep their keys (`optimizer/vars/0`), and so do all (`layers/conv2d_1/vars/0`) in a file
+      without names and without a config.
 
     Args:
       root: the first group of the file.

@@ -89,7 +89,7 @@ def layout(text: str) -> Layout:
     """Make a layout from its text, such as `oihw_conv`, `-chw_fc:7,7,512` or `transpose+chw_fc:7,7,512`.
 
     Raises:
-      WeightsError: there is no such layout, or its sizes are missing or wrong.
+      WeightsError: a name is not that of a layout, or its sizes are missing or wrong.
     """
     parts = [_parse(part) for part in text.split("+")]
     opposite = "+".join(
@@ -122,7 +122,7 @@ def _parse(text: str) -> Change:
     name, _, sizes = text.removeprefix("-").partition(":")
     if name not in _LAYOUTS:
         raise WeightsError(
-            f"there is no layout {name!r}{names.did_you_mean(name, _LAYOUTS)}; there are {', '.join(_LAYOUTS)}"
+            f"{name!r} is not a layout{names.did_you_mean(name, _LAYOUTS)}; the layouts are {', '.join(_LAYOUTS)}"
         )
     count, make = _LAYOUTS[name]
     if not re.fullmatch(r"(?:[1-9]\d{0,8},?\b)*", sizes) or sizes.count(",") + bool(sizes) != count:

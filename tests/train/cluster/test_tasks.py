@@ -65,7 +65,7 @@ def test_what_other_tools_write_besides_is_no_fault():
     (config(index=True), "the task's index True is out of range"),
     (config({**THREE, "chief": ["x:1", "y:1"]}), "there are 2 chiefs; name one"),
     (config({**THREE, "evaluator": ["x:1"]}), "evaluator: unknown role"),
-    (config({"worker": ["a:1"]}), "there is no parameter server"),
+    (config({"worker": ["a:1"]}), "the cluster has no parameter server"),
     (config({"ps": ["a:1"]}, "ps"), "nobody trains"),
     (config({"worker": ["a", "b:2"], "ps": ["c:3"]}), "a: not host:port"),
     (config({"worker": [":1", "b:x", "b:0", "b:65536", "u@b:1"], "ps": ["c:3"]}), ":1, b:x, b:0, .*: not host:port"),

@@ -81,7 +81,7 @@ class Heap:
         """Return an object by the ID that stands at the cursor.
 
         Raises:
-          WeightsError: there is no such object, or it lies outside of the heap because of its size.
+          WeightsError: the heap has no such object, or it lies outside of the heap because of its size.
         """
         if identity.number(1) & 0x30:
             raise WeightsError(

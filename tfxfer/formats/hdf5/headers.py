@@ -28,7 +28,7 @@ def messages(file: File, address: int) -> Iterator[Message]:
     """Read a header of the first (IV.A.1.a) or second version (IV.A.1.b).
 
     Raises:
-      WeightsError: there is no header at this address, or it is corrupt.
+      WeightsError: no header starts at this address, or it is corrupt.
     """
     cursor = file.cursor(address)
     second = cursor.data[address : address + 4] == b"OHDR"
@@ -71,7 +71,7 @@ def body(file: File, message: Message) -> Cursor:
 def _first(cursor: Cursor, file: File) -> tuple[int, int]:
     # The size of the first block, and the bytes between the head of a message and its body.
     if cursor.number(1) != 1:
-        raise file.corrupt(f"there is no object at byte {cursor.position - 1:,}")
+        raise file.corrupt(f"no object starts at byte {cursor.position - 1:,}")
     cursor.take(7)
     size = cursor.number(4)
     cursor.take(4)

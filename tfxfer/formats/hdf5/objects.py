@@ -85,7 +85,7 @@ class Object:
         """Open what a link of this group leads to.
 
         Raises:
-          WeightsError: there is no such link.
+          WeightsError: the group has no such link.
         """
         path = f"{self.path}/{name}".lstrip("/")
         link = self.links.get(name)

@@ -77,7 +77,7 @@ def run(job: Job, origin: Origin, bad: str, options: Sequence[str]) -> dict[str,
       may count twice.
 
     Raises:
-      DataError: there are no pictures, their file system is not installed, or the store cannot be used or is not
+      DataError: no pictures are found, their file system is not installed, or the store cannot be used or is not
         shared.
       RunError: a worker has another network, or was lost on a runner that does not replace it; or the job failed.
     """

@@ -119,7 +119,7 @@ def _cluster_faults(cluster: Mapping[str, Sequence[str]]) -> Iterator[str]:
     if len(cluster.get("chief", ())) > 1:
         yield f"there are {len(cluster['chief'])} chiefs; name one"
     if not cluster.get("ps"):
-        yield "there is no parameter server; name one or more under ps"
+        yield "the cluster has no parameter server; name one or more under ps"
     if not cluster.get("chief") and not cluster.get("worker"):
         yield "nobody trains; name a chief or workers"
     addresses = [address for of_role in cluster.values() for address in of_role]

@@ -111,7 +111,7 @@ class ChiefSteps(Steps):
     def _check(self) -> None:
         """While a step waits for other processes: heed signals, and give up where they stay silent."""
         silent = self._watch.silent()
-        # Where a server is silent, there are no variables to be saved.
+        # Where a server is silent, its variables cannot be saved.
         can_save = not any(name.startswith("ps ") for name in silent)
         if silent and (number := self.received()):
             raise AbandonedStepError(signal=number, can_save=can_save)

@@ -89,7 +89,7 @@ def kind_of(out: Path) -> Format:
     if not out.name or suffix not in FORMATS:
         known = ", ".join(suffix for suffix in FORMATS if suffix)
         raise WeightsError(
-            f"{out}: there is no format {out.suffix or 'for it'}; OUT ends in one of {known}, or has no suffix, which "
+            f"{out}: the name tells no known format; OUT ends in one of {known}, or has no suffix, which "
             "means a checkpoint too"
         )
     return FORMATS[suffix]
