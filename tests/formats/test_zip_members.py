@@ -7,6 +7,7 @@ import itertools
 import struct
 import tracemalloc
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,19 @@ def test_a_bomb_that_hides_its_size_is_not_unpacked(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 8 << 20
+
+
+def test_a_bomb_that_announces_nothing_is_not_unpacked(tmp_path):
+    path = archive(tmp_path / "a.npz", ("a.npy", bytes(50 << 20)), method=zipfile.ZIP_DEFLATED)
+    assert fuzz.little_memory(patched(path, size=0), 8 << 20) == "refused"
+
+
+def test_a_member_that_gives_more_than_it_announces_is_refused(tmp_path):
+    content = HEADER + bytes(16)
+    path = archive(tmp_path / "a.npz", ("a.npy", content + b"more"), method=zipfile.ZIP_DEFLATED)
+    tensor = npz.read(patched(path, size=len(content), crc=zlib.crc32(content)))["a"]
+    with pytest.raises(WeightsError, match=r"member 'a\.npy' does not unpack to the \d+ bytes it announces"):
+        tensor.read()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ Source of the two records that are looked at here: PKWARE's APPNOTE.TXT, section
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import io
@@ -70,6 +71,8 @@ class Member:
         """
         if self.stored:
             return self.packed[:count].tobytes()
+        if not count:  # For zlib, 0 means all.
+            return b""
         try:
             # Not by zipfile, which would check the sum of a short member: that is for those who read its values.
             return zlib.decompressobj(-zlib.MAX_WBITS).decompress(buffers.fetched(self.packed[:_STEP]).data, count)
@@ -86,8 +89,11 @@ class Member:
         Raises:
           WeightsError: the member is corrupt, or gives more or less than it announces.
         """
+        # zipfile stops at the size that is announced: by one byte more, a member that goes on is seen.
+        longer = copy.copy(self.info)
+        longer.file_size += 1
         try:
-            with self.archive.open(self.info) as file:
+            with self.archive.open(longer) as file:
                 count = len(file.read(skip))
                 for start in range(0, len(result), _STEP):
                     piece = np.frombuffer(file.read(min(_STEP, len(result) - start)), np.uint8)
