@@ -76,6 +76,19 @@ def test_a_compaction_that_is_stopped_loses_nothing(tmp_path, monkeypatch):
     assert rows(tmp_path / "s") == wanted
 
 
+def test_compacting_what_another_process_has_compacted_changes_nothing(tmp_path):
+    fill(tmp_path / "s", "aa11", KEYS[:4])
+    fill(tmp_path / "more", "aa11", KEYS[2:6])
+    for file in (tmp_path / "more" / "aa11").glob("[0-9]*"):
+        file.rename(tmp_path / "s" / "aa11" / file.name)
+    listed = maintenance.list_tables(tmp_path / "s")[0]
+    assert listed.doubled == 2
+    maintenance.compact(listed, 100)
+    wanted, (compacted,) = rows(tmp_path / "s"), maintenance.list_tables(tmp_path / "s")
+    assert maintenance.compact(listed, 100) == (compacted.shards, compacted.shards)
+    assert rows(tmp_path / "s") == wanted
+
+
 def damaged(path: Path) -> tuple[list[str], str]:
     """Return what `verify` and a merge of a store say is damaged."""
     try:

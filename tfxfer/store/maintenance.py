@@ -153,9 +153,11 @@ def compact(table: TableInfo, full_bytes: int = FULL_BYTES) -> tuple[int, int]:
     Raises:
       DataError: a shard is damaged, or cannot be written.
     """
-    old, kept = _to_join(map(read_record, list_records(table.path)), full_bytes // 2)
-    if len(old) < 2 and not table.doubled:
-        return table.shards, table.shards
+    present = [read_record(record) for record in list_records(table.path)]
+    old, kept = _to_join(present, full_bytes // 2)
+    # Another process may have compacted the table since it was listed.
+    if not old or (len(old) < 2 and not table.doubled):
+        return len(present), len(present)
     source = open_table(table.path, [shard.path.with_suffix(".json") for shard in old])
     target = open_table(table.path, records=())  # What lies in old shards is not there for it, and is written again.
     keys = [key for key in source if key not in kept]
@@ -166,7 +168,7 @@ def compact(table: TableInfo, full_bytes: int = FULL_BYTES) -> tuple[int, int]:
         rows = Rows(source, part, source.dtype)[np.arange(len(part))]
         new.update(target.write(part, rows, shard_rows=len(part), by_content=True))
     _remove([shard.path for shard in old if shard.path not in new])  # A shard of the same rows has the same name.
-    return table.shards, len(list_records(table.path))
+    return len(present), len(list_records(table.path))
 
 
 def _to_join(all_shards: Iterable[Shard], least: int) -> tuple[list[Shard], set[str]]:
