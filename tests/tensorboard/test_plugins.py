@@ -90,7 +90,8 @@ def test_stages_are_told_by_the_layers_that_join():
 
 
 def test_hyperparameters_are_those_settings_that_can_change_a_result():
-    start, end = plugins.hparams({"epochs": 3, "keep": 5, "summary_steps": 100, "model": "vgg16", "flip": False}, 99.5)
+    kept_apart = {"keep": 5, "summary_steps": 100, "tensors": {"images": "images:0"}}
+    start, end = plugins.hparams({"epochs": 3, "model": "vgg16", "flip": False, **kept_apart}, 99.5)
     content = start.value[0].metadata.plugin_data.content
     info = hparams_metadata.parse_session_start_info_plugin_data(content)
     assert {name: value.WhichOneof("kind") for name, value in info.hparams.items()} == {

@@ -11,8 +11,8 @@ import numpy as np
 
 MOST_CURVES = 20
 THRESHOLDS = 101
-# Settings that say what is kept and how often something is written, and change no result.
-BOOKKEEPING = ("keep", "keep_best", "save_steps", "summary_steps", "validation_steps", "most_bad")
+# Settings that say what is kept, how often something is written, and what tensors are called; none changes a result.
+BOOKKEEPING = ("keep", "keep_best", "save_steps", "summary_steps", "validation_steps", "most_bad", "tensors")
 
 
 def layout(metrics: Sequence[str]) -> Any:
@@ -59,7 +59,7 @@ def hparams(settings: Mapping[str, Any], seconds: float) -> list[Any]:
     """Return summaries with the settings of a run that has ended, for the table that compares runs.
 
     Args:
-      settings: as settings.json holds them.
+      settings: of the run by name; see `RunSettings.by_name`.
       seconds: since 1970, when the run ended.
     """
     from tensorboard.plugins.hparams import api_pb2, summary

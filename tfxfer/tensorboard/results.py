@@ -40,7 +40,8 @@ def trained(
     Args:
       run: the run directory.
       graph: any graph.
-      settings, frozen: what settings.json and frozen.json hold.
+      settings: of the run by name; see `RunSettings.by_name`.
+      frozen: what frozen.json holds.
       state: of the last checkpoint, with `step`, `history` and `best`.
     """
     best, step = state["best"][0], state["step"]
