@@ -59,3 +59,9 @@ def test_a_rate_that_is_noted_once_an_epoch_is_not_known_in_between(tmp_path):
     run = own(tmp_path / "run")
     made_runs.write(run, "model.ckpt-240.state.json", made_runs.state(rows))
     assert "The learning rate was 0.01 at the end of each epoch." in shown(run).text
+
+
+def test_rows_of_another_split_have_no_curve(tmp_path):
+    rows = [*made_runs.history(), {"step": 240, "epoch": 6, "split": "test", "loss": 1.0, "f1": 0.5}]
+    assert training_curves.metrics(run_of(tmp_path, rows)) == ["loss", "accuracy"]
+    assert shown(tmp_path / "run").values("class")

@@ -40,7 +40,7 @@ def _epoch(run: Run, step: int) -> float:
 
 def metrics(run: Run) -> list[str]:
     """Return the names of what was measured, loss and accuracy first."""
-    measured = [name for row in run.history for name, value in row.items() if number(value) is not None]
+    measured = [name for split in SPLITS for row in run.rows(split) for name in row if number(row[name]) is not None]
     others = dict.fromkeys(name for name in measured if name not in _NO_METRICS)
     return sorted(others, key=lambda name: ("loss accuracy".find(name) < 0, name != "loss"))
 
