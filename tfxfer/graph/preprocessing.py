@@ -22,7 +22,7 @@ def preprocess(images: tf.Tensor, input_spec: InputSpec) -> tf.Tensor:
     Args:
       images: uint8 [n, h, w, 3] in the order RGB, whatever the input spec's order; [n, h, w, 1] for a grey input spec.
         Nothing is resized here.
-      input spec: what the weights expect.
+      input_spec: what the weights expect.
 
     Returns:
       float32 of the same shape, the tensor `PREPROCESS/input`.

@@ -28,7 +28,7 @@ class Average(NamedTuple):
 
     Attributes:
       tensors: the tensors by name, in the order of the last file.
-      input spec: what travels along, where all files say the same.
+      input_spec: what travels along, where all files say the same.
       notes: what whoever averages should know, a line each.
     """
 

@@ -50,7 +50,7 @@ class Conversion(NamedTuple):
     Attributes:
       weights: the file that it comes from.
       rows: the tensors, in the order in which they are written.
-      input spec: what travels along; None where there is none, or where it would no longer hold.
+      input_spec: what travels along; None where there is none, or where it would no longer hold.
       notes: what whoever converts should know, a line each.
     """
 

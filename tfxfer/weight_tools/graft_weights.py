@@ -26,7 +26,7 @@ class Graft(NamedTuple):
       tensors: the tensors by name: those of the base in its order, then those that were added.
       origins: the file that each comes from.
       sources: all files that were given.
-      input spec: what travels along, where all files say the same.
+      input_spec: what travels along, where all files say the same.
       notes: what whoever grafts should know, a line each.
     """
 

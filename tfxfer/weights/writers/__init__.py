@@ -148,7 +148,7 @@ def write(
       out: the file, or the prefix of a checkpoint.
       tensors: what to write, by name; a format that has an order keeps it, but for what its module says.
       sources: what the tensors come from, none of whose files is written over.
-      input spec: written beside, as `<out>.input_spec.json`.
+      input_spec: written beside, as `<out>.input_spec.json`.
       overwrite: move what is there aside, to `<out>.old-N`, instead of refusing.
 
     Returns:
