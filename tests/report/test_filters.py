@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 from tests import made_runs
 from tests.made_runs import make
 from tests.report.pages import shown
+from tfxfer.input_spec import InputSpec
+from tfxfer.plots import tiles
+from tfxfer.plots.png import png
+from tfxfer.report.markup import data_uri
+from tfxfer.weights import open_weights
 
 
 def test_frozen_filters_are_said_to_be_the_same_only_if_they_are(tmp_path):
@@ -33,6 +39,17 @@ def test_trained_filters_are_shown_before_and_after(tmp_path):
     plan[0]["weights"] = str(tmp_path / "gone")
     made_runs.write(run, "plan.json", plan)
     assert "which cannot be shown here" in shown(run).text
+
+
+def test_filters_over_bgr_are_drawn_in_their_colours(tmp_path):
+    run, mean = make(tmp_path / "run"), (0.0, 0.0, 0.0)
+    spec = InputSpec("vgg16", "x", (224, 224), "RGB", mean=mean, scale=(1.0, 1.0, 1.0))
+    drawn = []
+    for channels in ("RGB", "BGR"):
+        dataclasses.replace(spec, channels=channels).save(run / "best/model.ckpt-120")
+        drawn.append(next(img["src"] for img in shown(run).all("img") if "filters" in str(img["alt"])))
+    kernel = open_weights(run / "best")["conv1/kernel"]
+    assert drawn == [data_uri(png(tiles.filters(kernel, bgr=bgr))) for bgr in (False, True)]
 
 
 def test_a_broken_checkpoint_leaves_a_note(tmp_path):

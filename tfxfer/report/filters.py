@@ -6,9 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfxfer import input_spec as input_specs
 from tfxfer.errors import TfxferError
-from tfxfer.input_spec import InputSpec
 from tfxfer.plots import tiles
 from tfxfer.plots.png import png
 from tfxfer.report.markup import Markup, data_uri, section, soft, tag
@@ -60,10 +58,10 @@ def _is_first(name: str, weights: Weights) -> bool:
 
 def _is_bgr(weights: Weights) -> bool:
     try:
-        sidecar = input_specs.sidecar(weights.checkpoint or "")
-        return InputSpec.load(weights.checkpoint or "").channels == "BGR" if sidecar else False
-    except (TfxferError, OSError):
+        input_spec = weights.input_spec()
+    except TfxferError:
         return False
+    return input_spec is not None and input_spec.channels == "BGR"
 
 
 def _pictures(run: Run, first: _First, description: str) -> list[Markup]:
