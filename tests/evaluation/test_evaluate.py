@@ -202,6 +202,13 @@ def test_measure_gives_the_means_of_all_metrics_also_without_labels():
     assert found == {"loss": pytest.approx(wanted.mean(), rel=1e-6)}
 
 
+def test_measure_refuses_a_step_that_measures_nothing():
+    images = tf.placeholder(tf.uint8, [None, 4, 4, 1])
+    step = tx.eval_step(images, None, heads.classifier(tf.cast(images, tf.float32), classes=4))
+    with tx.session() as sess, pytest.raises(DataError, match="no metrics; build it with labels, or with a loss"):
+        measure(sess, step, Split(split_of(3).images))
+
+
 def test_images_may_be_anything_that_an_array_indexes():
     class Decoded:
         dtype = np.dtype(np.uint8)

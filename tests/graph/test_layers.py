@@ -241,11 +241,20 @@ def test_sizes_and_strides_may_differ_by_rows_and_columns_and_padding_is_written
             assert np.array_equal(got, expected)
 
 
+def test_sizes_may_be_integers_of_numpy():
+    x = layers.conv2d(tf.zeros([1, 8, 8, 3]), 4, np.int64(3), "conv", strides=np.int64(2))
+    assert layers.max_pool2d(x, np.int32(2), "pool").shape.as_list() == [1, 2, 2, 4]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"padding": "full"}, "conv: `padding` is 'SAME' or 'VALID', not 'full'"),
         ({"strides": 0}, "conv: `strides=0` must be one integer from 1 on, or two: of rows and columns"),
+        ({"padding": [[0, 0], [1, 1]]}, "conv: `padding` is 'SAME' or 'VALID', not [[0, 0], [1, 1]]"),
+        ({"strides": 1.5}, "conv: `strides=1.5` must be one integer from 1 on, or two: of rows and columns"),
+        ({"strides": (1.5, 2)}, "conv: `strides=(1.5, 2)` must be one integer from 1 on, or two: of rows and columns"),
+        ({"strides": "22"}, "conv: `strides=22` must be one integer from 1 on, or two: of rows and columns"),
         ({"dilation_rate": (1, 2, 3)}, "conv: `dilation_rate=(1, 2, 3)` must be one integer from 1 on, or two"),
         (
             {"strides": 2, "dilation_rate": 2},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import types
 
 import pytest
 
@@ -30,6 +31,13 @@ def test_settings_are_read_as_they_were_written(tmp_path):
 def test_what_the_caller_says_is_shown_before_what_was_worked_out_and_numbers_of_fit_before_both():
     shown = changed(settings={"epochs": "many"}).by_name()
     assert (shown["learning_rate"], shown["epochs"], shown["settings.epochs"]) == (0.1, 2, "many")
+
+
+def test_nothing_of_the_callers_takes_the_place_of_what_a_network_is_imported_by():
+    tensors = {"images": "images:0"}
+    shown = changed(training={"tensors": tensors}, settings={"tensors": "many", "eval_feeds": "x=1"}).by_name()
+    assert (shown["tensors"], shown["settings.tensors"], shown["settings.eval_feeds"]) == (tensors, "many", "x=1")
+    assert "eval_feeds" not in shown
 
 
 @pytest.mark.parametrize(("parts", "refused"), [
@@ -73,6 +81,18 @@ def test_what_is_stored_of_a_run_that_goes_on_keeps_what_is_not_said_again():
     stored = merged(changed(settings={"old": 1}, fit={"patience": 4}), now)
     assert stored.settings == {"weights": "w", "learning_rate": 0.1, "old": 1}
     assert (stored.fit["epochs"], stored.fit["patience"], stored.training["restored"]) == (3, None, "r")
+
+
+def test_what_may_change_and_is_not_set_any_more_is_noted_once():
+    now = changed(settings={"weights": None})
+    stored = merged(BEGUN, now, ["weights"])
+    assert stored.settings == {"weights": None, "learning_rate": 0.1}
+    assert compare(stored, now, ["weights"]).notes == []
+
+
+def test_settings_are_any_mapping():
+    own = types.MappingProxyType({"weights": "w", "learning_rate": 0.1})
+    assert dataclasses.replace(BEGUN, settings=own).to_json() == BEGUN.to_json()
 
 
 @pytest.mark.parametrize(("text", "why"), [

@@ -142,6 +142,18 @@ def test_a_run_of_a_network_of_ones_own_predicts(own_run, options):
     np.testing.assert_allclose(np.take_along_axis(expected, predictions.classes, 1), predictions.probabilities, 1e-5)
 
 
+def test_a_network_that_lay_on_other_devices_predicts_here(own_run, tmp_path):
+    folder, arrays, expected = own_run
+    shutil.copytree(folder, tmp_path / "run")
+    for file in (tmp_path / "run").rglob("*.meta"):
+        meta = tf.MetaGraphDef.FromString(file.read_bytes())
+        for node in meta.graph_def.node:
+            node.device = "/job:ps/task:0"
+        file.write_bytes(meta.SerializeToString())
+    predictions = open_run(tmp_path / "run").predict(arrays, checkpoint="last")
+    assert predictions.classes[:, 0].tolist() == expected.argmax(1).tolist()
+
+
 def test_of_a_network_of_ones_own_what_nobody_says_is_asked_for(own_run, tmp_path):
     folder, arrays, _ = own_run
     run = open_run(folder)

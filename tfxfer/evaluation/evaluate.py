@@ -219,8 +219,10 @@ def measure(
     That they are what the session computes is checked first, unless it was `verified` since a variable was written.
 
     Raises:
-      DataError: the features were computed with other weights, or by another graph.
+      DataError: the step measures nothing, or the features were computed with other weights, or by another graph.
     """
+    if not step.metrics:
+        raise DataError("the step has no metrics; build it with labels, or with a loss that is a tensor [batch]")
     if not verified:
         provenance.check(sess, step, {"the split": split}, stage)
     return _run(sess, step, split, batch_size, [], stage)[0]

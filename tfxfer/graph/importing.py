@@ -14,7 +14,11 @@ from tfxfer.graph.traversal import PLACEHOLDERS, VARIABLES
 
 
 def import_meta_graph(
-    path: str | os.PathLike[str], scope: str, *, input_map: Mapping[str, tf.Tensor] | None = None
+    path: str | os.PathLike[str],
+    scope: str,
+    *,
+    input_map: Mapping[str, tf.Tensor] | None = None,
+    clear_devices: bool = False,
 ) -> tf.train.Saver | None:
     """Import a MetaGraph into a scope of the default graph, apart from every other copy of it.
 
@@ -30,6 +34,7 @@ def import_meta_graph(
       scope: of names, in which nothing is yet.
       input_map: tensors to take in the place of the file's, by their names there, as `tf.train.import_meta_graph` has
         it.
+      clear_devices: whether ops forget the devices that they lay on, which may not be here.
 
     Returns:
       What `tf.train.import_meta_graph` returns: a Saver, if the file describes one.
@@ -61,7 +66,8 @@ def import_meta_graph(
         shared = node.attr["shared_name"].s.decode() if "shared_name" in node.attr else ""
         if shared or node.op in VARIABLES:
             node.attr["shared_name"].s = f"{scope}/{shared or node.name}".encode()
-    return tf.train.import_meta_graph(meta, import_scope=scope, input_map=dict(input_map) if input_map else None)
+    inputs = dict(input_map) if input_map else None
+    return tf.train.import_meta_graph(meta, clear_devices=clear_devices, import_scope=scope, input_map=inputs)
 
 
 def read_placeholder(path: str | os.PathLike[str], name: str) -> tf.TensorSpec:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+import operator
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
@@ -254,13 +255,13 @@ def _finish(
 
 
 def _pair(option: str, value: Size, name: str) -> list[int]:
-    pair = [value, value] if isinstance(value, int) else list(value)
-    if len(pair) != 2 or min(pair) < 1:
+    sizes = list(value) if isinstance(value, Iterable) else [value, value]
+    if len(sizes) != 2 or not all(hasattr(size, "__index__") and operator.index(size) >= 1 for size in sizes):
         raise GraphError(f"{name}: `{option}={value}` must be one integer from 1 on, or two: of rows and columns")
-    return pair
+    return [operator.index(size) for size in sizes]
 
 
 def _padding(padding: str, name: str) -> str:
-    if padding.upper() not in ("SAME", "VALID"):
+    if not isinstance(padding, str) or padding.upper() not in ("SAME", "VALID"):
         raise GraphError(f"{name}: `padding` is 'SAME' or 'VALID', not {padding!r}")
     return padding.upper()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,10 @@ _FREE = {
 }
 
 
+# What `open_run` reads to import a network: no setting of the caller's takes its place.
+_OF_NETWORK = {"tensors", "eval_feeds"}
+
+
 @dataclasses.dataclass(frozen=True)
 class RunSettings:
     """What a run was started with, each part by name; values are as JSON has them.
@@ -50,14 +54,16 @@ class RunSettings:
         """Return all of them by name, to be shown.
 
         What the caller said goes before what was worked out, and the numbers of `fit` before both: what the caller
-        calls by the name of such a number is under `settings.NAME`.
+        calls by the name of such a number, or `tensors` or `eval_feeds`, is under `settings.NAME`.
         """
-        own = {f"settings.{name}" if name in self.fit else name: value for name, value in self.settings.items()}
+        taken = {*self.fit, *_OF_NETWORK}
+        own = {f"settings.{name}" if name in taken else name: value for name, value in self.settings.items()}
         return {**self.training, **own, **self.fit}
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON has it."""
-        return json.loads(json.dumps(vars(self)))
+        parts = {name: dict(getattr(self, name)) for name in _PARTS}
+        return json.loads(json.dumps({"steps_per_epoch": self.steps_per_epoch, **parts}))
 
     @classmethod
     def from_json(cls, value: Any) -> RunSettings:
@@ -109,7 +115,7 @@ class Differences:
     notes: list[str]
 
 
-def compare(before: RunSettings, now: RunSettings, may_change: Container[str] = ()) -> Differences:
+def compare(before: RunSettings, now: RunSettings, may_change: Collection[str] = ()) -> Differences:
     """Compare the settings of a start with those that the run began with.
 
     What one side does not tell cannot be compared, and passes: a digest that is None, or what was not stored.
@@ -142,9 +148,15 @@ def compare(before: RunSettings, now: RunSettings, may_change: Container[str] = 
     return Differences(refused=refused, of_graph=of_graph, notes=notes)
 
 
-def merged(before: RunSettings, now: RunSettings) -> RunSettings:
-    """Return what is stored of a run that goes on: the settings of now, and those of before that now does not tell."""
+def merged(before: RunSettings, now: RunSettings, may_change: Collection[str] = ()) -> RunSettings:
+    """Return what is stored of a run that goes on: the settings of now, and those of before that now does not tell.
+
+    Args:
+      before, now: the settings; both as read from JSON.
+      may_change: which of the caller's own may: these are always those of now.
+    """
     parts = {name: {**getattr(before, name), **_told(getattr(now, name), getattr(before, name))} for name in _PARTS}
+    parts["settings"] |= {name: value for name, value in now.settings.items() if name in may_change}
     return RunSettings(steps_per_epoch=before.steps_per_epoch, **parts)
 
 

@@ -336,7 +336,8 @@ class Run:
         constants = {
             f"{name}:0": tf.constant(value, read_placeholder(prefix, name).dtype) for name, value in feeds.items()
         }
-        import_meta_graph(prefix, _SCOPE, input_map={tensors["images"]: images, **constants})
+        # Of a run that a cluster trained, ops lie on parameter servers.
+        import_meta_graph(prefix, _SCOPE, input_map={tensors["images"]: images, **constants}, clear_devices=True)
         return {"probabilities": tf.get_default_graph().get_tensor_by_name(f"{_SCOPE}/{tensors['probabilities']}")}
 
     def _class_names(self, input_spec: InputSpec | None) -> tuple[str, ...]:

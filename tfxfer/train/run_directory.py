@@ -159,7 +159,7 @@ class RunDirectory:
             differences = compare(before, settings, may_change)
             # Every change of the step changes the digest of its graph too: told where nothing else tells it in words.
             _refuse_changed(self.path, differences.refused or ([] if network else differences.of_graph), network)
-            settings, notes = merged(before, settings), differences.notes
+            settings, notes = merged(before, settings, may_change), differences.notes
         self.write(SETTINGS, settings.to_json())
         return notes
 
