@@ -182,6 +182,12 @@ def test_an_endpoint_must_be_of_this_graph_and_have_a_batch():
             tx.train_step(images, labels, logits, train=".*", activations={name: tensor})
 
 
+def test_an_endpoint_that_is_not_a_tensor_is_refused():
+    images, labels, logits = network()
+    with pytest.raises(GraphError, match="activations: conv1 is 5, and must be a tensor"):
+        eval_step(images, labels, logits, activations={"conv1": 5})
+
+
 def test_arguments_of_another_graph_or_of_another_kind_and_a_finalized_graph_are_refused(graph):
     images, labels, logits = network()
     with pytest.raises(GraphError, match=r"outputs is 3: give tensors"):

@@ -11,7 +11,7 @@ import pytest
 import tfxfer as tx
 from tests.train.test_fit import Small, tensors, two_classes
 from tfxfer.errors import RunError
-from tfxfer.runs.state import history
+from tfxfer.runs.state import history, read_state
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +66,12 @@ def test_a_damaged_state_is_named_and_the_cure_goes_on_from_the_checkpoint_befor
     for file in copied.glob("model.ckpt-14.*"):
         file.unlink()
     assert tensors(Small().fit(two_classes(), copied, epochs=2).last) == tensors(run[1].last)
+
+
+def test_a_state_whose_checkpoint_has_gone_is_refused(copied):
+    (copied / "model.ckpt-14.index").unlink()
+    with pytest.raises(RunError, match=r"model\.ckpt-14\.index cannot be read: No such file"):
+        read_state(copied / "model.ckpt-14")
 
 
 def test_a_state_beside_another_checkpoint_is_refused(copied):

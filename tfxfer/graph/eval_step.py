@@ -154,6 +154,8 @@ def build(
 
 def _check_activations(activations: Mapping[str, tf.Tensor], images: tf.Tensor) -> None:
     for name, tensor in activations.items():
+        if not isinstance(tensor, tf.Tensor):
+            raise GraphError(f"activations: {name} is {tensor!r}, and must be a tensor")
         if tensor.graph is not images.graph or not tensor.shape.rank or tensor.shape.as_list()[0] is not None:
             raise GraphError(f"activations: {name} {tensor.shape} must be [batch, ...] with a batch of any size")
 

@@ -148,7 +148,12 @@ def _misfits(value: Mapping[str, Any], prefix: Path) -> Iterator[str]:
     if "digest" in value and value["digest"] != _digest({k: v for k, v in value.items() if k != "digest"}):
         yield "its digest is not that of what it holds"
     index = prefix.with_name(f"{prefix.name}.index")
-    if "index" in value and value["index"] != hashlib.sha256(index.read_bytes()).hexdigest():
+    try:
+        others = "index" in value and value["index"] != hashlib.sha256(index.read_bytes()).hexdigest()
+    except OSError as error:  # a training that goes on lets go of its old checkpoints
+        yield f"{index.name} cannot be read: {error.strerror}"
+        return
+    if others:
         yield f"it belongs to another checkpoint than {index.name}"
 
 
