@@ -20,6 +20,7 @@ from tfxfer.models.network import build_classifier, build_endpoints, count_class
 from tfxfer.models.recognition import Rename, recognise
 from tfxfer.models.registry import MODELS, Model, all_sources
 from tfxfer.models.sources import candidates
+from tfxfer.serving.compare_outputs import PIXELS
 from tfxfer.serving.export import VARIABLES
 from tfxfer.serving.predict import find_pictures, readable, without_pillow
 from tfxfer.serving.run import find_run_of, spec_beside
@@ -220,14 +221,14 @@ def running(side: Side, **session_options: Any) -> Iterator[OpenSide]:
             ) from None
         call = sess.make_callable(endpoints, [images])
         shape = tuple(images.shape.as_list()[1:])
-        yield OpenSide(side, shape, False, lambda pixels: {"pixels": pixels, **call(pixels)})
+        yield OpenSide(side, shape, False, lambda pixels: {PIXELS: pixels, **call(pixels)})
 
 
 def _run_export(sess: tf.Session, export: Served, fed: np.ndarray) -> dict[str, np.ndarray]:
     fetches = dict(export.endpoints) or {"prob": export.outputs["probabilities"]}
     if fed.dtype == np.uint8:
-        return {"pixels": fed, **sess.run(fetches, {export.images: fed})}
-    return sess.run({"pixels": export.images, **fetches}, {export.image_bytes: fed})
+        return {PIXELS: fed, **sess.run(fetches, {export.images: fed})}
+    return sess.run({PIXELS: export.images, **fetches}, {export.image_bytes: fed})
 
 
 def random_pictures(sides: Sequence[OpenSide], count: int, seed: int) -> list[np.ndarray]:
