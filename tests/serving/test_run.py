@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from PIL import Image
 
 import tfxfer as tx
 from tests import made_runs
@@ -22,6 +23,7 @@ from tfxfer.input_spec import InputSpec, sidecar
 from tfxfer.serving import trained_network
 from tfxfer.serving.run import find_run_of, open_run
 from tfxfer.serving.saved_model import ask, loaded
+from tfxfer.tools import compare_outputs as compare_tool
 from tfxfer.tools import evaluate as evaluate_tool
 from tfxfer.tools import export_model as export_tool
 from tfxfer.tools import train
@@ -177,6 +179,54 @@ def test_of_a_network_of_ones_own_what_nobody_says_is_asked_for(own_run, tmp_pat
         RunError, match=r"\.meta cannot be read: No such file.*; give what builds the network as `build`"
     ):
         open_run(tmp_path / "run").predict(arrays)
+
+
+def fit_own(folder, images, examples, **options):
+    """Train a network of the user's own, of whatever images, and return its probabilities of the examples."""
+    labels = np.arange(len(examples)) % 2
+    data = tx.data.Data(*[(examples, labels)] * 3, ("a", "b"))
+    flat = tf.reshape(tf.cast(images, tf.float32), [-1, examples[0].size])
+    logits = layers.dense(flat, 2, "logits", activation=None)
+    step = tx.train_step(images, tf.placeholder(tf.int64, [None]), logits, train=".*")
+    with tx.session() as sess:
+        tx.fit(sess, step, data, epochs=1, logdir=folder, **options)
+        return sess.run(step.probabilities, {images: examples})
+
+
+def test_settings_of_ones_own_do_not_hide_the_network(tmp_path):
+    arrays = np.random.default_rng(0).integers(0, 9, (8, 4, 4, 1)).astype(np.uint8)
+    with tf.Graph().as_default():
+        images = tf.placeholder(tf.uint8, [None, 4, 4, 1], "x")
+        expected = fit_own(tmp_path / "run", images, arrays, settings={"model": "mine", "dataset": "mine"})
+    predictions = open_run(tmp_path / "run").predict(arrays, checkpoint="last")
+    np.testing.assert_allclose(np.take_along_axis(expected, predictions.classes, 1), predictions.probabilities, 1e-5)
+    stored = json.loads((tmp_path / "run/settings.json").read_text())
+    for tensors, fault in (
+        ("x:0", "does not name the tensors of the network"),
+        ({"images": "x:0", "probabilities": "nowhere:0"}, r"settings.json does not fit .*\.meta: .*nowhere"),
+    ):
+        stored["training"]["tensors"] = tensors
+        (tmp_path / "run/settings.json").write_text(json.dumps(stored))
+        with pytest.raises(RunError, match=fault):
+            open_run(tmp_path / "run").predict(arrays)
+
+
+def test_images_without_a_shape_and_those_that_are_not_pictures(tmp_path):
+    arrays = np.random.default_rng(0).integers(0, 9, (8, 4, 4, 1)).astype(np.uint8)
+    with tf.Graph().as_default():
+        fit_own(tmp_path / "any", tf.placeholder(tf.uint8, name="x"), arrays)
+    run = open_run(tmp_path / "any")
+    assert run.predict(arrays).classes.shape == (8, 2)
+    with pytest.raises(DataError, match=r"\(4, 4, 1\), and the model takes uint8$"):
+        run.predict(arrays.astype(np.float32))
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "x.png")
+    with pytest.raises(DataError, match="does not say of what size images are; give arrays of one size"):
+        run.predict([tmp_path / "x.png"])
+    with tf.Graph().as_default():
+        fit_own(tmp_path / "flat", tf.placeholder(tf.float32, [None, 6], "x"), np.ones((8, 6), np.float32))
+    for name, fault in (("any", "do not say of what size images are"), ("flat", r"takes float32 \(None, 6\), and not")):
+        with pytest.raises(DataError, match=fault):
+            compare_tool.main(["compare_outputs", *[str(tmp_path / name)] * 2])
 
 
 def test_a_network_of_ones_own_is_exported_if_it_takes_what_an_export_is_fed(own_run, tmp_path):

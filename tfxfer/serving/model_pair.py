@@ -204,6 +204,7 @@ def running(side: Side, **session_options: Any) -> Iterator[OpenSide]:
     Raises:
       RestoreError: the weights do not fit the network.
       WeightsError: the export cannot be loaded.
+      DataError: the network does not take pictures.
     """
     if side.network is None:
         threads = {name: number for name, number in session_options.items() if name.endswith("threads")}
@@ -219,9 +220,16 @@ def running(side: Side, **session_options: Any) -> Iterator[OpenSide]:
             raise RestoreError(
                 f"{error}\nor compare no further than to an endpoint that both files have: `endpoint=NAME`", error.plan
             ) from None
+        shape = _image_shape(side, images)
         call = sess.make_callable(endpoints, [images])
-        shape = tuple(images.shape.as_list()[1:])
         yield OpenSide(side, shape, False, lambda pixels: {PIXELS: pixels, **call(pixels)})
+
+
+def _image_shape(side: Side, images: tf.Tensor) -> tuple[int | None, ...]:
+    if images.dtype != tf.uint8 or images.shape.rank not in (None, 4):
+        taken = f"{images.dtype.name} {images.shape}"
+        raise DataError(f"{side.path} takes {taken}, and not pictures, uint8 [n, height, width, channels]")
+    return tuple(images.shape.as_list()[1:]) if images.shape.rank else (None, None, None)
 
 
 def _run_export(sess: tf.Session, export: Served, fed: np.ndarray) -> dict[str, np.ndarray]:

@@ -196,7 +196,7 @@ class Run:
         """
         if build is not None:
             return self._own_network(self.weights(checkpoint), build)
-        if "model" not in self.settings and "tensors" in self.settings and endpoint is None:
+        if "tensors" in self.settings and endpoint is None and not all(name in self.settings for name in _NETWORK):
             return self._imported(self.weights(checkpoint))
         self.check_network()
         weights = self.weights(checkpoint)
@@ -337,10 +337,15 @@ class Run:
           RunError: the MetaGraph cannot be read, has no probabilities, or wants values that no file of the run holds.
         """
         prefix = weights.checkpoint or weights.path
+        tensors, feeds = self._served()
         try:
-            images = read_placeholder(prefix, self.settings["tensors"]["images"])
+            images = read_placeholder(prefix, tensors["images"])
         except (WeightsError, GraphError) as error:
             raise RunError(f"{error}; {_BUILD}") from None
+        texts = [name for name, value in feeds.items() if isinstance(value, str)]
+        if "probabilities" not in tensors or texts:
+            lacks = f"what {names.listed(texts)} is fed" if texts else "probabilities"
+            raise RunError(f"{self.path} does not hold {lacks}; {_BUILD}")
         build = functools.partial(self._import, prefix)
         renamed = weights.renamed([("^", f"{_SCOPE}/")])
         input_spec = spec_beside(weights)
@@ -348,16 +353,24 @@ class Run:
 
     def _import(self, prefix: str, images: tf.Tensor, *, input_spec: InputSpec | None) -> Mapping[str, tf.Tensor]:
         """Import the network into the default graph; its placeholders take what evaluation fed."""
+        tensors, feeds = self._served()
+        try:
+            constants = {
+                f"{name}:0": tf.constant(value, read_placeholder(prefix, name).dtype) for name, value in feeds.items()
+            }
+            import_meta_graph(prefix, _SCOPE, input_map={tensors["images"]: images, **constants})
+            probabilities = tf.get_default_graph().get_tensor_by_name(f"{_SCOPE}/{tensors['probabilities']}")
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(f"{self.path}/settings.json does not fit {prefix}.meta: {error}; {_BUILD}") from None
+        return {"probabilities": probabilities}
+
+    def _served(self) -> tuple[Mapping[str, str], Mapping[str, Any]]:
+        """Return the names of the tensors by which the network is run, and what evaluation fed, by placeholder."""
         tensors, feeds = self.settings["tensors"], self.settings.get("eval_feeds") or {}
-        texts = [name for name, value in feeds.items() if isinstance(value, str)]
-        if "probabilities" not in tensors or texts:
-            lacks = f"what {names.listed(texts)} is fed" if texts else "probabilities"
-            raise RunError(f"{self.path} does not hold {lacks}; {_BUILD}")
-        constants = {
-            f"{name}:0": tf.constant(value, read_placeholder(prefix, name).dtype) for name, value in feeds.items()
-        }
-        import_meta_graph(prefix, _SCOPE, input_map={tensors["images"]: images, **constants})
-        return {"probabilities": tf.get_default_graph().get_tensor_by_name(f"{_SCOPE}/{tensors['probabilities']}")}
+        by_name = isinstance(tensors, dict) and all(isinstance(name, str) for name in tensors.values())
+        if not by_name or "images" not in tensors or not isinstance(feeds, dict):
+            raise RunError(f"{self.path}/settings.json does not name the tensors of the network; {_BUILD}")
+        return tensors, feeds
 
     def _class_names(self, input_spec: InputSpec | None) -> tuple[str, ...]:
         if input_spec is not None:
