@@ -43,6 +43,7 @@ def main(argv: list[str]) -> int:
     from tfxfer.serving.run import open_run
 
     opened = open_run(run)
+    opened.check_network()
     moved: dict[str, Any] = {name: values[name].value for name in _data_flags.PATHS if values[name].present}
     weights = opened.weights(values.checkpoint)
     prefix = weights.checkpoint or weights.path

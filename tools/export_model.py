@@ -66,7 +66,7 @@ def main(argv: list[str]) -> int:
     else:
         network = _model_flags.open_classifier(values)
     if values.class_names:
-        options["class_names"] = class_names(values.class_names, len(network.class_names))
+        options["class_names"] = class_names(values.class_names, len(network.class_names) or None)
     options |= {name: values[name].value for name in ("top_k", "frozen_graph", "overwrite")}
     exported = network.export(out, **options, **_training_flags.session_options(values))
     for path, aside in exported.moved.items():

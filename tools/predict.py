@@ -80,7 +80,8 @@ def _predict(values: Any, paths: Sequence[str]) -> tuple[str, Any]:
 
     network = open_run(values.run).network(values.checkpoint) if values.run else _model_flags.open_classifier(values)
     if values.class_names:
-        network = dataclasses.replace(network, class_names=class_names(values.class_names, len(network.class_names)))
+        named = class_names(values.class_names, len(network.class_names) or None)
+        network = dataclasses.replace(network, class_names=named)
     options = {"top_k": values.top, "batch_size": values.batch_size, **_training_flags.session_options(values)}
     return network.name, network.predict(paths, **options)
 

@@ -71,3 +71,6 @@ def test_what_both_have_is_compared_in_the_order_of_the_first():
     assert [row.endpoint for row in rows] == ["b", "a"]
     with pytest.raises(GraphError, match=r"no endpoint of A \(a, b\) is one of B \(c\)"):
         compare([({"a": one, "b": one}, {"c": one})])
+    # Two models that are given the same have nothing in common by that.
+    with pytest.raises(GraphError, match=r"no endpoint of A \(pixels, prob\) is one of B \(pixels, probabilities\)"):
+        compare([({"pixels": one, "prob": one}, {"pixels": one, "probabilities": one})])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -9,18 +10,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from PIL import Image
 
 import tfxfer as tx
 from tests import made_runs
 from tests.tools.test_predict import COLOURS, coloured
 from tests.tools.test_predict import run as run_tool
 from tfxfer.data.pictures import Pictures
-from tfxfer.errors import DataError, RunError
+from tfxfer.errors import DataError, RestoreError, RunError
 from tfxfer.graph import layers
+from tfxfer.input_spec import InputSpec, sidecar
 from tfxfer.serving import trained_network
 from tfxfer.serving.run import find_run_of, open_run
 from tfxfer.serving.saved_model import ask, loaded
+from tfxfer.tools import compare_outputs as compare_tool
 from tfxfer.tools import evaluate as evaluate_tool
+from tfxfer.tools import export_model as export_tool
 from tfxfer.tools import train
 
 
@@ -89,6 +94,20 @@ def test_a_run_evaluates_as_the_tool_does(trained, capsys):
         run.load_data(listing="x")
     with pytest.raises(DataError, match=r"squirrels, which is not there; say where it is now by `data_dir=...`"):
         run.load_data(data_dir=str(trained / "squirrels"))
+
+
+def test_weights_whose_input_spec_names_no_class_are_evaluated_by_the_classes_of_the_data(trained, tmp_path):
+    run = open_run(trained / "run")
+    weights = run.weights()
+    names = [name for name in weights if name in {"conv1/kernel", "conv1/bias", "logits/kernel", "logits/bias"}]
+    np.savez(tmp_path / "w.npz", **{name: weights[name] for name in names})
+    dataclasses.replace(run.input_spec, class_names=()).save(tmp_path / "w.npz")
+    assert sidecar(tmp_path / "w.npz").exists()
+    result = run.evaluate(checkpoint=str(tmp_path / "w.npz"))
+    assert (result.class_names, result.accuracy) == (tuple(COLOURS), run.evaluate().accuracy)
+    data = dataclasses.replace(run.load_data(), class_names=(*COLOURS, "one more"))
+    with pytest.raises(RestoreError, match=r"logits/kernel +variable is float32 \(64, 4\), file has float32 \(64, 3\)"):
+        run.evaluate(data=data)
 
 
 def test_a_run_is_exported(trained, tmp_path):
@@ -172,6 +191,90 @@ def test_of_a_network_of_ones_own_what_nobody_says_is_asked_for(own_run, tmp_pat
         RunError, match=r"\.meta cannot be read: No such file.*; give what builds the network as `build`"
     ):
         open_run(tmp_path / "run").predict(arrays)
+
+
+def fit_own(folder, images, examples, **options):
+    """Train a network of the user's own, of whatever images, and return its probabilities of the examples."""
+    labels = np.arange(len(examples)) % 2
+    data = tx.data.Data(*[(examples, labels)] * 3, ("a", "b"))
+    flat = tf.reshape(tf.cast(images, tf.float32), [-1, examples[0].size])
+    logits = layers.dense(flat, 2, "logits", activation=None)
+    step = tx.train_step(images, tf.placeholder(tf.int64, [None]), logits, train=".*")
+    with tx.session() as sess:
+        tx.fit(sess, step, data, epochs=1, logdir=folder, **options)
+        return sess.run(step.probabilities, {images: examples})
+
+
+def test_settings_of_ones_own_do_not_hide_the_network(tmp_path):
+    arrays = np.random.default_rng(0).integers(0, 9, (8, 4, 4, 1)).astype(np.uint8)
+    with tf.Graph().as_default():
+        images = tf.placeholder(tf.uint8, [None, 4, 4, 1], "x")
+        expected = fit_own(tmp_path / "run", images, arrays, settings={"model": "mine", "dataset": "mine"})
+    predictions = open_run(tmp_path / "run").predict(arrays, checkpoint="last")
+    np.testing.assert_allclose(np.take_along_axis(expected, predictions.classes, 1), predictions.probabilities, 1e-5)
+    stored = json.loads((tmp_path / "run/settings.json").read_text())
+    for tensors, fault in (
+        ("x:0", "does not name the tensors of the network"),
+        ({"images": "x:0", "probabilities": "nowhere:0"}, r"settings.json does not fit .*\.meta: .*nowhere"),
+    ):
+        stored["training"]["tensors"] = tensors
+        (tmp_path / "run/settings.json").write_text(json.dumps(stored))
+        with pytest.raises(RunError, match=fault):
+            open_run(tmp_path / "run").predict(arrays)
+
+
+def test_images_without_a_shape_and_those_that_are_not_pictures(tmp_path):
+    arrays = np.random.default_rng(0).integers(0, 9, (8, 4, 4, 1)).astype(np.uint8)
+    with tf.Graph().as_default():
+        fit_own(tmp_path / "any", tf.placeholder(tf.uint8, name="x"), arrays)
+    run = open_run(tmp_path / "any")
+    assert run.predict(arrays).classes.shape == (8, 2)
+    with pytest.raises(DataError, match=r"\(4, 4, 1\), and the model takes uint8$"):
+        run.predict(arrays.astype(np.float32))
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "x.png")
+    with pytest.raises(DataError, match="does not say of what size images are; give arrays of one size"):
+        run.predict([tmp_path / "x.png"])
+    with tf.Graph().as_default():
+        fit_own(tmp_path / "flat", tf.placeholder(tf.float32, [None, 6], "x"), np.ones((8, 6), np.float32))
+    for name, fault in (("any", "do not say of what size images are"), ("flat", r"takes float32 \(None, 6\), and not")):
+        with pytest.raises(DataError, match=fault):
+            compare_tool.main(["compare_outputs", *[str(tmp_path / name)] * 2])
+
+
+def test_a_network_of_ones_own_is_exported_if_it_takes_what_an_export_is_fed(own_run, tmp_path):
+    folder, arrays, _ = own_run
+    shutil.copytree(folder, tmp_path / "run")
+    run = open_run(tmp_path / "run")
+    prefix = run.weights().checkpoint
+    InputSpec("mine", "mine", (5, 5), "grey", (0.0,), (1.0,)).save(prefix)
+    with pytest.raises(
+        DataError, match=r"takes images uint8 \(None, 4, 4, 1\), and an export takes uint8 \(None, 5, 5"
+    ):
+        run.export(tmp_path / "out")
+    InputSpec("mine", "mine", (4, 4), "grey", (0.0,), (1.0,)).save(prefix)
+    float_images = tf.TensorSpec([None, 4, 4, 1], tf.float32)
+    with pytest.raises(DataError, match=r"takes images float32 \(None, 4, 4, 1\), and an export takes uint8"):
+        dataclasses.replace(run.network(), images=float_images).export(tmp_path / "out")
+    assert run.export(tmp_path / "out").images == arrays.shape[1:]
+
+
+def test_of_a_network_of_ones_own_the_tools_take_the_class_names(own_run, tmp_path):
+    folder, _, _ = own_run
+    shutil.copytree(folder, tmp_path / "run")
+    prefix = open_run(tmp_path / "run").weights().checkpoint
+    InputSpec("mine", "mine", (4, 4), "grey", (0.0,), (1.0,)).save(prefix)
+    (tmp_path / "two.txt").write_text("dark\nbright\n")
+    (tmp_path / "three.txt").write_text("dark\nbright\nred\n")
+    command = ["export_model", str(tmp_path / "run"), str(tmp_path / "out")]
+    with pytest.raises(DataError, match="there are 3 names of classes, and the model has 2 classes"):
+        export_tool.main([*command, f"--class_names={tmp_path}/three.txt"])
+    assert export_tool.main([*command, f"--class_names={tmp_path}/two.txt"]) == 0
+    assert (tmp_path / "out/assets/labels.txt").read_text().split() == ["dark", "bright"]
+
+
+def test_the_tool_evaluates_no_network_of_ones_own(own_run):
+    with pytest.raises(RunError, match="was not made by `tfxfer train`"):
+        evaluate_tool.main(["evaluate", str(own_run[0])])
 
 
 @pytest.mark.parametrize("fed", [False, "text"])

@@ -20,6 +20,7 @@ from tfxfer.models.network import build_classifier, build_endpoints, count_class
 from tfxfer.models.recognition import Rename, recognise
 from tfxfer.models.registry import MODELS, Model, all_sources
 from tfxfer.models.sources import candidates
+from tfxfer.serving.compare_outputs import PIXELS
 from tfxfer.serving.export import VARIABLES
 from tfxfer.serving.predict import find_pictures, readable, without_pillow
 from tfxfer.serving.run import find_run_of, spec_beside
@@ -203,6 +204,7 @@ def running(side: Side, **session_options: Any) -> Iterator[OpenSide]:
     Raises:
       RestoreError: the weights do not fit the network.
       WeightsError: the export cannot be loaded.
+      DataError: the network does not take pictures.
     """
     if side.network is None:
         threads = {name: number for name, number in session_options.items() if name.endswith("threads")}
@@ -218,16 +220,23 @@ def running(side: Side, **session_options: Any) -> Iterator[OpenSide]:
             raise RestoreError(
                 f"{error}\nor compare no further than to an endpoint that both files have: `endpoint=NAME`", error.plan
             ) from None
+        shape = _image_shape(side, images)
         call = sess.make_callable(endpoints, [images])
-        shape = tuple(images.shape.as_list()[1:])
-        yield OpenSide(side, shape, False, lambda pixels: {"pixels": pixels, **call(pixels)})
+        yield OpenSide(side, shape, False, lambda pixels: {PIXELS: pixels, **call(pixels)})
+
+
+def _image_shape(side: Side, images: tf.Tensor) -> tuple[int | None, ...]:
+    if images.dtype != tf.uint8 or images.shape.rank not in (None, 4):
+        taken = f"{images.dtype.name} {images.shape}"
+        raise DataError(f"{side.path} takes {taken}, and not pictures, uint8 [n, height, width, channels]")
+    return tuple(images.shape.as_list()[1:]) if images.shape.rank else (None, None, None)
 
 
 def _run_export(sess: tf.Session, export: Served, fed: np.ndarray) -> dict[str, np.ndarray]:
     fetches = dict(export.endpoints) or {"prob": export.outputs["probabilities"]}
     if fed.dtype == np.uint8:
-        return {"pixels": fed, **sess.run(fetches, {export.images: fed})}
-    return sess.run({"pixels": export.images, **fetches}, {export.image_bytes: fed})
+        return {PIXELS: fed, **sess.run(fetches, {export.images: fed})}
+    return sess.run({PIXELS: export.images, **fetches}, {export.image_bytes: fed})
 
 
 def random_pictures(sides: Sequence[OpenSide], count: int, seed: int) -> list[np.ndarray]:

@@ -266,20 +266,26 @@ def _read(paths: Paths, images: tf.Tensor, resize: str) -> tuple[Pictures, dict[
     files = find_pictures([paths] if isinstance(paths, str | os.PathLike) else paths)
     if images.dtype == tf.string:
         return without_pillow(*readable(files, (224, 224)))
-    sides = images.shape.as_list()[1:] if images.shape.rank == 4 else []
+    sides = _sides(images) if images.shape.rank in (None, 4) else []
     if len(sides) != 3 or sides[2] != 3:
         kind = "grey images" if sides[2:] == [1] else "images"
-        size = "x".join("?" if side is None else str(side) for side in sides[:2] or images.shape.as_list()[1:])
+        size = "x".join("?" if side is None else str(side) for side in sides[:2] or _sides(images))
         raise DataError(f"the network takes {kind} of {size}, and not RGB pictures")
-    if None in sides:
+    height, width, _ = sides
+    if height is None or width is None:
         raise DataError(f"{images.name} {images.shape} does not say of what size images are; give arrays of one size")
-    return readable(files, (sides[0], sides[1]), resize)
+    return readable(files, (height, width), resize)
+
+
+def _sides(images: tf.Tensor) -> list[int | None]:
+    """Return the shape of an example; height, width and 3 channels where the placeholder has no shape."""
+    return images.shape.as_list()[1:] if images.shape.rank else [None, None, 3]
 
 
 def _check_fits(examples: Images, images: tf.Tensor) -> None:
     shape = tuple(examples.shape[1:])
     if not images.shape.is_compatible_with([None, *shape]) or examples.dtype != images.dtype.as_numpy_dtype:
-        wanted = f"{images.dtype.name} {tuple(images.shape.as_list()[1:])}"
+        wanted = f"{images.dtype.name} {tuple(_sides(images))}" if images.shape.rank else images.dtype.name
         raise DataError(f"the examples are {examples.dtype} {shape}, and the model takes {wanted}")
     if not len(examples):
         raise DataError("`examples` is empty")

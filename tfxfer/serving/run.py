@@ -49,6 +49,7 @@ from tfxfer.weights import Weights, open_weights
 Row = Mapping[str, Any]
 _SCOPE = "network"  # into which a MetaGraph is imported
 _AFTER = {"best": "the first validation", "last": "the first epoch"}
+_BUILD = "give what builds the network as `build`, in Python: run.predict(..., build=...)"
 
 
 # What `tfxfer train` stores of a network, and what each value must be.
@@ -160,6 +161,26 @@ class Run:
         """
         return spec_beside(weights) or InputSpec.load(self.checkpoint)
 
+    def check_network(self) -> None:
+        """Refuse settings that do not say what the network is.
+
+        Raises:
+          RunError: values are missing, or are not what they must be.
+        """
+        missing = [name for name in _NETWORK if name not in self.settings]
+        if missing:
+            raise RunError(
+                f"{self.path} was not made by `tfxfer train`: its settings.json has no {', '.join(missing)}; to "
+                f"predict or export, {_BUILD}"
+            )
+        wrong = [
+            f"{name} is {self.settings[name]!r}, not {meaning}"
+            for name, (fits, meaning) in _NETWORK.items()
+            if not fits(self.settings[name])
+        ]
+        if wrong:
+            raise RunError(f"{self.path}/settings.json is damaged: {'; '.join(wrong)}")
+
     def network(
         self, checkpoint: str = "best", *, build: Build | None = None, endpoint: str | None = None
     ) -> TrainedNetwork:
@@ -175,9 +196,9 @@ class Run:
         """
         if build is not None:
             return self._own_network(self.weights(checkpoint), build)
-        if "model" not in self.settings and "tensors" in self.settings and endpoint is None:
+        if "tensors" in self.settings and endpoint is None and not all(name in self.settings for name in _NETWORK):
             return self._imported(self.weights(checkpoint))
-        self._check_network()
+        self.check_network()
         weights = self.weights(checkpoint)
         input_spec = self.input_spec_of(weights)
         model, classes = self.settings["model"], len(input_spec.class_names)
@@ -241,7 +262,7 @@ class Run:
           RunError: the run has no such checkpoint, or the settings do not say what the network is.
           DataError: the examples are not there any more, or cannot be used.
         """
-        self._check_network()
+        self.check_network()
         weights = self.weights(checkpoint)
         input_spec = self.input_spec_of(weights)
         if isinstance(split, Split):
@@ -252,9 +273,8 @@ class Run:
         with tf.Graph().as_default():
             images = tf.placeholder(tf.uint8, [None, *examples.images.shape[1:]], name="images")
             labels = tf.placeholder(tf.int64, [None], name="labels")
-            classes = len(input_spec.class_names)
             network = build_network(
-                self.settings["model"], images, classes=classes, input_spec=input_spec, **self._head()
+                self.settings["model"], images, classes=len(class_names), input_spec=input_spec, **self._head()
             )
             step = eval_step(images, labels, network.logits, loss=self.settings["loss"])
             with session(plan(select(".*"), weights), **session_options) as sess:
@@ -271,7 +291,7 @@ class Run:
           RunError: the settings do not say what the examples are, or the run was trained without one of `paths`.
           DataError: they are not there any more, or cannot be used.
         """
-        self._check_network()
+        self.check_network()
         dataset = self.settings["dataset"]
         unused = [f"`{name}`" for name in paths if name not in PATHS.get(dataset, ())]
         if unused:
@@ -317,10 +337,15 @@ class Run:
           RunError: the MetaGraph cannot be read, has no probabilities, or wants values that no file of the run holds.
         """
         prefix = weights.checkpoint or weights.path
+        tensors, feeds = self._served()
         try:
-            images = read_placeholder(prefix, self.settings["tensors"]["images"])
+            images = read_placeholder(prefix, tensors["images"])
         except (WeightsError, GraphError) as error:
-            raise RunError(f"{error}; give what builds the network as `build`") from None
+            raise RunError(f"{error}; {_BUILD}") from None
+        texts = [name for name, value in feeds.items() if isinstance(value, str)]
+        if "probabilities" not in tensors or texts:
+            lacks = f"what {names.listed(texts)} is fed" if texts else "probabilities"
+            raise RunError(f"{self.path} does not hold {lacks}; {_BUILD}")
         build = functools.partial(self._import, prefix)
         renamed = weights.renamed([("^", f"{_SCOPE}/")])
         input_spec = spec_beside(weights)
@@ -328,17 +353,25 @@ class Run:
 
     def _import(self, prefix: str, images: tf.Tensor, *, input_spec: InputSpec | None) -> Mapping[str, tf.Tensor]:
         """Import the network into the default graph; its placeholders take what evaluation fed."""
+        tensors, feeds = self._served()
+        try:
+            constants = {
+                f"{name}:0": tf.constant(value, read_placeholder(prefix, name).dtype) for name, value in feeds.items()
+            }
+            # Of a run that a cluster trained, ops lie on parameter servers.
+            import_meta_graph(prefix, _SCOPE, input_map={tensors["images"]: images, **constants}, clear_devices=True)
+            probabilities = tf.get_default_graph().get_tensor_by_name(f"{_SCOPE}/{tensors['probabilities']}")
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(f"{self.path}/settings.json does not fit {prefix}.meta: {error}; {_BUILD}") from None
+        return {"probabilities": probabilities}
+
+    def _served(self) -> tuple[Mapping[str, str], Mapping[str, Any]]:
+        """Return the names of the tensors by which the network is run, and what evaluation fed, by placeholder."""
         tensors, feeds = self.settings["tensors"], self.settings.get("eval_feeds") or {}
-        texts = [name for name, value in feeds.items() if isinstance(value, str)]
-        if "probabilities" not in tensors or texts:
-            lacks = f"what {names.listed(texts)} is fed" if texts else "probabilities"
-            raise RunError(f"{self.path} does not hold {lacks}; give what builds the network as `build`")
-        constants = {
-            f"{name}:0": tf.constant(value, read_placeholder(prefix, name).dtype) for name, value in feeds.items()
-        }
-        # Of a run that a cluster trained, ops lie on parameter servers.
-        import_meta_graph(prefix, _SCOPE, input_map={tensors["images"]: images, **constants}, clear_devices=True)
-        return {"probabilities": tf.get_default_graph().get_tensor_by_name(f"{_SCOPE}/{tensors['probabilities']}")}
+        by_name = isinstance(tensors, dict) and all(isinstance(name, str) for name in tensors.values())
+        if not by_name or "images" not in tensors or not isinstance(feeds, dict):
+            raise RunError(f"{self.path}/settings.json does not name the tensors of the network; {_BUILD}")
+        return tensors, feeds
 
     def _class_names(self, input_spec: InputSpec | None) -> tuple[str, ...]:
         if input_spec is not None:
@@ -347,26 +380,6 @@ class Run:
 
     def _head(self) -> dict[str, Any]:
         return {name: self.settings[name] for name in ("endpoint", "hidden", "loss")}
-
-    def _check_network(self) -> None:
-        """Refuse settings that do not say what the network is.
-
-        Raises:
-          RunError: values are missing, or are not what they must be.
-        """
-        missing = [name for name in _NETWORK if name not in self.settings]
-        if missing:
-            raise RunError(
-                f"{self.path} was not made by `tfxfer train`: its settings.json has no {', '.join(missing)}; to "
-                "predict or export, give what builds its network as `build`"
-            )
-        wrong = [
-            f"{name} is {self.settings[name]!r}, not {meaning}"
-            for name, (fits, meaning) in _NETWORK.items()
-            if not fits(self.settings[name])
-        ]
-        if wrong:
-            raise RunError(f"{self.path}/settings.json is damaged: {'; '.join(wrong)}")
 
 
 def open_run(path: str | os.PathLike[str]) -> Run:

@@ -103,18 +103,30 @@ class TrainedNetwork:
         """Write a SavedModel; `out` and the options are as `tfxfer.serving.export.export_model` takes them.
 
         Raises:
-          DataError: the network has no input spec, which says how pictures are prepared.
+          DataError: the network has no input spec, which says how pictures are prepared, or takes other images.
           GraphError, RestoreError, DataError, OSError: as `export_model` raises them.
         """
         if self.input_spec is None:
             beside = self.weights.checkpoint or self.weights.path
             raise DataError(f"no input spec lies beside {beside}: write one there by tfxfer.input_spec.InputSpec.save")
+        self._check_exported(self.input_spec)
         return export_model(
             functools.partial(self.build, input_spec=self.input_spec),
             self.weights,
             self.input_spec,
             out,
             **{"class_names": self.class_names, **options},
+        )
+
+    def _check_exported(self, input_spec: InputSpec) -> None:
+        """Refuse a placeholder that cannot be fed what an export is."""
+        shape = (*input_spec.size, CHANNELS[input_spec.channels])
+        if self.images is None or self.images.is_compatible_with(tf.TensorSpec([None, *shape], tf.uint8)):
+            return
+        taken, beside = f"{self.images.dtype.name} {self.images.shape}", self.weights.checkpoint or self.weights.path
+        raise DataError(
+            f"the network takes images {taken}, and an export takes uint8 {(None, *shape)}, as the input spec beside "
+            f"{beside} says; mend the input spec, or train a network that takes these"
         )
 
 
