@@ -153,12 +153,15 @@ def own_run(tmp_path_factory):
 
 
 @pytest.mark.parametrize("options", [{}, {"build": own}], ids=["by its MetaGraph", "by what builds it"])
-def test_a_run_of_a_network_of_ones_own_predicts(own_run, options):
+def test_a_run_of_a_network_of_ones_own_predicts(own_run, options, tmp_path):
     folder, arrays, expected = own_run
     run = open_run(folder)
     assert (len(run.history), run.class_names, run.test) == (16, (), None)
-    predictions = run.predict(arrays, checkpoint="last", top_k=2, **options)
-    np.testing.assert_allclose(np.take_along_axis(expected, predictions.classes, 1), predictions.probabilities, 1e-5)
+    apart = tmp_path / "apart.npz"
+    np.savez(apart, **run.weights("last"))
+    for checkpoint in ("last", str(apart)):
+        found = run.predict(arrays, checkpoint=checkpoint, top_k=2, **options)
+        np.testing.assert_allclose(np.take_along_axis(expected, found.classes, 1), found.probabilities, 1e-5)
 
 
 def test_a_network_that_lay_on_other_devices_predicts_here(own_run, tmp_path):

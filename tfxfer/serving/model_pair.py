@@ -23,7 +23,7 @@ from tfxfer.models.sources import candidates
 from tfxfer.serving.compare_outputs import PIXELS
 from tfxfer.serving.export import VARIABLES
 from tfxfer.serving.predict import find_pictures, readable, without_pillow
-from tfxfer.serving.run import find_run_of, spec_beside
+from tfxfer.serving.run import find_run_of
 from tfxfer.serving.saved_model import Served, loaded, takes_images
 from tfxfer.serving.trained_network import TrainedNetwork
 from tfxfer.weights import Weights, open_weights
@@ -140,7 +140,7 @@ def _of_export(path: str) -> Side | None:
 def _model_of(path: str) -> str | None:
     """Return the network that a file is of, by the input spec beside it, or by names and shapes."""
     weights = open_weights(path)
-    input_spec = spec_beside(weights)
+    input_spec = weights.input_spec()
     if input_spec:
         return input_spec.model
     models = {comparison.source.input_spec.model for comparison in candidates(weights, all_sources())}
@@ -165,7 +165,7 @@ def _of_file(path: str, name: str, other: Side | None, endpoint: str | None, opt
 def _open_file(path: str, model: Model, other: InputSpec | None, options: FileOptions) -> tuple[Weights, InputSpec]:
     """Open a file under our names, and say what it expects of pictures."""
     weights = open_weights(path, rename=options.rename)
-    input_spec = spec_beside(weights)
+    input_spec = weights.input_spec()
     if input_spec is None and model.input_spec is not None:
         has_our_names = not set(model.variables).isdisjoint(weights)
         try:

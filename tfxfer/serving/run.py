@@ -32,7 +32,7 @@ from tfxfer.evaluation.evaluate import Evaluation, evaluate
 from tfxfer.graph.eval_step import eval_step
 from tfxfer.graph.importing import import_meta_graph, read_placeholder
 from tfxfer.graph.variables import select
-from tfxfer.input_spec import InputSpec, sidecar
+from tfxfer.input_spec import InputSpec
 from tfxfer.models.network import build_classifier, build_endpoints, build_network
 from tfxfer.models.registry import MODELS
 from tfxfer.report import run_reader
@@ -134,7 +134,7 @@ class Run:
         Raises:
           RunError: the run has no checkpoint yet.
         """
-        return self._class_names(spec_beside(self.weights()))
+        return self._class_names(self.weights().input_spec())
 
     def weights(self, checkpoint: str = "best") -> Weights:
         """Open the `best` or the `last` checkpoint, or the weights that lie at any path.
@@ -159,7 +159,7 @@ class Run:
           RunError: the run has no checkpoint yet.
           WeightsError: an input spec cannot be read.
         """
-        return spec_beside(weights) or InputSpec.load(self.checkpoint)
+        return weights.input_spec() or InputSpec.load(self.checkpoint)
 
     def check_network(self) -> None:
         """Refuse settings that do not say what the network is.
@@ -323,7 +323,7 @@ class Run:
         return None, usable[:: max(1, len(usable) // count)][:count]
 
     def _own_network(self, weights: Weights, build: Build) -> TrainedNetwork:
-        input_spec = spec_beside(weights)
+        input_spec = weights.input_spec()
 
         def build_own(images: tf.Tensor, *, input_spec: InputSpec | None) -> Mapping[str, tf.Tensor]:
             return build(images)  # it prepares images itself
@@ -331,12 +331,14 @@ class Run:
         return TrainedNetwork(build_own, weights, input_spec, self._class_names(input_spec))
 
     def _imported(self, weights: Weights) -> TrainedNetwork:
-        """Return the network that `tfxfer.fit` trained, from the MetaGraph beside the checkpoint.
+        """Return the network that `tfxfer.fit` trained, from the MetaGraph beside the checkpoint, or beside the best.
 
         Raises:
           RunError: the MetaGraph cannot be read, has no probabilities, or wants values that no file of the run holds.
         """
         prefix = weights.checkpoint or weights.path
+        if not Path(f"{prefix}.meta").exists():  # an average, say
+            prefix = self.checkpoint
         tensors, feeds = self._served()
         try:
             images = read_placeholder(prefix, tensors["images"])
@@ -348,7 +350,7 @@ class Run:
             raise RunError(f"{self.path} does not hold {lacks}; {_BUILD}")
         build = functools.partial(self._import, prefix)
         renamed = weights.renamed([("^", f"{_SCOPE}/")])
-        input_spec = spec_beside(weights)
+        input_spec = weights.input_spec()
         return TrainedNetwork(build, renamed, input_spec, self._class_names(input_spec), images)
 
     def _import(self, prefix: str, images: tf.Tensor, *, input_spec: InputSpec | None) -> Mapping[str, tf.Tensor]:
@@ -420,12 +422,6 @@ def find_run_of(path: str | os.PathLike[str]) -> Run | None:
             if (folder / "settings.json").is_file():
                 return open_run(folder)
     return None
-
-
-def spec_beside(weights: Weights) -> InputSpec | None:
-    """Return the input spec beside weights, if there is one."""
-    prefix = weights.checkpoint or weights.path
-    return InputSpec.load(prefix) if sidecar(prefix).exists() else None
 
 
 def _split_of(data: Data, name: str) -> Split:
