@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import pkgutil
 import sys
 from collections.abc import Callable, Mapping
 
@@ -20,6 +19,8 @@ def attach(
     homes = homes or {}
 
     def submodules() -> set[str]:
+        import pkgutil
+
         modules = pkgutil.iter_modules(sys.modules[package].__path__)
         return {module.name for module in modules if not module.name.startswith("_")} - {"tools"}
 

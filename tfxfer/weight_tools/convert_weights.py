@@ -14,6 +14,7 @@ from tfxfer import names
 from tfxfer.errors import SelectionError, WeightsError
 from tfxfer.formats.tensors import Tensor, shown
 from tfxfer.input_spec import InputSpec
+from tfxfer.weight_tools.tables import reason
 from tfxfer.weights import Weights, layouts, meta_graph, streams
 from tfxfer.weights.roles import OF_TRAINING, role
 
@@ -114,11 +115,6 @@ def skipped_notes(weights: Weights) -> list[str]:
     notes = [f"{name} of {weights.path} is left out: {reason(weights, name)}" for name in weights.skipped]
     more = len(notes) - MOST_NOTES
     return [*notes[:MOST_NOTES], f"{more:,} more entries of {weights.path} are left out"] if more > 1 else notes
-
-
-def reason(weights: Weights, name: str) -> str:
-    """Return why an entry of a file is skipped, without the path and the name that stand before."""
-    return weights.skipped[name].removeprefix(f"{weights.path}: ").rpartition(f"{name}: ")[2]
 
 
 def _chosen(weights: Weights, select: Sequence[str], exclude: Sequence[str]) -> list[str]:

@@ -11,8 +11,7 @@ import numpy as np
 
 from tfxfer.formats.tensors import Tensor
 from tfxfer.names import printable
-from tfxfer.weight_tools.convert_weights import reason
-from tfxfer.weight_tools.tables import table
+from tfxfer.weight_tools.tables import reason, table
 from tfxfer.weight_tools.values import BOOL, INTEGER, TEXT, as_float64, kind
 from tfxfer.weights import Weights, streams
 

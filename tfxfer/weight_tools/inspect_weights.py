@@ -14,12 +14,10 @@ import numpy as np
 from tfxfer import files
 from tfxfer.errors import WeightsError
 from tfxfer.names import by_number, printable
-from tfxfer.weight_tools.convert_weights import reason
-from tfxfer.weight_tools.tables import number, table
+from tfxfer.weight_tools.tables import number, reason, table
 from tfxfer.weight_tools.values import FLOAT, Statistics, kind, statistics
 from tfxfer.weights import Weights
 from tfxfer.weights.roles import ROLES, role
-from tfxfer.weights.writers.placing import placed, refuse_existing
 
 SORTS = ("file", "name", "size")
 DEEPEST = 16  # scopes that a tree goes down
@@ -256,6 +254,8 @@ def save_array(weights: Weights, name: str, out: Path, *, overwrite: bool = Fals
       WeightsError: the file exists and is not to be moved aside, the array is damaged, or it is one of strings.
       OSError: the folder is missing or not writable, or the disk is full.
     """
+    from tfxfer.weights.writers.placing import placed, refuse_existing  # only looking at a file needs no writers
+
     if weights.dtype(name).hasobject:
         raise WeightsError(
             f"{name} holds strings, which a .npy file keeps as a pickle only; leave `out` out to print it"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tfxfer.weights import Weights
+
 GAP = "  "
 INDENT = "    "
 
@@ -39,3 +41,8 @@ def _aligned(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str
 def number(value: float | None) -> str:
     """Show a number with four digits; `-` for none."""
     return "-" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def reason(weights: Weights, name: str) -> str:
+    """Return why an entry of a file is skipped, without the path and the name that stand before."""
+    return weights.skipped[name].removeprefix(f"{weights.path}: ").rpartition(f"{name}: ")[2]
