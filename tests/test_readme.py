@@ -56,7 +56,7 @@ def vgg16_weights(folder: Path) -> None:
     spec.save(folder / "vgg16_weights.npz")
 
 
-def test_the_first_ten_lines_train_on_pictures_predict_and_open_the_run_again(tmp_path):
+def test_the_first_script_trains_on_pictures_and_opens_the_run_again(tmp_path):
     vgg16_weights(tmp_path)
     pictures = coloured(tmp_path / "flower_photos", each=10)
     (pictures / "rose").rename(pictures / "roses")

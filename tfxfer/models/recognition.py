@@ -10,7 +10,6 @@ import os
 import re
 from collections.abc import Callable, Sequence
 
-from tfxfer import input_spec as input_specs
 from tfxfer import names
 from tfxfer.errors import SelectionError, WeightsError
 from tfxfer.input_spec import InputSpec
@@ -109,9 +108,8 @@ def recognise(
     file = weights if isinstance(weights, Weights) else open_weights(weights, max_bytes=max_bytes)
     sources = _sources(model)
     renamed = file if rename is None else file.renamed(rename)
-    beside = file.checkpoint or file.path
-    if input_specs.sidecar(beside).exists():
-        return _by_input_spec(file, renamed, InputSpec.load(beside), model, source)
+    if input_spec := file.input_spec():
+        return _by_input_spec(file, renamed, input_spec, model, source)
     if source is not None:
         return _by_source(file, renamed, named(sources, source))
     if len(candidates(file, sources)) == 1 or (rename is None and not _own(file, model)):
@@ -171,7 +169,7 @@ def _recognised_models() -> list[str]:
 def _by_input_spec(
     file: Weights, renamed: Weights, input_spec: InputSpec, model: str | None, source: str | None
 ) -> Recognised:
-    where = input_specs.sidecar(file.checkpoint or file.path)
+    where = file.input_spec_path
     if model not in (None, input_spec.model):
         raise WeightsError(
             f"{file.path} is of {input_spec.model}, by the input spec beside it, and not of `model={model}`"

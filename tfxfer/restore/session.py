@@ -8,13 +8,9 @@ from types import TracebackType
 
 import tensorflow.compat.v1 as tf
 
-# Others call sessions too, and say by `message` what went wrong.
-from tfxfer.callables import message as message
 from tfxfer.errors import GraphError, NotOpenError
 from tfxfer.graph.variables import every_variable
 from tfxfer.restore.plan import Plan, check, move
-
-__all__ = ["Session", "check", "configuration", "fill", "message", "session"]
 
 
 class Session(tf.Session):

@@ -25,6 +25,7 @@ import tensorflow.compat.v1 as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tfxfer import files, names
+from tfxfer.callables import message
 from tfxfer.errors import DataError, GraphError
 from tfxfer.formats.buffers import owned
 from tfxfer.graph import decoding
@@ -33,7 +34,7 @@ from tfxfer.graph.traversal import placeholders, variables_read
 from tfxfer.graph.variables import every_variable, model_variables, select
 from tfxfer.input_spec import CHANNELS, InputSpec
 from tfxfer.restore.plan import plan
-from tfxfer.restore.session import configuration, message, session
+from tfxfer.restore.session import configuration, session
 from tfxfer.serving import export_check
 from tfxfer.serving.saved_model import ENDPOINTS, GRAPH, IMAGE_BYTES, IMAGES, Served
 from tfxfer.weights import Weights

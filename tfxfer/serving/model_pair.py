@@ -123,7 +123,7 @@ def _of_run(path: str, checkpoint: str, endpoint: str | None, options: FileOptio
         return None
     if run.path != Path(path):
         weights = open_weights(path)
-        if options.model or not weights.checkpoint or not input_specs.sidecar(weights.checkpoint).exists():
+        if options.model or not weights.checkpoint or not weights.input_spec_path.exists():
             return None
         checkpoint = path
     network = run.network(checkpoint, endpoint=endpoint)

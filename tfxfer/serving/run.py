@@ -39,11 +39,10 @@ from tfxfer.report import run_reader
 from tfxfer.report.run_reader import Test
 from tfxfer.restore.plan import plan
 from tfxfer.restore.session import session
-from tfxfer.runs.files import find_run
+from tfxfer.runs.files import STEM, checkpoint_steps, find_run, is_run
 from tfxfer.serving.export import Build, Exported
 from tfxfer.serving.predict import Examples, Predictions, pillow_kind
 from tfxfer.serving.trained_network import TrainedNetwork
-from tfxfer.train.run_directory import STEM
 from tfxfer.weights import Weights, open_weights
 
 Row = Mapping[str, Any]
@@ -70,9 +69,9 @@ class Run:
     """A run directory, as it was when it was opened.
 
     What needs the network (`predict`, `evaluate`, `export`, `network`) builds it from the settings of `tfxfer train`. A
-    network that a program of your own gave to `tfxfer.fit` is imported from the MetaGraph beside the checkpoint; or
-    give what builds it as `build`, a function from images, uint8 [n, height, width, channels], to endpoints by name,
-    the last of them the probabilities [n, classes].
+    network that a program of your own gave to `tfxfer.fit` is imported from the MetaGraph beside the checkpoint, but
+    for `evaluate`; or give what builds it as `build`, a function from images, uint8 [n, height, width, channels], to
+    endpoints by name, the last of them the probabilities [n, classes].
 
     Attributes:
       path: of the directory.
@@ -105,8 +104,7 @@ class Run:
     @property
     def checkpoints(self) -> list[str]:
         """The prefixes of the last checkpoints, in the order of their steps."""
-        steps = {file.stem.rpartition("-")[2]: file for file in self.path.glob(f"{STEM}-*.index")}
-        return [str(steps[step].with_suffix("")) for step in sorted(filter(str.isdecimal, steps), key=int)]
+        return [str(self.path / f"{STEM}-{step}") for step in sorted(checkpoint_steps(self.path))]
 
     @property
     def checkpoint(self) -> str:
@@ -419,7 +417,7 @@ def find_run_of(path: str | os.PathLike[str]) -> Run | None:
     """
     for folder in (Path(path), *Path(path).parents[:2]):
         with contextlib.suppress(OSError):
-            if (folder / "settings.json").is_file():
+            if is_run(folder):
                 return open_run(folder)
     return None
 

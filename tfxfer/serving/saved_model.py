@@ -15,8 +15,8 @@ import tensorflow.compat.v1 as tf
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from tensorflow.core.protobuf import saved_model_pb2
 
+from tfxfer.callables import message
 from tfxfer.errors import WeightsError
-from tfxfer.restore.session import message
 
 ENDPOINTS = "tfxfer_endpoints"  # the collection that has the names of their tensors
 GRAPH = "saved_model.pb"

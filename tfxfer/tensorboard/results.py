@@ -18,11 +18,11 @@ from typing import Any
 import tensorflow.compat.v1 as tf
 
 from tfxfer import extras
+from tfxfer.callables import message
 from tfxfer.data.splits import Split
 from tfxfer.errors import RunError
 from tfxfer.evaluation.evaluate import Evaluation
 from tfxfer.plots import confusion, predictions, tiles
-from tfxfer.restore.session import message
 from tfxfer.tensorboard import plugins
 from tfxfer.tensorboard.events import Events, table
 

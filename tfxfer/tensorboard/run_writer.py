@@ -20,6 +20,7 @@ import tensorflow.compat.v1 as tf
 
 from tfxfer import names
 from tfxfer._version import __version__
+from tfxfer.callables import message
 from tfxfer.data.splits import Data
 from tfxfer.errors import RunError
 from tfxfer.evaluation.evaluate import Evaluation
@@ -29,7 +30,6 @@ from tfxfer.graph.train_step import StageOps, Step
 from tfxfer.graph.traversal import needed, placeholders
 from tfxfer.graph.variables import model_variables
 from tfxfer.plots import tiles
-from tfxfer.restore.session import message
 from tfxfer.runs.frozen import FrozenRecord
 from tfxfer.runs.settings import RunSettings
 from tfxfer.tensorboard import graph_layout, plugins, projector, results

@@ -18,8 +18,8 @@ from typing import Any
 import tensorflow.compat.v1 as tf
 
 from tfxfer import files
+from tfxfer.callables import message
 from tfxfer.errors import RunError
-from tfxfer.restore.session import message
 from tfxfer.runs.files import FROZEN, PLAN, SETTINGS, STEM, checkpoint_steps
 from tfxfer.runs.frozen import FrozenRecord, read_frozen
 from tfxfer.runs.settings import RunSettings, compare, merged, read_settings

@@ -11,12 +11,12 @@ from typing import Any
 import tensorflow.compat.v1 as tf
 
 from tfxfer import names
+from tfxfer.callables import message
 from tfxfer.data.splits import Data
 from tfxfer.errors import RunError
 from tfxfer.graph.partitioned import wholes
 from tfxfer.graph.preprocessing import input_specs
 from tfxfer.graph.train_step import Step
-from tfxfer.restore.session import message
 from tfxfer.runs import files
 from tfxfer.runs.frozen import FrozenRecord
 from tfxfer.runs.state import RunState

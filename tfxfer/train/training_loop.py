@@ -13,12 +13,11 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from tfxfer import progress, signals
-from tfxfer.callables import compiled
+from tfxfer.callables import compiled, message
 from tfxfer.errors import DivergedError, RunError
 from tfxfer.evaluation import evaluate
 from tfxfer.evaluation.feed import Feed
 from tfxfer.graph.train_step import StageOps
-from tfxfer.restore.session import message
 from tfxfer.store import provenance
 from tfxfer.tensorboard import run_writer
 from tfxfer.train.steps import AbandonedStepError, Steps

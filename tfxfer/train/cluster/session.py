@@ -18,9 +18,10 @@ from typing import Any, TypeVar
 
 import tensorflow.compat.v1 as tf
 
+from tfxfer.callables import message
 from tfxfer.errors import RunError, TfxferError
-from tfxfer.restore.plan import Plan
-from tfxfer.restore.session import check, fill, message
+from tfxfer.restore.plan import Plan, check
+from tfxfer.restore.session import fill
 from tfxfer.train.cluster import tasks
 from tfxfer.train.cluster.tasks import Task, Watch
 from tfxfer.train.steps import Steps
