@@ -73,3 +73,14 @@ def real_data() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture(params=["control flow 2", "control flow 1"])
+def control_flow(request):
+    """Both ways in which TensorFlow builds conditionals and loops: as functions, and as Switch and Merge."""
+    import tensorflow.compat.v1 as tf
+
+    before = tf.control_flow_v2_enabled()
+    (tf.enable_control_flow_v2 if request.param == "control flow 2" else tf.disable_control_flow_v2)()
+    yield
+    (tf.enable_control_flow_v2 if before else tf.disable_control_flow_v2)()

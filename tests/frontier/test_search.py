@@ -22,15 +22,6 @@ def graph():
         yield graph
 
 
-@pytest.fixture(params=["control flow 2", "control flow 1"])
-def control_flow(request):
-    """Both ways in which TensorFlow builds conditionals and loops: as functions, and as Switch and Merge."""
-    before = tf.control_flow_v2_enabled()
-    (tf.enable_control_flow_v2 if request.param == "control flow 2" else tf.disable_control_flow_v2)()
-    yield
-    (tf.enable_control_flow_v2 if before else tf.disable_control_flow_v2)()
-
-
 def placeholders(dtype=tf.float32):
     return tf.placeholder(dtype, [None, 8, 8, 1], name="images"), tf.placeholder(tf.int64, [None])
 

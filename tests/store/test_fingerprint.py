@@ -182,14 +182,6 @@ def deep(x):
     return x
 
 
-@pytest.fixture(params=["control flow 2", "control flow 1"])
-def control_flow(request):
-    before = tf.control_flow_v2_enabled()
-    (tf.enable_control_flow_v2 if request.param == "control flow 2" else tf.disable_control_flow_v2)()
-    yield
-    (tf.enable_control_flow_v2 if before else tf.disable_control_flow_v2)()
-
-
 def scoped(build):
     def scope(x):
         with tf.name_scope("elsewhere"):
