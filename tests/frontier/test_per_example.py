@@ -1,5 +1,5 @@
 """What belongs to one example: in functions, branches and loops, and what cannot be proved."""
-# ruff: noqa: F811  # imported fixtures are taken by their names
+# imported fixtures are taken by their names
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import tfxfer as tx
-from tests.frontier.test_search import AROUND, control_flow, fed, fed_behind, graph, placeholders  # noqa: F401
+from tests.frontier.test_search import AROUND, fed, fed_behind, graph, placeholders  # noqa: F401
 from tfxfer.graph import layers
 from tfxfer.models import heads
 
