@@ -1,5 +1,4 @@
 """What belongs to one example: in functions, branches and loops, and what cannot be proved."""
-# imported fixtures are taken by their names
 
 from __future__ import annotations
 
