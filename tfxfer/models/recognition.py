@@ -80,7 +80,8 @@ def recognise(
 
     The input spec beside the file decides, if there is one. Else its names and shapes do, first as the file has them
     and then after `rename`; where they leave a doubt whether its first kernel is for RGB or BGR, a few values of it do.
-    Nothing is guessed: what remains in doubt is an error, which lists what the file could be.
+    Nothing is guessed: what remains in doubt is an error, which lists what the file could be. What the file itself says
+    of pictures and of its classes (`Weights.stated`) goes before what is known of its source.
 
     Args:
       weights: a path that `open_weights` takes, or what it returned without renaming.
@@ -106,6 +107,10 @@ def recognise(
       ('autoencoder', (28, 28), 'conv1/kernel')
     """
     file = weights if isinstance(weights, Weights) else open_weights(weights, max_bytes=max_bytes)
+    return _with_stated(_recognise(file, model, source, rename), file.stated)
+
+
+def _recognise(file: Weights, model: str | None, source: str | None, rename: Rename | None) -> Recognised:
     sources = _sources(model)
     renamed = file if rename is None else file.renamed(rename)
     if input_spec := file.input_spec():
@@ -120,6 +125,18 @@ def recognise(
     if own := _own(renamed, model):
         return _by_kernel(renamed, own)
     return _named(file, renamed, source_of(renamed if rename is not None else file, sources))
+
+
+def _with_stated(recognised: Recognised, stated: InputSpec | None) -> Recognised:
+    """Put what a file says of its input in the place of what is known of its source."""
+    if stated is None or recognised.weights.input_spec_path.exists():
+        return recognised
+    known = recognised.input_spec
+    names_of_classes = stated.class_names or known.class_names
+    input_spec = dataclasses.replace(
+        stated, model=known.model, source=known.source, resize=known.resize, class_names=names_of_classes
+    )
+    return dataclasses.replace(recognised, input_spec=input_spec)
 
 
 def compare_with_models(weights: Weights) -> list[Comparison]:

@@ -61,6 +61,8 @@ class Weights(Mapping[str, np.ndarray]):
       checkpoint: the prefix that `tf.train.Saver.restore` takes, or None if TensorFlow cannot restore it.
       skipped: what else the file holds, by name, each with the reason why it is not read: text, the state of an
         iterator, what TensorFlow notes for itself. To ask for it by name raises that reason.
+      stated: what the file itself says of its input and of its classes, as MatConvNet's do; None for most. Its `model`
+        and `source` are words: which network it is, `tfxfer.recognise` finds out.
 
     Example:
       >>> np.savez("weights.npz", **{"fc/kernel": np.eye(2), "fc/bias": np.zeros(2)})
@@ -81,6 +83,7 @@ class Weights(Mapping[str, np.ndarray]):
         checkpoint: str | None = None,
         transformed: frozenset[str] = frozenset(),
         skipped: Mapping[str, str] | None = None,
+        stated: InputSpec | None = None,
     ) -> None:
         self.path = path
         self.kind = kind
@@ -89,6 +92,7 @@ class Weights(Mapping[str, np.ndarray]):
         self._sources = dict(sources or {})
         self._transformed = transformed
         self.skipped: Mapping[str, str] = dict(skipped or {})
+        self.stated = stated
 
     def __getitem__(self, name: str) -> np.ndarray:
         tensor = self.tensor(name)
@@ -207,6 +211,7 @@ class Weights(Mapping[str, np.ndarray]):
             checkpoint=self.checkpoint,
             transformed=transformed,
             skipped=self.skipped,
+            stated=self.stated,
         )
 
 
@@ -248,7 +253,15 @@ def open_weights(
     if not tensors:
         why = f":\n  {shown(list(skipped.values()))}" if skipped else ""
         raise WeightsError(f"{name} is a {found.kind} that holds no arrays{why}")
-    weights = Weights(name, found.kind, tensors, sources=found.sources, checkpoint=found.checkpoint, skipped=skipped)
+    weights = Weights(
+        name,
+        found.kind,
+        tensors,
+        sources=found.sources,
+        checkpoint=found.checkpoint,
+        skipped=skipped,
+        stated=found.stated,
+    )
     if rename is not None:
         weights = weights.renamed(rename)
     return weights if layout is None else weights.laid_out(layout)

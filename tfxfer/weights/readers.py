@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from tfxfer.errors import WeightsError
 from tfxfer.formats import hdf5, reading, zip_members
 from tfxfer.formats.leveldb import MAGIC as LEVELDB
 from tfxfer.formats.tensors import Tensor, unreadable
+from tfxfer.input_spec import InputSpec
 from tfxfer.weights import (
     bundle,
     checkpoint_v1,
@@ -29,12 +30,21 @@ from tfxfer.weights import (
 
 
 class Found(NamedTuple):
-    """What a reader found: the kind of file in words, the tensors, their names in the file, and the Saver's prefix."""
+    """What a reader found.
+
+    Attributes:
+      kind: the kind of file, in words.
+      tensors: by name, in the order of the file.
+      sources: the names that they have in the file, where these differ.
+      checkpoint: the prefix that a Saver restores, if one can.
+      stated: as `Weights.stated`.
+    """
 
     kind: str
     tensors: Mapping[str, Tensor]
     sources: Mapping[str, str] = {}
     checkpoint: str | None = None
+    stated: InputSpec | None = None
 
 
 def read(name: str) -> Found:
@@ -83,19 +93,10 @@ def _checkpoint(prefix: find_checkpoint.Prefix, kind: str) -> Found:
 
 def _file(path: Path) -> Found:
     head = reading.head(path, 32)
-    if head.startswith(zip_members.MAGIC):
-        return _zip(path)
-    if head.startswith(npy.MAGIC):
-        return Found("NumPy .npy file", npy.read(path))
-    if safetensors.begins(head):
-        return Found("safetensors file", safetensors.read(path))
-    if reading.tail(path, 8) == LEVELDB:
-        return _checkpoint(find_checkpoint.find_prefix(path), "TensorFlow checkpoint V2")
-    if identify.is_matlab(head):
-        raise WeightsError(f"{path} holds no weights that tfxfer reads: it is {identify.describe(path)}")
-    if hdf5.start(reading.map_file(path)) >= 0:
-        return Found("HDF5 file", keras_h5.read(path))
-    raise WeightsError(f"{path} holds no weights: it is {identify.describe(path)}")
+    reader = next((reader for is_of, reader in _READERS if is_of(head, path)), None)
+    if reader is None:
+        raise WeightsError(f"{path} holds no weights: it is {identify.describe(path)}")
+    return reader(path)
 
 
 def _zip(path: Path) -> Found:
@@ -105,3 +106,25 @@ def _zip(path: Path) -> Found:
     if not any(name.endswith(".npy") for name in members):
         raise WeightsError(f"{path} holds no weights: it is {identify.archive(path, members)}")
     return Found("NumPy .npz archive", npz.read(path))
+
+
+def _table(path: Path) -> Found:
+    return _checkpoint(find_checkpoint.find_prefix(path), "TensorFlow checkpoint V2")
+
+
+def _matlab(path: Path) -> Found:
+    raise WeightsError(f"{path} holds no weights that tfxfer reads: it is {identify.describe(path)}")
+
+
+# Whether a file is of a kind, by its first 32 bytes or more of it, and what reads it. The first that fits is taken.
+_READERS: tuple[tuple[Callable[[bytes, Path], bool], Callable[[Path], Found]], ...] = (
+    (lambda head, _: head.startswith(zip_members.MAGIC), _zip),
+    (lambda head, _: head.startswith(npy.MAGIC), lambda path: Found("NumPy .npy file", npy.read(path))),
+    (lambda head, _: safetensors.begins(head), lambda path: Found("safetensors file", safetensors.read(path))),
+    (lambda _, path: reading.tail(path, 8) == LEVELDB, _table),
+    (lambda head, _: identify.is_matlab(head), _matlab),
+    (
+        lambda _, path: hdf5.start(reading.map_file(path)) >= 0,
+        lambda path: Found("HDF5 file", keras_h5.read(path)),
+    ),
+)
