@@ -40,6 +40,7 @@ FLOORS = {
     "data": GROUND,
     "graph": BYTES | {"data"},
     "models": GRAPHS,
+    "networks": GRAPHS | {"models"},
     "restore": GRAPHS,
     "frontier": GRAPHS,
     "store": GRAPHS | {"frontier"},

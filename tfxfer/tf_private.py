@@ -62,3 +62,13 @@ def session_callable(sess: Any, options: Any) -> Callable[..., list[np.ndarray]]
 def release(call: Any) -> None:
     """Keep a `session_callable` from being freed by functions of TensorFlow that are gone when the process ends."""
     call._handle = None
+
+
+def set_slice_info(variable: Any, definition: Any, before: str) -> None:
+    """Tell a variable which part of a whole it is, as a SaveSliceInfoDef says; a part's whole has the prefix `before`:
+    TensorFlow tells it only where it splits the variable itself."""
+    import tensorflow.compat.v1 as tf
+
+    info = tf.Variable.SaveSliceInfo(save_slice_info_def=definition)
+    info.full_name = f"{before}{info.full_name}"
+    variable._set_save_slice_info(info)

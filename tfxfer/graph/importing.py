@@ -60,7 +60,7 @@ def import_meta_graph(
         raise GraphError("import_meta_graph wants a scope, which tells one copy from another")
     if any(op.name.startswith(f"{scope}/") for op in graph.get_operations()):
         raise GraphError(f"the scope {scope} is in the graph already; import into another")
-    meta = _read(path)
+    meta = read_meta_graph(path)
     library = [node for function in meta.graph_def.library.function for node in function.node_def]
     for node in (*meta.graph_def.node, *library):
         shared = node.attr["shared_name"].s.decode() if "shared_name" in node.attr else ""
@@ -82,13 +82,13 @@ def read_placeholder(path: str | os.PathLike[str], name: str) -> tf.TensorSpec:
       GraphError: it holds no placeholder of this name.
     """
     wanted = name.removesuffix(":0")
-    for node in _read(path).graph_def.node:
+    for node in read_meta_graph(path).graph_def.node:
         if node.name == wanted and node.op in PLACEHOLDERS:
             return tf.TensorSpec(tf.TensorShape(node.attr["shape"].shape), node.attr["dtype"].type)
     raise GraphError(f"{os.fspath(path)}.meta holds no placeholder {name}")
 
 
-def _read(path: str | os.PathLike[str]) -> tf.MetaGraphDef:
+def read_meta_graph(path: str | os.PathLike[str]) -> tf.MetaGraphDef:
     name = os.fspath(path)
     file = Path(name if name.endswith(".meta") else f"{name}.meta")
     try:

@@ -1,0 +1,148 @@
+"""Networks in the default graph, out of files that plain TensorFlow wrote and by name."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import tfxfer as tx
+from tests.networks.made import FEEDS, write_trained
+from tfxfer.errors import DataError, GraphError, SelectionError
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch, control_flow):
+    monkeypatch.chdir(tmp_path)
+    return write_trained()
+
+
+def run(net, tensor, pictures):
+    with tx.session(tx.plan(net.variables, net.weights)) as sess:
+        return sess.run(tensor, {net.images: pictures})
+
+
+def test_of_a_metagraph_the_way_to_the_endpoint_alone_is_imported_and_gives_the_same_bits(trained):
+    pictures, (pool, logits) = trained
+    for endpoint, expected in (("pool", pool), ("logits", logits)):
+        with tf.Graph().as_default() as graph:
+            net = tx.network("model.ckpt.meta", endpoint=endpoint, feeds=FEEDS)
+            assert list(net)[-1] == endpoint
+            kinds = {op.type for op in graph.get_operations()}
+            np.testing.assert_array_equal(run(net, net[endpoint], pictures), expected)
+        assert not any("Iterator" in kind or "Random" in kind or "Apply" in kind for kind in kinds)
+        assert not kinds & {"If", "Switch", "Merge", "StatefulPartitionedCall", "SaveV2", "AssignSubVariableOp"}
+
+
+def test_its_variables_have_the_names_of_the_file_and_statistics_are_not_trainable(trained):
+    net = tx.network("model.ckpt", endpoint="pool", feeds=FEEDS)
+    names = [variable.op.name for variable in net.variables]
+    assert set(names) == {
+        *("conv1/kernel", "bn1/gamma", "bn1/beta", "bn1/moving_mean", "bn1/moving_variance"),
+        *("conv2/kernel/part_0", "conv2/kernel/part_1"),
+    }
+    trainable = {variable.op.name for variable in tf.trainable_variables()}
+    assert trainable == {name for name in names if "moving" not in name}
+    assert {variable.op.name for variable in tx.select("conv2/kernel")} == {
+        "conv2/kernel/part_0",
+        "conv2/kernel/part_1",
+    }
+
+
+def test_a_new_head_on_a_tensor_in_its_middle_is_trained_and_the_rest_stays(trained):
+    pictures, (pool, _) = trained
+    labels_of = np.arange(5) % 2
+    net = tx.network("model.ckpt.meta", endpoint="pool", feeds=FEEDS)
+    labels = tf.placeholder(tf.int64, [None])
+    logits = tx.models.heads.classifier(net["pool"], hidden=[], classes=2)
+    step = tx.train_step(net.images, labels, logits, train=tx.select("logits/.*"))
+    split = tx.Split(pictures, labels_of)
+    data = tx.Data(split, split, split, class_names=("a", "b"))
+    with tx.session(tx.plan(net.variables, net.weights)) as sess:
+        stored = tx.precompute(sess, step, data, store="store")
+        np.testing.assert_allclose(np.asarray(next(iter(stored.train.images))), pool[0], rtol=1e-6)
+        tx.fit(sess, step, stored, epochs=1, batch_size=5, logdir="run")
+        np.testing.assert_array_equal(sess.run(net["pool"], {net.images: pictures}), pool)
+
+
+def test_averages_take_the_place_of_the_variables_when_they_are_asked_for(trained):
+    net = tx.network("model.ckpt.meta", endpoint="pool", feeds=FEEDS, moving_averages=True)
+    reader = tf.train.load_checkpoint("model.ckpt")
+    average = reader.get_tensor("conv1/kernel/ExponentialMovingAverage")
+    assert not np.array_equal(average, reader.get_tensor("conv1/kernel"))
+    np.testing.assert_array_equal(net.weights["conv1/kernel"], average)
+    np.testing.assert_array_equal(net.weights["bn1/moving_mean"], reader.get_tensor("bn1/moving_mean"))
+
+
+def test_two_scopes_hold_two_copies(trained):
+    pictures, (pool, _) = trained
+    nets = [tx.network("model.ckpt.meta", endpoint="pool", feeds=FEEDS, scope=scope) for scope in ("a", "b")]
+    assert nets[1].variables[0].op.name.startswith("b/")
+    plans = [tx.plan(net.variables, net.weights) for net in nets]
+    with tx.session(*plans) as sess:
+        for net in nets:
+            np.testing.assert_array_equal(sess.run(net["pool"], {net.images: pictures}), pool)
+
+
+def test_pictures_are_prepared_as_an_input_spec_says(trained):
+    spec = tx.InputSpec("", "own", (16, 16), "RGB", mean=(1, 2, 3), scale=(0.5, 0.25, 0.125))
+    net = tx.network("model.ckpt.meta", endpoint="pool", feeds=FEEDS, input_spec=spec)
+    plain = np.random.default_rng(1).integers(0, 256, (2, 16, 16, 3), np.uint8)
+    assert net.images.dtype == tf.uint8
+    prepared = ((plain - np.array(spec.mean)) * spec.scale).astype(np.float32)
+    with tx.session(tx.plan(net.variables, net.weights)) as sess:
+        first = sess.run(net["pool"], {net.images: plain})
+    with tf.Graph().as_default():
+        other = tx.network("model.ckpt.meta", endpoint="pool", feeds=FEEDS)
+        np.testing.assert_allclose(run(other, other["pool"], prepared), first, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, r"may be the endpoint; name it \(`endpoint`\): .*Mean:0"),
+        ({"endpoint": "pool"}, r"pool:0 also needs .*is_training:0 \(bool \(\)\).*give each a value \(`feeds`\)"),
+        ({"endpoint": "pooll", "feeds": FEEDS}, r"no endpoint 'pooll' \(did you mean pool\?\)"),
+        ({"endpoint": "pool", "input": "batsh"}, r"no input 'batsh' \(did you mean batch\?\)"),
+        ({"endpoint": "pool", "feeds": {"training": 1}}, r"no tensor to be fed 'training'"),
+        (
+            {"endpoint": "pool", "feeds": {"is_training": 3.5, "keep_prob": "a"}},
+            r"is_training:0 is bool(.|\n)*keep_prob:0 is float32",
+        ),
+        ({"endpoint": "pool", "feeds": {"is_training": [True], "keep_prob": 1}}, r"has the shape \(\), and \[True\]"),
+        ({"endpoint": "conv1/kernel", "feeds": FEEDS}, r"needs no input that has to be fed"),
+        ({"endpoint": "relu1", "input": "pool", "feeds": FEEDS}, r"relu1:0 does not come from the input pool:0"),
+    ],
+)
+def test_what_cannot_be_imported_is_refused_by_name(trained, options, words):
+    with pytest.raises(GraphError, match=words):
+        tx.network("model.ckpt.meta", **options)
+
+
+def test_names_that_are_in_use_are_refused_and_a_scope_cures(trained):
+    tx.network("model.ckpt.meta", endpoint="pool", feeds=FEEDS)
+    with pytest.raises(GraphError, match=r"already has ops named .*`scope`"):
+        tx.network("model.ckpt.meta", endpoint="pool", feeds=FEEDS)
+    tx.network("model.ckpt.meta", endpoint="pool", feeds=FEEDS, scope="again")
+
+
+def test_an_input_spec_of_another_size_is_refused(trained):
+    spec = tx.InputSpec("", "own", (32, 32), "RGB", mean=(0, 0, 0), scale=(1, 1, 1))
+    with pytest.raises(DataError, match=r"takes float32 \(\?, 16, 16, 3\)|takes float32 \(None, 16, 16, 3\)"):
+        tx.network("model.ckpt.meta", endpoint="pool", feeds=FEEDS, input_spec=spec)
+
+
+def test_a_name_builds_the_model_and_a_misspelt_one_is_refused():
+    net = tx.network("squeezenet1_1", endpoint="fire2")
+    assert net.images.shape.as_list() == [None, *net.input_spec.size, 3]
+    assert net.weights is None
+    assert {variable.op.name.split("/")[0] for variable in net.variables} == {"conv1", "fire2"}
+    with pytest.raises(SelectionError, match=r"'vgg61' is neither a file nor the name of a network \(did you mean vgg"):
+        tx.network("vgg61")
+
+
+def test_an_endpoint_that_is_not_there_is_refused_with_the_nearest(trained):
+    net = tx.network("model.ckpt.meta", endpoint="pool", feeds=FEEDS)
+    with pytest.raises(GraphError, match=r"no endpoint 'rellu1' \(did you mean relu"):
+        net["rellu1"]
+    assert net["relu2:mean"].shape.as_list() == [None, 8]

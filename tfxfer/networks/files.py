@@ -1,0 +1,37 @@
+"""Which reader the file of a network is for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from tfxfer import names
+from tfxfer.errors import SelectionError
+from tfxfer.models.registry import MODELS
+from tfxfer.networks import frozen, meta_graph
+from tfxfer.networks.graph_file import GraphFile
+from tfxfer.weights import Weights, open_weights
+
+
+def open_graph(path: str, *, weights: Weights | str | os.PathLike[str] | None = None, **options: Any) -> GraphFile:
+    """Read the network that a path means.
+
+    Args:
+      path: the file.
+      weights: the values of its variables, or a file that holds them. Default: those in it or beside it.
+      **options: as the reader of its kind takes them.
+
+    Raises:
+      SelectionError: there is no such file, and no network of this name.
+      WeightsError: it cannot be read.
+    """
+    values = weights if isinstance(weights, Weights) or weights is None else open_weights(weights)
+    if path.endswith(".meta") or Path(f"{path}.meta").exists():
+        return meta_graph.read(path, weights=values, **options)
+    if Path(path).is_file():
+        return frozen.read(path, weights=values, **options)
+    near = names.did_you_mean(path, MODELS)
+    raise SelectionError(
+        f"{path!r} is neither a file nor the name of a network{near}; the networks are {', '.join(MODELS)}"
+    )
