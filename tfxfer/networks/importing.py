@@ -266,7 +266,7 @@ def _check(file: GraphFile, index: Nodes, way: Way, dropped: Sequence[str]) -> N
         listed = [f"{name} ({_described(index, name)})" for name in lacking]
         raise GraphError(
             f"{file.path}: {way.endpoint} also needs {names.listed(listed, SHOWN)}; give each a value (`feeds`), as "
-            f"feeds={{{walk.node_of(lacking[0])!r}: ...}}, or choose an `input` or an `endpoint` that needs none"
+            f"feeds={{{lacking[0].removesuffix(':0')!r}: ...}}, or choose an `input` or an `endpoint` that needs none"
         )
     python = [node.name for node in way.nodes if node.op in _PYTHON]
     if python:
