@@ -114,6 +114,8 @@ class _Folding:
             self._switch(node, sources)
         elif node.op in ("If", "StatelessIf"):
             self._if(node, sources)
+        elif node.op in ("Select", "SelectV2"):
+            self._select(node, sources)
         elif (bounds := _bounds(node, [self.bounds.get(source) for source in sources])) is not None:
             self.bounds[f"{node.name}:0"] = bounds
             if node.op in _MASKS and bounds.single and self._only_masks(node):
@@ -128,6 +130,18 @@ class _Folding:
         self.dead.add(f"{node.name}:{1 - live}")
         if sources[0] in self.bounds:
             self.bounds[f"{node.name}:{live}"] = self.bounds[sources[0]]
+
+    def _select(self, node: tf.NodeDef, sources: list[str]) -> None:
+        """Take what is always selected, if the other is one number, so that it does not make the shape larger."""
+        decides = self.bounds.get(sources[0])
+        if decides is not None and decides.single:
+            chosen, other = sources[1:] if decides.low else sources[:0:-1]
+            if self._is_number(other):
+                self.renamed[f"{node.name}:0"] = chosen
+
+    def _is_number(self, source: str) -> bool:
+        node = self.nodes[node_of(source)]
+        return node.op == "Const" and not node.attr["value"].tensor.tensor_shape.dim and source in self.bounds
 
     def _merge(self, node: tf.NodeDef, sources: list[str]) -> None:
         live = [source for source in sources if source not in self.dead and node_of(source) not in self.dead]
