@@ -1,0 +1,199 @@
+"""Models of TensorFlow Lite: the constants of their graphs.
+
+A model is a FlatBuffer with tables for its subgraphs, tensors and buffers. A tensor is a constant if its buffer holds
+bytes, as it is for the interpreter. Constants of the first subgraph have the names of the file; those of the others,
+which are the bodies of loops or further signatures, have the name of their subgraph before them: `while_body/kernel`.
+Where a name is empty or comes twice, the number of the tensor follows it: `kernel#17`.
+
+Values are given as they are stored: the kernels of a quantized model are int8 or uint8, its biases int32. Beside such a
+constant lie, as the file has them, `NAME_scale` (float32 [n]) and `NAME_zero_point` (int64 [n]), where n is 1, or the
+number of channels; then `NAME_quantized_dimension` (int32) is the dimension of the channels. The values that they stand
+for, `scale * (value - zero_point)`, come from `open_weights(path, dequantize=True)`. Constants of float16 are float16.
+
+Source: tensorflow/compiler/mlir/lite/schema/schema.fbs, versions 3 to 3c; what is a constant, and how many bytes and
+scales it must have: tensorflow/lite/core/interpreter_builder.cc.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from tfxfer.errors import WeightsError
+from tfxfer.formats import flatbuffers, reading
+from tfxfer.formats.flatbuffers import Table, Vector
+from tfxfer.formats.tensors import Tensor, shape_fault, shown, unreadable
+from tfxfer.weights import quantization, streams
+
+MAGIC = b"TFL3"  # from the 5th byte on
+MAX_TENSORS = 50_000
+
+# TensorType of the schema; none where no array can be made of it.
+_TYPES: tuple[tuple[str, type | None], ...] = (
+    ("float32", np.float32),
+    ("float16", np.float16),
+    ("int32", np.int32),
+    ("uint8", np.uint8),
+    ("int64", np.int64),
+    ("string", None),
+    ("bool", np.bool_),
+    ("int16", np.int16),
+    ("complex64", np.complex64),
+    ("int8", np.int8),
+    ("float64", np.float64),
+    ("complex128", np.complex128),
+    ("uint64", np.uint64),
+    ("resource", None),
+    ("variant", None),
+    ("uint32", np.uint32),
+    ("uint16", np.uint16),
+    ("int4, two values in a byte", None),
+    ("bfloat16", ml_dtypes.bfloat16),
+    ("int2, four values in a byte", None),
+    ("uint4, two values in a byte", None),
+)
+
+
+class _Constant(NamedTuple):
+    """A constant: its number among the tensors of its subgraph, its name and table, and where its bytes lie."""
+
+    number: int
+    name: str
+    table: Table
+    values: Vector
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+        return tuple(self.table.numbers(0, "<i4"))
+
+    @property
+    def type(self) -> tuple[str, type | None]:
+        """Its dtype: in words, and for numpy."""
+        number = self.table.number(1, "b")
+        return _TYPES[number] if 0 <= number < len(_TYPES) else (f"of the unknown type {number}", None)
+
+
+def begins(head: bytes) -> bool:
+    """Say whether the first bytes of a file are those of a model."""
+    return head[4:8] == MAGIC
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """List the constants of a model; see the module's docstring for their names.
+
+    Returns:
+      Tensors in the order of the file. Strings, what numpy has no dtype for, and sparse tensors are listed with the
+      reason and refuse to be read.
+
+    Raises:
+      WeightsError: the file is cut short or corrupt, or the size of a constant is not that of its bytes; all such are
+        named.
+    """
+    data, where = reading.map_file(path), str(path)
+    constants = list(_constants(flatbuffers.root(data.data, where), len(data), where))
+    faults = [f"{constant.name}: {fault}" for constant in constants if (fault := _fault(constant))]
+    if faults:
+        raise WeightsError(f"{where} is corrupt or cut short:\n  {shown(faults)}\ncopy it again")
+    tensors: dict[str, Tensor] = {}
+    for constant in constants:
+        for name, tensor in _tensors(constant, data, where):
+            if name in tensors:
+                raise WeightsError(f"{where}: two constants would both be called {name}")
+            tensors[name] = tensor
+    return tensors
+
+
+# --- which there are ---
+
+
+def _constants(model: Table, size: int, where: str) -> Iterator[_Constant]:
+    subgraphs, buffers = model.tables(2), model.tables(4)
+    if sum(subgraph.vector(0, 4).count for subgraph in subgraphs) > MAX_TENSORS:
+        raise WeightsError(f"{where} is refused: it has more than {MAX_TENSORS:,} tensors")
+    for number, subgraph in enumerate(subgraphs):
+        scope = f"{subgraph.text(4) or f'subgraph_{number}'}/" if number else ""
+        yield from _named(scope, [*_of_subgraph(subgraph, buffers, size)])
+
+
+def _named(scope: str, constants: list[_Constant]) -> Iterator[_Constant]:
+    count = Counter(constant.name for constant in constants)
+    for constant in constants:
+        alone = constant.name and count[constant.name] == 1
+        yield constant._replace(name=scope + (constant.name if alone else f"{constant.name}#{constant.number}"))
+
+
+def _of_subgraph(subgraph: Table, buffers: Sequence[Table], size: int) -> Iterator[_Constant]:
+    for number, table in enumerate(subgraph.tables(0)):
+        buffer = table.number(2, "I")
+        if buffer >= max(1, len(buffers)):
+            raise WeightsError(f"{table.where} is corrupt: tensor {number} lies in buffer {buffer} of {len(buffers)}")
+        values = _values(buffers[buffer], size) if buffer else Vector(0, 0)
+        if values.count:
+            yield _Constant(number, table.text(3), table, values)
+
+
+def _values(buffer: Table, size: int) -> Vector:
+    """Return where the bytes of a buffer lie: in it, or in a file beyond 2 GB behind the FlatBuffer."""
+    start, count = buffer.number(1, "Q"), buffer.number(2, "Q")
+    if start <= 1:  # 1 is what a writer puts there before it knows the place
+        return buffer.vector(0, 1)
+    if start + count > size:
+        raise WeightsError(
+            f"{buffer.where} is cut short: a buffer of {count:,} bytes at {start:,} goes beyond the end of the file "
+            f"({size:,} bytes)"
+        )
+    return Vector(start, count)
+
+
+# --- what they are ---
+
+
+def _fault(constant: _Constant) -> str:
+    """Say what contradicts itself in a constant; the empty string where nothing does."""
+    shape, (kind, dtype) = constant.shape, constant.type
+    if fault := shape_fault(shape):
+        return fault
+    needed = math.prod(shape) * np.dtype(dtype).itemsize
+    if dtype is not None and 6 not in constant.table and needed != constant.values.count:
+        return f"{kind} {shape} takes {needed:,} bytes, its buffer holds {constant.values.count:,}"
+    return _quantization_fault(constant.table.table(4), shape)
+
+
+def _quantization_fault(table: Table | None, shape: tuple[int, ...]) -> str:
+    scales = table.vector(2, 4).count if table else 0
+    if table is None or not scales:
+        return ""
+    zero_points, dimension = table.vector(3, 8).count, table.number(6, "i")
+    if zero_points != scales:
+        return f"it has {scales:,} scales and {zero_points:,} zero points"
+    if scales > 1 and (not 0 <= dimension < len(shape) or shape[dimension] != scales):
+        return f"it has {scales:,} scales for dimension {dimension} of {shape}"
+    return ""
+
+
+def _tensors(constant: _Constant, data: np.ndarray, where: str) -> Iterator[tuple[str, Tensor]]:
+    """Yield a constant, and what its quantization is, by their names."""
+    name, shape, (kind, dtype) = constant.name, constant.shape, constant.type
+    if dtype is None or 6 in constant.table:
+        why = "it is sparse" if dtype is not None else f"it is {kind}"
+        yield name, unreadable(f"{where}: {name}: {why}, which is not read", shape)
+        return
+    yield name, reading.tensor(data, constant.values.start, np.dtype(dtype), shape, f"{where}: {name}")
+    table = constant.table.table(4)
+    scales = table.vector(2, 4) if table else Vector(0, 0)
+    if table is None or not scales.count:
+        return
+    for suffix, vector, form in (
+        (quantization.SCALE, scales, np.dtype(np.float32)),
+        (quantization.ZERO_POINT, table.vector(3, 8), np.dtype(np.int64)),
+    ):
+        yield name + suffix, reading.tensor(data, vector.start, form, (vector.count,), f"{where}: {name}{suffix}")
+    if scales.count > 1:
+        yield name + quantization.DIMENSION, streams.held(np.array(table.number(6, "i"), np.int32))
