@@ -35,7 +35,7 @@ def dequantized(tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
     """
     quantized = {name for name, tensor in tensors.items() if _is_quantized(name, tensor, tensors)}
     if not quantized:
-        raise WeightsError(f"{where} holds nothing quantized (no NAME{SCALE} beside NAME); leave dequantize out")
+        raise WeightsError(f"{where} holds nothing to dequantize: no whole numbers with scales beside them; leave `dequantize` out")
     left_out = {name + suffix for name in quantized for suffix in (SCALE, ZERO_POINT, DIMENSION)}
     return {
         name: _real(name, tensors, where) if name in quantized else tensor
@@ -57,7 +57,7 @@ def _stream(name: str, tensors: Mapping[str, Tensor], where: str) -> Iterator[np
     values = tensors[name].read()
     scale, zero_point = (_spread(tensors[name + suffix].read(), name, tensors, where) for suffix in (SCALE, ZERO_POINT))
     if not np.isfinite(scale).all():
-        raise WeightsError(f"{where}: one of its scales is not a finite number; open it without dequantize")
+        raise WeightsError(f"{where}: one of its scales is not a finite number; leave `dequantize` out")
     for value, factor, zero in buffers.pieces(values, scale, zero_point):
         with np.errstate(over="ignore"):
             yield (factor.astype(np.float64) * (value.astype(np.float64) - zero)).astype(np.float32)

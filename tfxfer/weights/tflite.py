@@ -33,6 +33,10 @@ from tfxfer.weights import quantization, streams
 
 MAGIC = b"TFL3"  # from the 5th byte on
 MAX_TENSORS = 50_000
+MAX_CONSTANTS = 10_000  # of these
+MAX_NAMES = 4 << 20  # bytes of all their names
+
+_NOWHERE = Vector(0, 0)
 
 # TensorType of the schema; none where no array can be made of it.
 _TYPES: tuple[tuple[str, type | None], ...] = (
@@ -61,23 +65,31 @@ _TYPES: tuple[tuple[str, type | None], ...] = (
 
 
 class _Constant(NamedTuple):
-    """A constant: its number among the tensors of its subgraph, its name and table, and where its bytes lie."""
+    """A constant of a subgraph.
+
+    Attributes:
+      number: which of the tensors of its subgraph.
+      name: what the file calls it.
+      shape: its shape.
+      kind: its dtype in words.
+      dtype: its dtype for numpy; None where there is none.
+      values: where its bytes lie.
+      sparse: whether the bytes are those of a sparse tensor.
+      scales: where its scales lie, float32.
+      zero_points: where its zero points lie, int64.
+      dimension: which dimension the scales are for.
+    """
 
     number: int
     name: str
-    table: Table
+    shape: tuple[int, ...]
+    kind: str
+    dtype: np.dtype | None
     values: Vector
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Its shape."""
-        return tuple(self.table.numbers(0, "<i4"))
-
-    @property
-    def type(self) -> tuple[str, type | None]:
-        """Its dtype: in words, and for numpy."""
-        number = self.table.number(1, "b")
-        return _TYPES[number] if 0 <= number < len(_TYPES) else (f"of the unknown type {number}", None)
+    sparse: bool
+    scales: Vector
+    zero_points: Vector
+    dimension: int
 
 
 def begins(head: bytes) -> bool:
@@ -115,11 +127,19 @@ def read(path: Path) -> dict[str, Tensor]:
 
 def _constants(model: Table, size: int, where: str) -> Iterator[_Constant]:
     subgraphs, buffers = model.tables(2), model.tables(4)
+    left, room = MAX_CONSTANTS, MAX_NAMES
     if sum(subgraph.vector(0, 4).count for subgraph in subgraphs) > MAX_TENSORS:
         raise WeightsError(f"{where} is refused: it has more than {MAX_TENSORS:,} tensors")
     for number, subgraph in enumerate(subgraphs):
         scope = f"{subgraph.text(4) or f'subgraph_{number}'}/" if number else ""
-        yield from _named(scope, [*_of_subgraph(subgraph, buffers, size)])
+        constants = []
+        for constant in _of_subgraph(subgraph, buffers, size):
+            constants.append(constant)
+            left, room = left - 1, room - len(scope) - len(constant.name)
+            if left < 0 or room < 0:
+                limits = f"{MAX_CONSTANTS:,} constants, or more than {MAX_NAMES:,} bytes of names"
+                raise WeightsError(f"{where} is refused: it has more than {limits}")
+        yield from _named(scope, constants)
 
 
 def _named(scope: str, constants: list[_Constant]) -> Iterator[_Constant]:
@@ -134,9 +154,9 @@ def _of_subgraph(subgraph: Table, buffers: Sequence[Table], size: int) -> Iterat
         buffer = table.number(2, "I")
         if buffer >= max(1, len(buffers)):
             raise WeightsError(f"{table.where} is corrupt: tensor {number} lies in buffer {buffer} of {len(buffers)}")
-        values = _values(buffers[buffer], size) if buffer else Vector(0, 0)
+        values = _values(buffers[buffer], size) if buffer else _NOWHERE
         if values.count:
-            yield _Constant(number, table.text(3), table, values)
+            yield _constant(number, table, values)
 
 
 def _values(buffer: Table, size: int) -> Vector:
@@ -152,27 +172,41 @@ def _values(buffer: Table, size: int) -> Vector:
     return Vector(start, count)
 
 
+def _constant(number: int, table: Table, values: Vector) -> _Constant:
+    code, scaled = table.number(1, "b"), table.table(4)
+    kind, dtype = _TYPES[code] if 0 <= code < len(_TYPES) else (f"of the unknown type {code}", None)
+    return _Constant(
+        number,
+        table.text(3),
+        tuple(table.numbers(0, "<i4")),
+        kind,
+        None if dtype is None else np.dtype(dtype),
+        values,
+        sparse=6 in table,
+        scales=scaled.vector(2, 4) if scaled else _NOWHERE,
+        zero_points=scaled.vector(3, 8) if scaled else _NOWHERE,
+        dimension=scaled.number(6, "i") if scaled else 0,
+    )
+
+
 # --- what they are ---
 
 
 def _fault(constant: _Constant) -> str:
     """Say what contradicts itself in a constant; the empty string where nothing does."""
-    shape, (kind, dtype) = constant.shape, constant.type
+    shape, dtype, count = constant.shape, constant.dtype, constant.values.count
     if fault := shape_fault(shape):
         return fault
-    needed = math.prod(shape) * np.dtype(dtype).itemsize
-    if dtype is not None and 6 not in constant.table and needed != constant.values.count:
-        return f"{kind} {shape} takes {needed:,} bytes, its buffer holds {constant.values.count:,}"
-    return _quantization_fault(constant.table.table(4), shape)
+    if dtype is not None and not constant.sparse and math.prod(shape) * dtype.itemsize != count:
+        needed = math.prod(shape) * dtype.itemsize
+        return f"{constant.kind} {shape} takes {needed:,} bytes, its buffer holds {count:,}"
+    return _quantization_fault(constant)
 
 
-def _quantization_fault(table: Table | None, shape: tuple[int, ...]) -> str:
-    scales = table.vector(2, 4).count if table else 0
-    if table is None or not scales:
-        return ""
-    zero_points, dimension = table.vector(3, 8).count, table.number(6, "i")
-    if zero_points != scales:
-        return f"it has {scales:,} scales and {zero_points:,} zero points"
+def _quantization_fault(constant: _Constant) -> str:
+    shape, scales, dimension = constant.shape, constant.scales.count, constant.dimension
+    if scales and constant.zero_points.count != scales:
+        return f"it has {scales:,} scales and {constant.zero_points.count:,} zero points"
     if scales > 1 and (not 0 <= dimension < len(shape) or shape[dimension] != scales):
         return f"it has {scales:,} scales for dimension {dimension} of {shape}"
     return ""
@@ -180,20 +214,18 @@ def _quantization_fault(table: Table | None, shape: tuple[int, ...]) -> str:
 
 def _tensors(constant: _Constant, data: np.ndarray, where: str) -> Iterator[tuple[str, Tensor]]:
     """Yield a constant, and what its quantization is, by their names."""
-    name, shape, (kind, dtype) = constant.name, constant.shape, constant.type
-    if dtype is None or 6 in constant.table:
-        why = "it is sparse" if dtype is not None else f"it is {kind}"
-        yield name, unreadable(f"{where}: {name}: {why}, which is not read", shape)
+    name, shape, dtype, scales = constant.name, constant.shape, constant.dtype, constant.scales
+    if dtype is None or constant.sparse:
+        kind = constant.kind if dtype is None else "sparse"
+        yield name, unreadable(f"{where}: {name}: it is {kind}, which is not read", shape)
         return
-    yield name, reading.tensor(data, constant.values.start, np.dtype(dtype), shape, f"{where}: {name}")
-    table = constant.table.table(4)
-    scales = table.vector(2, 4) if table else Vector(0, 0)
-    if table is None or not scales.count:
+    yield name, reading.tensor(data, constant.values.start, dtype, shape, f"{where}: {name}")
+    if not scales.count:
         return
     for suffix, vector, form in (
         (quantization.SCALE, scales, np.dtype(np.float32)),
-        (quantization.ZERO_POINT, table.vector(3, 8), np.dtype(np.int64)),
+        (quantization.ZERO_POINT, constant.zero_points, np.dtype(np.int64)),
     ):
-        yield name + suffix, reading.tensor(data, vector.start, form, (vector.count,), f"{where}: {name}{suffix}")
+        yield name + suffix, reading.tensor(data, vector.start, form, (scales.count,), f"{where}: {name}{suffix}")
     if scales.count > 1:
-        yield name + quantization.DIMENSION, streams.held(np.array(table.number(6, "i"), np.int32))
+        yield name + quantization.DIMENSION, streams.held(np.array(constant.dimension, np.int32))
