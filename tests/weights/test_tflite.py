@@ -28,7 +28,7 @@ import pytest
 import tensorflow as tf
 
 from tests import fuzz, tflite_models
-from tests.tflite_models import FLOAT16, FLOAT32, INT4, INT8, INT16, INT32, INT64, STRING, UINT8, Outside, Tensor, model
+from tests.tflite_models import FLOAT16, FLOAT32, INT4, INT8, INT16, INT32, STRING, UINT8, Outside, Tensor, model
 from tfxfer.errors import WeightsError
 from tfxfer.weights import open_weights
 
@@ -192,7 +192,7 @@ def test_buffers_may_lie_behind_the_flatbuffer(tmp_path):
     content = model(tensors, buffers=[Outside(size, 8)]) + np.array([5, 6], "<f4").tobytes()
     weights = open_weights(write(tmp_path / "a", content))
     assert {name: weights[name].tolist() for name in weights} == {"w": [5, 6], "v": [1, 1]}
-    with pytest.raises(WeightsError, match="a buffer of 8 bytes at .* goes beyond the end of the file"):
+    with pytest.raises(WeightsError, match=r"a buffer of 8 bytes at .* goes beyond the end of the file"):
         open_weights(write(tmp_path / "a", content[:-1]))
 
 

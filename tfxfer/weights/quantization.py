@@ -35,7 +35,9 @@ def dequantized(tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
     """
     quantized = {name for name, tensor in tensors.items() if _is_quantized(name, tensor, tensors)}
     if not quantized:
-        raise WeightsError(f"{where} holds nothing to dequantize: no whole numbers with scales beside them; leave `dequantize` out")
+        raise WeightsError(
+            f"{where} holds nothing to dequantize: no integers with scales beside them; leave `dequantize` out"
+        )
     left_out = {name + suffix for name in quantized for suffix in (SCALE, ZERO_POINT, DIMENSION)}
     return {
         name: _real(name, tensors, where) if name in quantized else tensor

@@ -126,9 +126,9 @@ def _matlab(path: Path) -> Found:
 
 # Whether a file is of a kind, by its first 32 bytes or more of it, and what reads it. The first that fits is taken.
 _READERS: tuple[tuple[Callable[[bytes, Path], bool], Callable[[Path], Found]], ...] = (
+    (lambda _, path: tfjs.manifest_beside(path) is not None, _tfjs),  # a shard, which may begin with anything
     (lambda head, _: head.startswith(zip_members.MAGIC), _zip),
     (lambda head, _: head.startswith(npy.MAGIC), lambda path: Found("NumPy .npy file", npy.read(path))),
-    (lambda _, path: tfjs.manifest_beside(path) is not None, _tfjs),
     (tfjs.is_manifest, _tfjs),
     (lambda head, _: tflite.begins(head), lambda path: Found("TensorFlow Lite model", tflite.read(path))),
     (lambda head, _: safetensors.begins(head), lambda path: Found("safetensors file", safetensors.read(path))),

@@ -47,13 +47,11 @@ _BESIDE = ("running_mean", "moving_mean", "mean")
 _PART = re.compile(r"(.*[/.])?([^/.]+)", re.DOTALL)
 
 
-def role(
-    name: str, tensor_shape: tuple[int, ...], all_names: Container[str], dtype: np.dtype | None = None
-) -> str:
+def role(name: str, tensor_shape: tuple[int, ...], all_names: Container[str], dtype: np.dtype | None = None) -> str:
     """Say what an array is for: one of `ROLES`.
 
-    Names tell; where they do not, what has two dimensions or more is a kernel, and the rest `other`. A table of int32 or
-    int64 is `other` too: it holds sizes or places, as that of a padding in a graph.
+    Names tell; where they do not, what has two dimensions or more is a kernel, and the rest `other`. Of int32 or int64
+    it is `other` too: sizes or places, as of a padding in a graph.
 
     Args:
       name: its name.

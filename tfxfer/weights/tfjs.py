@@ -19,6 +19,7 @@ import itertools
 import math
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -45,9 +46,10 @@ DTYPES = {
     "complex64": "<c8",
 }
 _QUANTIZED = ("uint8", "uint16", "float16")
-_WHOLE = re.compile(rb'(?<!\\)"weightsManifest"\s*:\s*(?=\[)')
+# A quotation mark with a backslash before it is within a text. That is asked last: a search for letters is fast.
+_WHOLE = re.compile(rb'"weightsManifest"(?<!\\"weightsManifest")\s*:\s*(?=\[)')
 _PARTS = (re.compile(rb'"paths"\s*:\s*\['), re.compile(rb'"weights"\s*:\s*\['))
-_FORMAT = re.compile(rb'(?<!\\)"format"\s*:\s*"(?:tfjs-)?(layers|graph)-model"')
+_FORMAT = re.compile(rb'"format"(?<!\\"format")\s*:\s*"(?:tfjs-)?(layers|graph)-model"')
 
 Decode = Callable[[np.ndarray], np.ndarray]
 
@@ -347,7 +349,7 @@ def _unreadable(weight: _Weight) -> str:
 
 def _is_finite(value: Any) -> bool:
     # A whole number of many digits is one that no double can hold.
-    return type(value) in (int, float) and abs(value) < 1.8e308 and math.isfinite(value)
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 def _stream(shards: list[_Shard], start: int, stored: np.dtype, count: int, decode: Decode) -> Iterator[np.ndarray]:
