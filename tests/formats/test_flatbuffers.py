@@ -106,7 +106,7 @@ def only(content: bytes, place: int = 4, size: int = 8, distance: int = 4) -> fl
         (lambda: list(only(struct.pack("<II", 1, 99)).tables(0)), "4 bytes at 123 go beyond the end of the file"),
         (lambda: only(struct.pack("<I", 65) + bytes(260)).numbers(0, "<i4"), "65 numbers where at most 64 belong"),
         (lambda: only(struct.pack("<I", 1) + b"\xff").text(0), "is not UTF-8"),
-        (lambda: only(struct.pack("<I", 4097) + bytes(5000)).text(0), "longer than 4,096 bytes"),
+        (lambda: only(struct.pack("<I", 65537) + bytes(70000)).text(0), "longer than 65,536 bytes"),
     ],
 )
 def test_fields_that_lead_astray_are_refused(read, message):

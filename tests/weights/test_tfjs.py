@@ -334,9 +334,8 @@ def test_manifests_that_cannot_be_are_refused(tmp_path, manifest, message):
 
 
 def test_a_hundred_megabytes_of_brackets_are_refused_in_little_memory(tmp_path):
-    for begin in (b'{"weightsManifest": [', b"["):
-        (tmp_path / "model.json").write_bytes(begin + b"[" * 100_000_000)
-        fuzz.check_bomb(tmp_path / "model.json")
+    (tmp_path / "model.json").write_bytes(b'{"weightsManifest": [' + b"[" * 100_000_000)
+    fuzz.check_bomb(tmp_path / "model.json")
 
 
 @pytest.mark.parametrize(

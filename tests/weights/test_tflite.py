@@ -30,7 +30,7 @@ import tensorflow as tf
 from tests import fuzz, tflite_models
 from tests.tflite_models import FLOAT16, FLOAT32, INT4, INT8, INT16, INT32, STRING, UINT8, Outside, Tensor, model
 from tfxfer.errors import WeightsError
-from tfxfer.weights import open_weights
+from tfxfer.weights import open_weights, tflite
 
 GOLDEN = Path(__file__).parent / "golden" / "tflite"
 # The other kernels round another way, each its own.
@@ -218,7 +218,7 @@ def test_one_constant_of_a_large_model_is_read_alone(tmp_path):
         (Tensor("w", INT8, [8], ONES, [1.0] * 8, [0] * 8, -1), r"w: it has 8 scales for dimension -1 of \(8,\)"),
         (Tensor("w", INT8, [8], ONES, [1.0], []), "w: it has 1 scales and 0 zero points"),
         (Tensor("w", FLOAT32, [2], 7), "tensor 0 lies in buffer 7 of 1"),
-        (Tensor("w" * 5000, FLOAT32, [2], ONES), "longer than 4,096 bytes"),
+        (Tensor("w" * 66_000, FLOAT32, [2], ONES), "longer than 65,536 bytes"),
     ],
 )
 def test_what_contradicts_itself_is_refused(tmp_path, tensor, message):
@@ -235,17 +235,19 @@ def test_scales_that_are_not_finite_are_refused_when_they_are_needed(tmp_path):
             open_weights(path, dequantize=True)["w"]
 
 
-def test_a_list_that_leads_to_one_tensor_again_and_again_takes_little_time(tmp_path):
+def test_a_list_that_leads_to_one_tensor_again_and_again_takes_little_time(tmp_path, monkeypatch):
     tensor = Tensor("w" * 3000, INT8, [1, 8], ONES, [1.0] * 8, [0] * 8, 1)
     path = tmp_path / "a"
     with pytest.raises(WeightsError, match="more than 10,000 constants, or more than 4,194,304 bytes of names"):
         open_weights(write(path, model([tensor] * 2000)))
     nothing, small = Tensor("x", INT8, [8]), Tensor("w", INT8, [1, 8], ONES, [1.0] * 8, [0] * 8, 1)
     assert len(open_weights(write(path, model([nothing] * 10_000 + [small] * 10_000)))) == 40_000
-    with pytest.raises(WeightsError, match="more than 10,000 constants"):
-        open_weights(write(path, model([small] * 5000, [small] * 5001)))
-    with pytest.raises(WeightsError, match="it has more than 50,000 tensors"):
-        open_weights(write(path, model([nothing] * 50_001)))
+    monkeypatch.setattr(tflite, "MAX_CONSTANTS", 100)
+    with pytest.raises(WeightsError, match="more than 100 constants"):
+        open_weights(write(path, model([small] * 50, [small] * 51)))
+    monkeypatch.setattr(tflite, "MAX_TENSORS", 1000)
+    with pytest.raises(WeightsError, match="it has more than 1,000 tensors"):
+        open_weights(write(path, model([nothing] * 500, [nothing] * 501)))
 
 
 def test_broken_models_give_only_weights_errors(tmp_path, fuzz_cases):

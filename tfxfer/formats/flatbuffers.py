@@ -17,7 +17,7 @@ import numpy as np
 from tfxfer.errors import WeightsError
 
 MAX_TABLES = 100_000  # in one vector
-MAX_TEXT = 4096  # bytes of a string
+MAX_TEXT = 1 << 16  # bytes of a string; the names of fused ops are long
 
 _OFFSET, _BACK, _VTABLE = struct.Struct("<I"), struct.Struct("<i"), struct.Struct("<HH")
 
