@@ -2,11 +2,12 @@
 
 The folders in golden/tfjs were made by tensorflowjs 4.22, the library's own writer, from the arrays of `GROUP`:
 
-    for kind, quantization in {"plain": None, "uint8": {"uint8": ["fc/*"]}, "uint16": {"uint16": ["fc/*"]},
+    chosen = ["fc/*", "places"]  # of which the writer leaves the whole numbers as they are
+    for kind, quantization in {"plain": None, **{kind: {kind: chosen} for kind in ("uint8", "uint16")},
                                "float16": {"float16": ["fc/*"]}}.items():
         write_weights([GROUP], kind, shard_size_bytes=250, quantization_dtype_map=quantization)
 
-and expected.json by Node.js 18: for each weight of uint8 and uint16, the bytes of `values` as hex, where
+and expected.json by Node.js 20.20.2: for each weight of uint8 and uint16, the bytes of `values` as hex, where
 
     const values = new Float32Array(n);
     for (let i = 0; i < n; i++) values[i] = stored[i] * quantization.scale + quantization.min;
