@@ -53,6 +53,7 @@ def define_flags() -> flags.FlagValues:
         "Cast floats to it; integers, booleans and strings stay. Refused where a value would become infinite.",
         flag_values=values,
     )
+    _flags.DEFINE_dequantize(values)
     _overwrite.define(values)
     return values
 
@@ -65,7 +66,7 @@ def main(argv: list[str]) -> int:
         raise _flags.UsageError(f"unexpected argument: {names.listed(more)}; see --help")
     kind = writers.kind_of(Path(out))
     conversion = plan(
-        open_weights(source),
+        open_weights(source, dequantize=values.dequantize),
         select=[*values.select, *(pattern for text in more for pattern in names.split_patterns(text))],
         exclude=values.exclude,
         drop_slots=values.drop_slots,
@@ -96,7 +97,7 @@ def _show(conversion: Conversion, kind: writers.Format) -> None:
         row = rows[name]
         before, after = _overwrite.form(row.before), _overwrite.form(row.after)
         forms = (old if old == new else f"{old} -> {new}" for old, new in zip(before, after, strict=True))
-        lines.append((row.old, row.new, *forms, role(row.old, row.before.shape, every)))
+        lines.append((row.old, row.new, *forms, role(row.old, row.before.shape, every, row.before.dtype)))
     _overwrite.show_table(("in IN", "in OUT", "shape", "dtype", "role"), lines)
 
 

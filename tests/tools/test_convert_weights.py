@@ -322,3 +322,17 @@ def test_vgg16_is_converted_in_at_most_one_and_a_half_times_a_copy_and_its_check
         for path in (copy, *tmp_path.glob("out.*")):
             path.unlink()
     assert sorted(ratios)[2] < 1.5, ratios
+
+
+def test_a_quantized_model_is_converted_with_its_scales_or_dequantized(tmp_path):
+    model = Path(__file__).parents[1] / "weights/golden/tflite/int8.tflite"
+    assert run(model, tmp_path / "stored.npz") == 0
+    assert run(model, tmp_path / "real.npz", "--dequantize") == 0
+    stored, real = open_weights(tmp_path / "stored.npz"), open_weights(tmp_path / "real.npz")
+    assert stored.keys() == open_weights(model).keys()
+    assert stored.dtype("Conv2D") == np.int8
+    scale = stored["Conv2D_scale"].reshape(4, 1, 1, 1)
+    assert np.array_equal(real["Conv2D"], stored["Conv2D"] * scale)
+    again = open_weights(tmp_path / "stored.npz", dequantize=True)
+    assert all(np.array_equal(again[name], real[name]) for name in real)
+    assert again.keys() == real.keys()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 import os
 import pickle
 import subprocess
@@ -81,7 +80,6 @@ WRONG = {
     "jpeg": (lambda: b"\xff\xd8\xff\xe0", "it is a JPEG picture"),
     "pdf": (lambda: b"%PDF-1.4", "it is a PDF document"),
     "matlab": (lambda: b"MATLAB 5.0 MAT-file, Platform", "it is a MATLAB 5.0 file; convert it by SciPy"),
-    "tflite": (lambda: b"\x1c\0\0\0TFL3", "it is a TensorFlow Lite model, which cannot be trained"),
     "pickle": (lambda: pickle.dumps({"a": 1}), "it is a bare pickle .* which can run any code when it is loaded"),
     "old pickle": (lambda: pickle.dumps({"a": 1}, 2), "it is a bare pickle"),
     "torch": (torch_archive, "it is a PyTorch archive, which is a pickle and can run any code"),
@@ -180,24 +178,6 @@ def test_the_command_for_matlab_7_3_follows_references_and_turns_the_dimensions(
     found = converted(tmp_path / "net.mat")
     assert set(found) == {"net/layers/0/weights/0", "net/layers/0/weights/1"}
     assert np.array_equal(found["net/layers/0/weights/0"], kernel.T)
-
-
-def test_the_command_for_tensorflow_js_joins_the_parts(tmp_path):
-    kernel, bias = np.arange(6, dtype="f4").reshape(2, 3), np.arange(3, dtype="i4")
-    data = kernel.tobytes() + bias.tobytes()
-    parts = {"group1-shard1of2.bin": data[:10], "group1-shard2of2.bin": data[10:]}
-    for name, content in parts.items():
-        (tmp_path / name).write_bytes(content)
-    entries = [
-        {"name": "fc/kernel", "shape": [2, 3], "dtype": "float32"},
-        {"name": "fc/bias", "shape": [3], "dtype": "int32"},
-    ]
-    manifest = [{"paths": [*parts], "weights": entries}]
-    (tmp_path / "model.json").write_text(json.dumps({"modelTopology": {}, "weightsManifest": manifest}))
-    assert command_of(tmp_path / "group1-shard1of2.bin") == command_of(tmp_path / "model.json")
-    found = converted(tmp_path / "model.json")
-    assert np.array_equal(found["fc/kernel"], kernel)
-    assert np.array_equal(found["fc/bias"], bias)
 
 
 def test_the_command_for_a_bare_pickle_of_arrays_makes_an_archive(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
@@ -9,6 +10,12 @@ from tfxfer.weights import open_weights
 from tfxfer.weights.roles import ROLES, role
 
 MODEL = {"conv1/kernel", "conv1/bias", "norm/gamma", "norm/beta", "norm/moving_mean", "norm/moving_variance", "W"}
+
+
+def test_tables_of_whole_numbers_are_not_kernels():
+    assert role("pad/paddings", (4, 2), MODEL, np.dtype(np.int32)) == "other"
+    assert role("conv2/kernel", (3, 3, 3, 8), MODEL, np.dtype(np.int8)) == "kernel"
+    assert role("conv2/kernel/Adam", (4, 2), {"conv2/kernel"}, np.dtype(np.int64)) == "optimizer slot"
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from tfxfer._lazy import attach
 
 if TYPE_CHECKING:
     from tfxfer.formats import buffers as buffers
+    from tfxfer.formats import flatbuffers as flatbuffers
     from tfxfer.formats import hdf5 as hdf5
     from tfxfer.formats import leveldb as leveldb
     from tfxfer.formats import pickle_parser as pickle_parser

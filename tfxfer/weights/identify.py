@@ -44,7 +44,7 @@ _XML = re.compile(rb"\s*<\?xml")
 _MXNET = (0x112).to_bytes(16, "little")
 # Darknet's major, minor and revision; from 0.2 on the pictures seen so far have 8 bytes, before 4.
 _DARKNET = {(0, 1, 0), (0, 2, 0), (0, 2, 5), (1, 0, 0)}
-_TFJS_SHARD = re.compile(r"group\d+-shard\d+of\d+(\.bin)?")
+_TFJS_SHARD = re.compile(r"(group\d+-shard)(\d{1,5})of(\d{1,5})(\.bin)?")
 
 # Programs that write OUT from IN. They use double quotes only, since the shell gets them in single ones.
 _TO_SAFETENSORS = """import torch; from safetensors.torch import save_file; \
@@ -74,14 +74,6 @@ walk = lambda n, v: sum([walk(f"{n}/{k}", v[k]) for k in v if k[:1] != "#"], [])
 sum([walk(f"{n}/{i}", f[r]) for i, r in enumerate(v[()].T.flat)], []) if v.dtype.kind == "O" else \
 [(n[1:], v[()].T)] * (v.dtype.kind in "biuf" and "MATLAB_empty" not in v.attrs); \
 np.savez(OUT, **dict(walk("", f)))"""
-_FROM_TFJS = """import json, numpy as np, os; d = os.path.dirname(IN); out = {}
-for group in json.load(open(IN))["weightsManifest"]:
-    data, at = b"".join(open(os.path.join(d, p), "rb").read() for p in group["paths"]), 0
-    for w in group["weights"]:
-        assert "quantization" not in w, "quantized: load it by tensorflowjs"
-        kind = np.dtype(w["dtype"]); n = int(np.prod(w["shape"], dtype=int))
-        out[w["name"]] = np.frombuffer(data, kind, n, at).reshape(w["shape"]); at += n * kind.itemsize
-np.savez(OUT, **out)"""
 
 
 def describe(path: Path) -> str:
@@ -119,6 +111,11 @@ def archive(path: Path, members: Iterable[str]) -> str:
 def is_matlab(head: bytes) -> bool:
     """Say whether a file, by its first 32 bytes, was written by MATLAB, which keeps dimensions the other way round."""
     return head.startswith((b"MATLAB 5.0", b"MATLAB 7.3"))
+
+
+def is_tfjs_shard(path: Path) -> bool:
+    """Say whether a file has the name of a part of a TensorFlow.js model, such as `group1-shard1of4.bin`."""
+    return bool(_TFJS_SHARD.fullmatch(path.name))
 
 
 def _python(path: Path, code: str, suffix: str = ".npz") -> str:
@@ -170,8 +167,6 @@ def _pickle(head: bytes, path: Path) -> str:
 def _binary(head: bytes, path: Path) -> str:
     if head[257:262] == b"ustar":
         return f"a tar archive; unpack it first: tar xf {shlex.quote(str(path))}"
-    if head[4:8] == b"TFL3":
-        return "a TensorFlow Lite model, which cannot be trained; look for the checkpoint that it was made from"
     if leveldb.masked(google_crc32c.value(head[:8])) == int.from_bytes(head[8:12], "little"):
         return "a TFRecord file, such as TensorBoard's event files, which hold no weights"
     if head.startswith(_MXNET[:8]) and head[8:16] == bytes(8):
@@ -185,13 +180,15 @@ def _binary(head: bytes, path: Path) -> str:
 
 
 def _shard(head: bytes, path: Path) -> str:
-    model = path.with_name("model.json")
-    if not _TFJS_SHARD.fullmatch(path.name):
+    shard = _TFJS_SHARD.fullmatch(path.name)
+    if not shard:
         return ""
-    there = (
-        f"convert that:\n{_python(model, _FROM_TFJS)}" if reading.exists(model) else "which is not there; fetch it too"
+    parts = (f"{shard[1]}{number}of{shard[3]}{shard[4] or ''}" for number in range(1, int(shard[3]) + 1))
+    missing = [part for part in parts if not reading.exists(path.with_name(part))]
+    return (
+        "a part of a model of TensorFlow.js, whose names and shapes are in the model.json (or weights_manifest.json) "
+        f"that belongs beside it, which is not there; fetch it too{', and ' if missing else ''}{names.listed(missing)}"
     )
-    return f"a part of a model of TensorFlow.js, whose names and shapes are in the model.json beside it; {there}"
 
 
 def _darknet(head: bytes, path: Path) -> str:
@@ -259,8 +256,8 @@ def _text(head: bytes, path: Path) -> str:
         text = head[: error.start].decode() if error.start > len(head) - 4 else "\0"
     if not all(letter.isprintable() or letter in "\t\r\n\f" for letter in text):
         return ""
-    if text.lstrip()[:1] == "{" and ('"modelTopology"' in text or b'"weightsManifest"' in reading.tail(path, 1 << 20)):
-        return f"a model of TensorFlow.js; convert it:\n{_python(path, _FROM_TFJS)}"
+    if text.lstrip()[:1] == "{" and '"modelTopology"' in text:
+        return "the graph of a TensorFlow.js model without a weightsManifest, which says where its weights lie"
     if re.match(r"\s*node\s*\{", text):
         return "a GraphDef as text (.pbtxt), which holds no weights; look for the checkpoint that belongs to it"
     kind = "a JSON file" if text.lstrip()[:1] in ("{", "[") else "a text file"

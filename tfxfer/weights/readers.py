@@ -26,6 +26,8 @@ from tfxfer.weights import (
     object_graph,
     safetensors,
     saved_model,
+    tfjs,
+    tflite,
 )
 
 
@@ -70,6 +72,8 @@ def _read(path: find_checkpoint.Prefix) -> Found:
         return _checkpoint(saved_model.find_prefix(file), "TensorFlow SavedModel")
     if reading.exists(file) and not find_checkpoint.is_part(path):
         return _file(file)
+    if tfjs.manifest_beside(file) and not find_checkpoint.found_in(file):
+        return _tfjs(file)
     return _checkpoint(find_checkpoint.find_prefix(path), "TensorFlow checkpoint V2")
 
 
@@ -112,14 +116,21 @@ def _table(path: Path) -> Found:
     return _checkpoint(find_checkpoint.find_prefix(path), "TensorFlow checkpoint V2")
 
 
+def _tfjs(path: Path) -> Found:
+    return Found(*tfjs.read(path))
+
+
 def _matlab(path: Path) -> Found:
     raise WeightsError(f"{path} holds no weights that tfxfer reads: it is {identify.describe(path)}")
 
 
 # Whether a file is of a kind, by its first 32 bytes or more of it, and what reads it. The first that fits is taken.
 _READERS: tuple[tuple[Callable[[bytes, Path], bool], Callable[[Path], Found]], ...] = (
+    (lambda _, path: tfjs.manifest_beside(path) is not None, _tfjs),  # a shard, which may begin with anything
     (lambda head, _: head.startswith(zip_members.MAGIC), _zip),
     (lambda head, _: head.startswith(npy.MAGIC), lambda path: Found("NumPy .npy file", npy.read(path))),
+    (tfjs.is_manifest, _tfjs),
+    (lambda head, _: tflite.begins(head), lambda path: Found("TensorFlow Lite model", tflite.read(path))),
     (lambda head, _: safetensors.begins(head), lambda path: Found("safetensors file", safetensors.read(path))),
     (lambda _, path: reading.tail(path, 8) == LEVELDB, _table),
     (lambda head, _: identify.is_matlab(head), _matlab),

@@ -16,6 +16,8 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Iterator
 
+import numpy as np
+
 KERNEL, BIAS, STATISTIC, PARAMETER = "kernel", "bias", "batch-norm statistic", "batch-norm parameter"
 SLOT, STEP, OTHER = "optimizer slot", "step", "other"
 ROLES = (KERNEL, BIAS, PARAMETER, STATISTIC, SLOT, STEP, OTHER)
@@ -45,20 +47,22 @@ _BESIDE = ("running_mean", "moving_mean", "mean")
 _PART = re.compile(r"(.*[/.])?([^/.]+)", re.DOTALL)
 
 
-def role(name: str, tensor_shape: tuple[int, ...], all_names: Container[str]) -> str:
+def role(name: str, tensor_shape: tuple[int, ...], all_names: Container[str], dtype: np.dtype | None = None) -> str:
     """Say what an array is for: one of `ROLES`.
 
-    Names tell; where they do not, what has two dimensions or more is a kernel, and the rest `other`.
+    Names tell; where they do not, what has two dimensions or more is a kernel, and the rest `other`. Of int32 or int64
+    it is `other` too: sizes or places, as of a padding in a graph.
 
     Args:
       name: its name.
       tensor_shape: its shape.
       all_names: the names of all arrays of the file, itself among them; a set or a dict, for it is searched often.
+      dtype: its dtype, where it is known.
     """
     scope, last = _split(name)
     average = _averaged(name, scope, last, all_names)
     if average is not None:
-        return average or role(scope[:-1], tensor_shape, all_names)
+        return average or role(scope[:-1], tensor_shape, all_names, dtype)
     if len(tensor_shape) == 0 and _STEP.fullmatch(last):
         return STEP
     if _is_slot(name, last, all_names):
@@ -66,7 +70,7 @@ def role(name: str, tensor_shape: tuple[int, ...], all_names: Container[str]) ->
     if _normalises(scope, last, all_names):
         return STATISTIC if last in ("mean", "variance") or _STATISTIC.fullmatch(last) else PARAMETER
     if len(tensor_shape) >= 2:
-        return KERNEL
+        return OTHER if dtype in (np.int32, np.int64) else KERNEL
     return BIAS if len(tensor_shape) == 1 and _BIAS.fullmatch(last) else OTHER
 
 
