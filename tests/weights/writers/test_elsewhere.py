@@ -108,6 +108,20 @@ def test_the_options_of_export_model_are_those_that_it_has():
     assert "frozen_graph" in export_model.define_flags()
 
 
+@pytest.mark.slow
+def test_a_model_of_tensorflow_lite_is_made_of_an_export(tmp_path):
+    import tensorflow as tf  # which the other tests need not load
+
+    module = tf.Module()
+    module.kernel = tf.Variable(np.ones((3, 2), "f4"))
+    signature = tf.TensorSpec([None, 3], tf.uint8, "images")
+    module.run = tf.function(lambda images: tf.cast(images, tf.float32) @ module.kernel, [signature])
+    tf.saved_model.save(module, str(tmp_path / "served"), {"serving_default": module.run})
+    _, (_, *arguments) = commands("a.tflite")
+    subprocess.run([sys.executable, *arguments], cwd=tmp_path, check=True, capture_output=True)
+    assert (tmp_path / "a.tflite").read_bytes()[4:8] == b"TFL3"
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_kind_is_named_with_a_command(name):
     assert all(len(words) > 2 for words in commands(name))

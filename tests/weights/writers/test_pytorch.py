@@ -230,6 +230,12 @@ def test_what_pytorch_lacks_is_refused_with_all_names(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_more_arrays_than_a_reader_takes_are_refused(tmp_path):
+    one = streams.held(np.ones(1))
+    with pytest.raises(WeightsError, match=r"w0: it is one of 13,001, and 13,000 is the most"):
+        writers.write(tmp_path / "a.pth", {f"w{i}": one for i in range(13_001)})
+
+
 def test_kernels_take_pytorchs_layout_by_the_inverse_layouts(tmp_path):
     named = {"conv/kernel": RNG.normal(size=(3, 5, 2, 4)).astype("f4"), "fc/kernel": RNG.normal(size=(6, 3))}
     np.savez(tmp_path / "a.npz", **named)

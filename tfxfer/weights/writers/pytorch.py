@@ -1,4 +1,4 @@
-"""PyTorch's `.pth` files in the zip form, which `torch.load(weights_only=True)` of PyTorch 1.6 and later reads.
+"""PyTorch's `.pth` files in the zip form of PyTorch 1.6 and later, which `torch.load(weights_only=True)` reads.
 
 A pickle names the tensors, in the order of an OrderedDict, as a state dict is; it is what torch.save writes for one,
 byte for byte. The values of each stand in a member of their own, at a multiple of 64 bytes, stored and not compressed.
@@ -21,7 +21,6 @@ import ml_dtypes
 import numpy as np
 
 from tfxfer.formats.tensors import Tensor
-from tfxfer.formats.zip_members import MAX_MEMBERS
 from tfxfer.weights import streams
 from tfxfer.weights.writers import archives
 
@@ -53,7 +52,7 @@ UNTYPED = {
     np.dtype(ml_dtypes.float8_e5m2fnuz): "float8_e5m2fnuz",
     np.dtype(ml_dtypes.float8_e8m0fnu): "float8_e8m0fnu",
 }
-_FIXED = 3  # members that are not values
+MAX_TENSORS = 13_000  # each takes some 40 steps of a pickle, and a reader bounds them
 _BATCH = 1000  # entries of a dict that pickle puts in at once
 
 
@@ -64,8 +63,8 @@ def faults(tensors: Mapping[str, Tensor]) -> dict[str, str]:
         for name, tensor in tensors.items()
         if tensor.dtype not in STORAGES and tensor.dtype not in UNTYPED
     }
-    if len(tensors) > MAX_MEMBERS - _FIXED:
-        found[next(iter(tensors))] = f"it is one of {len(tensors):,}, and {MAX_MEMBERS - _FIXED:,} is the most"
+    if len(tensors) > MAX_TENSORS:
+        found[next(iter(tensors))] = f"it is one of {len(tensors):,}, and {MAX_TENSORS:,} is the most"
     return found
 
 
