@@ -2,11 +2,12 @@
 
     tfxfer convert_weights vgg16_weights.npz vgg16.ckpt --rename='(.*)_W=\\1/kernel' --rename='(.*)_b=\\1/bias'
     tfxfer convert_weights runs/digits/best head.h5 --select='fc.*,logits.*' --drop_slots
+    tfxfer convert_weights vgg16.ckpt vgg16.pth --rename='/kernel=.weight' --layout='conv.*weight=-oihw_conv'
 
-IN is anything that inspect_weights reads. OUT ends in .npz, .safetensors, .h5 (Keras), .ckpt or nothing (a checkpoint
-of TensorFlow). Names are chosen as IN has them; then come --strip_prefix, --rename and --add_prefix, and --layout goes
-by the names that OUT has. The order of --select is that of the layers in OUT, by which Keras goes; patterns for it may
-also follow OUT. An input spec beside IN travels along. TensorFlow is not loaded.
+IN is anything that inspect_weights reads. OUT ends in .npz, .safetensors, .h5 (Keras), .pth or .pt (PyTorch), .ckpt or
+nothing (a checkpoint of TensorFlow). Names are chosen as IN has them; then come --strip_prefix, --rename and
+--add_prefix, and --layout goes by the names that OUT has. The order of --select is that of the layers in OUT, by which
+Keras goes; patterns for it may also follow OUT. An input spec beside IN travels along. TensorFlow is not loaded.
 """
 
 from __future__ import annotations

@@ -122,7 +122,12 @@ def test_keras_files_come_with_what_keras_will_stumble_over(best, npz, tmp_path,
             "WeightsError: in.npz is where in.npz is read from; nothing is changed in",
         ),
         (["in.npz", "there.h5"], 1, "WeightsError: there.h5 exists; take another name, or --overwrite, which moves"),
-        (["in.npz", "out.pb"], 1, "WeightsError: out.pb: the name tells no known format; OUT ends in one of .ckpt"),
+        (["in.npz", "out.tar"], 1, "WeightsError: out.tar: the name tells no known format; OUT ends in one of .ckpt"),
+        (
+            ["in.npz", "out.pb"],
+            1,
+            "WeightsError: out.pb: tfxfer does not write a frozen graph, which holds the network",
+        ),
         (["in.npz", "."], 1, "WeightsError: .: the name tells no known format"),
         (
             ["in.npz", "folder"],

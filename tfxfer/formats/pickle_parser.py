@@ -235,7 +235,10 @@ class Machine:
         content = latin(bytes(self.cursor.data[raw.start : raw.start + raw.size]), raw.encoding)
         if content is None or len(content) != dtype.itemsize or not content:
             raise self.fail("a key of a dict does not have the bytes of its dtype")
-        return np.frombuffer(content, dtype)[0].item()
+        try:
+            return np.frombuffer(content, dtype)[0].item()
+        except (SystemError, ValueError):  # what NumPy raises for a character beyond Unicode
+            raise self.fail("a key of a dict is not Unicode text") from None
 
     def function(self, module: str, name: str) -> None:
         """Push one of the few functions that arrays and dicts need, or words about any other."""
