@@ -16,6 +16,7 @@ from tfxfer.formats.tensors import Tensor, unreadable
 from tfxfer.input_spec import InputSpec
 from tfxfer.weights import (
     bundle,
+    caffemodel,
     checkpoint_v1,
     find_checkpoint,
     identify,
@@ -24,6 +25,7 @@ from tfxfer.weights import (
     npy,
     npz,
     object_graph,
+    onnx,
     safetensors,
     saved_model,
 )
@@ -112,6 +114,10 @@ def _table(path: Path) -> Found:
     return _checkpoint(find_checkpoint.find_prefix(path), "TensorFlow checkpoint V2")
 
 
+def _content(path: Path) -> memoryview:
+    return reading.map_file(path).data
+
+
 def _matlab(path: Path) -> Found:
     raise WeightsError(f"{path} holds no weights that tfxfer reads: it is {identify.describe(path)}")
 
@@ -126,5 +132,14 @@ _READERS: tuple[tuple[Callable[[bytes, Path], bool], Callable[[Path], Found]], .
     (
         lambda _, path: hdf5.start(reading.map_file(path)) >= 0,
         lambda path: Found("HDF5 file", keras_h5.read(path)),
+    ),
+    (lambda _, path: onnx.begins(_content(path)), lambda path: Found("ONNX model", onnx.read(path))),
+    (
+        lambda _, path: caffemodel.begins(_content(path)),
+        lambda path: Found("Caffe model (.caffemodel)", caffemodel.read(path)),
+    ),
+    (
+        lambda _, path: caffemodel.begins_blob(_content(path)),
+        lambda path: Found("Caffe blob (.binaryproto)", caffemodel.read_blob(path)),
     ),
 )
