@@ -7,7 +7,6 @@ data are those of github.com/NVIDIA/caffe.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -58,8 +57,8 @@ def read(path: Path) -> dict[str, Tensor]:
 
     Returns:
       Tensors by the name of the layer and the number of the blob: `conv1/0` is the kernel, `conv1/1` the bias. A second
-      layer of one name is called `conv1#2`, one without a name by its place: `layer3`. Shapes are those in the file: the
-      older form has four dimensions always, so that a bias is (1, 1, 1, out). Gradients (`diff`) are left out.
+      layer of one name is called `conv1#2`, one without a name by its place: `layer3`. Shapes are those in the file:
+      the older form has four dimensions always, so that a bias is (1, 1, 1, out). Gradients (`diff`) are left out.
 
     Raises:
       WeightsError: the file is cut short or corrupt, or values are not as many as their shape takes; every blob
@@ -138,7 +137,7 @@ def _tensor(data: np.ndarray, blob: list[Field], walk: messages.Walk, name: str,
     fault = shape_fault(shape)
     if dtype is None:
         return unreadable(f"{where} is of the unknown type {protobuf.number(blob, 10)} of raw data", shape)
-    if not fault and not numbers and math.prod(shape):
+    if not fault and not numbers and 0 not in shape:
         return unreadable(f"{where} holds no values", shape)
     if fault := fault or messages.take(messages.size(numbers, width), shape, dtype):
         faults.append(f"{name}: {fault}")

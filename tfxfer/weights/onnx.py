@@ -110,7 +110,7 @@ class _Reader:
         self.where = str(path)
         self.data = reading.map_file(path)
         self.walk = messages.Walk(self.where)
-        self.external = _External(path)
+        self.external = _External(path, self.walk)
         self.tensors: dict[str, Tensor] = {}
         self.faults: list[str] = []
 
@@ -157,9 +157,8 @@ class _Reader:
         values = [list(self.walk.fields(inner)) for inner in protobuf.strings(fields, 1)[-1:]]
         name = prefix + (self.text(values[0] if values else [], 8) or f"unnamed_{len(self.tensors)}")
         dims = messages.integers(messages.numbers(fields, 3, VARINT), self.where)
-        self.put(
-            name, unreadable(f"{self.where}: {name} is a sparse tensor, of which only some values are stored", dims)
-        )
+        why = f"{self.where}: {name} is a sparse tensor, of which only some values are stored"
+        self.put(name, unreadable(why, dims))
 
     def add(self, name: str, tensor: list[Field]) -> None:
         """List a TensorProto under a name, or what is wrong with it."""
@@ -196,7 +195,7 @@ class _Reader:
             return _raw(lambda: self.data, start, kind, shape, where)
         wire, width = _WIDTHS.get(kind.field, (VARINT, 0))
         numbers = messages.numbers(tensor, kind.field, wire)
-        if not numbers and math.prod(shape):
+        if not numbers and 0 not in shape:
             return unreadable(f"{where} holds no values", shape)
         if width:
             _check(messages.size(numbers, width), kind, shape)
@@ -249,12 +248,11 @@ def _stream(
     data: Callable[[], np.ndarray], start: int, dtype: np.dtype, shape: tuple[int, ...], where: str
 ) -> Iterator[np.ndarray]:
     stream = reading.tensor(data(), start, dtype, shape, where).stream
-    assert stream is not None
-    return stream()
+    yield from stream() if stream else ()
 
 
 def _small(raw: np.ndarray, kind: _Type, shape: tuple[int, ...]) -> np.ndarray:
-    """Unpack values of 2 or 4 bits, the first in the lowest bits, as onnx does: one in a byte, whose high bits are 0."""
+    """Unpack values of 2 or 4 bits, the first in the lowest bits, into the low bits of a byte, as onnx does."""
     count = 8 // kind.bits
     values = buffers.aligned((len(raw) * count,), np.dtype(np.uint8)).reshape(-1, count)
     position = 0
@@ -282,7 +280,8 @@ def _varints(data: np.ndarray, numbers: messages.Numbers, kind: _Type, shape: tu
 class _External:
     """The files beside a model that hold values of it. Each is opened when a value is read, since there may be many."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, walk: messages.Walk) -> None:
+        self._walk = walk
         self._folder = path.parent
         # A model in a cache of downloads is a link, as its data are, to the folder where all lie.
         self._allowed = {os.path.realpath(path.parent), os.path.dirname(os.path.realpath(path))}
@@ -291,7 +290,7 @@ class _External:
 
     def tensor(self, tensor: list[Field], kind: _Type, shape: tuple[int, ...], where: str) -> Tensor:
         """Describe values in a file beside the model; _FaultError says what is wrong with them."""
-        entries = dict(_entry(entry, where) for entry in protobuf.strings(tensor, 13))
+        entries = {self._text(entry, 1): self._text(entry, 2) for entry in protobuf.strings(tensor, 13)}
         location, size = entries.get("location", ""), _size(kind, shape)
         if fault := self._fault(location):
             raise _FaultError(fault)
@@ -304,6 +303,10 @@ class _External:
                 "bytes); copy that file again"
             )
         return _raw(functools.partial(self._mapped, location), offset, kind, shape, where)
+
+    def _text(self, entry: protobuf.Bytes, field: int) -> str:
+        texts = protobuf.strings(self._walk.fields(entry), field)
+        return protobuf.text(texts[-1], self._walk.where) if texts else ""
 
     def _fault(self, location: str) -> str:
         if location not in self._stamps and location not in self._faults:
@@ -340,11 +343,6 @@ class _External:
         if not same:
             raise WeightsError(f"{path} has changed since the model was opened; open it again")
         return data
-
-
-def _entry(entry: protobuf.Bytes, where: str) -> tuple[str, str]:
-    texts = {key: value for key, value in protobuf.fields(entry, where)}
-    return tuple(protobuf.text(texts.get(tag(number, BYTES), b""), where) for number in (1, 2))  # type: ignore[return-value]
 
 
 def _count(entries: dict[str, str], key: str, default: int) -> int:
