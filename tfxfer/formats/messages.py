@@ -6,6 +6,7 @@ mixed: protobuf.dev/programming-guides/encoding, "Packed Repeated Fields".
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ from tfxfer.formats.protobuf import BYTES, FIXED32, FIXED64, VARINT, Field
 from tfxfer.formats.tensors import Tensor
 
 MAX_FIELDS = 1_000_000  # of a whole file; a second of work at most
+MAX_LISTED = 100_000  # of one message whose fields are kept, at 250 bytes each
 Numbers = Sequence[Any]  # the values of one repeated field: memoryviews of packed ones, ints of others
 
 
@@ -46,10 +48,10 @@ def outline(data: protobuf.Bytes, most: int = 1000) -> dict[int, Any]:
 class Walk:
     """A walk over the messages of one file, which ends with an error where there are too many fields in all."""
 
-    def __init__(self, where: str, most: int = MAX_FIELDS) -> None:
+    def __init__(self, where: str) -> None:
         """Start; `where` names the file in the error messages."""
         self.where = where
-        self._most = self._left = most
+        self._left = MAX_FIELDS
 
     def fields(self, message: protobuf.Bytes) -> Iterator[Field]:
         """Split a message as `protobuf.scan` does.
@@ -60,10 +62,19 @@ class Walk:
         for field in protobuf.scan(message, self.where):
             self._left -= 1
             if self._left < 0:
-                raise WeightsError(
-                    f"{self.where} is refused: its messages hold more than {self._most:,} fields, as no network's do"
-                )
+                raise WeightsError(f"{self.where} is refused: its messages hold more than {MAX_FIELDS:,} fields")
             yield field
+
+    def listed(self, message: protobuf.Bytes) -> list[Field]:
+        """Split a message whose fields are kept.
+
+        Raises:
+          WeightsError: as `fields`, or the message holds more than MAX_LISTED.
+        """
+        fields = list(itertools.islice(self.fields(message), MAX_LISTED + 1))
+        if len(fields) > MAX_LISTED:
+            raise WeightsError(f"{self.where} is refused: a message of it holds more than {MAX_LISTED:,} fields")
+        return fields
 
 
 def numbers(message: Iterable[Field], field: int, wire: int) -> Numbers:
@@ -191,10 +202,10 @@ def _unpacked(raw: np.ndarray, where: str) -> Iterator[np.ndarray]:
         rest = whole[ends[-1] if len(ends) else 0 :]
         lengths = np.diff(ends, prepend=0)
         if max(lengths.max(initial=0), len(rest)) > 10:
-            break
+            raise WeightsError(f"{where} is corrupt: a number in it is too long")
         yield _joined(whole, ends - lengths, lengths)
     if len(rest):
-        raise WeightsError(f"{where} is corrupt: a number ends too early or is too long")
+        raise WeightsError(f"{where} is corrupt: a number in it ends too early")
 
 
 def _joined(raw: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from tfxfer.formats import messages, protobuf, reading
 from tfxfer.formats.protobuf import BYTES, FIXED32, FIXED64, VARINT, Field, tag
 from tfxfer.formats.tensors import Tensor, shape_fault, shown, unreadable
 
-MAX_BLOBS = 50_000
+MAX_BLOBS = 20_000
 BLOB = "blob"  # what the one array of a .binaryproto file is called, which has no name
 
 _LAYER, _V1_LAYER = tag(100, BYTES), tag(2, BYTES)
@@ -70,7 +70,7 @@ def read(path: Path) -> dict[str, Tensor]:
     for name, blob in _blobs(data, walk):
         if len(tensors) == MAX_BLOBS:
             raise WeightsError(f"{path} is refused: it holds more than {MAX_BLOBS:,} blobs")
-        tensors[name] = _tensor(data, list(walk.fields(blob)), walk, name, faults)
+        tensors[name] = _tensor(data, walk.listed(blob), walk, name, faults)
     if faults:
         raise WeightsError(f"{path} is corrupt:\n  {shown(faults)}\ncopy it again")
     return tensors
@@ -84,7 +84,7 @@ def read_blob(path: Path) -> dict[str, Tensor]:
     """
     data, walk = reading.map_file(path), messages.Walk(str(path))
     faults: list[str] = []
-    tensor = _tensor(data, list(walk.fields(data.data)), walk, BLOB, faults)
+    tensor = _tensor(data, walk.listed(data.data), walk, BLOB, faults)
     if faults:
         raise WeightsError(f"{path} is corrupt:\n  {faults[0]}\ncopy it again")
     return {BLOB: tensor}
@@ -102,7 +102,7 @@ def _blobs(data: np.ndarray, walk: messages.Walk) -> Iterator[tuple[str, memoryv
     for key, layer in walk.fields(data.data):
         if key not in (_LAYER, _V1_LAYER):
             continue
-        name, blobs = (_layer if key == _LAYER else _old_layer)(list(walk.fields(layer)), walk)
+        name, blobs = (_layer if key == _LAYER else _old_layer)(walk.listed(layer), walk)
         name = name or f"layer{place}"
         place += 1
         if blobs:
@@ -120,7 +120,7 @@ def _old_layer(layer: list[Field], walk: messages.Walk) -> tuple[str, list[Any]]
     inner = protobuf.strings(layer, 1)
     if not inner:
         return _text(layer, 4, walk), protobuf.strings(layer, 6)
-    oldest = list(walk.fields(inner[-1]))
+    oldest = walk.listed(inner[-1])
     return _text(oldest, 1, walk), protobuf.strings(oldest, 50)
 
 

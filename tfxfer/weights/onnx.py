@@ -21,7 +21,7 @@ from tfxfer.formats import buffers, messages, protobuf, reading
 from tfxfer.formats.protobuf import BYTES, FIXED32, FIXED64, VARINT, Field, tag
 from tfxfer.formats.tensors import Tensor, shape_fault, shown, unreadable
 
-MAX_TENSORS = 50_000
+MAX_TENSORS = 30_000
 MAX_DEPTH = 16  # of graphs within graphs; each `If` and `Loop` adds one
 
 _GRAPH_FIELDS = {1, 2, 5, 10, 11, 12, 13, 14, 15, 16}
@@ -128,14 +128,14 @@ class _Reader:
 
     def node(self, node: memoryview, prefix: str, depth: int) -> None:
         """List the tensor of a `Constant`, and those of the graphs that are attributes of other nodes."""
-        fields = list(self.walk.fields(node))
+        fields = self.walk.listed(node)
         op, output = self.text(fields, 4), self.text(fields, 2)
         for attribute in protobuf.strings(fields, 5):
-            inner = list(self.walk.fields(attribute))
+            inner = self.walk.listed(attribute)
             name = self.text(inner, 1)
             if op == "Constant" and name == "value":
                 for tensor in protobuf.strings(inner, 5)[-1:]:
-                    self.constant(list(self.walk.fields(tensor)), prefix + output)
+                    self.constant(self.walk.listed(tensor), prefix + output)
             for graph in (*protobuf.strings(inner, 6), *protobuf.strings(inner, 11)):
                 scope = self.text(fields, 3) or output or op
                 self.graph(memoryview(graph), f"{prefix}{scope}/{name}/", depth + 1)
@@ -148,13 +148,13 @@ class _Reader:
 
     def initializer(self, tensor: memoryview, prefix: str) -> None:
         """List an initializer under its name."""
-        fields = list(self.walk.fields(tensor))
+        fields = self.walk.listed(tensor)
         self.add(prefix + (self.text(fields, 8) or f"unnamed_{len(self.tensors)}"), fields)
 
     def sparse(self, tensor: memoryview, prefix: str) -> None:
         """List a sparse initializer, which has the name of its values."""
-        fields = list(self.walk.fields(tensor))
-        values = [list(self.walk.fields(inner)) for inner in protobuf.strings(fields, 1)[-1:]]
+        fields = self.walk.listed(tensor)
+        values = [self.walk.listed(inner) for inner in protobuf.strings(fields, 1)[-1:]]
         name = prefix + (self.text(values[0] if values else [], 8) or f"unnamed_{len(self.tensors)}")
         dims = messages.integers(messages.numbers(fields, 3, VARINT), self.where)
         why = f"{self.where}: {name} is a sparse tensor, of which only some values are stored"
