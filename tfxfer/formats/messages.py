@@ -18,7 +18,7 @@ from tfxfer.formats import buffers, protobuf, reading
 from tfxfer.formats.protobuf import BYTES, FIXED32, FIXED64, VARINT, Field
 from tfxfer.formats.tensors import Tensor
 
-MAX_FIELDS = 1_000_000  # of a whole file; a second of work at most
+MAX_FIELDS = 600_000  # of a whole file; a second of work at most
 MAX_LISTED = 100_000  # of one message whose fields are kept, at 250 bytes each
 Numbers = Sequence[Any]  # the values of one repeated field: memoryviews of packed ones, ints of others
 

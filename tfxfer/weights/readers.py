@@ -133,7 +133,7 @@ _READERS: tuple[tuple[Callable[[bytes, Path], bool], Callable[[Path], Found]], .
         lambda _, path: hdf5.start(reading.map_file(path)) >= 0,
         lambda path: Found("HDF5 file", keras_h5.read(path)),
     ),
-    (lambda _, path: onnx.begins(_content(path)), lambda path: Found("ONNX model", onnx.read(path))),
+    (lambda _, path: onnx.begins(_content(path)), lambda path: Found("model of ONNX", onnx.read(path))),
     (
         lambda _, path: caffemodel.begins(_content(path)),
         lambda path: Found("Caffe model (.caffemodel)", caffemodel.read(path)),
