@@ -5,8 +5,8 @@
     tfxfer inspect_weights vgg16_weights.npz --tensor=conv1_1_b --out=bias.npy
 
 FILE is a checkpoint's prefix, its directory (the latest is taken), one of its files, a SavedModel, or a file of NumPy,
-Keras or safetensors. Below the table: what lies in each scope and in each role, and of a known VGG or SqueezeNet file
-which one it is and what of the network is in it. A long list goes through $PAGER on a terminal.
+Keras, safetensors, ONNX or Caffe. Below the table: what lies in each scope and in each role, and of a known VGG or
+SqueezeNet file which one it is and what of the network is in it. A long list goes through $PAGER on a terminal.
 """
 
 from __future__ import annotations

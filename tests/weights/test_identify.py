@@ -215,6 +215,7 @@ def test_the_command_for_a_bare_pickle_of_arrays_makes_an_archive(tmp_path):
         ("a.pdiparams", bytes(16) + b"\x06\0\0\0\x08\x05\x10\x03\x10\x04", "a .pdiparams file of PaddlePaddle"),
         ("a.pdparams", pickle.dumps({"StructuredToParameterName@@": {}}, 2), "a PaddlePaddle .pdparams file"),
         ("a.mlmodel", b"\x08\x04\x12\x30\x0a\x20\x0a\x05image\x1a\x02", "a Core ML model"),
+        ("a.mlmodel", b"\x08\x01\x12\x04\x0a\x02\x0a\0\xa2\x1f\x02\x0a\0", "a Core ML model"),
         ("a.pth", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M", "a file of PyTorch up to 1.5"),
         ("a.npz", b"\x04\x22\x4d\x18\x64", "compressed with LZ4; unpack it first: unlz4 "),
         ("a.npz", b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "an XML page"),
@@ -369,3 +370,10 @@ def test_the_command_for_scikit_learn_takes_its_arrays_out(tmp_path):
     assert command_of(tmp_path / "a.pkl") == command
     (tmp_path / "a.pkl").write_bytes(pickle.dumps(model))
     assert command_of(tmp_path / "a.pkl") == command
+
+
+def test_hdf5_without_weights_is_named_with_a_way_out(tmp_path):
+    with h5py.File(tmp_path / "model.h5", "w") as file:
+        file.attrs["model_config"] = "{}"
+    with pytest.raises(WeightsError, match=r"an HDF5 file without arrays, .* save them .* by model\.save_weights"):
+        open_weights(tmp_path / "model.h5")

@@ -106,7 +106,7 @@ def archive(path: Path, members: Iterable[str]) -> str:
             f"{_python(path, _FROM_SCRIPT if script else _TO_SAFETENSORS, '.safetensors')}"
         )
     if any(name.startswith("Data/com.apple.CoreML") or ".mlpackage/" in name for name in inside):
-        return _core_ml(path)
+        return f"a Core ML package in a zip archive; unpack it first: unzip {shlex.quote(str(path))}"
     unpack = f"; unpack it first: unzip {shlex.quote(str(path))}" if inside else ""
     return f"a zip archive of {names.listed(inside) or 'nothing'}{unpack}"
 
@@ -215,8 +215,11 @@ def _message(head: bytes, path: Path) -> str:
 
 
 def _with_version(head: bytes, path: Path, version: re.Match[bytes]) -> str:
-    # SavedModel (1) and Core ML have a message next, which begins with a message.
+    # SavedModel (1) and Core ML have a message next, which begins with a message; Core ML then has the network, whose
+    # field is 200 or higher.
     field = version[2]
+    if max(messages.outline(reading.map_file(path).data), default=0) >= protobuf.tag(200):
+        return _core_ml(path)
     if field == b"\x12" and version[4] == b"\x0a":
         named = re.match(rb"\x0a[\x80-\xff]{0,1}[\x00-\x7f]\x0a.[ -~]", head[version.start(4) :], re.DOTALL)
         if named and version[1] != b"\x01":

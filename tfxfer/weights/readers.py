@@ -114,6 +114,16 @@ def _table(path: Path) -> Found:
     return _checkpoint(find_checkpoint.find_prefix(path), "TensorFlow checkpoint V2")
 
 
+def _hdf5(path: Path) -> Found:
+    tensors = keras_h5.read(path)
+    if not tensors:
+        raise WeightsError(
+            f"{path} holds no weights: it is an HDF5 file without arrays, such as a model that was saved without them; "
+            "save them where the model is, by model.save_weights"
+        )
+    return Found("HDF5 file", tensors)
+
+
 def _content(path: Path) -> memoryview:
     return reading.map_file(path).data
 
@@ -131,7 +141,7 @@ _READERS: tuple[tuple[Callable[[bytes, Path], bool], Callable[[Path], Found]], .
     (lambda head, _: identify.is_matlab(head), _matlab),
     (
         lambda _, path: hdf5.start(reading.map_file(path)) >= 0,
-        lambda path: Found("HDF5 file", keras_h5.read(path)),
+        _hdf5,
     ),
     (lambda _, path: onnx.begins(_content(path)), lambda path: Found("model of ONNX", onnx.read(path))),
     (
