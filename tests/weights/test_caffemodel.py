@@ -212,13 +212,14 @@ def _layer(name: str, blobs: bytes, more: int) -> bytes:
     return _field(1, name.encode()) + _field(2, b"InnerProduct") + blobs
 
 
-@pytest.mark.parametrize("count", [30_000, 300_000])
+@pytest.mark.parametrize("count", [30_000, 110_000])
 def test_too_many_blobs_are_refused_in_little_time(tmp_path, count):
     layer = _field(1, b"a") + _field(2, b"b") + _field(7, b"\x3a\x02\x0a\x00") * count
     path = put(tmp_path / "a.caffemodel", _field(100, layer))
+    start = time.process_time()
     with pytest.raises(WeightsError, match=r"holds more than 20,000 blobs|a message of it holds more than 100,000"):
         open_weights(path)
-    assert fuzz.little_time(path) == "refused"
+    assert time.process_time() - start < fuzz.SECONDS
 
 
 def test_a_blob_takes_little_memory_until_it_is_read(tmp_path):
