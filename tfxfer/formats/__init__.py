@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from tfxfer.formats import flatbuffers as flatbuffers
     from tfxfer.formats import hdf5 as hdf5
     from tfxfer.formats import leveldb as leveldb
+    from tfxfer.formats import messages as messages
     from tfxfer.formats import pickle_parser as pickle_parser
     from tfxfer.formats import protobuf as protobuf
     from tfxfer.formats import reading as reading

@@ -28,6 +28,7 @@ __all__ = ["MAX_BYTES", "Layout", "Tensor", "Weights", "open_weights"]
 
 if TYPE_CHECKING:
     from tfxfer.weights import bundle as bundle
+    from tfxfer.weights import caffemodel as caffemodel
     from tfxfer.weights import checkpoint_v1 as checkpoint_v1
     from tfxfer.weights import digests as digests
     from tfxfer.weights import find_checkpoint as find_checkpoint
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from tfxfer.weights import npz as npz
     from tfxfer.weights import object_graph as object_graph
     from tfxfer.weights import quantization as quantization
+    from tfxfer.weights import onnx as onnx
     from tfxfer.weights import readers as readers
     from tfxfer.weights import roles as roles
     from tfxfer.weights import safetensors as safetensors

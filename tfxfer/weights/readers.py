@@ -16,6 +16,7 @@ from tfxfer.formats.tensors import Tensor, unreadable
 from tfxfer.input_spec import InputSpec
 from tfxfer.weights import (
     bundle,
+    caffemodel,
     checkpoint_v1,
     find_checkpoint,
     identify,
@@ -24,6 +25,7 @@ from tfxfer.weights import (
     npy,
     npz,
     object_graph,
+    onnx,
     safetensors,
     saved_model,
     tfjs,
@@ -120,6 +122,20 @@ def _tfjs(path: Path) -> Found:
     return Found(*tfjs.read(path))
 
 
+def _hdf5(path: Path) -> Found:
+    tensors = keras_h5.read(path)
+    if not tensors:
+        raise WeightsError(
+            f"{path} holds no weights: it is an HDF5 file without arrays, such as a model that was saved without them; "
+            "save them where the model is, by model.save_weights"
+        )
+    return Found("HDF5 file", tensors)
+
+
+def _content(path: Path) -> memoryview:
+    return reading.map_file(path).data
+
+
 def _matlab(path: Path) -> Found:
     raise WeightsError(f"{path} holds no weights that tfxfer reads: it is {identify.describe(path)}")
 
@@ -136,6 +152,15 @@ _READERS: tuple[tuple[Callable[[bytes, Path], bool], Callable[[Path], Found]], .
     (lambda head, _: identify.is_matlab(head), _matlab),
     (
         lambda _, path: hdf5.start(reading.map_file(path)) >= 0,
-        lambda path: Found("HDF5 file", keras_h5.read(path)),
+        _hdf5,
+    ),
+    (lambda _, path: onnx.begins(_content(path)), lambda path: Found("model of ONNX", onnx.read(path))),
+    (
+        lambda _, path: caffemodel.begins(_content(path)),
+        lambda path: Found("Caffe model (.caffemodel)", caffemodel.read(path)),
+    ),
+    (
+        lambda _, path: caffemodel.begins_blob(_content(path)),
+        lambda path: Found("Caffe blob (.binaryproto)", caffemodel.read_blob(path)),
     ),
 )
