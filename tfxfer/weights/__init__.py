@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from tfxfer.weights import keras3 as keras3
     from tfxfer.weights import keras_h5 as keras_h5
     from tfxfer.weights import layouts as layouts
+    from tfxfer.weights import matlab as matlab
     from tfxfer.weights import meta_graph as meta_graph
     from tfxfer.weights import npy as npy
     from tfxfer.weights import npy_dict as npy_dict
@@ -229,6 +230,7 @@ def open_weights(
     Args:
       path: a TensorFlow checkpoint (its prefix, its directory, which means the latest, or one of its files), a
         SavedModel directory, or a file of NumPy (.npz, .npy), Keras (.h5, .weights.h5, .keras) or safetensors.
+        A file of MATLAB 5 to 7.3 (.mat), such as a network of MatConvNet.
       rename: pairs (regular expression, replacement), applied in order to the names of the reader, or a function.
       layout: pairs (regular expression, layout), for names after renaming; see `Weights.laid_out`.
       max_bytes: refuse a file whose tensors announce more than this in all.
