@@ -27,7 +27,7 @@ from tfxfer.formats.tensors import Tensor, shape_fault, unreadable
 # array; None for what has no elements, such as [].
 Value: TypeAlias = "dict[str, Value] | list[Value] | str | Tensor | None"
 
-MAX_VALUES = 100_000  # structs, cells, texts and arrays in a file
+MAX_VALUES = 50_000  # structs, cells, texts and arrays in a file
 MAX_DEPTH = 64  # of cells and structs
 MAX_PATH = 4096  # letters of the fields and indices that lead to a value
 MAX_PATHS = 16 << 20  # the same of all values
@@ -206,7 +206,7 @@ class Inflated:
 
     def take(self, size: int) -> bytes:
         """Return the next bytes; raises as `skip` does."""
-        return b"".join(self._stream.pieces(size))
+        return self._stream.take(size)
 
     def values(self, size: int) -> Callable[[], np.ndarray]:
         """Pass over the values of an array, and return what gives their bytes; raises as `skip` does.
@@ -270,6 +270,14 @@ class Stream:
             self.position += len(piece)
             size -= len(piece)
             yield piece
+
+    def take(self, size: int) -> bytes:
+        """Return the next bytes; raises as `pieces` does."""
+        if size > len(self._ready):
+            return b"".join(self.pieces(size))
+        piece, self._ready = self._ready[:size], self._ready[size:]
+        self.position += size
+        return piece.tobytes()
 
     def finish(self) -> None:
         """Go to the end, where the checksum stands; what may follow the variable is left alone.

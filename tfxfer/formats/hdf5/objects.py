@@ -126,23 +126,17 @@ class Object:
 
     def has(self, attribute: str) -> bool:
         """Say whether there is an attribute of this name."""
-        return any(types.attribute_name(self.file, message) == attribute for message in self._attributes())
+        return attribute in self._attributes
 
     def number(self, attribute: str) -> int:
         """Return an attribute of one whole number; 0 where there is none of this name, or it is something else."""
-        for message in self._attributes():
-            start = message.position
-            if types.attribute_name(self.file, message) == attribute:
-                return types.attribute_number(Cursor(message.data, message.where, start))
-        return 0
+        message = self._attribute(attribute)
+        return types.attribute_number(message) if message else 0
 
     def texts(self, attribute: str) -> list[str] | None:
         """Return the texts of an attribute, one or many; None where there is none of this name, or it is not text."""
-        for message in self._attributes():
-            start = message.position
-            if types.attribute_name(self.file, message) == attribute:
-                return types.attribute_texts(self.file, Cursor(message.data, message.where, start))
-        return None
+        message = self._attribute(attribute)
+        return types.attribute_texts(self.file, message) if message else None
 
     @functools.cached_property
     def references(self) -> list[int] | None:
@@ -239,12 +233,24 @@ class Object:
             raise self.file.corrupt(f"the header of {self.path} lacks a message of type {kind}")
         return headers.body(self.file, message)
 
-    def _attributes(self) -> Iterator[Cursor]:
+    def _attribute(self, name: str) -> Cursor | None:
+        message = self._attributes.get(name)
+        return Cursor(message.data, message.where, message.position) if message else None
+
+    @functools.cached_property
+    def _attributes(self) -> dict[str, Cursor]:
+        found: dict[str, Cursor] = {}
+        for message in self._attribute_messages():
+            start = Cursor(message.data, message.where, message.position)
+            found.setdefault(types.attribute_name(self.file, message), start)
+        return found
+
+    def _attribute_messages(self) -> Iterator[Cursor]:
         for message in self._messages:
-            body = self.file.part(message.start, message.end)
             if message.kind == _ATTRIBUTE:
-                yield body
+                yield self.file.part(message.start, message.end)
             elif message.kind == _ATTRIBUTES:
+                body = self.file.part(message.start, message.end)
                 body.take(1)
                 body.take(2 if body.number(1) & 1 else 0)
                 yield from dense.records(self.file, body.number(8), body.number(8))

@@ -80,20 +80,25 @@ def is_reference(message: Cursor) -> bool:
 
 
 def _complex(message: Cursor, version: int, size: int) -> np.dtype | str:
-    # Of each member a name, its place and, in the first version, dimensions; and its dtype.
-    names, places, dtypes = [], [], []
-    for _ in range(2):
-        start = message.position
-        names.append(message.until(b"\0"))
-        message.take((start - message.position) % 8 if version < 3 else 0)
-        places.append(message.number(4 if version < 3 else max(1, (size.bit_length() + 7) // 8)))
-        message.take(28 if version == 1 else 0)
-        dtypes.append(datatype(Cursor(message.take(20), message.where)))  # what a dtype of floats takes
-    part = dtypes[0]
-    if isinstance(part, str) or dtypes[1] != part or part.kind != "f" or part.itemsize not in (4, 8):
-        return _CLASSES[_COMPOUND]
-    plain = names in _COMPLEX and places == [0, part.itemsize] and size == 2 * part.itemsize
-    return np.dtype(f"{part.byteorder}c{size}") if plain else _CLASSES[_COMPOUND]
+    """Read the members of a compound of two: a complex number, or in words anything else."""
+    part = size // 2
+    names = []
+    for place in (0, part):
+        name, member = _member(message, version, size)
+        if part not in (4, 8) or member != (place, f"f{part}"):
+            return _CLASSES[_COMPOUND]
+        names.append(name)
+    return np.dtype(f"c{size}") if names in _COMPLEX else _CLASSES[_COMPOUND]
+
+
+def _member(message: Cursor, version: int, size: int) -> tuple[bytes, tuple[int, np.dtype | str]]:
+    # A name, its place and, in the first version, dimensions; and a dtype, which takes 20 bytes if it is of floats.
+    start = message.position
+    name = message.until(b"\0")
+    message.take((start - message.position) % 8 if version < 3 else 0)
+    place = message.number(4 if version < 3 else (size.bit_length() + 7) // 8)
+    message.take(28 if version == 1 else 0)
+    return name, (place, datatype(Cursor(message.take(min(20, message.left)), message.where)))
 
 
 def attribute_name(file: File, message: Cursor) -> str:
