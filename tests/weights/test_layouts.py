@@ -77,6 +77,15 @@ def test_the_background_class_is_dropped_and_comes_back_as_zeros(shape):
     assert not forth.exact
 
 
+@pytest.mark.parametrize("shape", [(1, 5), (5, 1), (1, 1), (1, 0)])
+def test_a_bias_loses_its_dimension_of_one_and_gets_it_back_in_front(shape):
+    forth, array = layouts.layout("vector"), RNG.normal(size=shape)
+    assert forth.shape(shape) == forth.apply(array).shape == (array.size,)
+    assert forth.apply(array).tobytes() == array.tobytes()
+    assert forth.inverse.apply(forth.apply(array)).shape == forth.inverse.shape((array.size,)) == (1, array.size)
+    assert not forth.exact
+
+
 @pytest.mark.parametrize("text", EXAMPLES)
 def test_layouts_are_exactly_invertible_and_their_shapes_are_known_beforehand(text):
     forth, array = layouts.layout(text), RNG.normal(size=EXAMPLES[text])
@@ -108,6 +117,9 @@ def test_kernels_of_any_shape_come_back(array):
         ("bgr_conv", (3, 3, 4, 8), r"takes \(h, w, 3, out\), not \(3, 3, 4, 8\)"),
         ("classes_1001", (8, 1000), r"takes 1001 classes last, not \(8, 1000\)"),
         ("-classes_1001", (), r"takes 1000 classes last, not \(\)"),
+        ("vector", (2, 3), r"the layout vector takes \(1, n\) or \(n, 1\), not \(2, 3\)"),
+        ("vector", (1, 1, 3), r"takes \(1, n\) or \(n, 1\)"),
+        ("-vector", (1, 3), r"the layout -vector takes \(n,\), not \(1, 3\)"),
         ("transpose+chw_fc:1,1,2", (2, 3), r"transpose\+chw_fc:1,1,2 takes \(2, n\), not \(3, 2\)"),
     ],
 )

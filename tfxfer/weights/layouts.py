@@ -11,9 +11,10 @@ several, made from left to right: `transpose+chw_fc:7,7,512`. They lead from the
     conv_fc:H,W,C     dense kernel kept as a convolution (H, W, C, n)   -> (H*W*C, n)
     bgr_conv          kernel (h, w, 3, out) of the first convolution, for BGR pictures -> for RGB pictures
     classes_1001      last dimension of 1001 classes with the background first -> 1000 classes
+    vector            bias (1, n) or (n, 1), as MATLAB keeps it         -> (n,); its inverse gives (1, n)
 
-All but `classes_1001` are exactly invertible. It forgets the background class, and its inverse gives that class zeros:
-1000 -> 1001 -> 1000 is exact, 1001 -> 1000 -> 1001 is not.
+All but `classes_1001` and `vector` are exactly invertible. `classes_1001` forgets the background class, and its inverse
+gives that class zeros: 1000 -> 1001 -> 1000 is exact, 1001 -> 1000 -> 1001 is not. `vector` forgets where the 1 stood.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def layout(text: str) -> Layout:
     opposite = "+".join(
         part.removeprefix("-") if part.startswith("-") else f"-{part}" for part in reversed(text.split("+"))
     )
-    exact = not any("classes_1001" in part for part in text.split("+"))
+    exact = not any(part.removeprefix("-") in _INEXACT for part in text.split("+"))
     return Layout(text, tuple(parts), opposite, exact)
 
 
@@ -202,6 +203,18 @@ def _classes_1001() -> tuple[Change, Change]:
     )
 
 
+def _vector() -> tuple[Change, Change]:
+    return (
+        Change(
+            "(1, n) or (n, 1)",
+            lambda s: len(s) == 2 and 1 in s,
+            lambda s: (s[0] * s[1],),
+            lambda array: array.reshape(-1),
+        ),
+        Change("(n,)", _rank(1), lambda s: (1, *s), lambda array: array[None]),
+    )
+
+
 def _rank(rank: int) -> Callable[[Shape], bool]:
     return lambda shape: len(shape) == rank
 
@@ -214,4 +227,6 @@ _LAYOUTS: dict[str, tuple[int, Callable[..., tuple[Change, Change]]]] = {
     "conv_fc": (3, _conv_fc),
     "bgr_conv": (0, _bgr_conv),
     "classes_1001": (0, _classes_1001),
+    "vector": (0, _vector),
 }
+_INEXACT = {"classes_1001", "vector"}

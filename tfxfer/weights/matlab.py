@@ -61,7 +61,7 @@ def read(path: Path) -> Contents:
     Every array of numbers is listed, in the order of the file and with the dimensions of MATLAB: kernels of MatConvNet
     are (h, w, in, out), which is TensorFlow's order, and biases (1, n) or (n, 1) (see the layout `vector`). As in
     MATLAB a 1 at the end, beyond the second dimension, is dropped: a kernel for one output is (h, w, in). Numbers that
-    are no weights, such as `conv1_1/stride`, are among them. Logical arrays are booleans. Left out are texts and what
+    are not weights, such as `conv1_1/stride`, are among them. Logical arrays are booleans. Left out are texts and what
     has no elements. Sparse matrices, objects and functions are listed with the reason and refuse to be read.
 
     `stated` is made of `meta.normalization` and `meta.classes`, or `normalization` and `classes`: see `stated`. Where

@@ -42,13 +42,20 @@ _BIAS = re.compile(r"(?:.*[\W_])?(?:b|B|[Bb]ias|[Bb]iases)(?:_?\d+)?")
 # Parts that are a batch normalisation's only where the statistics stand beside them, and those statistics.
 _AMBIGUOUS = re.compile(r"weight|bias|scale|offset|mean|variance")
 _BESIDE = ("running_mean", "moving_mean", "mean")
+# What MatConvNet keeps beside the weights of a layer, and of pictures. MATLAB gives two dimensions to every number.
+_SETTING = re.compile(
+    r"stride|pad|dilate|pool|poolSize|param|rate|leak|learningRate|weightDecay|precious|size|hasBias|numGroups|epsilon|"
+    r"imageSize|border|keepAspect|rgbVariance"
+)
+_PICTURE = "averageImage"
 _PART = re.compile(r"(.*[/.])?([^/.]+)", re.DOTALL)
 
 
 def role(name: str, tensor_shape: tuple[int, ...], all_names: Container[str]) -> str:
     """Say what an array is for: one of `ROLES`.
 
-    Names tell; where they do not, what has two dimensions or more is a kernel, and the rest `other`.
+    Names tell; where they do not, what has two dimensions or more is a kernel, and the rest `other`. A bias may have
+    two dimensions, one of which is 1: `conv1/weights/1` of MatConvNet. Its settings, as `conv1/stride`, are `other`.
 
     Args:
       name: its name.
@@ -65,9 +72,12 @@ def role(name: str, tensor_shape: tuple[int, ...], all_names: Container[str]) ->
         return SLOT
     if _normalises(scope, last, all_names):
         return STATISTIC if last in ("mean", "variance") or _STATISTIC.fullmatch(last) else PARAMETER
-    if len(tensor_shape) >= 2:
-        return KERNEL
-    return BIAS if len(tensor_shape) == 1 and _BIAS.fullmatch(last) else OTHER
+    vector = len(tensor_shape) == 1 or (len(tensor_shape) == 2 and 1 in tensor_shape)
+    if vector and (_BIAS.fullmatch(last) or (last == "1" and scope.endswith("/weights/"))):
+        return BIAS
+    if last == _PICTURE or (vector and _SETTING.fullmatch(last)):
+        return OTHER
+    return KERNEL if len(tensor_shape) >= 2 else OTHER
 
 
 def is_of_training(name: str, all_names: Container[str]) -> bool:
