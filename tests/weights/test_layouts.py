@@ -77,13 +77,28 @@ def test_the_background_class_is_dropped_and_comes_back_as_zeros(shape):
     assert not forth.exact
 
 
-@pytest.mark.parametrize("shape", [(1, 5), (5, 1), (1, 1), (1, 0)])
-def test_a_bias_loses_its_dimension_of_one_and_gets_it_back_in_front(shape):
-    forth, array = layouts.layout("vector"), RNG.normal(size=shape)
-    assert forth.shape(shape) == forth.apply(array).shape == (array.size,)
-    assert forth.apply(array).tobytes() == array.tobytes()
-    assert forth.inverse.apply(forth.apply(array)).shape == forth.inverse.shape((array.size,)) == (1, array.size)
+@pytest.mark.parametrize(
+    ("text", "shapes", "result", "back"),
+    [
+        ("vector", [(1, 5), (5, 1), (1, 1, 1, 5), (5,)], (5,), (1, 5)),
+        ("vector", [(1, 1), (1,), (1, 1, 1, 1)], (1,), (1, 1)),
+        ("vector", [(0,), (1, 0)], (0,), (1, 0)),
+        ("matrix", [(1, 1, 4, 5), (4, 5), (1, 4, 5)], (4, 5), (1, 1, 4, 5)),
+        ("matrix", [(1, 1, 1, 5), (1, 5)], (1, 5), (1, 1, 1, 5)),
+    ],
+)
+def test_sides_of_one_are_dropped_and_come_back_as_the_format_has_them(text, shapes, result, back):
+    values = RNG.normal(size=result)
+    for shape in shapes:
+        array, forth = values.reshape(shape), layouts.layout(text)
+        assert forth.shape(shape) == result
+        assert forth.apply(array).tobytes() == values.tobytes()
+        assert forth.apply(array).shape == result
+    assert forth.inverse.shape(result) == back
+    assert forth.inverse.apply(values).shape == back
+    np.testing.assert_array_equal(forth.apply(forth.inverse.apply(values)), values)
     assert not forth.exact
+    assert not layouts.layout("matrix+transpose").exact
 
 
 @pytest.mark.parametrize("text", EXAMPLES)
@@ -117,9 +132,12 @@ def test_kernels_of_any_shape_come_back(array):
         ("bgr_conv", (3, 3, 4, 8), r"takes \(h, w, 3, out\), not \(3, 3, 4, 8\)"),
         ("classes_1001", (8, 1000), r"takes 1001 classes last, not \(8, 1000\)"),
         ("-classes_1001", (), r"takes 1000 classes last, not \(\)"),
-        ("vector", (2, 3), r"the layout vector takes \(1, n\) or \(n, 1\), not \(2, 3\)"),
-        ("vector", (1, 1, 3), r"takes \(1, n\) or \(n, 1\)"),
-        ("-vector", (1, 3), r"the layout -vector takes \(n,\), not \(1, 3\)"),
+        ("vector", (2, 3), r"the layout vector takes n values along one side, the other sides 1, not \(2, 3\)"),
+        ("vector", (), r"not \(\)"),
+        ("-vector", (1, 3), r"the layout -vector takes one dimension, not \(1, 3\)"),
+        ("matrix", (2, 1, 4, 5), r"or more of which all but the last two are 1, not \(2, 1, 4, 5\)"),
+        ("matrix", (5,), r"not \(5,\)"),
+        ("-matrix", (5,), r"the layout -matrix takes two dimensions, not \(5,\)"),
         ("transpose+chw_fc:1,1,2", (2, 3), r"transpose\+chw_fc:1,1,2 takes \(2, n\), not \(3, 2\)"),
     ],
 )
