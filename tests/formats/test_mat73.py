@@ -149,7 +149,7 @@ def test_references_in_a_circle_and_to_nothing_are_named(tmp_path):
     circle, lost = parse(tmp_path / "a")["cells"]
     assert circle[0].fault == "a.mat: cells/0/0 refers to what it lies in"
     assert lost[0].shape == (2, 2)
-    assert lost[1].fault == "a.mat: cells/1/1 refers to nothing: there is no byte 0 in the file"
+    assert lost[1].fault == "a.mat: cells/1/1 refers to nothing: the file has no object at byte 0"
 
 
 def test_cells_nested_too_deep_are_named(tmp_path):

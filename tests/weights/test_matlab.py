@@ -121,7 +121,8 @@ def test_layers_without_a_name_of_their_own_are_called_by_their_index(tmp_path, 
 
 
 def test_what_is_said_of_pictures_and_classes_becomes_an_input_spec(tmp_path, save):
-    for network in ({"layers": LAYERS, "meta": META}, {"net": {"layers": LAYERS, **META}}):
+    old = {"layers": [{"name": "conv1_1", "filters": KERNEL, "biases": BIAS}], **META}
+    for network in ({"layers": LAYERS, "meta": META}, old, {"net": {"layers": LAYERS, "meta": META}}, {"net": old}):
         save(tmp_path / "net.mat", network)
         stated = open_weights(tmp_path / "net.mat").stated
         assert (stated.size, stated.channels, stated.scale, stated.resize) == ((224, 192), "RGB", (1, 1, 1), "crop")

@@ -57,7 +57,7 @@ class _Walk:
         if len(above) == MAX_DEPTH:
             return unreadable(f"{place} lies in more than {MAX_DEPTH} cells and structs; it is not read")
         if not 0 < address < len(self._file.data):
-            return unreadable(f"{place} refers to nothing: there is no byte {address:,} in the file")
+            return unreadable(f"{place} refers to nothing: the file has no object at byte {address:,}")
         self._limits.value(path, self._file.where)
         value = self._made[address] = self._value(hdf5.Object(self._file, address, path), (*above, address))
         return value

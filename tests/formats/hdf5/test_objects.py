@@ -11,7 +11,9 @@ import pytest
 from tests import fuzz
 from tests.formats.hdf5.test_hdf5 import RNG, VERSIONS, same
 from tfxfer.errors import WeightsError
+from tfxfer.formats import hdf5, reading
 from tfxfer.formats.hdf5 import file as structures
+from tfxfer.formats.hdf5 import objects
 from tfxfer.weights import open_weights
 
 
@@ -99,3 +101,19 @@ def test_a_group_that_holds_itself_is_refused(tmp_path, version):
         file["a/b/c"] = file["a"]
     with pytest.raises(WeightsError, match="groups hold one another"):
         open_weights(tmp_path / "a.h5")
+
+
+def test_references_are_the_addresses_of_objects(tmp_path, monkeypatch):
+    with h5py.File(tmp_path / "a.h5", "w", userblock_size=512) as file:
+        file["w"] = np.arange(3)
+        file["group/inner"] = np.ones(2)
+        references = [file["group"].ref, file["w"].ref]
+        file["pointers"] = np.array(references, h5py.ref_dtype)
+        file["regions"] = np.array([file["w"].regionref[:1]], h5py.regionref_dtype)
+        file["soft"] = h5py.SoftLink("/w")
+    root = hdf5.root(reading.map_file(tmp_path / "a.h5"), "a.h5")
+    assert root["pointers"].references == [root.links["group"], root.links["w"]]
+    assert [root[name].references for name in ("w", "group", "regions", "soft")] == [None] * 4
+    monkeypatch.setattr(objects, "MAX_REFERENCES", 1)
+    with pytest.raises(WeightsError, match="pointers is hostile: it holds more than 1 references"):
+        _ = root.child("pointers").references
