@@ -12,6 +12,7 @@ import pytest
 import scipy.io
 
 from tests import fuzz
+from tests.formats.test_mat5 import file, packed
 from tests.formats.test_mat73 import Writer
 from tfxfer.errors import WeightsError
 from tfxfer.input_spec import InputSpec
@@ -236,3 +237,12 @@ def test_broken_files_give_only_weights_errors(tmp_path, save, fuzz_cases):
     good = small_network(save, tmp_path / "good")
     files = fuzz.broken(good, fuzz_cases, begin=min(len(good), 4096))
     assert fuzz.check_all(tmp_path / "a", files)["refused"] > 50
+
+
+def test_broken_variables_that_unpack_give_only_weights_errors(tmp_path, fuzz_cases):
+    good = small_network(save_5, tmp_path / "good")[128:]
+    size = 8 + int.from_bytes(good[4:8], "little")
+    files = (file(packed(broken)).tobytes() for broken in fuzz.broken(good[:size], fuzz_cases))
+    count = fuzz.check_all(tmp_path / "a", files)
+    assert count["refused"] > 50
+    assert count["read"]
