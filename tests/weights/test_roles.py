@@ -7,7 +7,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from tfxfer.weights import open_weights
-from tfxfer.weights.roles import ROLES, role
+from tfxfer.weights.roles import ROLES, is_of_training, role
 
 MODEL = {"conv1/kernel", "conv1/bias", "norm/gamma", "norm/beta", "norm/moving_mean", "norm/moving_variance", "W"}
 
@@ -39,6 +39,16 @@ def test_tables_of_whole_numbers_are_not_kernels():
         ("bn/running_std", (8,), "batch-norm statistic"),
         ("Variable_1", (32,), "other"),
         ("PReLU1/alpha", (10,), "other"),
+        ("conv1_1/weights/0", (3, 3, 3, 8), "kernel"),
+        ("fc8/weights/0", (1, 4096), "kernel"),
+        ("conv1_1/weights/1", (1, 8), "bias"),
+        ("conv1_1/biases", (8, 1), "bias"),
+        ("conv1_1/stride", (1, 2), "other"),
+        ("relu1/leak", (1, 1), "other"),
+        ("stride", (3, 2), "kernel"),
+        ("normalization/averageImage", (224, 224, 3), "other"),
+        ("net/meta/augmentation/jitter", (3, 3), "other"),
+        ("conv1f/learningRate", (1, 1), "other"),
         ("conv1/kernel/Adam", (3, 3, 3, 8), "optimizer slot"),
         ("conv1/kernel/Adam_1", (3, 3, 3, 8), "optimizer slot"),
         ("elsewhere/kernel/Adam_3", (3, 3, 3, 8), "optimizer slot"),
@@ -120,3 +130,13 @@ def test_slots_of_real_checkpoints_are_told_apart(real_data):
         weights = open_weights(real_data("checkpoints") / folder)
         kinds = [role(name, weights.shape(name), set(weights)) for name in weights]
         assert kinds.count("optimizer slot") == slots
+
+
+@pytest.mark.parametrize("name", ["conv1_1/stride", "relu1/leak", "meta/a/b", "net/meta/inputs/size", "a/block/pad"])
+def test_settings_of_matconvnet_are_not_variables_of_a_network(name):
+    assert is_of_training(name, {name})
+
+
+@pytest.mark.parametrize("name", ["stride", "conv1/weights/0", "my/meta/w", "meta", "size/0"])
+def test_names_that_resemble_settings_are_variables(name):
+    assert not is_of_training(name, {name})

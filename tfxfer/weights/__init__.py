@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from tfxfer.weights import keras3 as keras3
     from tfxfer.weights import keras_h5 as keras_h5
     from tfxfer.weights import layouts as layouts
+    from tfxfer.weights import matlab as matlab
     from tfxfer.weights import meta_graph as meta_graph
     from tfxfer.weights import npy as npy
     from tfxfer.weights import npy_dict as npy_dict

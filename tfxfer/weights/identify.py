@@ -58,17 +58,8 @@ g = tf.compat.v1.GraphDef.FromString(open(IN, "rb").read()); \
 np.savez(OUT, **{n.name: tf.make_ndarray(n.attr["value"].tensor) for n in g.node if n.op == "Const"})"""
 _FROM_PICKLE = """import numpy as np, pickle; \
 np.savez(OUT, **{k: v for k, v in pickle.load(open(IN, "rb")).items() if isinstance(v, np.ndarray)})"""
-_FROM_MATLAB = """import numpy as np, scipy.io as s; \
-rows = lambda v: enumerate(v.flat) if v.size > 1 or not v.dtype.names else [("", v.flat[0])]; \
-walk = lambda n, v: ([p for i, e in rows(v) for p in (walk(f"{n}/{i}".rstrip("/"), np.asarray(e)) if not v.dtype.names \
-else sum([walk(f"{n}/{i}".rstrip("/") + f"/{k}", np.asarray(e[k])) for k in v.dtype.names], []))] \
-if v.dtype.hasobject else [(n, v)] * (v.dtype.kind in "biufc")); \
-np.savez(OUT, **dict(sum([walk(k, v) for k, v in s.loadmat(IN).items() if k[:2] != "__"], [])))"""
-_FROM_MATLAB73 = """import h5py, numpy as np; f = h5py.File(IN, "r"); \
-walk = lambda n, v: sum([walk(f"{n}/{k}", v[k]) for k in v if k[:1] != "#"], []) if isinstance(v, h5py.Group) else \
-sum([walk(f"{n}/{i}", f[r]) for i, r in enumerate(v[()].T.flat)], []) if v.dtype.kind == "O" else \
-[(n[1:], v[()].T)] * (v.dtype.kind in "biuf" and "MATLAB_empty" not in v.attrs); \
-np.savez(OUT, **dict(walk("", f)))"""
+_FROM_MATLAB4 = """import numpy as np, scipy.io as s; \
+np.savez(OUT, **{k: v for k, v in s.loadmat(IN).items() if getattr(v, "dtype", np.dtype(str)).kind in "biufc"})"""
 
 
 def describe(path: Path) -> str:
@@ -103,11 +94,6 @@ def archive(path: Path, members: Iterable[str]) -> str:
     return f"a zip archive of {names.listed(inside) or 'nothing'}{unpack}"
 
 
-def is_matlab(head: bytes) -> bool:
-    """Say whether a file, by its first 32 bytes, was written by MATLAB, which keeps dimensions the other way round."""
-    return head.startswith((b"MATLAB 5.0", b"MATLAB 7.3"))
-
-
 def is_tfjs_shard(path: Path) -> bool:
     """Say whether a file has the name of a part of a TensorFlow.js model, such as `group1-shard1of4.bin`."""
     return bool(_TFJS_SHARD.fullmatch(path.name))
@@ -131,12 +117,17 @@ def _page(head: bytes, _: Path) -> str:
     return ""
 
 
-def _matlab(head: bytes, path: Path) -> str:
-    if not is_matlab(head):
-        return ""
-    new = head.startswith(b"MATLAB 7.3")
-    program = f"a MATLAB {'7.3' if new else '5.0'} file; convert it by {'h5py' if new else 'SciPy'}:\n"
-    return program + _python(path, _FROM_MATLAB73 if new else _FROM_MATLAB)
+def _matlab4(head: bytes, path: Path) -> str:
+    # Five whole numbers: how the values are kept (in digits: 0 or 1 for the order of bytes, 0, one of six dtypes, full,
+    # text or sparse), rows, columns, whether it is complex, the length of the name; and the name.
+    for order in ("little", "big"):
+        kind, *_, complex_, length = (int.from_bytes(head[at : at + 4], order) for at in range(0, 20, 4))
+        name = re.match(rb"[A-Za-z]\w*\0", head[20:])
+        order_digit, digits = divmod(kind, 1000)
+        known = order_digit == (order == "big") and digits // 10 <= 5 and digits % 10 <= 2
+        if known and complex_ <= 1 and name and name.end() == length:
+            return f"a MATLAB 4 file, without cells and structs; convert it by SciPy:\n{_python(path, _FROM_MATLAB4)}"
+    return ""
 
 
 def _pickle(head: bytes, path: Path) -> str:
@@ -459,7 +450,7 @@ _LOOKS: tuple[Callable[[bytes, Path], str], ...] = (
     _scikit,
     _caffe,
     _page,
-    _matlab,
+    _matlab4,
     _binary,
     _pickle,
     _shard,

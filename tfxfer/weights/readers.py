@@ -22,6 +22,7 @@ from tfxfer.weights import (
     identify,
     keras3,
     keras_h5,
+    matlab,
     npy,
     npz,
     object_graph,
@@ -137,7 +138,8 @@ def _content(path: Path) -> memoryview:
 
 
 def _matlab(path: Path) -> Found:
-    raise WeightsError(f"{path} holds no weights that tfxfer reads: it is {identify.describe(path)}")
+    contents = matlab.read(path)
+    return Found(contents.kind, contents.tensors, contents.sources, stated=contents.stated)
 
 
 # Whether a file is of a kind, by its first 32 bytes or more of it, and what reads it. The first that fits is taken.
@@ -149,7 +151,7 @@ _READERS: tuple[tuple[Callable[[bytes, Path], bool], Callable[[Path], Found]], .
     (lambda head, _: tflite.begins(head), lambda path: Found("TensorFlow Lite model", tflite.read(path))),
     (lambda head, _: safetensors.begins(head), lambda path: Found("safetensors file", safetensors.read(path))),
     (lambda _, path: reading.tail(path, 8) == LEVELDB, _table),
-    (lambda head, _: identify.is_matlab(head), _matlab),
+    (lambda head, _: matlab.begins(head), _matlab),
     (
         lambda _, path: hdf5.start(reading.map_file(path)) >= 0,
         _hdf5,

@@ -44,14 +44,22 @@ _BIAS = re.compile(r"(?:.*[\W_])?(?:b|B|[Bb]ias|[Bb]iases)(?:_?\d+)?")
 # Parts that are a batch normalisation's only where the statistics stand beside them, and those statistics.
 _AMBIGUOUS = re.compile(r"weight|bias|scale|offset|mean|variance")
 _BESIDE = ("running_mean", "moving_mean", "mean")
+# What MatConvNet keeps beside the weights of a layer, and what it says of pictures, of classes and of its training.
+_SETTING = re.compile(
+    r"stride|pad|dilate|crop|upsample|pool|poolSize|param|rate|leak|size|hasBias|numGroups|epsilon|opts|precious|"
+    r"rememberOutput|learningRate|weightDecay|fanin|fanout|(?:input|output|param)Indexes|"
+    r"imageSize|averageImage|border|keepAspect|rgb(?:Mean|Variance|Covariance)"
+)
+_META = re.compile(r"(?:net/)?meta/.+")
 _PART = re.compile(r"(.*[/.])?([^/.]+)", re.DOTALL)
 
 
 def role(name: str, tensor_shape: tuple[int, ...], all_names: Container[str], dtype: np.dtype | None = None) -> str:
     """Say what an array is for: one of `ROLES`.
 
-    Names tell; where they do not, what has two dimensions or more is a kernel, and the rest `other`. Of int32 or int64
-    it is `other` too: sizes or places, as of a padding in a graph.
+    Names tell; where they do not, what has two dimensions or more is a kernel, and the rest `other`. A bias may have
+    two dimensions, one of which is 1: `conv1/weights/1` of MatConvNet. Its settings, as `conv1/stride`, are `other`, and
+    so is what is int32 or int64 and not a bias: sizes or places, as of a padding in a graph.
 
     Args:
       name: its name.
@@ -69,20 +77,30 @@ def role(name: str, tensor_shape: tuple[int, ...], all_names: Container[str], dt
         return SLOT
     if _normalises(scope, last, all_names):
         return STATISTIC if last in ("mean", "variance") or _STATISTIC.fullmatch(last) else PARAMETER
-    if len(tensor_shape) >= 2:
-        return OTHER if dtype in (np.int32, np.int64) else KERNEL
-    return BIAS if len(tensor_shape) == 1 and _BIAS.fullmatch(last) else OTHER
+    vector = len(tensor_shape) == 1 or (len(tensor_shape) == 2 and 1 in tensor_shape)
+    if vector and (_BIAS.fullmatch(last) or (last == "1" and scope.endswith("/weights/"))):
+        return BIAS
+    if _is_setting(name, last) and (vector or last == "averageImage" or _META.fullmatch(name)):
+        return OTHER
+    return KERNEL if len(tensor_shape) >= 2 and dtype not in (np.int32, np.int64) else OTHER
 
 
 def is_of_training(name: str, all_names: Container[str]) -> bool:
     """Say whether training alone needs an array, by its name: a step, a slot, a moving average, a metric.
+
+    What MatConvNet keeps beside the weights, as `conv1/stride` and `meta/normalization/averageImage`, is among these:
+    it is not a variable of the network either.
 
     Args:
       name, all_names: as `role` takes them.
     """
     _, last = _split(name)
     kept = last == _AVERAGE or bool(_STEP.fullmatch(last)) or name.startswith("metrics/")
-    return kept or _is_slot(name, last, all_names)
+    return kept or _is_slot(name, last, all_names) or _is_setting(name, last)
+
+
+def _is_setting(name: str, last: str) -> bool:
+    return bool("/" in name and _SETTING.fullmatch(last)) or bool(_META.fullmatch(name))
 
 
 def _split(name: str) -> tuple[str, str]:
