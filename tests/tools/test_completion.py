@@ -82,7 +82,7 @@ def test_an_unknown_tool_has_no_flags(script):
 
 # --- values ---
 
-VGG = ["vgg11", "vgg13", "vgg16", "vgg16c", "vgg19"]
+VGG = ["vgg11", "vgg13", "vgg16", "vgg16c", "vgg19", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn", "vgg_f"]
 
 
 @pytest.mark.parametrize("words", [

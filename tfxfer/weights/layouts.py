@@ -210,7 +210,7 @@ def _vector() -> tuple[Change, Change]:
     return (
         Change(
             "n values along one side, the other sides 1",
-            lambda s: len(s) >= 1 and math.prod(s) == max(s),
+            lambda s: len(s) >= 1 and sum(side != 1 for side in s) <= 1,
             lambda s: (math.prod(s),),
             np.ravel,
         ),
