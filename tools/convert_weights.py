@@ -41,8 +41,8 @@ def define_flags() -> flags.FlagValues:
         "layout",
         [],
         "Change the order of dimensions or values, by names in OUT, as '.*/kernel=oihw_conv'; there are theano_conv, "
-        "oihw_conv, transpose, chw_fc:H,W,C, conv_fc:H,W,C, bgr_conv, classes_1001, each with - before it for the way "
-        "back, joined by +.",
+        "oihw_conv, transpose, chw_fc:H,W,C, conv_fc:H,W,C, bgr_conv, classes_1001, vector, matrix, each with - "
+        "before it for the way back, joined by +.",
         values,
         "REGEX=LAYOUT",
     )
