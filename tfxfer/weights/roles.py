@@ -58,8 +58,8 @@ def role(name: str, tensor_shape: tuple[int, ...], all_names: Container[str], dt
     """Say what an array is for: one of `ROLES`.
 
     Names tell; where they do not, what has two dimensions or more is a kernel, and the rest `other`. A bias may have
-    two dimensions, one of which is 1: `conv1/weights/1` of MatConvNet. Its settings, as `conv1/stride`, are `other`, and
-    so is what is int32 or int64 and not a bias: sizes or places, as of a padding in a graph.
+    two dimensions, one of which is 1: `conv1/weights/1` of MatConvNet. Its settings, as `conv1/stride`, are `other`.
+    So is what is int32 or int64 and not a bias: sizes or places, as of a padding in a graph.
 
     Args:
       name: its name.
