@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from tfxfer.weights import npy_dict as npy_dict
     from tfxfer.weights import npz as npz
     from tfxfer.weights import object_graph as object_graph
+    from tfxfer.weights import pytorch as pytorch
     from tfxfer.weights import readers as readers
     from tfxfer.weights import roles as roles
     from tfxfer.weights import safetensors as safetensors

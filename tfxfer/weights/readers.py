@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from tfxfer import names
 from tfxfer.errors import WeightsError
-from tfxfer.formats import hdf5, reading, zip_members
+from tfxfer.formats import hdf5, reading, torch_pickle, zip_members
 from tfxfer.formats.leveldb import MAGIC as LEVELDB
-from tfxfer.formats.tensors import Tensor, unreadable
+from tfxfer.formats.tensors import Tensor, shown, unreadable
 from tfxfer.input_spec import InputSpec
 from tfxfer.weights import (
     bundle,
@@ -22,8 +22,10 @@ from tfxfer.weights import (
     keras3,
     keras_h5,
     npy,
+    npy_dict,
     npz,
     object_graph,
+    pytorch,
     safetensors,
     saved_model,
 )
@@ -103,9 +105,23 @@ def _zip(path: Path) -> Found:
     members = list(zip_members.members(reading.map_file(path), str(path)))
     if keras3.WEIGHTS in members or keras3.CONFIG in members:
         return Found("Keras archive", keras3.read(path))
+    if pytorch.is_archive(members):
+        return _torch(path)
     if not any(name.endswith(".npy") for name in members):
         raise WeightsError(f"{path} holds no weights: it is {identify.archive(path, members)}")
     return Found("NumPy .npz archive", npz.read(path))
+
+
+def _torch(path: Path) -> Found:
+    return Found(*pytorch.read(path))
+
+
+def _pickle(path: Path) -> Found:
+    tensors = npy_dict.read(reading.map_file(path), 0, str(path))
+    if all(tensor.fault for tensor in tensors.values()):
+        faults = f"\n  {shown([tensor.fault for tensor in tensors.values()])}" if tensors else ""
+        raise WeightsError(f"{path} holds no weights that tfxfer reads: it is {identify.describe(path)}{faults}")
+    return Found("pickle of arrays", tensors)
 
 
 def _table(path: Path) -> Found:
@@ -120,8 +136,10 @@ def _matlab(path: Path) -> Found:
 _READERS: tuple[tuple[Callable[[bytes, Path], bool], Callable[[Path], Found]], ...] = (
     (lambda head, _: head.startswith(zip_members.MAGIC), _zip),
     (lambda head, _: head.startswith(npy.MAGIC), lambda path: Found("NumPy .npy file", npy.read(path))),
+    (lambda head, _: torch_pickle.begins(head), _torch),
     (lambda head, _: safetensors.begins(head), lambda path: Found("safetensors file", safetensors.read(path))),
     (lambda _, path: reading.tail(path, 8) == LEVELDB, _table),
+    (lambda head, _: identify.is_pickle(head), _pickle),
     (lambda head, _: identify.is_matlab(head), _matlab),
     (
         lambda _, path: hdf5.start(reading.map_file(path)) >= 0,
