@@ -119,8 +119,8 @@ def _torch(path: Path) -> Found:
 def _pickle(path: Path) -> Found:
     tensors = npy_dict.read(reading.map_file(path), 0, str(path))
     if all(tensor.fault for tensor in tensors.values()):
-        faults = f"\n  {shown([tensor.fault for tensor in tensors.values()])}" if tensors else ""
-        raise WeightsError(f"{path} holds no weights that tfxfer reads: it is {identify.describe(path)}{faults}")
+        faults = f":\n  {shown([tensor.fault for tensor in tensors.values()])}\n" if tensors else ": "
+        raise WeightsError(f"{path} holds no weights that tfxfer reads{faults}it is {identify.describe(path)}")
     return Found("pickle of arrays", tensors)
 
 
