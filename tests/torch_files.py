@@ -1,4 +1,4 @@
-"""PyTorch's files without PyTorch: what `torch.save` writes, from names of its functions, and anything that it would not."""
+"""PyTorch's files without PyTorch: what `torch.save` writes, from the names of its functions, and what it would not."""
 
 from __future__ import annotations
 

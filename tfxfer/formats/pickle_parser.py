@@ -14,6 +14,7 @@ methods.c, and arraydescr_reduce in its descriptor.c, for what arrays and dtypes
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import struct
 from collections.abc import Callable, Mapping
@@ -46,6 +47,7 @@ _KNOWN = {
 LATIN = "latin-1, as text in UTF-8"  # bytes that stand as text
 MOST_BYTES = 1024  # of an integer
 MOST_KEYS = 16  # in a tuple that is a key
+MOST_FUNCTIONS = 1000  # that are not called
 MOST_TEXT = 4096  # bytes of a key, or of a name
 
 
@@ -64,7 +66,7 @@ class Key(NamedTuple):
     text: str
 
 
-@dataclasses.dataclass(eq=False)
+@dataclasses.dataclass(eq=False, slots=True)
 class Odd:
     """A value that is not an array, in words; and the state that the pickle would give to it, as data."""
 
@@ -115,6 +117,7 @@ class Machine:
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
+        self.refusals: dict[str, str] = {}
 
     def run(self) -> Any:
         """Return what the pickle builds.
@@ -193,7 +196,7 @@ class Machine:
             raise self.fail(f"an integer of {length:,} bytes")
         if length > 8:
             self.cursor.take(length)
-            self.push(Odd(f"an integer of {length} bytes, for which NumPy has no dtype"))
+            self.push(Odd(_long_words(length)))
         else:
             self.integer(length)
 
@@ -256,12 +259,19 @@ class Machine:
     def function(self, module: str, name: str) -> None:
         """Push one of the few functions that arrays and dicts need, or words about any other."""
         known = self.known.get((module, name))
-        if known is None:
-            words = (
-                f"refused: its pickle would call {module}.{name}; tfxfer reads arrays, dicts, lists, tuples, strings "
-                "and numbers, and runs no code from a file"
+        self.push(Odd(self.refusal(f"{module}.{name}")) if known is None else Function(known))
+
+    def refusal(self, name: str) -> str:
+        """Return words about a function that is not called, the same string each time."""
+        if len(self.refusals) > MOST_FUNCTIONS:
+            raise WeightsError(
+                f"{self.cursor.where} is hostile: its pickle names more than {MOST_FUNCTIONS:,} functions"
             )
-        self.push(Odd(words) if known is None else Function(known))
+        words = (
+            f"refused: its pickle would call {name}; tfxfer reads arrays, dicts, lists, tuples, strings "
+            "and numbers, and runs no code from a file"
+        )
+        return self.refusals.setdefault(name, words)
 
     def call(self) -> None:
         """Do what numpy's functions would do with the arguments on the stack."""
@@ -316,6 +326,11 @@ class Machine:
         else:
             raise self.fail("a state that belongs to no array and no plain dtype")
         self.push(target)
+
+
+@functools.cache
+def _long_words(length: int) -> str:
+    return f"an integer of {length} bytes, for which NumPy has no dtype"
 
 
 def latin(content: bytes, encoding: str) -> bytes | None:

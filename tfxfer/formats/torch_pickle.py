@@ -22,7 +22,7 @@ from tfxfer.formats import pickle_parser
 from tfxfer.formats.pickle_parser import Function, Key, Odd, Raw
 from tfxfer.formats.reading import Cursor
 
-MAX_OPCODES = 600_000  # a tensor takes about 30, and an optimizer has two more for each
+MAX_OPCODES = 400_000  # a tensor takes about 30, and an optimizer has two more for each
 
 # The magic number 0x1950a86a20f9469cfc6c, pickled: what a file of the old form begins with.
 _OLD = re.compile(rb"\x80[\x02-\x05](\x95.{8})?\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19\.", re.DOTALL)
@@ -95,7 +95,7 @@ class Kind(NamedTuple):
     itemsize: int
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Storage:
     """A row of elements outside the pickle, or a part of one.
 
@@ -118,7 +118,7 @@ class Storage:
         return self.total * self.kind.itemsize
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class View:
     """Where a tensor lies in a storage: offset and strides in elements of `kind`, none negative."""
 
@@ -204,7 +204,7 @@ class TorchMachine(pickle_parser.Machine):
         elif module == "torch._utils" and name in _ODD:
             self.push(Odd(_ODD[name]))
         elif module.split(".")[0] == "__torch__":
-            self.push(Module(f"an object of the class {name} of TorchScript"))
+            self.push(Module("an object of a class of TorchScript"))
         else:
             super().function(module, name)
 

@@ -7,8 +7,8 @@ torch/serialization.py.
 
 Names are the keys that lead to a tensor, joined by `/`; within a module, by `.`, as `state_dict()` has them. Of these,
 
-- the key of the dict that holds the weights falls away: the first of `OUTER` that is a dict of tensors, or a module.
-  What stands beside it keeps its own key, as `optimizer/state/0/exp_avg` does.
+- the key of the dict that holds the weights falls away: the first of `OUTER` that is a dict of tensors, or a module,
+  where no tensor but scalars stands beside it. What does keeps its own key, as `optimizer/state/0/exp_avg`.
 - `module.` (DataParallel) and `_orig_mod.` (torch.compile) fall away where all tensors of a dict have them.
 
 Where two names would become one, all stay as they are. `Listed.sources` has the names in the file.
@@ -108,7 +108,6 @@ def read(path: Path) -> Listed:
         kind, content = _archive(data, where)
     values: dict[str, Any] = {}
     for name, value in npy_dict.leaves(_Module.of(content.root), where, _items):
-        name = name.rstrip("/.") or name
         if name in values:
             raise WeightsError(f"{where}: two arrays would both be called {name}")
         values[name] = value
@@ -293,8 +292,8 @@ def _renamed(values: Mapping[str, Any], root: Any) -> dict[str, str]:
         if isinstance(value, View):
             scope, _, last = name.rpartition("/")
             scopes.setdefault(scope, []).append(last)
-    nested = isinstance(root, dict) and "" not in scopes
-    outer = next((key for key in OUTER if key in scopes), "") if nested else ""
+    flat = any(isinstance(value, View) and value.shape for name, value in values.items() if "/" not in name)
+    outer = next((key for key in OUTER if key in scopes), "") if isinstance(root, dict) and not flat else ""
     wrappers = {scope: _wrapper(lasts) for scope, lasts in scopes.items()}
     new = {}
     for name in values:
