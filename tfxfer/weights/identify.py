@@ -165,7 +165,7 @@ def _pickle(head: bytes, path: Path) -> str:
     paddle = b"StructuredToParameterName@@" in head + reading.tail(path, 1 << 16)
     words = "a PaddlePaddle .pdparams file, a pickle" if paddle else "a bare pickle (.pkl)"
     return (
-        f"{words}, which can run any code when it is loaded, and there is no array in it that tfxfer reads without "
+        f"{words}, which can run any code when it is loaded, and has no array that tfxfer reads without "
         f"that. Where you trust it, and it is a dict of arrays, convert it:\n{_python(path, _FROM_PICKLE)}"
     )
 
