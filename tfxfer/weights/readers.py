@@ -12,7 +12,7 @@ from tfxfer import names
 from tfxfer.errors import WeightsError
 from tfxfer.formats import hdf5, reading, torch_pickle, zip_members
 from tfxfer.formats.leveldb import MAGIC as LEVELDB
-from tfxfer.formats.tensors import Tensor, shown, unreadable
+from tfxfer.formats.tensors import Tensor, unreadable
 from tfxfer.input_spec import InputSpec
 from tfxfer.weights import (
     bundle,
@@ -119,8 +119,7 @@ def _torch(path: Path) -> Found:
 def _pickle(path: Path) -> Found:
     tensors = npy_dict.read(reading.map_file(path), 0, str(path))
     if all(tensor.fault for tensor in tensors.values()):
-        faults = f":\n  {shown([tensor.fault for tensor in tensors.values()])}\n" if tensors else ": "
-        raise WeightsError(f"{path} holds no weights that tfxfer reads{faults}it is {identify.describe(path)}")
+        raise WeightsError(f"{path} holds no weights that tfxfer reads: it is {identify.describe(path)}")
     return Found("pickle of arrays", tensors)
 
 
