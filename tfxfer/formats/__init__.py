@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from tfxfer.formats import pickle_parser as pickle_parser
     from tfxfer.formats import protobuf as protobuf
     from tfxfer.formats import reading as reading
+    from tfxfer.formats import strided as strided
     from tfxfer.formats import tensors as tensors
+    from tfxfer.formats import torch_pickle as torch_pickle
     from tfxfer.formats import zip_members as zip_members
 else:
     __getattr__, __dir__ = attach(__name__)

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from tfxfer.weights import npz as npz
     from tfxfer.weights import object_graph as object_graph
     from tfxfer.weights import onnx as onnx
+    from tfxfer.weights import pytorch as pytorch
     from tfxfer.weights import quantization as quantization
     from tfxfer.weights import readers as readers
     from tfxfer.weights import roles as roles

@@ -37,7 +37,8 @@ _MAGIC = (
     (b"GIF8", "a GIF picture"),
 )
 _PICKLE = re.compile(rb"\x80[\x02-\x05][\x95(}\]cX\x8a]")
-_TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # the magic number of torch.save up to 1.5
+# Members of the tar archives that torch.save wrote before 0.1.10.
+_TORCH_TAR = (b"sys_info\0", b"pickle\0", b"tensors\0", b"storages\0")
 # A comment ends at the first "-->" and is not tried otherwise: with `.*?`, a hundred comments would take for ever.
 _COMMENT = rb"<!--(?:[^-]|-(?!->))*-->\s*"
 _HTML = re.compile(rb"(\xef\xbb\xbf)?\s*(%b)*<(!doctype\s+html|html|head|body|meta|script)\b" % _COMMENT, re.IGNORECASE)
@@ -48,16 +49,20 @@ _DARKNET = {(0, 1, 0), (0, 2, 0), (0, 2, 5), (1, 0, 0)}
 _TFJS_SHARD = re.compile(r"(group\d+-shard)(\d{1,5})of(\d{1,5})(\.bin)?")
 
 # Programs that write OUT from IN. They use double quotes only, since the shell gets them in single ones.
-_TO_SAFETENSORS = """import torch; from safetensors.torch import save_file; \
-d = torch.load(IN, map_location="cpu", weights_only=True); d = d.get("state_dict", d.get("model", d)); \
-save_file({k: v.contiguous().clone() for k, v in d.items() if torch.is_tensor(v)}, OUT)"""
+_FROM_TORCH = """import torch; from safetensors.torch import save_file; \
+d = torch.load(IN, map_location="cpu", weights_only=False); d = d if isinstance(d, dict) else {"": d}; \
+d = next((d[k] for k in ("state_dict", "model_state_dict", "model", "") if k in d), d); \
+d = d.state_dict() if hasattr(d, "state_dict") else d; \
+t = {k: v for k, v in d.items() if torch.is_tensor(v)}; \
+t = {k: v.dequantize() if v.is_quantized else v.to_dense() for k, v in t.items()}; \
+save_file({k: v.resolve_conj().resolve_neg().contiguous().clone() for k, v in t.items()}, OUT)"""
 _FROM_SCRIPT = """import torch; from safetensors.torch import save_file; \
 save_file({k: v.contiguous().clone() for k, v in torch.jit.load(IN, map_location="cpu").state_dict().items()}, OUT)"""
 _FROM_GRAPH = """import numpy as np, tensorflow as tf; \
 g = tf.compat.v1.GraphDef.FromString(open(IN, "rb").read()); \
 np.savez(OUT, **{n.name: tf.make_ndarray(n.attr["value"].tensor) for n in g.node if n.op == "Const"})"""
 _FROM_PICKLE = """import numpy as np, pickle; \
-np.savez(OUT, **{k: v for k, v in pickle.load(open(IN, "rb")).items() if isinstance(v, np.ndarray)})"""
+np.savez(OUT, **{k: np.asarray(v) for k, v in pickle.load(open(IN, "rb")).items() if hasattr(v, "__array__")})"""
 _FROM_MATLAB4 = """import numpy as np, scipy.io as s; \
 np.savez(OUT, **{k: v for k, v in s.loadmat(IN).items() if getattr(v, "dtype", np.dtype(str)).kind in "biufc"})"""
 
@@ -79,15 +84,8 @@ def known(path: Path) -> str:
 
 
 def archive(path: Path, members: Iterable[str]) -> str:
-    """Say what a zip archive is that holds neither NumPy arrays nor a Keras model."""
+    """Say what a zip archive is that holds neither NumPy arrays nor a model of Keras or PyTorch."""
     inside = list(members)
-    if any(name.endswith("data.pkl") for name in inside):
-        script = any(name.endswith("constants.pkl") for name in inside)
-        return (
-            f"a PyTorch archive{' (TorchScript)' if script else ''}, which is a pickle and can run any code when it is "
-            f"loaded; convert it where you trust it:\n"
-            f"{_python(path, _FROM_SCRIPT if script else _TO_SAFETENSORS, '.safetensors')}"
-        )
     if any(name.startswith("Data/com.apple.CoreML") or ".mlpackage/" in name for name in inside):
         return f"a Core ML package in a zip archive; unpack it first: unzip {shlex.quote(str(path))}"
     unpack = f"; unpack it first: unzip {shlex.quote(str(path))}" if inside else ""
@@ -97,6 +95,16 @@ def archive(path: Path, members: Iterable[str]) -> str:
 def is_tfjs_shard(path: Path) -> bool:
     """Say whether a file has the name of a part of a TensorFlow.js model, such as `group1-shard1of4.bin`."""
     return bool(_TFJS_SHARD.fullmatch(path.name))
+
+
+def is_pickle(head: bytes) -> bool:
+    """Say whether a file, by its first 32 bytes, is a bare pickle of protocol 2 or later."""
+    return _PICKLE.match(head) is not None
+
+
+def by_torch(path: Path, script: bool) -> str:
+    """Return the command that takes the weights out of a file by PyTorch; `script` says whether it is TorchScript."""
+    return _python(path, _FROM_SCRIPT if script else _FROM_TORCH, ".safetensors")
 
 
 def _python(path: Path, code: str, suffix: str = ".npz") -> str:
@@ -131,23 +139,20 @@ def _matlab4(head: bytes, path: Path) -> str:
 
 
 def _pickle(head: bytes, path: Path) -> str:
-    if head.startswith(_TORCH):
-        return (
-            "a file of PyTorch up to 1.5, a pickle that can run any code when it is loaded; convert it where you trust "
-            f"it:\n{_python(path, _TO_SAFETENSORS, '.safetensors')}"
-        )
-    if not _PICKLE.match(head):
+    if not is_pickle(head):
         return ""
     paddle = b"StructuredToParameterName@@" in head + reading.tail(path, 1 << 16)
-    words = "a PaddlePaddle .pdparams file, a pickle" if paddle else "a bare pickle (.pkl, or a .pth of PyTorch)"
+    words = "a PaddlePaddle .pdparams file, a pickle" if paddle else "a bare pickle (.pkl)"
     return (
-        f"{words}, which can run any code when it is loaded; where you trust it, and it is a dict of arrays, "
-        f"convert it:\n{_python(path, _FROM_PICKLE)}"
+        f"{words}, which can run any code when it is loaded, and has no array that tfxfer reads without "
+        f"that. Where you trust it, and it is a dict of arrays, convert it:\n{_python(path, _FROM_PICKLE)}"
     )
 
 
 def _binary(head: bytes, path: Path) -> str:
     if head[257:262] == b"ustar":
+        if head.startswith(_TORCH_TAR):
+            return f"a file of PyTorch before 0.1.10, a tar archive; convert it by PyTorch:\n{by_torch(path, False)}"
         return f"a tar archive; unpack it first: tar xf {shlex.quote(str(path))}"
     if leveldb.masked(google_crc32c.value(head[:8])) == int.from_bytes(head[8:12], "little"):
         return "a TFRecord file, such as TensorBoard's event files, which hold no weights"

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from tfxfer import names
 from tfxfer.errors import WeightsError
-from tfxfer.formats import hdf5, reading, zip_members
+from tfxfer.formats import hdf5, reading, torch_pickle, zip_members
 from tfxfer.formats.leveldb import MAGIC as LEVELDB
 from tfxfer.formats.tensors import Tensor, unreadable
 from tfxfer.input_spec import InputSpec
@@ -24,9 +24,11 @@ from tfxfer.weights import (
     keras_h5,
     matlab,
     npy,
+    npy_dict,
     npz,
     object_graph,
     onnx,
+    pytorch,
     safetensors,
     saved_model,
     tfjs,
@@ -110,9 +112,22 @@ def _zip(path: Path) -> Found:
     members = list(zip_members.members(reading.map_file(path), str(path)))
     if keras3.WEIGHTS in members or keras3.CONFIG in members:
         return Found("Keras archive", keras3.read(path))
+    if pytorch.is_archive(members):
+        return _torch(path)
     if not any(name.endswith(".npy") for name in members):
         raise WeightsError(f"{path} holds no weights: it is {identify.archive(path, members)}")
     return Found("NumPy .npz archive", npz.read(path))
+
+
+def _torch(path: Path) -> Found:
+    return Found(*pytorch.read(path))
+
+
+def _pickle(path: Path) -> Found:
+    tensors = npy_dict.read(reading.map_file(path), 0, str(path))
+    if all(tensor.fault for tensor in tensors.values()):
+        raise WeightsError(f"{path} holds no weights that tfxfer reads: it is {identify.describe(path)}")
+    return Found("pickle of arrays", tensors)
 
 
 def _table(path: Path) -> Found:
@@ -149,8 +164,10 @@ _READERS: tuple[tuple[Callable[[bytes, Path], bool], Callable[[Path], Found]], .
     (lambda head, _: head.startswith(npy.MAGIC), lambda path: Found("NumPy .npy file", npy.read(path))),
     (tfjs.is_manifest, _tfjs),
     (lambda head, _: tflite.begins(head), lambda path: Found("TensorFlow Lite model", tflite.read(path))),
+    (lambda head, _: torch_pickle.begins(head), _torch),
     (lambda head, _: safetensors.begins(head), lambda path: Found("safetensors file", safetensors.read(path))),
     (lambda _, path: reading.tail(path, 8) == LEVELDB, _table),
+    (lambda head, _: identify.is_pickle(head), _pickle),
     (lambda head, _: matlab.begins(head), _matlab),
     (
         lambda _, path: hdf5.start(reading.map_file(path)) >= 0,

@@ -6,6 +6,7 @@ Slots are what optimizers keep beside the variables they train. Their names:
                     below the whole name of a variable; beta1_power, beta2_power, in any scope and numbered
     TensorFlow 2    VARIABLE/.OPTIMIZER_SLOT/..., Adam/VARIABLE/m, Adam/learning_rate, optimizer/...
     Keras           optimizer_weights/..., optimizer/...
+    PyTorch         optimizer/state/0/exp_avg, optimizer_state_dict/param_groups/0/lr, state/0/momentum_buffer
 
 `VARIABLE/ExponentialMovingAverage` is a slot where VARIABLE is there too: a second copy, which training keeps. Where
 it is not, the average is the only copy and has the role of what it is an average of.
@@ -28,13 +29,18 @@ _OPTIMIZERS = (
     "Adam|AdaMax|Adamax|AdamW|Nadam|NAdam|LazyAdam|Momentum|RMSProp|RMSprop|Adagrad|AdagradDA|Adadelta|Ftrl|FTRL|"
     "ProximalAdagrad|ProximalGradientDescent|GradientDescent|SGD|LAMB|LARS|Lion|Adafactor|AddSign|PowerSign"
 )
+_TORCH = "exp_avg|exp_avg_sq|max_exp_avg_sq|exp_inf|momentum_buffer|square_avg|grad_avg|acc_delta"
 # The last part of a slot's name: of TensorFlow 1, BERT (adam_m) and T5 (q_slot_vr).
-_SLOT = re.compile(rf"(?:{_OPTIMIZERS})(?:Optimizer)?(?:_\d+)?|adam_[mv]|.*_slot_(?:vc|vr|v|m)")
+_SLOT = re.compile(rf"(?:{_OPTIMIZERS})(?:Optimizer)?(?:_\d+)?|adam_[mv]|.*_slot_(?:vc|vr|v|m)|{_TORCH}")
 _POWER = re.compile(r"beta[12]_power(?:_\d+)?")
 # The last part of a slot's name in Keras, too short to tell without the variable before it.
 _KERAS_SLOT = re.compile(r"m|v|vhat|momentum|velocity|rms|mg|accumulator|accum_grad|accum_var|linear|average|[mv]_hat")
+_OWNERS = (
+    r"_?(?:\w*_)?optim(?:izers?)?(?:_weights|_states?|_state_dicts?)?|(?:lr_)?schedulers?(?:_states?|_state_dicts?)?|"
+    r"param_groups|state/\d+"
+)
 # A part that stands before everything that an optimizer owns.
-_OWNER = re.compile(rf"(?:.*/)?(?:_?optimizers?(?:_weights)?|\.OPTIMIZER_SLOT|(?:{_OPTIMIZERS})(?:_\d+)?)/.+")
+_OWNER = re.compile(rf"(?:.*/)?(?:{_OWNERS}|\.OPTIMIZER_SLOT|(?:{_OPTIMIZERS})(?:_\d+)?)/.+")
 _STEP = re.compile(
     r"global_step(?:_\d+)?|local_step|save_counter|_?iterations?|iter|step|epoch|num_batches_tracked", re.IGNORECASE
 )
