@@ -265,7 +265,7 @@ def test_real_files_go_through_every_format_unchanged(real_data, tmp_path, name)
     source = real_data("checkpoints" if name.startswith("checkpoints") else name)
     source = source / name.removeprefix("checkpoints/") if name.startswith("checkpoints") else source
     expected, before = open_weights(source), source
-    for step, out in enumerate(["a.ckpt", "b.npz", "c.safetensors", "d.h5", "e.ckpt"]):
+    for step, out in enumerate(["a.ckpt", "b.npz", "c.safetensors", "d.h5", "e.pth", "f.ckpt"]):
         assert run(before, tmp_path / f"{step}{out}") == 0
         before = tmp_path / f"{step}{out}"
     found = open_weights(before)

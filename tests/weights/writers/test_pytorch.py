@@ -250,6 +250,14 @@ def test_kernels_take_pytorchs_layout_by_the_inverse_layouts(tmp_path):
     assert same(found["fc.weight"], named["fc/kernel"].T)
 
 
+def test_our_reader_gives_every_array_back(tmp_path):
+    named = {name: array for name, array in every_kind().items() if name}
+    writers.write(tmp_path / "a.pth", held(named))
+    weights = open_weights(tmp_path / "a.pth")
+    assert set(weights) == set(named)
+    assert [name for name in named if not same(weights[name], named[name])] == []
+
+
 # --- PyTorch itself ---
 
 COMPARE = """

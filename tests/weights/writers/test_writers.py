@@ -24,8 +24,8 @@ from tfxfer.input_spec import InputSpec, sidecar
 from tfxfer.weights import open_weights, streams, writers
 
 RNG = np.random.default_rng(0)
-OUTS = ("out.ckpt", "out.npz", "out.safetensors", "out.h5")
-HALVES = ("out.ckpt", "out.safetensors", "out.h5")  # that have bfloat16
+OUTS = ("out.ckpt", "out.npz", "out.safetensors", "out.h5", "out.pth")
+HALVES = ("out.ckpt", "out.safetensors", "out.h5", "out.pth")  # that have bfloat16
 COMMON = ["float16", "float32", "float64", "int32", "int64", "uint8", "bool"]
 INPUT_SPEC = InputSpec("vgg16", "here", (224, 224), "RGB", (1.0, 2.0, 3.0), (1.0, 1.0, 1.0))
 # Parts of names that differ from what paths, zip archives, HDF5 and JSON take for special.
@@ -441,6 +441,7 @@ print(peak() - base)
         ("in.ckpt", "out.h5", "", "transpose"),
         ("in.safetensors", "out.safetensors", "", ""),
         ("in.h5", "out.ckpt", "", ""),
+        ("in.pth", "out.npz", "", ""),
         ("packed.npz", "out.pth", "", ""),
         ("in.ckpt", "out.pth", "float16", "transpose"),
     ],
