@@ -349,7 +349,8 @@ def _paddle(path: Path) -> str:
     return f"{words}convert it by PaddlePaddle with the .pdmodel beside it:\n{_python(path, code)}"
 
 
-def _scikit(head: bytes, path: Path) -> str:
+def scikit(head: bytes, path: Path) -> str:
+    """Say that a file, by its first 4096 bytes, is a pickle of scikit-learn's; the empty string where it is not."""
     packed = head[:1] == b"\x78"
     begin = _unpacked(head) if packed else head
     if not (_PICKLE.match(begin) and _SKLEARN.search(begin)):
@@ -452,7 +453,7 @@ _LOOKS: tuple[Callable[[bytes, Path], str], ...] = (
     _beside,
     _runtime,
     _older,
-    _scikit,
+    scikit,
     _caffe,
     _page,
     _matlab4,

@@ -124,6 +124,8 @@ def _torch(path: Path) -> Found:
 
 
 def _pickle(path: Path) -> Found:
+    if words := identify.scikit(reading.head(path, 4096), path):
+        raise WeightsError(f"{path} holds no weights that tfxfer reads: it is {words}")
     tensors = npy_dict.read(reading.map_file(path), 0, str(path))
     if all(tensor.fault for tensor in tensors.values()):
         raise WeightsError(f"{path} holds no weights that tfxfer reads: it is {identify.describe(path)}")
