@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import re
 import time
 import tracemalloc
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -17,17 +21,41 @@ ROOM = 64 << 20  # bytes of memory beyond what the tensors take
 
 
 def broken(good: bytes, cases: int, begin: int = 2048) -> Iterator[bytes]:
-    """Yield a file cut at every 1 %, some noise, and `cases` times with changed bytes, half in the first `begin`."""
+    """Yield a file cut at every 1 %, some noise, and `cases` mutations, half of them in the first `begin` bytes."""
     rng = np.random.default_rng(len(good))
     yield from (good[: len(good) * percent // 100] for percent in range(100))
     yield from (rng.bytes(size) for size in (1, 7, 16, 200, 5000))
     yield from (good + b"\0", good + good, good[1:], good[::-1])
+    yield from mutations(good, cases, begin)
+
+
+def mutations(good: bytes, cases: int, begin: int = 2048) -> Iterator[bytes]:
+    """Yield `cases` files that differ from a good one in up to three places, half of them in the first `begin` bytes.
+
+    In half of the cases only single bytes change. In the others, blocks are left out, doubled, moved or filled, and
+    integers of 2, 4 and 8 bytes and numbers in digits get extreme values: counts, lengths, offsets.
+    """
+    rng = np.random.default_rng(len(good))
     for case in range(cases):
         data = bytearray(good)
+        change = _change_byte if case % 4 < 2 else _CHANGES[rng.integers(len(_CHANGES))]
         for _ in range(1 + case % 3):
-            place = rng.integers(min(begin, len(data)) if case % 2 else len(data))
-            data[place] = rng.choice([data[place] ^ 1 << rng.integers(8), rng.integers(256), 0, 255, 127, 128])
+            if data:
+                change(data, int(rng.integers(min(begin, len(data)) if case % 2 else len(data))), rng)
         yield bytes(data)
+
+
+def repacked(archive: bytes, name: str) -> Callable[[bytes], bytes]:
+    """Return what puts other bytes for a member of a zip archive, under the right checksum and without compression."""
+
+    def pack(content: bytes) -> bytes:
+        out = io.BytesIO()
+        with zipfile.ZipFile(io.BytesIO(archive)) as old, zipfile.ZipFile(out, "w") as new:
+            for info in old.infolist():
+                new.writestr(info.filename, content if info.filename == name else old.read(info))
+        return out.getvalue()
+
+    return pack
 
 
 def check_all(path: Path, files: Iterator[bytes], write: Callable[[bytes], object] | None = None) -> dict[str, int]:
@@ -72,6 +100,72 @@ def little_memory(path: Path, room: int = ROOM) -> str:
         tracemalloc.stop()
     assert peak < asked + room
     return outcome
+
+
+def _change_byte(data: bytearray, place: int, rng: np.random.Generator) -> None:
+    data[place] = rng.choice([data[place] ^ 1 << rng.integers(8), rng.integers(256), 0, 255, 127, 128])
+
+
+def _change_integer(data: bytearray, place: int, rng: np.random.Generator) -> None:
+    size = int(rng.choice([2, 4, 8]))
+    place -= place % size if rng.integers(2) else 0  # most lie aligned
+    order: Literal["little", "big"] = "big" if rng.integers(4) == 0 else "little"
+    value, most = int.from_bytes(data[place : place + size], order), 1 << 8 * size
+    extremes = [
+        0,
+        1,
+        most - 1,
+        most // 2,
+        most // 2 - 1,
+        value - 1,
+        value + 1,
+        value * 2,
+        value << 16,
+        len(data),
+        place,
+    ]
+    data[place : place + size] = (extremes[rng.integers(len(extremes))] % most).to_bytes(size, order)
+
+
+def _change_digits(data: bytearray, place: int, rng: np.random.Generator) -> None:
+    digits = re.compile(rb"\d+").search(data, place)
+    if digits:
+        data[digits.start() : digits.end()] = _DIGITS[rng.integers(len(_DIGITS))]
+
+
+def _leave_out(data: bytearray, place: int, rng: np.random.Generator) -> None:
+    del data[place : place + _length(rng)]
+
+
+def _double(data: bytearray, place: int, rng: np.random.Generator) -> None:
+    block = data[place : place + _length(rng)]
+    data[place:place] = block * int(rng.choice([1, 1, 2, 50]))
+
+
+def _move(data: bytearray, place: int, rng: np.random.Generator) -> None:
+    block = data[place : place + _length(rng)]
+    del data[place : place + len(block)]
+    to = int(rng.integers(len(data) + 1))
+    data[to:to] = block
+
+
+def _fill(data: bytearray, place: int, rng: np.random.Generator) -> None:
+    length = min(_length(rng), len(data) - place)
+    data[place : place + length] = (bytes(length), b"\xff" * length, rng.bytes(length))[rng.integers(3)]
+
+
+def _copy_over(data: bytearray, place: int, rng: np.random.Generator) -> None:
+    source = int(rng.integers(len(data)))
+    block = data[source : source + _length(rng)][: len(data) - place]
+    data[place : place + len(block)] = block
+
+
+def _length(rng: np.random.Generator) -> int:
+    return int(rng.choice([1, 2, 3, 4, 8, 16, 64, 300]))
+
+
+_DIGITS = [b"0", b"-1", b"1e400", b"NaN", b"2147483648", b"9223372036854775808", b"9" * 30, b"9" * 5000, b"null"]
+_CHANGES = (_change_integer, _change_integer, _change_digits, _leave_out, _double, _move, _fill, _copy_over)
 
 
 def _outcome(path: Path) -> tuple[str, int]:

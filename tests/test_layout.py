@@ -284,8 +284,8 @@ def messages(module: ast.Module) -> Iterator[tuple[ast.AST, str]]:
 
 def test_messages_of_the_library_name_parameters_and_no_flags():
     # The tools turn `logdir` into --logdir, in one place. What CSS calls --ink: and var(--ink) is not a flag, and a
-    # command to be typed, between backquotes, has the flags of its tool.
-    css = re.compile(r"--[\w-]+:|var\(--[\w-]+\)|`tfxfer [^`]*`")
+    # command to be typed, between backquotes or as a text of its own, has the flags of its tool.
+    css = re.compile(r"--[\w-]+:|var\(--[\w-]+\)|`tfxfer [^`]*`|^(tfxfer|python -m|tensorflowjs_converter) .*")
     faults = [
         f"{at(path, node)}: {text!r}"
         for path in LIBRARY

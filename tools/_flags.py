@@ -98,6 +98,17 @@ def DEFINE_json(values: flags.FlagValues) -> None:
     flags.DEFINE_bool("json", False, "Print one JSON object and nothing else.", flag_values=values)
 
 
+def DEFINE_dequantize(values: flags.FlagValues) -> None:
+    """Define --dequantize, by which the numbers of a quantized file are those that they stand for."""
+    flags.DEFINE_bool(
+        "dequantize",
+        False,
+        "Take the real numbers, as float32, in the place of integers with a scale, as quantized models of TensorFlow "
+        "Lite have them.",
+        flag_values=values,
+    )
+
+
 def DEFINE_rules(name: str, default: Any, help: str, values: flags.FlagValues, form: str = "REGEX=REPLACEMENT") -> None:
     """Define a repeatable flag `REGEX=REPLACEMENT`; its value is a list of pairs, in their order."""
     flags.DEFINE_flag(_ListFlag(name, default, help, form, lambda text: [names.parse_rule(text)]), values)

@@ -2,11 +2,12 @@
 
     tfxfer convert_weights vgg16_weights.npz vgg16.ckpt --rename='(.*)_W=\\1/kernel' --rename='(.*)_b=\\1/bias'
     tfxfer convert_weights runs/digits/best head.h5 --select='fc.*,logits.*' --drop_slots
+    tfxfer convert_weights vgg16.ckpt vgg16.pth --rename='/kernel=.weight' --layout='conv.*weight=-oihw_conv'
 
-IN is anything that inspect_weights reads. OUT ends in .npz, .safetensors, .h5 (Keras), .ckpt or nothing (a checkpoint
-of TensorFlow). Names are chosen as IN has them; then come --strip_prefix, --rename and --add_prefix, and --layout goes
-by the names that OUT has. The order of --select is that of the layers in OUT, by which Keras goes; patterns for it may
-also follow OUT. An input spec beside IN travels along. TensorFlow is not loaded.
+IN is anything that inspect_weights reads. OUT ends in .npz, .safetensors, .h5 (Keras), .pth or .pt (PyTorch), .ckpt or
+nothing (a checkpoint of TensorFlow). Names are chosen as IN has them; then come --strip_prefix, --rename and
+--add_prefix, and --layout goes by the names that OUT has. The order of --select is that of the layers in OUT, by which
+Keras goes; patterns for it may also follow OUT. An input spec beside IN travels along. TensorFlow is not loaded.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ def define_flags() -> flags.FlagValues:
         "layout",
         [],
         "Change the order of dimensions or values, by names in OUT, as '.*/kernel=oihw_conv'; there are theano_conv, "
-        "oihw_conv, transpose, chw_fc:H,W,C, conv_fc:H,W,C, bgr_conv, classes_1001, each with - before it for the way "
-        "back, joined by +.",
+        "oihw_conv, transpose, chw_fc:H,W,C, conv_fc:H,W,C, bgr_conv, classes_1001, vector, matrix, each with - "
+        "before it for the way back, joined by +.",
         values,
         "REGEX=LAYOUT",
     )
@@ -53,6 +54,7 @@ def define_flags() -> flags.FlagValues:
         "Cast floats to it; integers, booleans and strings stay. Refused where a value would become infinite.",
         flag_values=values,
     )
+    _flags.DEFINE_dequantize(values)
     _overwrite.define(values)
     return values
 
@@ -65,7 +67,7 @@ def main(argv: list[str]) -> int:
         raise _flags.UsageError(f"unexpected argument: {names.listed(more)}; see --help")
     kind = writers.kind_of(Path(out))
     conversion = plan(
-        open_weights(source),
+        open_weights(source, dequantize=values.dequantize),
         select=[*values.select, *(pattern for text in more for pattern in names.split_patterns(text))],
         exclude=values.exclude,
         drop_slots=values.drop_slots,
@@ -96,7 +98,7 @@ def _show(conversion: Conversion, kind: writers.Format) -> None:
         row = rows[name]
         before, after = _overwrite.form(row.before), _overwrite.form(row.after)
         forms = (old if old == new else f"{old} -> {new}" for old, new in zip(before, after, strict=True))
-        lines.append((row.old, row.new, *forms, role(row.old, row.before.shape, every)))
+        lines.append((row.old, row.new, *forms, role(row.old, row.before.shape, every, row.before.dtype)))
     _overwrite.show_table(("in IN", "in OUT", "shape", "dtype", "role"), lines)
 
 

@@ -5,8 +5,9 @@
     tfxfer inspect_weights vgg16_weights.npz --tensor=conv1_1_b --out=bias.npy
 
 FILE is a checkpoint's prefix, its directory (the latest is taken), one of its files, a SavedModel, or a file of NumPy,
-Keras or safetensors. Below the table: what lies in each scope and in each role, and of a known VGG or SqueezeNet file
-which one it is and what of the network is in it. A long list goes through $PAGER on a terminal.
+Keras or safetensors, or a model of TensorFlow.js (its model.json, its folder, a shard) or of TensorFlow Lite. Below the
+table: what lies in each scope and in each role, and of a known VGG or SqueezeNet file which one it is and what of the
+network is in it. A long list goes through $PAGER on a terminal.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ def define_flags() -> flags.FlagValues:
         "out", None, "With --tensor, a .npy file to save it to, in place of printing.", flag_values=values
     )
     flags.DEFINE_bool("overwrite", False, "Write though --out exists, and move that aside.", flag_values=values)
+    _flags.DEFINE_dequantize(values)
     _flags.DEFINE_json(values)
     return values
 
@@ -67,7 +69,7 @@ def main(argv: list[str]) -> int:
     if values.out is not None and values.tensor is None:
         raise _flags.UsageError("--out is for one tensor; name it by --tensor")
     _flags.check_used(values, USES)
-    weights = _opened(path)
+    weights = _opened(path, values.dequantize)
     if values.tensor is not None:
         _one(weights, values)
         return 0
@@ -93,14 +95,14 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _opened(path: str) -> Weights:
+def _opened(path: str, dequantize: bool) -> Weights:
     """Open a file of weights; of a frozen graph that `export_model` wrote, say what it is good for.
 
     Raises:
       WeightsError: it cannot be read, or has no variables.
     """
     try:
-        return open_weights(path)
+        return open_weights(path, dequantize=dequantize)
     except WeightsError as error:
         if not _is_frozen_export(path):
             raise

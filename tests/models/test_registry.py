@@ -20,7 +20,8 @@ from tfxfer.models.sources import Source
 from tfxfer.tools import _flags, inspect_weights, predict, train
 from tfxfer.weight_tools.verify_weights import input_spec_faults
 
-NAMES = ("autoencoder", "vgg11", "vgg13", "vgg16", "vgg16c", "vgg19", "squeezenet1_0", "squeezenet1_1")
+VGG = ("vgg11", "vgg13", "vgg16", "vgg16c", "vgg19", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn", "vgg_f")
+NAMES = ("autoencoder", *VGG, "squeezenet1_0", "squeezenet1_1")
 SPEC = InputSpec("tiny", "tiny_letters", (16, 16), "RGB", (1.0, 2.0, 3.0), (1.0, 1.0, 1.0))
 
 

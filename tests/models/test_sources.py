@@ -13,7 +13,7 @@ import pytest
 import tfxfer as tx
 from tfxfer.errors import SelectionError, WeightsError
 from tfxfer.input_spec import InputSpec
-from tfxfer.models import squeezenet, vgg
+from tfxfer.models import squeezenet, vgg, vgg_f
 from tfxfer.models.sources import Source, candidates, named, recognise
 
 RGB = InputSpec("net", "letters", (8, 8), "RGB", (1, 2, 3), (1, 1, 1))
@@ -199,9 +199,32 @@ def test_patterns_without_operators_are_compared_as_names():
     assert [source.ours(name) for name in [*found, "aa", "a+"]] == ["literal", "pattern", "pattern", "more", None]
 
 
+def test_of_several_rules_the_first_that_matches_counts():
+    variables = {"by table": (), "by pattern": (), "later": ()}
+    for renames, expected in (
+        ((("a1", "by table"), (r"a\d", "by pattern")), "by table"),
+        (((r"a\d", "by pattern"), ("a1", "by table")), "by pattern"),
+        ((("b", "by pattern"), ("a1", "by table"), ("a1", "later")), "by table"),
+    ):
+        assert dataclasses.replace(LETTERS, renames=renames, variables=variables).ours("a1") == expected
+
+
+def test_a_source_that_numbers_arrays_tells_only_a_whole_file(tmp_path):
+    numbered = tuple((f"params/{number}", name) for number, name in enumerate(VARIABLES))
+    source = dataclasses.replace(LETTERS, name="numbers", renames=numbered, probe=None, whole=True)
+    shapes = [(3, 3, 3, 4), (4,), (36, 5), (5,)]
+    arrays = {f"params/{number}": np.zeros(shape, np.float32) for number, shape in enumerate(shapes)}
+    assert recognise(opened(tmp_path, arrays), [source, TORCH]) is source
+    del arrays["params/3"]
+    with pytest.raises(WeightsError, match="numbers  holds 3 of 4 arrays, and numbers tell only a whole file"):
+        recognise(opened(tmp_path, arrays), [source, TORCH])
+    assert source.apply(tx.open_weights(tmp_path / "net.npz")).shape("fc2/kernel") == (36, 5)
+
+
 def test_the_tables_of_all_sources_load_no_tensorflow():
     code = (
-        "import tfxfer.models.vgg_sources, tfxfer.models.squeezenet_sources, sys; sys.exit('tensorflow' in sys.modules)"
+        "import tfxfer.models.vgg_sources, tfxfer.models.vgg_f_sources, tfxfer.models.squeezenet_sources, sys; "
+        "sys.exit('tensorflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
@@ -244,7 +267,7 @@ def test_sources_are_found_by_name():
 
 
 def test_all_known_sources_have_names_of_their_own_and_layouts_that_exist():
-    every = [*vgg.SOURCES, *squeezenet.SOURCES]
+    every = [*vgg.SOURCES, *vgg_f.SOURCES, *squeezenet.SOURCES]
     assert len({source.name for source in every}) == len(every)
     for source in every:
         for name in source.variables:

@@ -25,10 +25,13 @@ CONVOLUTIONAL = {
     "vgg19": "conv1_1 conv1_2 pool1 conv2_1 conv2_2 pool2 conv3_1 conv3_2 conv3_3 conv3_4 pool3 conv4_1 conv4_2 "
     "conv4_3 conv4_4 pool4 conv5_1 conv5_2 conv5_3 conv5_4 pool5",
 }
+CONVOLUTIONAL |= {f"{model}_bn": layers for model, layers in CONVOLUTIONAL.items()}
 CONVOLUTIONAL["vgg16c"] = CONVOLUTIONAL["vgg16"]
 BUILD = {"vgg11": vgg.vgg11, "vgg13": vgg.vgg13, "vgg16c": vgg.vgg16c, "vgg16": vgg.vgg16, "vgg19": vgg.vgg19}
-# Millions of parameters, table 2 of the paper.
+BUILD |= {"vgg11_bn": vgg.vgg11_bn, "vgg13_bn": vgg.vgg13_bn, "vgg16_bn": vgg.vgg16_bn, "vgg19_bn": vgg.vgg19_bn}
+# Millions of parameters, table 2 of the paper; batch normalisation has some thousands.
 MILLIONS = {"vgg11": 133, "vgg13": 133, "vgg16c": 134, "vgg16": 138, "vgg19": 144}
+NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 VGG16_SHAPES = {
     "conv1_1": (3, 3, 3, 64),
     "conv1_2": (3, 3, 64, 64),
@@ -70,13 +73,19 @@ def test_endpoints_and_variables_have_their_names(model):
         assert list(ends) == names
         weighted = [name for name in names if name.startswith(("conv", "fc"))]
         variables = {variable.op.name: tuple(variable.shape) for variable in tx.select(".*")}
-        assert list(variables) == [f"{layer}/{end}" for layer in weighted for end in ("kernel", "bias")]
+        expected = []
+        for layer in weighted:
+            expected += [f"{layer}/{end}" for end in ("kernel", "bias")]
+            if model.endswith("_bn") and layer.startswith("conv"):
+                expected += [f"{layer}_bn/{end}" for end in NORM]
+        assert list(variables) == expected
         stated = vgg.variables(model)
         assert list(stated) == list(variables)
         assert {
             name: tuple(1000 if side is None else side for side in shape) for name, shape in stated.items()
         } == variables
-        assert round(sum(int(np.prod(shape)) for shape in variables.values()) / 1e6) == MILLIONS[model]
+        millions = round(sum(int(np.prod(shape)) for shape in variables.values()) / 1e6)
+        assert millions == MILLIONS[model.removesuffix("_bn")]
 
 
 def test_vgg16_has_the_shapes_of_the_paper():
@@ -148,6 +157,24 @@ def test_without_dropout_there_is_no_switch():
         assert not [op.name for op in graph.get_operations() if "dropout" in op.name]
 
 
+def test_training_moves_the_statistics_of_the_batches_as_torchvision_does():
+    with tf.Graph().as_default():
+        vgg.vgg11_bn(placeholder(32), last="pool1")
+        (layer,) = tx.graph.layers.batch_norms()
+        with tx.session() as sess:
+            feed = {"images:0": pictures(32, 4)}
+            mean = sess.run("VGG11_BN/conv1_1/BiasAdd:0", feed).mean((0, 1, 2))
+            sess.run(layer.updates, feed | {layer.switch: True})
+            (moved,) = sess.run(tx.select("conv1_1_bn/moving_mean"))
+    np.testing.assert_allclose(moved, 0.1 * mean, rtol=1e-4, atol=1e-6)
+
+
+def test_the_variables_of_a_convolution_are_chosen_with_those_of_its_batch_normalisation():
+    with tf.Graph().as_default():
+        vgg.vgg11_bn(placeholder(32), top=False)
+        assert tx.select("conv.*") == tx.select(".*")
+
+
 def test_pictures_that_are_too_small_are_refused():
     with (
         tf.Graph().as_default(),
@@ -179,12 +206,17 @@ def oracle(model: str, x: np.ndarray, weights: dict[str, np.ndarray]) -> dict[st
             x = x[:, : h // 2 * 2, : w // 2 * 2].reshape(n, h // 2, 2, w // 2, 2, c).max((2, 4))
         elif name.startswith("conv"):
             kernel = weights[f"{name}/kernel"]
-            x = np.maximum(tf.nn.conv2d(x, kernel, 1, "SAME").numpy() + weights[f"{name}/bias"], 0)
+            x = tf.nn.conv2d(x, kernel, 1, "SAME").numpy() + weights[f"{name}/bias"]
+            if f"{name}_bn/gamma" in weights:
+                gamma, beta, mean, variance = (weights[f"{name}_bn/{end}"] for end in NORM)
+                x = (x - mean) / np.sqrt(variance + 1e-5) * gamma + beta
+            x = np.maximum(x, 0)
         else:
             x = x.reshape(len(x), -1) @ weights[f"{name}/kernel"] + weights[f"{name}/bias"]
             x = x if name == "fc8" else np.maximum(x, 0)
         ends[name] = x
-    ends["prob"] = np.exp(x) / np.exp(x).sum(1, keepdims=True)
+    x = np.exp(x - x.max(1, keepdims=True))
+    ends["prob"] = x / x.sum(1, keepdims=True)
     return ends
 
 
@@ -198,7 +230,7 @@ def assert_close(ours: np.ndarray, theirs: np.ndarray, name: str) -> float:
     return share
 
 
-@pytest.mark.parametrize("model", ["vgg11", "vgg13", "vgg16c"])
+@pytest.mark.parametrize("model", ["vgg11", "vgg13", "vgg16c", "vgg11_bn"])
 def test_every_endpoint_agrees_with_plain_convolutions(model):
     images = pictures(70, 2)
     with tf.Graph().as_default():
@@ -209,9 +241,16 @@ def test_every_endpoint_agrees_with_plain_convolutions(model):
             rng = np.random.default_rng(0)
             for variable in tx.select(".*/bias"):
                 variable.load(rng.normal(0, 0.1, variable.shape), sess)
+            for variable in variables:
+                if "_bn/" in variable.op.name:
+                    variable.load(rng.uniform(0.5, 2, variable.shape), sess)
             weights = {variable.op.name: sess.run(variable) for variable in variables}
             got = sess.run(ends, {"images:0": images})
-    expected = oracle(model, images - np.float32([123.68, 116.779, 103.939]), weights)
+    if model.endswith("_bn"):  # torchvision's
+        x = np.float32((images / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225])
+    else:
+        x = images - np.float32([123.68, 116.779, 103.939])
+    expected = oracle(model, x, weights)
     for name, value in expected.items():
         assert_close(got[name], value, name)
 

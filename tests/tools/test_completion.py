@@ -82,7 +82,7 @@ def test_an_unknown_tool_has_no_flags(script):
 
 # --- values ---
 
-VGG = ["vgg11", "vgg13", "vgg16", "vgg16c", "vgg19"]
+VGG = ["vgg11", "vgg13", "vgg16", "vgg16c", "vgg19", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn", "vgg_f"]
 
 
 @pytest.mark.parametrize("words", [
@@ -93,7 +93,7 @@ VGG = ["vgg11", "vgg13", "vgg16", "vgg16c", "vgg19"]
 ])  # fmt: skip
 def test_the_values_of_a_flag_are_offered_however_it_is_written(words, script):
     start = "--model=" if words[-1].startswith("--") else ""
-    assert complete(script, "tfxfer", *words) == [start + model for model in VGG]
+    assert complete(script, "tfxfer", *words) == [start + model for model in sorted(VGG)]
 
 
 def test_all_values_are_offered_behind_the_equals_sign(script):

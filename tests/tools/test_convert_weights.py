@@ -122,7 +122,12 @@ def test_keras_files_come_with_what_keras_will_stumble_over(best, npz, tmp_path,
             "WeightsError: in.npz is where in.npz is read from; nothing is changed in",
         ),
         (["in.npz", "there.h5"], 1, "WeightsError: there.h5 exists; take another name, or --overwrite, which moves"),
-        (["in.npz", "out.pb"], 1, "WeightsError: out.pb: the name tells no known format; OUT ends in one of .ckpt"),
+        (["in.npz", "out.tar"], 1, "WeightsError: out.tar: the name tells no known format; OUT ends in one of .ckpt"),
+        (
+            ["in.npz", "out.pb"],
+            1,
+            "WeightsError: out.pb: tfxfer does not write a frozen graph, which holds the network",
+        ),
         (["in.npz", "."], 1, "WeightsError: .: the name tells no known format"),
         (
             ["in.npz", "folder"],
@@ -260,7 +265,7 @@ def test_real_files_go_through_every_format_unchanged(real_data, tmp_path, name)
     source = real_data("checkpoints" if name.startswith("checkpoints") else name)
     source = source / name.removeprefix("checkpoints/") if name.startswith("checkpoints") else source
     expected, before = open_weights(source), source
-    for step, out in enumerate(["a.ckpt", "b.npz", "c.safetensors", "d.h5", "e.ckpt"]):
+    for step, out in enumerate(["a.ckpt", "b.npz", "c.safetensors", "d.h5", "e.pth", "f.ckpt"]):
         assert run(before, tmp_path / f"{step}{out}") == 0
         before = tmp_path / f"{step}{out}"
     found = open_weights(before)
@@ -322,3 +327,17 @@ def test_vgg16_is_converted_in_at_most_one_and_a_half_times_a_copy_and_its_check
         for path in (copy, *tmp_path.glob("out.*")):
             path.unlink()
     assert sorted(ratios)[2] < 1.5, ratios
+
+
+def test_a_quantized_model_is_converted_with_its_scales_or_dequantized(tmp_path):
+    model = Path(__file__).parents[1] / "weights/golden/tflite/int8.tflite"
+    assert run(model, tmp_path / "stored.npz") == 0
+    assert run(model, tmp_path / "real.npz", "--dequantize") == 0
+    stored, real = open_weights(tmp_path / "stored.npz"), open_weights(tmp_path / "real.npz")
+    assert stored.keys() == open_weights(model).keys()
+    assert stored.dtype("Conv2D") == np.int8
+    scale = stored["Conv2D_scale"].reshape(4, 1, 1, 1)
+    assert np.array_equal(real["Conv2D"], stored["Conv2D"] * scale)
+    again = open_weights(tmp_path / "stored.npz", dequantize=True)
+    assert all(np.array_equal(again[name], real[name]) for name in real)
+    assert again.keys() == real.keys()

@@ -337,3 +337,19 @@ def test_a_reader_that_has_gone_is_no_error(large):
                           executable="/bin/bash", capture_output=True, text=True)  # fmt: skip
     assert (done.returncode, done.stderr) in ((0, ""), (141, ""))
     assert done.stdout.startswith("name")
+
+
+def test_quantized_models_are_listed_as_they_are_or_dequantized(capsys):
+    model = ROOT / "tests/weights/golden/tflite/int8.tflite"
+    assert run(model) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"(?m)^Conv2D +\(4, 3, 3, 3\) +int8 +108 +108 +kernel$", out)
+    assert re.search(r"(?m)^Pad/paddings +\(4, 2\) +int32 +8 +32 +other$", out)
+    assert re.search(r"(?m)^Conv2D_scale +\(4,\) +float32 +4 +16 +other$", out)
+    assert run(model, "--dequantize") == 0
+    out = capsys.readouterr().out
+    assert re.search(r"(?m)^Conv2D +\(4, 3, 3, 3\) +float32 +108 +432 +kernel$", out)
+    assert "_scale" not in out
+    assert run(DIGITS, "--dequantize") == 1
+    assert "holds nothing to dequantize" in (err := capsys.readouterr().err)
+    assert "leave --dequantize out" in err

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 import os
 import pickle
+import re
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -29,10 +30,10 @@ PAGE = b"<!DOCTYPE html>\n<html><head><title>Sign in</title></head></html>"
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 553432081\n"
 
 
-def tar(content: bytes) -> bytes:
+def tar(content: bytes, name: str = "weights.npz") -> bytes:
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as file:
-        info = tarfile.TarInfo("weights.npz")
+        info = tarfile.TarInfo(name)
         info.size = len(content)
         file.addfile(info, io.BytesIO(content))
     return stream.getvalue()
@@ -80,11 +81,10 @@ WRONG = {
     "picture": (lambda: b"\x89PNG\r\n\x1a\n", "it is a PNG picture"),
     "jpeg": (lambda: b"\xff\xd8\xff\xe0", "it is a JPEG picture"),
     "pdf": (lambda: b"%PDF-1.4", "it is a PDF document"),
-    "matlab": (lambda: b"MATLAB 5.0 MAT-file, Platform", "it is a MATLAB 5.0 file; convert it by SciPy"),
-    "tflite": (lambda: b"\x1c\0\0\0TFL3", "it is a TensorFlow Lite model, which cannot be trained"),
-    "pickle": (lambda: pickle.dumps({"a": 1}), "it is a bare pickle .* which can run any code when it is loaded"),
-    "old pickle": (lambda: pickle.dumps({"a": 1}, 2), "it is a bare pickle"),
-    "torch": (torch_archive, "it is a PyTorch archive, which is a pickle and can run any code"),
+    "pickle": (lambda: pickle.dumps({"a": {1}}), "it is a bare pickle .* which can run any code when it is loaded"),
+    "old pickle": (lambda: pickle.dumps({"a": Path("x")}, 2), "it is a bare pickle"),
+    "torch": (torch_archive, "is a PyTorch archive that holds no arrays that tfxfer reads"),
+    "old torch": (lambda: tar(b"x", "sys_info"), r"it is a file of PyTorch before 0\.1\.10, a tar archive; convert it"),
     "zip": (lambda: archive("a.txt", "b.txt"), r"it is a zip archive of a\.txt, b\.txt"),
     "empty zip": (lambda: archive(), "it is a zip archive of nothing"),
     "records": (record, "it is a TFRecord file, such as TensorBoard's event files"),
@@ -146,78 +146,37 @@ def test_the_command_for_a_frozen_graph_takes_its_constants_out(tmp_path):
     assert {name: array.shape for name, array in found.items()} == {"fc1/kernel": (4, 3)}
 
 
-def test_the_command_for_matlab_5_walks_through_cells_and_structs(tmp_path):
+@pytest.mark.parametrize("big", [False, True])
+def test_the_command_for_matlab_4_takes_its_arrays_out(tmp_path, big):
     import scipy.io
 
-    kernel, bias = np.random.default_rng(0).random((3, 2, 1, 4)), np.zeros((1, 4))
-    weights = np.empty((1, 2), object)
-    weights[0, 0], weights[0, 1] = kernel, bias
-    layers = np.empty((1, 2), object)
-    layers[0, 0], layers[0, 1] = {"name": "conv1", "weights": weights}, {"name": "relu1", "leak": 0.5}
-    mean = {"normalization": {"averageImage": [1.0, 2.0]}}
-    scipy.io.savemat(tmp_path / "net.mat", {"layers": layers, "meta": mean, "w": np.eye(2)})
+    kernel = np.random.default_rng(0).random((3, 2))
+    scipy.io.savemat(tmp_path / "net.mat", {"fc1": kernel, "words": "text"}, format="4")
+    if big:  # the header of a variable by hand: order and dtype, rows, columns, not complex, the length of its name
+        header = np.array([1000, 3, 2, 0, 4], ">i4").tobytes()
+        (tmp_path / "net.mat").write_bytes(header + b"fc1\0" + kernel.T.astype(">f8").tobytes())
+    with pytest.raises(WeightsError, match="it is a MATLAB 4 file, without cells and structs; convert it by SciPy"):
+        open_weights(tmp_path / "net.mat")
     found = converted(tmp_path / "net.mat")
-    assert set(found) == {
-        "layers/0/weights/0",
-        "layers/0/weights/1",
-        "layers/1/leak",
-        "meta/normalization/averageImage",
-        "w",
-    }
-    assert np.array_equal(found["layers/0/weights/0"], kernel)
-
-
-def test_the_command_for_matlab_7_3_follows_references_and_turns_the_dimensions(tmp_path):
-    kernel = np.random.default_rng(0).random((4, 1, 2, 3))  # (h, w, in, out) is (3, 2, 1, 4)
-    with h5py.File(tmp_path / "net.mat", "w", userblock_size=512) as file:
-        refs = file.create_group("#refs#")
-        layer = refs.create_group("a")
-        cells = [refs.create_dataset("k", data=kernel).ref, refs.create_dataset("b", data=np.zeros((4, 1))).ref]
-        layer.create_dataset("weights", data=np.array(cells, h5py.ref_dtype)[:, None])
-        file.create_dataset("net/layers", data=np.array([layer.ref], h5py.ref_dtype)[:, None])
-    with open(tmp_path / "net.mat", "r+b") as raw:
-        raw.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(116) + bytes(8) + b"\0\2IM")
-    found = converted(tmp_path / "net.mat")
-    assert set(found) == {"net/layers/0/weights/0", "net/layers/0/weights/1"}
-    assert np.array_equal(found["net/layers/0/weights/0"], kernel.T)
-
-
-def test_the_command_for_tensorflow_js_joins_the_parts(tmp_path):
-    kernel, bias = np.arange(6, dtype="f4").reshape(2, 3), np.arange(3, dtype="i4")
-    data = kernel.tobytes() + bias.tobytes()
-    parts = {"group1-shard1of2.bin": data[:10], "group1-shard2of2.bin": data[10:]}
-    for name, content in parts.items():
-        (tmp_path / name).write_bytes(content)
-    entries = [
-        {"name": "fc/kernel", "shape": [2, 3], "dtype": "float32"},
-        {"name": "fc/bias", "shape": [3], "dtype": "int32"},
-    ]
-    manifest = [{"paths": [*parts], "weights": entries}]
-    (tmp_path / "model.json").write_text(json.dumps({"modelTopology": {}, "weightsManifest": manifest}))
-    assert command_of(tmp_path / "group1-shard1of2.bin") == command_of(tmp_path / "model.json")
-    found = converted(tmp_path / "model.json")
-    assert np.array_equal(found["fc/kernel"], kernel)
-    assert np.array_equal(found["fc/bias"], bias)
+    assert {name: array.tolist() for name, array in found.items()} == {"fc1": kernel.tolist()}
 
 
 def test_the_command_for_a_bare_pickle_of_arrays_makes_an_archive(tmp_path):
-    (tmp_path / "w.pkl").write_bytes(pickle.dumps({"fc/kernel": np.ones((2, 3)), "name": "net"}))
+    # One of a class that the reader does not know, which is an array for numpy.
+    (tmp_path / "w.pkl").write_bytes(pickle.dumps({"fc/kernel": np.ma.ones((2, 3)), "name": "net"}))
     assert {name: array.shape for name, array in converted(tmp_path / "w.pkl").items()} == {"fc/kernel": (2, 3)}
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.onnx", b"\x08\x07\x12\x07pytorch\x1a\x051.9.0:\x80\x01", "an ONNX model; take its weights out by onnx"),
-        ("a.onnx", b"\x08\x04:\x90\x01\x0a\x10", "an ONNX model"),
-        ("a.caffemodel", b"\x0a\x13VGG_ILSVRC_16_layers"[:21] + b"\x12\xb4\x02\x0a\x04data", "a .caffemodel of Caffe"),
-        ("a.caffemodel", b"\x0a\x0fsqueezenet_v1.1\xa2\x06\x20\x0a\x04data", "a .caffemodel of Caffe"),
-        ("a.params", b"\x12\x01" + bytes(14) + b"\x02", "a .params file of MXNet; convert it by MXNet"),
+        ("a.params", b"\x12\x01" + bytes(14) + b"\x02", "a .params file of MXNet; take its arrays out by NumPy"),
         ("a.weights", b"\0\0\0\0\2\0\0\0\0\0\0\0" + bytes(8), "a .weights file of Darknet"),
         ("a.pdiparams", bytes(16) + b"\x06\0\0\0\x08\x05\x10\x03\x10\x04", "a .pdiparams file of PaddlePaddle"),
         ("a.pdparams", pickle.dumps({"StructuredToParameterName@@": {}}, 2), "a PaddlePaddle .pdparams file"),
         ("a.mlmodel", b"\x08\x04\x12\x30\x0a\x20\x0a\x05image\x1a\x02", "a Core ML model"),
-        ("a.pth", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M", "a file of PyTorch up to 1.5"),
+        ("a.mlmodel", b"\x08\x01\x12\x04\x0a\x02\x0a\0\xa2\x1f\x02\x0a\0", "a Core ML model"),
+        ("a.pth", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M", "is cut short or corrupt"),
         ("a.npz", b"\x04\x22\x4d\x18\x64", "compressed with LZ4; unpack it first: unlz4 "),
         ("a.npz", b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "an XML page"),
         ("a.pb", b"\x08\x01\x12\x80\x02\x0a\x20\x12\x10", "a SavedModel's graph"),
@@ -229,3 +188,152 @@ def test_foreign_formats_are_named_whatever_they_are_called(tmp_path, name, cont
     (tmp_path / name).write_bytes(content)
     with pytest.raises(WeightsError, match=message):
         open_weights(tmp_path / name)
+
+
+# --- formats of other programs ---
+
+
+SYMBOL = (
+    b'{\n  "nodes": [\n    {\n      "op": "null", \n      "name": "data"}], "arg_nodes": [0], "heads": [[0, 0, 0]]}'
+)
+OPENVINO = b'<?xml version="1.0"?>\n<net name="net" version="11">\n<layers>'
+FLAX = b"\x81\xa6params\x81\xa6kernel\xc7\x1c\x01\x93\x92\x02\x03\xa7float32\xc4\x18" + bytes(24)
+SOLVER = b"\x08\x03\x12\x08a_3.cafe\x1a\x0a\x3a\x02\x0a\0\x2a\x04abcd\x20\x01"
+CAFFE2 = b"\x0a\x04init\x12\x1a\x12\x07conv1_w\x22\x0fGivenTensorFill"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.engine", b"ftrt" + bytes(20), r"an engine of TensorRT \(\.engine, \.plan\).*look for the ONNX model"),
+        ("a.ort", b"\x20\0\0\0ORTM", "a model in the format of ONNX Runtime"),
+        (
+            "a.gguf",
+            b"GGUF\3\0\0\0",
+            "a GGUF file; take its arrays out, quantised ones as floats, by gguf:\n  python -c ",
+        ),
+        ("a.bin", b"tjgg\3\0\0\0", "a GGML file"),
+        ("a.t7", b"\4\0\0\0\1\0\0\0\3\0\0\0V 1\x0d\0\0\0nn.Sequential", r"a \.t7 file of Torch 7"),
+        ("a.model", "BCN".encode("utf-16-le") + bytes(2), "a model of CNTK"),
+        (
+            "a.model",
+            b"\x08\x01\x12\x20\x0a\x13primitive_functions\x12",
+            "a model of CNTK; take its parameters out by CNTK",
+        ),
+        ("a.msgpack", FLAX, "a msgpack file of Flax; convert it by Flax"),
+        ("a.solverstate", SOLVER, r"a \.solverstate of Caffe, .* open a_3\.cafe instead"),
+        ("init_net.pb", CAFFE2, "a net of Caffe2"),
+        ("a.prototxt", b'name: "net"\nlayer {\n  name: "data"\n  type: "Input"\n}', r"a \.prototxt of Caffe"),
+        (
+            "vgg-symbol.json",
+            SYMBOL,
+            r"the graph without the weights; open the \.params file .* such as vgg-0000\.params",
+        ),
+        ("a.xml", OPENVINO, "an OpenVINO model; take its weights out by OpenVINO"),
+        ("a.param", b"7767517\n75 83\nInput data 0 1 data", "the graph of a network of ncnn"),
+        (
+            "a.pdiparams",
+            bytes(16) + b"\x06\0\0\0\x08\x05\x10\x03",
+            r"the \.pdmodel that belongs to it is not beside it",
+        ),
+    ],
+)
+def test_formats_of_other_programs_are_named_with_a_way_out(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(WeightsError, match=f"(?s){message}"):
+        open_weights(tmp_path / name)
+    if "\n  python -c " in str(identify.known(tmp_path / name)):
+        compiled(command_of(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("sibling", "content", "message"),
+    [
+        ("a.param", b"7767517\n75 83\n", r"the values of a network of ncnn, whose shapes are in a\.param"),
+        ("a.xml", OPENVINO, "the values of an OpenVINO model; take them out by OpenVINO"),
+    ],
+)
+def test_values_in_a_row_are_told_by_the_file_beside_them(tmp_path, sibling, content, message):
+    (tmp_path / "a.bin").write_bytes(np.linspace(1, 2, 50).astype("f4").tobytes())
+    assert "of no kind that tfxfer knows" in identify.describe(tmp_path / "a.bin")
+    (tmp_path / sibling).write_bytes(content)
+    with pytest.raises(WeightsError, match=message):
+        open_weights(tmp_path / "a.bin")
+
+
+@pytest.mark.parametrize(
+    ("inside", "content", "message"),
+    [
+        ("Manifest.json", b'{"itemInfoEntries": {}}', "it is a Core ML package; take its weights out by coremltools"),
+        ("_METADATA", b"{}", "it is a checkpoint of Orbax"),
+        (".zgroup", b"{}", "it is a Zarr folder"),
+        ("zarr.json", b"{}", "it is a Zarr folder"),
+    ],
+)
+def test_folders_of_other_programs_are_named_with_a_way_out(tmp_path, inside, content, message):
+    (tmp_path / "a.folder").mkdir()
+    (tmp_path / "a.folder" / inside).write_bytes(content)
+    with pytest.raises(WeightsError, match=message):
+        open_weights(tmp_path / "a.folder")
+    compiled(command_of(tmp_path / "a.folder"))
+
+
+def compiled(command: str) -> None:
+    """See that a command is a line for the shell, and what it runs a program."""
+    python, option, code = shlex.split(command)
+    assert (python, option) == ("python", "-c")
+    compile(code, "command", "exec")
+    assert "IN" not in re.findall(r"\w+", code)
+
+
+def test_a_paddle_model_is_converted_with_the_graph_beside_it(tmp_path):
+    (tmp_path / "net.pdiparams").write_bytes(bytes(16) + b"\x06\0\0\0\x08\x05\x10\x03")
+    (tmp_path / "net.pdmodel").write_bytes(b"\x0a")
+    command = command_of(tmp_path / "net.pdiparams")
+    compiled(command)
+    assert f'load_inference_model("{tmp_path}/net", e)' in command
+
+
+def mxnet_array(array: np.ndarray, form: int) -> bytes:
+    """Write an array as MXNet did in its four forms: 0 the oldest, without a magic number."""
+    codes = ["float32", "float64", "float16", "uint8", "int32", "int8", "int64", "bool"]
+    wide, shape = ("<u8" if form else "<u4"), np.array(array.shape)
+    magic = (0xF993FAC7 + form).to_bytes(4, "little") if form else b""
+    begin = magic + (bytes(4) if form > 1 else b"") + array.ndim.to_bytes(4, "little") + shape.astype(wide).tobytes()
+    return begin + bytes([1, 0, 0, 0, 0, 0, 0, 0, codes.index(array.dtype.name), 0, 0, 0]) + array.tobytes()
+
+
+@pytest.mark.parametrize("form", range(4))
+def test_the_command_for_mxnet_takes_arrays_of_each_of_its_forms_out(tmp_path, form):
+    arrays = {"arg:fc_weight": np.arange(6, dtype="f4").reshape(2, 3), "aux:bn_mean": np.ones(3, "f8")}
+    content = b"\x12\x01".ljust(16, b"\0") + len(arrays).to_bytes(8, "little")
+    content += b"".join(mxnet_array(array, form) for array in arrays.values()) + len(arrays).to_bytes(8, "little")
+    content += b"".join(len(name).to_bytes(8, "little") + name.encode() for name in arrays)
+    (tmp_path / "net-0000.params").write_bytes(content)
+    found = converted(tmp_path / "net-0000.params")
+    assert list(found) == ["fc_weight", "bn_mean"]
+    assert np.array_equal(found["fc_weight"], arrays["arg:fc_weight"])
+    assert np.array_equal(found["bn_mean"], arrays["aux:bn_mean"])
+
+
+def test_the_command_for_scikit_learn_takes_its_arrays_out(tmp_path):
+    import joblib
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression().fit([[0.0, 1], [1, 0], [2, 5]], [0, 1, 1])
+    joblib.dump({"head": model}, tmp_path / "a.pkl", compress=3)
+    found = converted(tmp_path / "a.pkl")
+    assert np.array_equal(found["head/coef_"], model.coef_)
+    assert np.array_equal(found["head/intercept_"], model.intercept_)
+    command = command_of(tmp_path / "a.pkl")
+    joblib.dump(model, tmp_path / "a.pkl")
+    assert command_of(tmp_path / "a.pkl") == command
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(model))
+    assert command_of(tmp_path / "a.pkl") == command
+
+
+def test_hdf5_without_weights_is_named_with_a_way_out(tmp_path):
+    with h5py.File(tmp_path / "model.h5", "w") as file:
+        file.attrs["model_config"] = "{}"
+    with pytest.raises(WeightsError, match=r"an HDF5 file without arrays, .* save them .* by model\.save_weights"):
+        open_weights(tmp_path / "model.h5")

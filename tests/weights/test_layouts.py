@@ -77,6 +77,30 @@ def test_the_background_class_is_dropped_and_comes_back_as_zeros(shape):
     assert not forth.exact
 
 
+@pytest.mark.parametrize(
+    ("text", "shapes", "result", "back"),
+    [
+        ("vector", [(1, 5), (5, 1), (1, 1, 1, 5), (5,)], (5,), (1, 5)),
+        ("vector", [(1, 1), (1,), (1, 1, 1, 1)], (1,), (1, 1)),
+        ("vector", [(0,), (1, 0)], (0,), (1, 0)),
+        ("matrix", [(1, 1, 4, 5), (4, 5), (1, 4, 5)], (4, 5), (1, 1, 4, 5)),
+        ("matrix", [(1, 1, 1, 5), (1, 5)], (1, 5), (1, 1, 1, 5)),
+    ],
+)
+def test_sides_of_one_are_dropped_and_come_back_as_the_format_has_them(text, shapes, result, back):
+    values = RNG.normal(size=result)
+    for shape in shapes:
+        array, forth = values.reshape(shape), layouts.layout(text)
+        assert forth.shape(shape) == result
+        assert forth.apply(array).tobytes() == values.tobytes()
+        assert forth.apply(array).shape == result
+    assert forth.inverse.shape(result) == back
+    assert forth.inverse.apply(values).shape == back
+    np.testing.assert_array_equal(forth.apply(forth.inverse.apply(values)), values)
+    assert not forth.exact
+    assert not layouts.layout("matrix+transpose").exact
+
+
 @pytest.mark.parametrize("text", EXAMPLES)
 def test_layouts_are_exactly_invertible_and_their_shapes_are_known_beforehand(text):
     forth, array = layouts.layout(text), RNG.normal(size=EXAMPLES[text])
@@ -108,6 +132,12 @@ def test_kernels_of_any_shape_come_back(array):
         ("bgr_conv", (3, 3, 4, 8), r"takes \(h, w, 3, out\), not \(3, 3, 4, 8\)"),
         ("classes_1001", (8, 1000), r"takes 1001 classes last, not \(8, 1000\)"),
         ("-classes_1001", (), r"takes 1000 classes last, not \(\)"),
+        ("vector", (2, 3), r"the layout vector takes n values along one side, the other sides 1, not \(2, 3\)"),
+        ("vector", (), r"not \(\)"),
+        ("-vector", (1, 3), r"the layout -vector takes one dimension, not \(1, 3\)"),
+        ("matrix", (2, 1, 4, 5), r"or more of which all but the last two are 1, not \(2, 1, 4, 5\)"),
+        ("matrix", (5,), r"not \(5,\)"),
+        ("-matrix", (5,), r"the layout -matrix takes two dimensions, not \(5,\)"),
         ("transpose+chw_fc:1,1,2", (2, 3), r"transpose\+chw_fc:1,1,2 takes \(2, n\), not \(3, 2\)"),
     ],
 )

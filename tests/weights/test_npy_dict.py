@@ -172,6 +172,14 @@ def test_text_that_stands_for_too_few_bytes_is_found_when_it_is_read(tmp_path):
         open_weights(tmp_path / "a.npy")["w"]
 
 
+def test_a_key_of_characters_beyond_unicode_is_refused(tmp_path):
+    good = pickle.dumps({np.str_("b"): np.ones(2)}, 4)
+    assert good.count(b"b\0\0\0") == 1
+    bad = pickled(tmp_path / "a.npy", good.replace(b"b\0\0\0", b"b\0\0\x7f"))
+    with pytest.raises(WeightsError, match="a key of a dict is not Unicode text"):
+        open_weights(bad)
+
+
 def test_keys_that_give_one_name_lose_no_array(tmp_path):
     with pytest.raises(WeightsError, match="two arrays would both be called 1"):
         open_weights(pickled(tmp_path / "a.npy", pickle.dumps({1: np.ones(2), "1": np.zeros(2)})))

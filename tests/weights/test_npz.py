@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import pickle
 import re
 import subprocess
 import sys
@@ -231,3 +233,86 @@ def test_broken_archives_with_a_pickle_give_only_weights_errors(tmp_path, fuzz_c
     np.savez_compressed(tmp_path / "b.npz", w=np.ones(9), net={"a": [np.arange(30.0)]}, log=np.zeros(2, [("a", "i4")]))
     good = (tmp_path / "b.npz").read_bytes()
     assert fuzz.check_all(tmp_path / "a.npz", fuzz.broken(good, fuzz_cases, len(good)))["read"]
+
+
+def test_broken_pickles_under_right_checksums_give_only_weights_errors(tmp_path, fuzz_cases):
+    params = np.empty(3, object)
+    params[:] = [RNG.normal(size=(3, 2)).astype("f4"), {"b": np.arange(5), "n": [np.float32(2)]}, np.array(["x"])]
+    np.savez(tmp_path / "good.npz", w=np.ones(3), params=params)
+    good = (tmp_path / "good.npz").read_bytes()
+    pack = fuzz.repacked(good, "params.npy")
+    with zipfile.ZipFile(tmp_path / "good.npz") as archive:
+        member = archive.read("params.npy")
+    path = tmp_path / "a.npz"
+    broken = fuzz.broken(member, fuzz_cases, len(member))
+    assert fuzz.check_all(path, broken, lambda content: path.write_bytes(pack(content)))["read"] > 50
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize("module", ["numpy.core", "numpy._core"])
+def test_lists_of_arrays_are_read_under_every_protocol_and_the_module_names_of_both_numpys(tmp_path, protocol, module):
+    # NumPy 2 pickles its own module names; those of NumPy 1 are put in by the length that protocol 4 gives.
+    params = np.empty(4, object)
+    params[:] = [
+        RNG.normal(size=(3, 2)).astype("f4"),
+        np.arange(3, dtype=">i2"),
+        np.float64(0.5),
+        np.array(["é", "yz"]),
+    ]
+    code = pickle.dumps(params, protocol)
+    assert b"numpy._core" in code
+    if module == "numpy.core":
+        code = re.sub(rb"\x8c(.)(numpy\._core[.\w]*)", _of_numpy_1, code)
+        code = code.replace(b"numpy._core", b"numpy.core")
+    header = HEADER.replace(b"'<f4'", b"'|O' ")
+    weights = open_weights(archive(tmp_path / "a.npz", ("params.npy", header + code)))
+    assert list(weights) == ["params/0", "params/1", "params/2", "params/3"]
+    for index in range(4):
+        expected = np.asarray(params[index])
+        assert same(weights[f"params/{index}"], expected.astype(expected.dtype.newbyteorder("=")))
+
+
+def _of_numpy_1(text: re.Match[bytes]) -> bytes:
+    return b"\x8c" + bytes([text[1][0] - 1]) + text[2].replace(b"._core", b".core")
+
+
+def test_dicts_of_dicts_of_arrays_are_read(tmp_path):
+    w, b = RNG.normal(size=(3, 2)).astype("f4"), np.asfortranarray(RNG.normal(size=(2, 3)))
+    net = collections.OrderedDict(conv=collections.defaultdict(list, weights=w, more={"b": b}), fc=[w, (b, [w])])
+    np.savez(tmp_path / "a.npz", net=net, wrapped=np.array(w[0], object), scalar=np.array(np.float32(2), object))
+    weights = open_weights(tmp_path / "a.npz")
+    expected = {
+        "net/conv/weights": w,
+        "net/conv/more/b": b,
+        "net/fc/0": w,
+        "net/fc/1/0": b,
+        "net/fc/1/1/0": w,
+        "wrapped/0": w[0, 0],
+        "wrapped/1": w[0, 1],
+        "scalar": np.array(2.0),
+    }
+    assert list(weights) == list(expected)
+    for name in list(expected)[:5]:
+        assert same(weights[name], np.ascontiguousarray(expected[name]))
+    assert [float(weights[name]) for name in list(expected)[5:]] == [float(v) for v in list(expected.values())[5:]]
+
+
+def test_arrays_of_objects_of_several_dimensions_count_in_the_order_of_c(tmp_path):
+    ragged = np.empty((2, 2), object)
+    for index in np.ndindex(2, 2):
+        ragged[index] = np.full(sum(index) + 1, 2 * index[0] + index[1], "f4")
+    np.savez(
+        tmp_path / "a.npz", ragged=ragged, turned=np.asfortranarray(ragged), none=np.empty(0, object), w=np.ones(1)
+    )
+    weights = open_weights(tmp_path / "a.npz")
+    assert list(weights) == [*(f"ragged/{i}" for i in range(4)), *(f"turned/{i}" for i in range(4)), "w"]
+    for name in ("ragged", "turned"):
+        assert [weights[f"{name}/{i}"].tolist() for i in range(4)] == [a.tolist() for a in ragged.ravel()]
+
+
+def test_structured_arrays_within_a_pickle_are_listed_with_their_reason(tmp_path):
+    log = np.zeros(2, [("epoch", "i4"), ("loss", "f4", (2,))])
+    np.savez(tmp_path / "a.npz", net={"w": np.ones(2), "log": log, "row": log[0]})
+    weights = open_weights(tmp_path / "a.npz")
+    assert (list(weights), list(weights.skipped)) == (["net/w"], ["net/log", "net/row"])
+    assert "member 'net.npy': log is not an array of numbers" in weights.skipped["net/log"]

@@ -7,10 +7,11 @@ import pytest
 import tensorflow as tf2  # the object-based savers are TF 2's alone
 import tensorflow.compat.v1 as tf
 
-from tests import tables
+from tests import fuzz, tables
 from tfxfer.errors import WeightsError
 from tfxfer.formats.tensors import Tensor
-from tfxfer.weights import object_graph, open_weights
+from tfxfer.weights import object_graph, open_weights, streams
+from tfxfer.weights.writers import bundle
 
 RNG = np.random.default_rng(0)
 
@@ -178,3 +179,18 @@ def test_two_variables_of_one_name_and_one_value_stay_two(tmp_path):
     root = tf2.train.Checkpoint(net=both, a=tf2.Variable([0.0], name="bias"))
     weights = open_weights(root.write(str(tmp_path / "m")))
     assert sorted(weights) == ["a", "net/0", "net/1"]
+
+
+def test_a_broken_graph_of_objects_gives_only_weights_errors(saved, tmp_path, fuzz_cases):
+    _, prefix, _ = saved
+    weights = open_weights(prefix)
+    tensors = {key: weights.tensor(name) for name in weights if (key := weights.source(name))}
+    good = tf2.train.load_checkpoint(prefix).get_tensor(object_graph.KEY)
+
+    def write(graph: bytes) -> None:
+        held = streams.held(np.array([graph, None], object)[:1].reshape(()))
+        bundle.write(bundle.parts(tmp_path / "m"), {**tensors, object_graph.KEY: held})
+
+    count = fuzz.check_all(tmp_path / "m", fuzz.mutations(good, fuzz_cases, len(good)), write)
+    assert count["read"] > 10
+    assert count["refused"] > 10

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import os
+import pickle
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -117,3 +120,15 @@ def test_noise_gives_only_weights_errors(tmp_path, fuzz_cases):
 
 
 # --- ways out ---
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_a_bare_pickle_of_arrays_is_read_and_what_else_it_holds_is_not_run(tmp_path, protocol):
+    array = np.arange(6.0).reshape(2, 3)
+    table = collections.OrderedDict(fc={"kernel": array, "bias": array[0]}, where=Path("x"), epoch=3)
+    (tmp_path / "w.pkl").write_bytes(pickle.dumps(table, protocol))
+    weights = open_weights(tmp_path / "w.pkl")
+    assert weights.kind == "pickle of arrays"
+    assert list(weights) == ["fc/kernel", "fc/bias", "epoch"]
+    assert np.array_equal(weights["fc/kernel"], array)
+    assert "its pickle would call pathlib" in weights.skipped["where"]

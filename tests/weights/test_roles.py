@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
 from tfxfer.weights import open_weights
-from tfxfer.weights.roles import ROLES, role
+from tfxfer.weights.roles import ROLES, is_of_training, role
 
 MODEL = {"conv1/kernel", "conv1/bias", "norm/gamma", "norm/beta", "norm/moving_mean", "norm/moving_variance", "W"}
+
+
+def test_tables_of_whole_numbers_are_not_kernels():
+    assert role("pad/paddings", (4, 2), MODEL, np.dtype(np.int32)) == "other"
+    assert role("conv2/kernel", (3, 3, 3, 8), MODEL, np.dtype(np.int8)) == "kernel"
+    assert role("conv2/kernel/Adam", (4, 2), {"conv2/kernel"}, np.dtype(np.int64)) == "optimizer slot"
 
 
 @pytest.mark.parametrize(
@@ -32,6 +39,16 @@ MODEL = {"conv1/kernel", "conv1/bias", "norm/gamma", "norm/beta", "norm/moving_m
         ("bn/running_std", (8,), "batch-norm statistic"),
         ("Variable_1", (32,), "other"),
         ("PReLU1/alpha", (10,), "other"),
+        ("conv1_1/weights/0", (3, 3, 3, 8), "kernel"),
+        ("fc8/weights/0", (1, 4096), "kernel"),
+        ("conv1_1/weights/1", (1, 8), "bias"),
+        ("conv1_1/biases", (8, 1), "bias"),
+        ("conv1_1/stride", (1, 2), "other"),
+        ("relu1/leak", (1, 1), "other"),
+        ("stride", (3, 2), "kernel"),
+        ("normalization/averageImage", (224, 224, 3), "other"),
+        ("net/meta/augmentation/jitter", (3, 3), "other"),
+        ("conv1f/learningRate", (1, 1), "other"),
         ("conv1/kernel/Adam", (3, 3, 3, 8), "optimizer slot"),
         ("conv1/kernel/Adam_1", (3, 3, 3, 8), "optimizer slot"),
         ("elsewhere/kernel/Adam_3", (3, 3, 3, 8), "optimizer slot"),
@@ -47,6 +64,16 @@ MODEL = {"conv1/kernel", "conv1/bias", "norm/gamma", "norm/beta", "norm/moving_m
         ("optimizer/vars/1", (), "optimizer slot"),
         ("optimizer_weights/training/RMSprop/accumulator_0_1", (3, 3), "optimizer slot"),
         ("model/layer/kernel/.OPTIMIZER_SLOT/optimizer/m", (3, 3), "optimizer slot"),
+        ("optimizer/state/0/exp_avg", (3, 3), "optimizer slot"),
+        ("state/0/exp_avg_sq", (8,), "optimizer slot"),
+        ("state/12/sum", (8, 8), "optimizer slot"),
+        ("optimizer_state_dict/state/conv.weight/momentum_buffer", (8, 8), "optimizer slot"),
+        ("last_optimizer_state/param_groups/0/lr", (), "optimizer slot"),
+        ("optimizer_states/0/state/3/step", (), "step"),
+        ("param_groups/0/betas/1", (), "optimizer slot"),
+        ("lr_scheduler/base_lrs/0", (), "optimizer slot"),
+        ("layer1.0.bn1.running_mean", (8,), "batch-norm statistic"),
+        ("state/conv/weight", (8, 8), "kernel"),
         ("beta1_power", (), "optimizer slot"),
         ("beta2_power_1", (), "optimizer slot"),
         ("SOLVER/beta2_power", (), "optimizer slot"),
@@ -113,3 +140,13 @@ def test_slots_of_real_checkpoints_are_told_apart(real_data):
         weights = open_weights(real_data("checkpoints") / folder)
         kinds = [role(name, weights.shape(name), set(weights)) for name in weights]
         assert kinds.count("optimizer slot") == slots
+
+
+@pytest.mark.parametrize("name", ["conv1_1/stride", "relu1/leak", "meta/a/b", "net/meta/inputs/size", "a/block/pad"])
+def test_settings_of_matconvnet_are_not_variables_of_a_network(name):
+    assert is_of_training(name, {name})
+
+
+@pytest.mark.parametrize("name", ["stride", "conv1/weights/0", "my/meta/w", "meta", "size/0"])
+def test_names_that_resemble_settings_are_variables(name):
+    assert not is_of_training(name, {name})

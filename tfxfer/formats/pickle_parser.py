@@ -14,10 +14,11 @@ methods.c, and arraydescr_reduce in its descriptor.c, for what arrays and dtypes
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import struct
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -46,6 +47,8 @@ _KNOWN = {
 LATIN = "latin-1, as text in UTF-8"  # bytes that stand as text
 MOST_BYTES = 1024  # of an integer
 MOST_KEYS = 16  # in a tuple that is a key
+MOST_FUNCTIONS = 1000  # that are not called
+MOST_TEXT = 4096  # bytes of a key, or of a name
 
 
 class Raw(NamedTuple):
@@ -63,10 +66,12 @@ class Key(NamedTuple):
     text: str
 
 
-class Odd(NamedTuple):
-    """A value that is not an array, in words."""
+@dataclasses.dataclass(eq=False, slots=True)
+class Odd:
+    """A value that is not an array, in words; and the state that the pickle would give to it, as data."""
 
     words: str
+    state: Any = None
 
 
 class Function(NamedTuple):
@@ -94,7 +99,17 @@ class Array:
 
 
 class Machine:
-    """The stack machine of pickle, for the opcodes that arrays, containers and numbers need."""
+    """The stack machine of pickle, for the opcodes that arrays, containers and numbers need.
+
+    Attributes:
+      opcodes: what each opcode does.
+      known: the functions that `called` knows: module and name, and the name there.
+      most_opcodes: how many steps a pickle may take.
+    """
+
+    opcodes: ClassVar[Mapping[bytes, Callable[[Any], object]]]
+    known: ClassVar[Mapping[tuple[str, str], str]] = _KNOWN
+    most_opcodes: ClassVar[int] = MAX_OPCODES
 
     def __init__(self, cursor: Cursor) -> None:
         """Start at the first opcode, which `cursor` is before."""
@@ -102,6 +117,7 @@ class Machine:
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
+        self.refusals: dict[str, str] = {}
 
     def run(self) -> Any:
         """Return what the pickle builds.
@@ -109,17 +125,17 @@ class Machine:
         Raises:
           WeightsError: it is cut short or corrupt, or wants more than this machine does.
         """
-        for _ in range(MAX_OPCODES):
+        for _ in range(self.most_opcodes):
             opcode = bytes(self.cursor.take(1))
             if opcode == b".":
                 return self.pop()
-            if opcode not in _OPCODES:
+            if opcode not in self.opcodes:
                 raise WeightsError(
                     f"{self.cursor.where} is refused: opcode {opcode!r} of its pickle at {self.cursor.position - 1:,} "
                     "builds something else than arrays, dicts, lists, tuples, strings and numbers"
                 )
-            _OPCODES[opcode](self)
-        raise WeightsError(f"{self.cursor.where} is hostile: its pickle takes more than {MAX_OPCODES:,} steps")
+            self.opcodes[opcode](self)
+        raise WeightsError(f"{self.cursor.where} is hostile: its pickle takes more than {self.most_opcodes:,} steps")
 
     def fail(self, why: str) -> WeightsError:
         """Make the error for a pickle that cannot be."""
@@ -155,7 +171,7 @@ class Machine:
 
     def text(self, raw: object) -> str:
         """Read a short string, such as a name."""
-        if not isinstance(raw, Raw) or raw.size > 4096:
+        if not isinstance(raw, Raw) or raw.size > MOST_TEXT:
             raise self.fail("a short string is missing")
         try:
             encoding = "utf-8" if raw.encoding == LATIN else raw.encoding
@@ -180,7 +196,7 @@ class Machine:
             raise self.fail(f"an integer of {length:,} bytes")
         if length > 8:
             self.cursor.take(length)
-            self.push(Odd(f"an integer of {length} bytes, for which NumPy has no dtype"))
+            self.push(Odd(_long_words(length)))
         else:
             self.integer(length)
 
@@ -224,7 +240,10 @@ class Machine:
         if value is None or isinstance(value, bool | int | float):
             return Key(type(value).__name__, str(value))
         if type(value) is tuple and len(value) <= MOST_KEYS and not any(type(part) is tuple for part in value):
-            return Key("tuple", "/".join(self.key(part).text for part in value))
+            text = "/".join(self.key(part).text for part in value)
+            if len(text) > MOST_TEXT:
+                raise self.fail(f"a key of {len(text):,} characters")
+            return Key("tuple", text)
         return Key("str", value if isinstance(value, str) else self.text(value))
 
     def scalar(self, array: Array) -> object:
@@ -235,29 +254,39 @@ class Machine:
         content = latin(bytes(self.cursor.data[raw.start : raw.start + raw.size]), raw.encoding)
         if content is None or len(content) != dtype.itemsize or not content:
             raise self.fail("a key of a dict does not have the bytes of its dtype")
-        return np.frombuffer(content, dtype)[0].item()
+        try:
+            return np.frombuffer(content, dtype)[0].item()
+        except (SystemError, ValueError):  # what NumPy raises for a character beyond Unicode
+            raise self.fail("a key of a dict is not Unicode text") from None
 
     def function(self, module: str, name: str) -> None:
         """Push one of the few functions that arrays and dicts need, or words about any other."""
-        known = _KNOWN.get((module, name))
-        if known is None:
-            words = (
-                f"refused: its pickle would call {module}.{name}; tfxfer reads arrays, dicts, lists, tuples, strings "
-                "and numbers, and runs no code from a file"
+        known = self.known.get((module, name))
+        self.push(Odd(self.refusal(f"{module}.{name}")) if known is None else Function(known))
+
+    def refusal(self, name: str) -> str:
+        """Return words about a function that is not called, the same string each time."""
+        if len(self.refusals) > MOST_FUNCTIONS:
+            raise WeightsError(
+                f"{self.cursor.where} is hostile: its pickle names more than {MOST_FUNCTIONS:,} functions"
             )
-        self.push(Odd(words) if known is None else Function(known))
+        words = (
+            f"refused: its pickle would call {name}; tfxfer reads arrays, dicts, lists, tuples, strings "
+            "and numbers, and runs no code from a file"
+        )
+        return self.refusals.setdefault(name, words)
 
     def call(self) -> None:
         """Do what numpy's functions would do with the arguments on the stack."""
         function, arguments = self.pops(2)
-        made: object = function if isinstance(function, Odd) else None
+        made: object = dataclasses.replace(function) if isinstance(function, Odd) else None
         if isinstance(function, Function):
             made = self.called(function.name, arguments)
         if made is None:
             raise self.fail("a call that numpy's arrays do not need")
         self.push(made)
 
-    def called(self, name: str, arguments: object) -> Array | Dtype | Raw | dict[Key, Any] | Odd | None:
+    def called(self, name: str, arguments: object) -> object:
         """Return what a function would make of its arguments; None where that is not known."""
         match name, arguments:
             case "defaultdict", (Odd(),):  # what a missing key would call
@@ -279,12 +308,14 @@ class Machine:
         made = self.pops(count)[0]
         if not isinstance(made, Odd):
             raise self.fail("an object that is neither an array nor a dict")
-        self.push(made)
+        self.push(dataclasses.replace(made))
 
     def build(self) -> None:
         """Give an array or a dtype its state."""
         target, state = self.pops(2)
         if isinstance(target, Odd):
+            target.state = state
+        if isinstance(target, Odd | dict):  # the attributes of a dict are not among its values
             self.push(target)
             return
         if not isinstance(state, tuple):
@@ -298,6 +329,11 @@ class Machine:
         else:
             raise self.fail("a state that belongs to no array and no plain dtype")
         self.push(target)
+
+
+@functools.cache
+def _long_words(length: int) -> str:
+    return f"an integer of {length} bytes, for which NumPy has no dtype"
 
 
 def latin(content: bytes, encoding: str) -> bytes | None:
@@ -411,3 +447,4 @@ _OPCODES: dict[bytes, Callable[[Machine], object]] = {
     b"\x91": _frozen,
     b"b": lambda m: m.build(),
 }
+Machine.opcodes = _OPCODES

@@ -188,10 +188,15 @@ def _inside(data: np.ndarray, offset: int, dtype: np.dtype, shape: tuple[int, ..
     return size
 
 
-def parse_json(data: bytes, where: str) -> Any:
+def parse_json(data: bytes, where: str, *, whole: bool = True) -> Any:
     """Parse JSON, if its values will not take more than some 32 MiB of memory, or 16 times its length.
 
     The header of a `.safetensors` file of any number of tensors takes less than that.
+
+    Args:
+      data: the text.
+      where: the file, for the error message.
+      whole: whether nothing may follow the first value.
 
     Raises:
       WeightsError: it is not JSON, is nested too deep, or would take too much memory.
@@ -203,6 +208,6 @@ def parse_json(data: bytes, where: str) -> Any:
     if cost > max(32 << 20, 16 * len(data)):
         raise WeightsError(f"{where}: {len(data):,} bytes of JSON with so many values are not a description of weights")
     try:
-        return json.loads(data)
+        return json.loads(data) if whole else json.JSONDecoder().raw_decode(data.decode("utf-8").lstrip())[0]
     except (ValueError, RecursionError) as error:
         raise WeightsError(f"{where}: its description is not JSON: {error}") from None

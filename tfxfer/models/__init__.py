@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from tfxfer.models import squeezenet as squeezenet
     from tfxfer.models import squeezenet_sources as squeezenet_sources
     from tfxfer.models import vgg as vgg
+    from tfxfer.models import vgg_f as vgg_f
+    from tfxfer.models import vgg_f_sources as vgg_f_sources
     from tfxfer.models import vgg_sources as vgg_sources
 else:
     __getattr__, __dir__ = attach(__name__)

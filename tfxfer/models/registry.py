@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from tfxfer import names
 from tfxfer.errors import SelectionError
 from tfxfer.input_spec import InputSpec
-from tfxfer.models import squeezenet_sources, vgg_sources
+from tfxfer.models import squeezenet_sources, vgg_f_sources, vgg_sources
 from tfxfer.models.sources import Shape, Source
 
 if TYPE_CHECKING:
@@ -117,8 +117,24 @@ def _vgg(name: str) -> Model:
         bottleneck="pool5",
         first_layer="conv1_1",
         variables=vgg_sources.variables(name),
-        input_spec=sources[0].input_spec if sources else vgg_sources.rgb(name, vgg_sources.AUTHORS),
+        input_spec=sources[0].input_spec if sources else vgg_sources.usual(name),
         sources=sources,
+        classifier="fc8",
+        last_layer="fc8",
+        head="fc[678]/.*",
+    )
+
+
+def _vgg_f() -> Model:
+    return Model(
+        vgg_f_sources.MODEL,
+        "tfxfer.models.vgg_f.vgg_f",
+        endpoints=("input", *vgg_f_sources.LAYERS, *vgg_sources.TOP),
+        bottleneck="pool5",
+        first_layer="conv1",
+        variables=vgg_f_sources.variables(),
+        input_spec=vgg_f_sources.SOURCES[0].input_spec,
+        sources=vgg_f_sources.SOURCES,
         classifier="fc8",
         last_layer="fc8",
         head="fc[678]/.*",
@@ -153,6 +169,8 @@ MODELS: dict[str, Model] = {
             first_layer="conv1",
         ),
         *map(_vgg, ("vgg11", "vgg13", "vgg16", "vgg16c", "vgg19")),
+        *map(_vgg, ("vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn")),
+        _vgg_f(),
         *map(_squeezenet, ("squeezenet1_0", "squeezenet1_1")),
     )
 }

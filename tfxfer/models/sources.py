@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from tfxfer.weights import Weights, layouts
 from tfxfer.weights.roles import is_of_training
 
 Shape = tuple[int | None, ...]
+Lookup = Callable[[str], str | None]
 
 SHOWN = 4
 MOST_TENSORS = 8  # for each variable of a model, with all that optimizers keep
@@ -43,6 +44,8 @@ class Source:
         needs (see `weights.roles.is_of_training`).
       probe: a variable, and what `[0, 0, :, 0]` of it is for R, G and B in the authors' weights. Names and shapes do
         not tell the order of the channels, and files circulate with either under the same names.
+      whole: whether a file is of this source only if it holds all variables: its names are numbers, and the shapes of a
+        part are those of other networks too.
     """
 
     name: str
@@ -53,13 +56,14 @@ class Source:
     layout: names.Rules = ()
     ignored: Sequence[str] = ()
     probe: tuple[str, tuple[float, float, float]] | None = None
+    whole: bool = False
 
     def __str__(self) -> str:
         return f"{self.name} ({self.words}): {self.input_spec}"
 
     def ours(self, name: str) -> str | None:
         """Return our name for a name in the file, or None if no rule matches it or the model has no such variable."""
-        replacement = _first(self.renames, name)
+        replacement = self._renamed(name)
         return replacement if replacement in self.variables else None
 
     def rename(self, name: str) -> str:
@@ -79,7 +83,15 @@ class Source:
 
     def layout_of(self, name: str) -> str:
         """Return in which layout the file has one of our variables; the empty string where in ours."""
-        return _first(self.layout, name) or ""
+        return self._laid_out(name) or ""
+
+    @functools.cached_property
+    def _renamed(self) -> Lookup:
+        return _lookup(self.renames)
+
+    @functools.cached_property
+    def _laid_out(self) -> Lookup:
+        return _lookup(self.layout)
 
     def compare(self, weights: Weights) -> Comparison:
         """Say what of a file this source knows, and what speaks against it. Reads no array but the probe.
@@ -91,6 +103,8 @@ class Source:
         if not matched:
             return Comparison(self, matched, (f"knows none of the {len(weights)} names",))
         faults = [*_name_faults(self, weights, matched), *_shape_faults(self, weights, matched)]
+        if self.whole and len(matched) < len(self.variables):
+            faults.append(f"holds {len(matched)} of {len(self.variables)} arrays, and numbers tell only a whole file")
         order = "" if faults else self.order_of_channels(weights)
         contradicted = order not in ("", self.input_spec.channels)
         if contradicted:
@@ -218,15 +232,31 @@ def named(sources: Sequence[Source], name: str) -> Source:
     return table[name]
 
 
+def _lookup(rules: names.Rules) -> Lookup:
+    """Return a function that gives what the first rule that matches a whole name makes of it.
+
+    Most rules are for one name, and found in a table. Of the others, those before it are tried.
+    """
+    table: dict[str, tuple[int, str]] = {}
+    patterns: list[tuple[int, re.Pattern[str], str]] = []
+    for place, (pattern, replacement) in enumerate(rules):
+        literal = _literal(pattern)
+        if literal is None or "\\" in replacement:
+            patterns.append((place, _compiled(pattern), replacement))
+        else:
+            table.setdefault(literal, (place, replacement))
+
+    def first(name: str) -> str | None:
+        last, result = table.get(name, (len(rules), None))
+        for place, pattern, replacement in patterns:
+            if place < last and (match := pattern.fullmatch(name)):
+                return match.expand(replacement)
+        return result
+
+    return first
+
+
 _compiled = functools.cache(re.compile)
-
-
-def _first(rules: names.Rules, name: str) -> str | None:
-    """Return what the first rule that matches the whole name makes of it."""
-    for pattern, replacement in rules:
-        if _literal(pattern) in (None, name) and (match := _compiled(pattern).fullmatch(name)):
-            return match.expand(replacement)
-    return None
 
 
 @functools.cache
@@ -238,11 +268,11 @@ def _literal(pattern: str) -> str | None:
 
 def _name_faults(source: Source, weights: Weights, matched: Mapping[str, str]) -> Iterator[str]:
     known = {name for name in weights if source.ours(name)}
+    ignored = _lookup([(pattern, "") for pattern in source.ignored])
     if len(known) > len(matched):
         twice = sorted(known - set(matched.values()))
         yield f"has one name for {names.listed(twice, SHOWN)} and others"
-    ignored = [(pattern, "") for pattern in source.ignored]
-    others = [name for name in weights if name not in known and _first(ignored, name) is None]
+    others = [name for name in weights if name not in known and ignored(name) is None]
     unknown = [name for name in others if not is_of_training(name, weights)]
     if unknown:
         yield f"knows {len(known)} of the {len(weights)} names, and not {names.listed(unknown, SHOWN)}"

@@ -90,7 +90,7 @@ def _row(weights: Weights, name: str, every: set[str], stats: bool) -> Row:
         "string" if text and weights.checkpoint else _dtype_name(tensor.dtype),
         parameters,
         None if text else parameters * tensor.dtype.itemsize,
-        role(name, tensor.shape, every),
+        role(name, tensor.shape, every, tensor.dtype),
         statistics(tensor) if stats else None,
     )
 

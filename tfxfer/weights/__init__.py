@@ -19,7 +19,7 @@ from tfxfer._lazy import attach
 from tfxfer.errors import WeightsError
 from tfxfer.formats.tensors import Tensor, shown
 from tfxfer.input_spec import InputSpec, sidecar
-from tfxfer.weights import layouts, readers
+from tfxfer.weights import layouts, quantization, readers
 from tfxfer.weights.layouts import Layout
 
 MAX_BYTES = 16 << 30
@@ -28,6 +28,7 @@ __all__ = ["MAX_BYTES", "Layout", "Tensor", "Weights", "open_weights"]
 
 if TYPE_CHECKING:
     from tfxfer.weights import bundle as bundle
+    from tfxfer.weights import caffemodel as caffemodel
     from tfxfer.weights import checkpoint_v1 as checkpoint_v1
     from tfxfer.weights import digests as digests
     from tfxfer.weights import find_checkpoint as find_checkpoint
@@ -35,11 +36,15 @@ if TYPE_CHECKING:
     from tfxfer.weights import keras3 as keras3
     from tfxfer.weights import keras_h5 as keras_h5
     from tfxfer.weights import layouts as layouts
+    from tfxfer.weights import matlab as matlab
     from tfxfer.weights import meta_graph as meta_graph
     from tfxfer.weights import npy as npy
     from tfxfer.weights import npy_dict as npy_dict
     from tfxfer.weights import npz as npz
     from tfxfer.weights import object_graph as object_graph
+    from tfxfer.weights import onnx as onnx
+    from tfxfer.weights import pytorch as pytorch
+    from tfxfer.weights import quantization as quantization
     from tfxfer.weights import readers as readers
     from tfxfer.weights import roles as roles
     from tfxfer.weights import safetensors as safetensors
@@ -47,6 +52,8 @@ if TYPE_CHECKING:
     from tfxfer.weights import slices as slices
     from tfxfer.weights import streams as streams
     from tfxfer.weights import tf_types as tf_types
+    from tfxfer.weights import tfjs as tfjs
+    from tfxfer.weights import tflite as tflite
     from tfxfer.weights import writers as writers
 else:
     __getattr__, __dir__ = attach(__name__)
@@ -220,6 +227,7 @@ def open_weights(
     *,
     rename: names.Rules | Callable[[str], str] | None = None,
     layout: layouts.Rules | None = None,
+    dequantize: bool = False,
     max_bytes: int = MAX_BYTES,
 ) -> Weights:
     """Open a file of weights without reading an array. What the file is, its content tells and not its name.
@@ -228,14 +236,17 @@ def open_weights(
 
     Args:
       path: a TensorFlow checkpoint (its prefix, its directory, which means the latest, or one of its files), a
-        SavedModel directory, or a file of NumPy (.npz, .npy), Keras (.h5, .weights.h5, .keras) or safetensors.
+        SavedModel directory, or a file of NumPy (.npz, .npy), Keras (.h5, .weights.h5, .keras) or safetensors;
+        a model of TensorFlow.js (its model.json, its folder or one of its shards) or of TensorFlow Lite (.tflite).
       rename: pairs (regular expression, replacement), applied in order to the names of the reader, or a function.
       layout: pairs (regular expression, layout), for names after renaming; see `Weights.laid_out`.
+      dequantize: give the real numbers, as float32, in the place of integers with a scale, as quantized models of
+        TensorFlow Lite have them; see `quantization`. Those of TensorFlow.js come as real numbers always.
       max_bytes: refuse a file whose tensors announce more than this in all.
 
     Raises:
-      WeightsError: the file is missing, cut short, corrupt, of an unknown kind, or announces too much; or a layout does
-        not fit.
+      WeightsError: the file is missing, cut short, corrupt, of an unknown kind, or announces too much; a layout does
+        not fit; or there is nothing to dequantize.
       SelectionError: a rule matches nothing, or two names would become one.
 
     Example:
@@ -247,6 +258,8 @@ def open_weights(
     found = readers.read(name)
     skipped = {entry: tensor.fault for entry, tensor in found.tensors.items() if tensor.fault}
     tensors = {entry: tensor for entry, tensor in found.tensors.items() if not tensor.fault}
+    if dequantize:
+        tensors = quantization.dequantized(tensors, name)
     announced = sum(tensor.nbytes for tensor in tensors.values())
     if announced > max_bytes:
         raise WeightsError(f"{name} announces {announced:,} bytes of tensors, more than max_bytes={max_bytes:,}")

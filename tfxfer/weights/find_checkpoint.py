@@ -140,6 +140,8 @@ def _only(directory: Path) -> Prefix:
         raise WeightsError(
             f"{directory} holds no checkpoint, but a SavedModel in {names.listed(exports)}; give {directory / newest}"
         )
+    if foreign := identify.folder(directory):
+        raise WeightsError(f"{directory} holds no weights that tfxfer reads: it is {foreign}")
     inside = names.listed(reading.siblings(directory)) or "nothing"
     raise WeightsError(f"{directory} holds no checkpoint (no file `checkpoint`, no *.index); it holds {inside}")
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import google_crc32c
 
 from tfxfer import names
-from tfxfer.formats import leveldb, reading
+from tfxfer.formats import leveldb, messages, protobuf, reading
 
 _UNPACK = "compressed with {}; unpack it first: {}"
 _MAGIC = (
@@ -36,7 +37,8 @@ _MAGIC = (
     (b"GIF8", "a GIF picture"),
 )
 _PICKLE = re.compile(rb"\x80[\x02-\x05][\x95(}\]cX\x8a]")
-_TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # the magic number of torch.save up to 1.5
+# Members of the tar archives that torch.save wrote before 0.1.10.
+_TORCH_TAR = (b"sys_info\0", b"pickle\0", b"tensors\0", b"storages\0")
 # A comment ends at the first "-->" and is not tried otherwise: with `.*?`, a hundred comments would take for ever.
 _COMMENT = rb"<!--(?:[^-]|-(?!->))*-->\s*"
 _HTML = re.compile(rb"(\xef\xbb\xbf)?\s*(%b)*<(!doctype\s+html|html|head|body|meta|script)\b" % _COMMENT, re.IGNORECASE)
@@ -44,44 +46,25 @@ _XML = re.compile(rb"\s*<\?xml")
 _MXNET = (0x112).to_bytes(16, "little")
 # Darknet's major, minor and revision; from 0.2 on the pictures seen so far have 8 bytes, before 4.
 _DARKNET = {(0, 1, 0), (0, 2, 0), (0, 2, 5), (1, 0, 0)}
-_TFJS_SHARD = re.compile(r"group\d+-shard\d+of\d+(\.bin)?")
+_TFJS_SHARD = re.compile(r"(group\d+-shard)(\d{1,5})of(\d{1,5})(\.bin)?")
 
 # Programs that write OUT from IN. They use double quotes only, since the shell gets them in single ones.
-_TO_SAFETENSORS = """import torch; from safetensors.torch import save_file; \
-d = torch.load(IN, map_location="cpu", weights_only=True); d = d.get("state_dict", d.get("model", d)); \
-save_file({k: v.contiguous().clone() for k, v in d.items() if torch.is_tensor(v)}, OUT)"""
+_FROM_TORCH = """import torch; from safetensors.torch import save_file; \
+d = torch.load(IN, map_location="cpu", weights_only=False); d = d if isinstance(d, dict) else {"": d}; \
+d = next((d[k] for k in ("state_dict", "model_state_dict", "model", "") if k in d), d); \
+d = d.state_dict() if hasattr(d, "state_dict") else d; \
+t = {k: v for k, v in d.items() if torch.is_tensor(v)}; \
+t = {k: v.dequantize() if v.is_quantized else v.to_dense() for k, v in t.items()}; \
+save_file({k: v.resolve_conj().resolve_neg().contiguous().clone() for k, v in t.items()}, OUT)"""
 _FROM_SCRIPT = """import torch; from safetensors.torch import save_file; \
 save_file({k: v.contiguous().clone() for k, v in torch.jit.load(IN, map_location="cpu").state_dict().items()}, OUT)"""
-_FROM_ONNX = """import numpy as np, onnx; from onnx import numpy_helper as n; \
-np.savez(OUT, **{t.name: n.to_array(t) for t in onnx.load(IN).graph.initializer})"""
-_FROM_MXNET = """import mxnet as mx, numpy as np; \
-np.savez(OUT, **{k.split(":", 1)[-1]: v.asnumpy() for k, v in mx.nd.load(IN).items()})"""
-_FROM_CAFFE = """import caffe, numpy as np; net = caffe.Net("deploy.prototxt", IN, caffe.TEST); \
-np.savez(OUT, **{f"{layer}/{i}": b.data for layer, blobs in net.params.items() for i, b in enumerate(blobs)})"""
 _FROM_GRAPH = """import numpy as np, tensorflow as tf; \
 g = tf.compat.v1.GraphDef.FromString(open(IN, "rb").read()); \
 np.savez(OUT, **{n.name: tf.make_ndarray(n.attr["value"].tensor) for n in g.node if n.op == "Const"})"""
 _FROM_PICKLE = """import numpy as np, pickle; \
-np.savez(OUT, **{k: v for k, v in pickle.load(open(IN, "rb")).items() if isinstance(v, np.ndarray)})"""
-_FROM_MATLAB = """import numpy as np, scipy.io as s; \
-rows = lambda v: enumerate(v.flat) if v.size > 1 or not v.dtype.names else [("", v.flat[0])]; \
-walk = lambda n, v: ([p for i, e in rows(v) for p in (walk(f"{n}/{i}".rstrip("/"), np.asarray(e)) if not v.dtype.names \
-else sum([walk(f"{n}/{i}".rstrip("/") + f"/{k}", np.asarray(e[k])) for k in v.dtype.names], []))] \
-if v.dtype.hasobject else [(n, v)] * (v.dtype.kind in "biufc")); \
-np.savez(OUT, **dict(sum([walk(k, v) for k, v in s.loadmat(IN).items() if k[:2] != "__"], [])))"""
-_FROM_MATLAB73 = """import h5py, numpy as np; f = h5py.File(IN, "r"); \
-walk = lambda n, v: sum([walk(f"{n}/{k}", v[k]) for k in v if k[:1] != "#"], []) if isinstance(v, h5py.Group) else \
-sum([walk(f"{n}/{i}", f[r]) for i, r in enumerate(v[()].T.flat)], []) if v.dtype.kind == "O" else \
-[(n[1:], v[()].T)] * (v.dtype.kind in "biuf" and "MATLAB_empty" not in v.attrs); \
-np.savez(OUT, **dict(walk("", f)))"""
-_FROM_TFJS = """import json, numpy as np, os; d = os.path.dirname(IN); out = {}
-for group in json.load(open(IN))["weightsManifest"]:
-    data, at = b"".join(open(os.path.join(d, p), "rb").read() for p in group["paths"]), 0
-    for w in group["weights"]:
-        assert "quantization" not in w, "quantized: load it by tensorflowjs"
-        kind = np.dtype(w["dtype"]); n = int(np.prod(w["shape"], dtype=int))
-        out[w["name"]] = np.frombuffer(data, kind, n, at).reshape(w["shape"]); at += n * kind.itemsize
-np.savez(OUT, **out)"""
+np.savez(OUT, **{k: np.asarray(v) for k, v in pickle.load(open(IN, "rb")).items() if hasattr(v, "__array__")})"""
+_FROM_MATLAB4 = """import numpy as np, scipy.io as s; \
+np.savez(OUT, **{k: v for k, v in s.loadmat(IN).items() if getattr(v, "dtype", np.dtype(str)).kind in "biufc"})"""
 
 
 def describe(path: Path) -> str:
@@ -101,24 +84,27 @@ def known(path: Path) -> str:
 
 
 def archive(path: Path, members: Iterable[str]) -> str:
-    """Say what a zip archive is that holds neither NumPy arrays nor a Keras model."""
+    """Say what a zip archive is that holds neither NumPy arrays nor a model of Keras or PyTorch."""
     inside = list(members)
-    if any(name.endswith("data.pkl") for name in inside):
-        script = any(name.endswith("constants.pkl") for name in inside)
-        return (
-            f"a PyTorch archive{' (TorchScript)' if script else ''}, which is a pickle and can run any code when it is "
-            f"loaded; convert it where you trust it:\n"
-            f"{_python(path, _FROM_SCRIPT if script else _TO_SAFETENSORS, '.safetensors')}"
-        )
     if any(name.startswith("Data/com.apple.CoreML") or ".mlpackage/" in name for name in inside):
-        return _CORE_ML
+        return f"a Core ML package in a zip archive; unpack it first: unzip {shlex.quote(str(path))}"
     unpack = f"; unpack it first: unzip {shlex.quote(str(path))}" if inside else ""
     return f"a zip archive of {names.listed(inside) or 'nothing'}{unpack}"
 
 
-def is_matlab(head: bytes) -> bool:
-    """Say whether a file, by its first 32 bytes, was written by MATLAB, which keeps dimensions the other way round."""
-    return head.startswith((b"MATLAB 5.0", b"MATLAB 7.3"))
+def is_tfjs_shard(path: Path) -> bool:
+    """Say whether a file has the name of a part of a TensorFlow.js model, such as `group1-shard1of4.bin`."""
+    return bool(_TFJS_SHARD.fullmatch(path.name))
+
+
+def is_pickle(head: bytes) -> bool:
+    """Say whether a file, by its first 32 bytes, is a bare pickle of protocol 2 or later."""
+    return _PICKLE.match(head) is not None
+
+
+def by_torch(path: Path, script: bool) -> str:
+    """Return the command that takes the weights out of a file by PyTorch; `script` says whether it is TorchScript."""
+    return _python(path, _FROM_SCRIPT if script else _FROM_TORCH, ".safetensors")
 
 
 def _python(path: Path, code: str, suffix: str = ".npz") -> str:
@@ -130,10 +116,6 @@ def _python(path: Path, code: str, suffix: str = ".npz") -> str:
 
 # --- one look for each kind of content ---
 
-_CORE_ML = (
-    "a Core ML model; its weights come out by coremltools, or better look for the file that it was converted from"
-)
-
 
 def _page(head: bytes, _: Path) -> str:
     if _HTML.match(head):
@@ -143,55 +125,54 @@ def _page(head: bytes, _: Path) -> str:
     return ""
 
 
-def _matlab(head: bytes, path: Path) -> str:
-    if not is_matlab(head):
-        return ""
-    new = head.startswith(b"MATLAB 7.3")
-    program = f"a MATLAB {'7.3' if new else '5.0'} file; convert it by {'h5py' if new else 'SciPy'}:\n"
-    return program + _python(path, _FROM_MATLAB73 if new else _FROM_MATLAB)
+def _matlab4(head: bytes, path: Path) -> str:
+    # Five whole numbers: how the values are kept (in digits: 0 or 1 for the order of bytes, 0, one of six dtypes, full,
+    # text or sparse), rows, columns, whether it is complex, the length of the name; and the name.
+    for order in ("little", "big"):
+        kind, *_, complex_, length = (int.from_bytes(head[at : at + 4], order) for at in range(0, 20, 4))
+        name = re.match(rb"[A-Za-z]\w*\0", head[20:])
+        order_digit, digits = divmod(kind, 1000)
+        known = order_digit == (order == "big") and digits // 10 <= 5 and digits % 10 <= 2
+        if known and complex_ <= 1 and name and name.end() == length:
+            return f"a MATLAB 4 file, without cells and structs; convert it by SciPy:\n{_python(path, _FROM_MATLAB4)}"
+    return ""
 
 
 def _pickle(head: bytes, path: Path) -> str:
-    if head.startswith(_TORCH):
-        return (
-            "a file of PyTorch up to 1.5, a pickle that can run any code when it is loaded; convert it where you trust "
-            f"it:\n{_python(path, _TO_SAFETENSORS, '.safetensors')}"
-        )
-    if not _PICKLE.match(head):
+    if not is_pickle(head):
         return ""
     paddle = b"StructuredToParameterName@@" in head + reading.tail(path, 1 << 16)
-    words = "a PaddlePaddle .pdparams file, a pickle" if paddle else "a bare pickle (.pkl, or a .pth of PyTorch)"
+    words = "a PaddlePaddle .pdparams file, a pickle" if paddle else "a bare pickle (.pkl)"
     return (
-        f"{words}, which can run any code when it is loaded; where you trust it, and it is a dict of arrays, "
-        f"convert it:\n{_python(path, _FROM_PICKLE)}"
+        f"{words}, which can run any code when it is loaded, and has no array that tfxfer reads without "
+        f"that. Where you trust it, and it is a dict of arrays, convert it:\n{_python(path, _FROM_PICKLE)}"
     )
 
 
 def _binary(head: bytes, path: Path) -> str:
     if head[257:262] == b"ustar":
+        if head.startswith(_TORCH_TAR):
+            return f"a file of PyTorch before 0.1.10, a tar archive; convert it by PyTorch:\n{by_torch(path, False)}"
         return f"a tar archive; unpack it first: tar xf {shlex.quote(str(path))}"
-    if head[4:8] == b"TFL3":
-        return "a TensorFlow Lite model, which cannot be trained; look for the checkpoint that it was made from"
     if leveldb.masked(google_crc32c.value(head[:8])) == int.from_bytes(head[8:12], "little"):
         return "a TFRecord file, such as TensorBoard's event files, which hold no weights"
     if head.startswith(_MXNET[:8]) and head[8:16] == bytes(8):
-        return f"a .params file of MXNet; convert it by MXNet:\n{_python(path, _FROM_MXNET)}"
+        return f"a .params file of MXNet; take its arrays out by NumPy:\n{_python(path, _FROM_MXNET)}"
     if head[:16] == bytes(16) and head[20:21] == b"\x08":
-        return (
-            "a .pdiparams file of PaddlePaddle, which does not name its arrays; look for the .pdparams of the "
-            "model that it was made from"
-        )
+        return _paddle(path)
     return ""
 
 
 def _shard(head: bytes, path: Path) -> str:
-    model = path.with_name("model.json")
-    if not _TFJS_SHARD.fullmatch(path.name):
+    shard = _TFJS_SHARD.fullmatch(path.name)
+    if not shard:
         return ""
-    there = (
-        f"convert that:\n{_python(model, _FROM_TFJS)}" if reading.exists(model) else "which is not there; fetch it too"
+    parts = (f"{shard[1]}{number}of{shard[3]}{shard[4] or ''}" for number in range(1, int(shard[3]) + 1))
+    missing = [part for part in parts if not reading.exists(path.with_name(part))]
+    return (
+        "a part of a model of TensorFlow.js, whose names and shapes are in the model.json (or weights_manifest.json) "
+        f"that belongs beside it, which is not there; fetch it too{', and ' if missing else ''}{names.listed(missing)}"
     )
-    return f"a part of a model of TensorFlow.js, whose names and shapes are in the model.json beside it; {there}"
 
 
 def _darknet(head: bytes, path: Path) -> str:
@@ -211,7 +192,7 @@ def _message(head: bytes, path: Path) -> str:
     if version:
         return _with_version(head, path, version)
     # A first field that is a message: of MetaGraphDef a MetaInfoDef with a list of ops, of GraphDef a node with a name
-    # and an op. One that is a text: the name of a net in Caffe.
+    # and an op.
     found = re.match(rb"\x0a[\x80-\xff]{0,4}[\x00-\x7f](\x0a(.)|\x12)", head, re.DOTALL)
     if found and not found[2]:
         return (
@@ -223,31 +204,20 @@ def _message(head: bytes, path: Path) -> str:
             "a GraphDef (.pb): a graph whose weights, if it has any, are constants. Look for the checkpoint that it "
             f"was frozen from, or take the constants out by TensorFlow:\n{_python(path, _FROM_GRAPH)}"
         )
-    # Layers are field 2 (before 2014), or 100; inputs 3, 4 and 8.
-    if re.match(
-        rb"(\x0a([\x01-\x7f])[ -~]{1,127}?)?(\x12[\x80-\xff]{1,4}[\x00-\x7f]|\xa2\x06|\x1a.data)", head, re.DOTALL
-    ):
-        return (
-            "a .caffemodel of Caffe; convert it by Caffe, with the .prototxt that belongs to it (kernels are (out, in, "
-            f"h, w), see the layout oihw_conv):\n{_python(path, _FROM_CAFFE)}"
-        )
     return ""
 
 
 def _with_version(head: bytes, path: Path, version: re.Match[bytes]) -> str:
-    # SavedModel (1) and Core ML have a message next, which begins with a message; ONNX a text (its producer), or its
-    # graph (7), its version (5) or its sets of ops (8).
+    # SavedModel (1) and Core ML have a message next, which begins with a message; Core ML then has the network, whose
+    # field is 200 or higher.
     field = version[2]
+    if max(messages.outline(reading.map_file(path).data), default=0) >= protobuf.tag(200):
+        return _core_ml(path)
     if field == b"\x12" and version[4] == b"\x0a":
         named = re.match(rb"\x0a[\x80-\xff]{0,1}[\x00-\x7f]\x0a.[ -~]", head[version.start(4) :], re.DOTALL)
         if named and version[1] != b"\x01":
-            return _CORE_ML
+            return _core_ml(path)
         return "a SavedModel's graph; open the directory that it lies in, with its folder `variables`"
-    if field in (b"\x12", b"\x1a", b"\x22", b"\x28", b"\x32", b"\x3a", b"\x42"):
-        return (
-            "an ONNX model; take its weights out by onnx (kernels are (out, in, h, w), see the layout oihw_conv):\n"
-            f"{_python(path, _FROM_ONNX)}"
-        )
     return ""
 
 
@@ -259,18 +229,234 @@ def _text(head: bytes, path: Path) -> str:
         text = head[: error.start].decode() if error.start > len(head) - 4 else "\0"
     if not all(letter.isprintable() or letter in "\t\r\n\f" for letter in text):
         return ""
-    if text.lstrip()[:1] == "{" and ('"modelTopology"' in text or b'"weightsManifest"' in reading.tail(path, 1 << 20)):
-        return f"a model of TensorFlow.js; convert it:\n{_python(path, _FROM_TFJS)}"
+    if text.lstrip()[:1] == "{" and '"modelTopology"' in text:
+        return "the graph of a TensorFlow.js model without a weightsManifest, which says where its weights lie"
     if re.match(r"\s*node\s*\{", text):
         return "a GraphDef as text (.pbtxt), which holds no weights; look for the checkpoint that belongs to it"
+    if foreign := _foreign_text(text, path):
+        return foreign
     kind = "a JSON file" if text.lstrip()[:1] in ("{", "[") else "a text file"
     first = next((line.strip() for line in text.splitlines() if line.strip()), "")
     return f"{kind} that begins with {first[:60]!r}"
 
 
+# --- formats of other programs, of which only the program that wrote them, or a small one, takes the weights out ---
+
+_NUMPY_TREE = """import numpy as np; \
+rows = lambda n, v: [(n, v)] if isinstance(v, np.ndarray) else sum([rows(f"{n}/{k}", e) for k, e in \
+(v.items() if isinstance(v, dict) else enumerate(v) if isinstance(v, (list, tuple)) else vars(v).items() \
+if hasattr(v, "__dict__") else ())], []); """
+_SAVE_TREE = """np.savez(OUT, **{n.strip("/"): v for n, v in rows("", TREE) if v.dtype.kind in "biufc"})"""
+_FROM_JOBLIB = f"import joblib; {_NUMPY_TREE}{_SAVE_TREE.replace('TREE', 'joblib.load(IN)')}"
+_FROM_FLAX = """import numpy as np; from flax.serialization import msgpack_restore; \
+from flax.traverse_util import flatten_dict; from safetensors.numpy import save_file; \
+save_file({"/".join(k): np.asarray(v) for k, v in flatten_dict(msgpack_restore(open(IN, "rb").read())).items()}, OUT)"""
+_FROM_ORBAX = """import jax, numpy as np, orbax.checkpoint as o; t = o.PyTreeCheckpointer().restore(IN); \
+np.savez(OUT, **{jax.tree_util.keystr(k, simple=True, separator="/"): np.asarray(v) \
+for k, v in jax.tree_util.tree_flatten_with_path(t)[0]})"""
+_FROM_ZARR = """import numpy as np, zarr; g = zarr.open(IN, mode="r"); \
+rows = lambda n, g: [(n + k, v[...]) for k, v in g.arrays()] + sum([rows(f"{n}{k}/", v) for k, v in g.groups()], []); \
+np.savez(OUT, **(dict(rows("", g)) if hasattr(g, "arrays") else {"array": g[...]}))"""
+_FROM_GGUF = """import numpy as np; from gguf import GGUFReader; from gguf.quants import dequantize; \
+np.savez(OUT, **{t.name: dequantize(t.data, t.tensor_type) for t in GGUFReader(IN).tensors})"""
+_FROM_OPENVINO = """import numpy as np, openvino as ov; \
+np.savez(OUT, **{o.get_friendly_name(): o.data for o in ov.Core().read_model(IN).get_ops() \
+if o.get_type_name() == "Constant"})"""
+_FROM_TORCH7 = """import torchfile; import numpy as np; seen = set()
+def rows(n, v):
+    v = getattr(v, "_obj", v)
+    if isinstance(v, np.ndarray):
+        yield n, v
+    elif isinstance(v, (dict, list)) and id(v) not in seen:
+        seen.add(id(v))
+        for k, e in v.items() if isinstance(v, dict) else enumerate(v):
+            yield from rows(f"{n}/{k.decode() if isinstance(k, bytes) else k}", e)
+np.savez(OUT, **{n[1:]: v for n, v in rows("", torchfile.load(IN))})"""
+_FROM_CNTK = """import cntk, numpy as np; np.savez(OUT, **{p.uid: p.value for p in cntk.load_model(IN).parameters})"""
+_FROM_PADDLE = """import numpy as np, paddle as p; p.enable_static(); e = p.static.Executor(p.CPUPlace()); \
+net = p.static.load_inference_model(STEM, e)[0]; s = p.static.global_scope(); \
+np.savez(OUT, **{v.name: np.array(s.find_var(v.name).get_tensor()) for v in net.list_vars() \
+if v.persistable and v.name not in ("feed", "fetch")})"""
+_FROM_CORE_ML = """import coremltools as ct, numpy as np; s = ct.utils.load_spec(IN); \
+net = getattr(s, s.WhichOneof("Type")); \
+np.savez(OUT, **{f"{n.name}/{f.name}": np.array(v.floatValue, "f4") if v.floatValue else np.frombuffer(v.float16Value, \
+"f2") for n in net.layers for f, v in getattr(n, n.WhichOneof("layer")).ListFields() \
+if f.message_type and f.message_type.name == "WeightParams"})"""
+_FROM_CORE_ML_PROGRAM = """import coremltools as ct, numpy as np; \
+w = ct.optimize.coreml.get_weights_metadata(ct.models.MLModel(IN, skip_model_load=True), weight_threshold=1); \
+np.savez(OUT, **{k: v.val for k, v in w.items()})"""
+_FROM_CAFFE2 = """import numpy as np; from caffe2.proto import caffe2_pb2 as c; \
+ops = [(o.output[0], {a.name: a for a in o.arg}) for o in c.NetDef.FromString(open(IN, "rb").read()).op if o.output]; \
+np.savez(OUT, **{n: np.array(a["values"].floats or a["values"].ints).reshape(a["shape"].ints) for n, a in ops \
+if {"values", "shape"} <= a.keys()})"""
+# Source: github.com/apache/mxnet, src/ndarray/ndarray.cc, NDArray::Save, for the file and its three older forms.
+_FROM_MXNET = """import numpy as np; d, at = open(IN, "rb").read(), 24
+def number(size):
+    global at
+    at += size
+    return int.from_bytes(d[at - size : at], "little")
+def array():
+    global at
+    magic = number(4)
+    assert magic not in (0xF993FAC9, 0xF993FACA) or number(4) in (0, 0xFFFFFFFF), "a sparse array: load it by MXNet"
+    new = magic >> 4 == 0xF993FAC
+    shape = [number(8 if new else 4) for _ in range(number(4) if new else magic)]
+    if not shape and magic != 0xF993FACA:
+        return np.zeros(0)
+    at += 8
+    kind = np.dtype(["f4", "f8", "f2", "u1", "i4", "i1", "i8", "?"][number(4)])
+    n = int(np.prod(shape, dtype=int)); at += n * kind.itemsize
+    return np.frombuffer(d, kind, n, at - n * kind.itemsize).reshape(shape)
+arrays = [array() for _ in range(int.from_bytes(d[16:24], "little"))]
+names = [d[at - n : at].decode() for n in (number(8) for _ in range(number(8))) if (at := at + n)]
+np.savez(OUT, **{n.split(":", 1)[-1]: v for n, v in zip(names or map(str, range(len(arrays))), arrays)})"""
+_SKLEARN = re.compile(rb"sklearn\.|joblib\.numpy_pickle")
+# An array of Flax: an extension of type 1 that holds a list of shape, dtype and bytes.
+_FLAX = re.compile(rb"\x01\x93[\x90-\x9f][\x00-\xff]{0,40}?[\xa3-\xaf](?:b?float|complex|u?int|bool)\d*[\xc4-\xc6]")
+# SolverState: iter, learned_net, history, current_step. NetDef of Caffe2: name, op. Its OperatorDef: input to
+# device_option.
+_SOLVER_STATE = {protobuf.tag(1), protobuf.tag(2, protobuf.BYTES), protobuf.tag(3, protobuf.BYTES), protobuf.tag(4)}
+_BLOB_VALUES = {protobuf.tag(5, protobuf.BYTES), protobuf.tag(8, protobuf.BYTES)}
+_CAFFE2_NET = {protobuf.tag(1, protobuf.BYTES), protobuf.tag(2, protobuf.BYTES)}
+_CAFFE2_OP = {protobuf.tag(number, protobuf.BYTES) for number in range(1, 7)}
+_GGML = (b"lmgg", b"fmgg", b"tjgg")
+
+
+def folder(path: Path) -> str:
+    """Say what a folder is that other programs keep weights in; the empty string where that cannot be told."""
+    inside = set(reading.siblings(path))
+    if b"itemInfoEntries" in reading.head(path / "Manifest.json", 1 << 16):
+        return f"a Core ML package; take its weights out by coremltools:\n{_python(path, _FROM_CORE_ML_PROGRAM)}"
+    if inside & {"_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt"}:
+        return f"a checkpoint of Orbax; take its arrays out by Orbax:\n{_python(path.absolute(), _FROM_ORBAX)}"
+    if inside & {".zgroup", ".zarray", "zarr.json"}:
+        return f"a Zarr folder; take its arrays out by zarr:\n{_python(path, _FROM_ZARR)}"
+    return ""
+
+
+def _core_ml(path: Path) -> str:
+    return (
+        "a Core ML model; take the weights of its layers out by coremltools, as vectors without their shapes:\n"
+        f"{_python(path, _FROM_CORE_ML)}"
+    )
+
+
+def _paddle(path: Path) -> str:
+    words = "a .pdiparams file of PaddlePaddle, which does not name its arrays; "
+    if not reading.exists(path.with_suffix(".pdmodel")):
+        return f"{words}the .pdmodel that belongs to it is not beside it; fetch it too, or look for the .pdparams"
+    code = _FROM_PADDLE.replace("STEM", json.dumps(str(path.with_suffix(""))))
+    return f"{words}convert it by PaddlePaddle with the .pdmodel beside it:\n{_python(path, code)}"
+
+
+def scikit(head: bytes, path: Path) -> str:
+    """Say that a file, by its first 4096 bytes, is a pickle of scikit-learn's; the empty string where it is not."""
+    packed = head[:1] == b"\x78"
+    begin = _unpacked(head) if packed else head
+    if not (_PICKLE.match(begin) and _SKLEARN.search(begin)):
+        return ""
+    return (
+        f"a pickle of scikit-learn or joblib{', compressed' if packed else ''}, which can run any code when it is "
+        f"loaded; where you trust it, take its arrays out by joblib:\n{_python(path, _FROM_JOBLIB)}"
+    )
+
+
+def _unpacked(head: bytes) -> bytes:
+    try:
+        return zlib.decompressobj().decompress(head, 4096)
+    except zlib.error:
+        return b""
+
+
+def _runtime(head: bytes, path: Path) -> str:
+    """Look for what a program keeps that only runs networks."""
+    if head[:4] in (b"ftrt", b"ptrt"):
+        return (
+            "an engine of TensorRT (.engine, .plan), made for one kind of GPU: its weights do not come out; look for "
+            "the ONNX model that it was built from"
+        )
+    if head[4:8] == b"ORTM":
+        return "a model in the format of ONNX Runtime (.ort); look for the .onnx model that it was made from"
+    if head[:4] == b"GGUF":
+        return f"a GGUF file; take its arrays out, quantised ones as floats, by gguf:\n{_python(path, _FROM_GGUF)}"
+    if head[:4] in _GGML:
+        return "a GGML file, which came before GGUF; look for the GGUF or the PyTorch file of the same network"
+    return ""
+
+
+def _older(head: bytes, path: Path) -> str:
+    """Look for what programs wrote that are no longer maintained, and for Flax."""
+    if head[:4] == b"\4\0\0\0" and head[8:15] == b"\3\0\0\0V 1":
+        return f"a .t7 file of Torch 7; take its arrays out by torchfile:\n{_python(path, _FROM_TORCH7)}"
+    if head.startswith("BCN".encode("utf-16-le")) or (head[:1] == b"\x08" and b"primitive_functions" in head):
+        return f"a model of CNTK; take its parameters out by CNTK:\n{_python(path, _FROM_CNTK)}"
+    if head[:1] and (head[0] >> 4 == 8 or head[0] in (0xDE, 0xDF)) and _FLAX.search(head):
+        return f"a msgpack file of Flax; convert it by Flax:\n{_python(path, _FROM_FLAX, '.safetensors')}"
+    return ""
+
+
+def _caffe(head: bytes, path: Path) -> str:
+    """Look for what Caffe and Caffe2 write besides the weights of Caffe."""
+    message = messages.outline(head)
+    name, second, third = (message.get(protobuf.tag(number, protobuf.BYTES), b"") for number in (1, 2, 3))
+    if message.keys() <= _SOLVER_STATE and messages.outline(third).keys() & _BLOB_VALUES:
+        net = bytes(second).decode("utf-8", "replace") or "the .caffemodel of the same step"
+        words = "a .solverstate of Caffe, which holds the momentum and not the weights; open"
+        return f"{words} {names.printable(net)} instead"
+    op = messages.outline(second)
+    kind = bytes(op.get(protobuf.tag(4, protobuf.BYTES), b""))
+    if (
+        message.keys() <= _CAFFE2_NET
+        and op.keys() <= _CAFFE2_OP
+        and re.fullmatch(rb"\w+", kind)
+        and min(name, default=32) > 31
+    ):
+        return (
+            "a net of Caffe2 (init_net.pb has the weights, predict_net.pb the graph); take the weights out by a "
+            f"PyTorch that still has Caffe2, such as 1.13:\n{_python(path, _FROM_CAFFE2)}"
+        )
+    return ""
+
+
+def _beside(head: bytes, path: Path) -> str:
+    """Look for values in a row, whose shapes stand in a text file beside them."""
+    text = reading.head(path.with_suffix(".param"), 8) if path.suffix == ".bin" else b""
+    if text.split() == [b"7767517"]:
+        return (
+            f"the values of a network of ncnn, whose shapes are in {names.printable(path.with_suffix('.param').name)}; "
+            "look for the file that it was made from"
+        )
+    model = path.with_suffix(".xml")
+    if path.suffix == ".bin" and b"<net " in reading.head(model, 4096):
+        return f"the values of an OpenVINO model; take them out by OpenVINO:\n{_python(model, _FROM_OPENVINO)}"
+    if re.match(rb"\s*<\?xml[^>]*>\s*<net ", head):
+        return f"an OpenVINO model; take its weights out by OpenVINO:\n{_python(path, _FROM_OPENVINO)}"
+    return ""
+
+
+def _foreign_text(text: str, path: Path) -> str:
+    if text.startswith("7767517"):
+        return "the graph of a network of ncnn; its values are in the .bin; look for the file that it was made from"
+    if text.lstrip()[:1] == "{" and '"nodes"' in text and '"op": "null"' in text:
+        return (
+            "a -symbol.json of MXNet: the graph without the weights; open the .params file that belongs to it, such as "
+            f"{names.printable(path.name.removesuffix('.json').removesuffix('-symbol'))}-0000.params"
+        )
+    if re.search(r"^\s*layers?\s*\{", text, re.MULTILINE) and re.search(
+        r"^\s*(?:bottom|top|type):", text, re.MULTILINE
+    ):
+        return "a .prototxt of Caffe: a network without its weights; open the .caffemodel that belongs to it"
+    return ""
+
+
 _LOOKS: tuple[Callable[[bytes, Path], str], ...] = (
+    _beside,
+    _runtime,
+    _older,
+    scikit,
+    _caffe,
     _page,
-    _matlab,
+    _matlab4,
     _binary,
     _pickle,
     _shard,

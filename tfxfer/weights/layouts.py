@@ -11,15 +11,19 @@ several, made from left to right: `transpose+chw_fc:7,7,512`. They lead from the
     conv_fc:H,W,C     dense kernel kept as a convolution (H, W, C, n)   -> (H*W*C, n)
     bgr_conv          kernel (h, w, 3, out) of the first convolution, for BGR pictures -> for RGB pictures
     classes_1001      last dimension of 1001 classes with the background first -> 1000 classes
+    vector            bias (1, n) or (n, 1) of MATLAB, (1, 1, 1, n) of Caffe's old form, or (n,)    -> (n,)
+    matrix            dense kernel (1, 1, out, in) of Caffe's old form, or (out, in)                -> (out, in)
 
-All but `classes_1001` are exactly invertible. It forgets the background class, and its inverse gives that class zeros:
-1000 -> 1001 -> 1000 is exact, 1001 -> 1000 -> 1001 is not.
+All but the last three are exactly invertible. `classes_1001` forgets the background class, and its inverse gives that
+class zeros: 1000 -> 1001 -> 1000 is exact, 1001 -> 1000 -> 1001 is not. `vector` and `matrix` forget how many sides of
+1 there were, and no value; their inverses give (1, n), as MATLAB has it, and (1, 1, out, in), as Caffe had it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -95,7 +99,7 @@ def layout(text: str) -> Layout:
     opposite = "+".join(
         part.removeprefix("-") if part.startswith("-") else f"-{part}" for part in reversed(text.split("+"))
     )
-    exact = not any("classes_1001" in part for part in text.split("+"))
+    exact = not any(part.removeprefix("-") in _FORGETFUL for part in text.split("+"))
     return Layout(text, tuple(parts), opposite, exact)
 
 
@@ -202,6 +206,30 @@ def _classes_1001() -> tuple[Change, Change]:
     )
 
 
+def _vector() -> tuple[Change, Change]:
+    return (
+        Change(
+            "n values along one side, the other sides 1",
+            lambda s: len(s) >= 1 and sum(side != 1 for side in s) <= 1,
+            lambda s: (math.prod(s),),
+            np.ravel,
+        ),
+        Change("one dimension", _rank(1), lambda s: (1, *s), lambda array: array[np.newaxis]),
+    )
+
+
+def _matrix() -> tuple[Change, Change]:
+    return (
+        Change(
+            "two dimensions, or more of which all but the last two are 1",
+            lambda s: len(s) >= 2 and math.prod(s[:-2]) == 1,
+            lambda s: s[-2:],
+            lambda array: array.reshape(array.shape[-2:]),
+        ),
+        Change("two dimensions", _rank(2), lambda s: (1, 1, *s), lambda array: array[np.newaxis, np.newaxis]),
+    )
+
+
 def _rank(rank: int) -> Callable[[Shape], bool]:
     return lambda shape: len(shape) == rank
 
@@ -214,4 +242,7 @@ _LAYOUTS: dict[str, tuple[int, Callable[..., tuple[Change, Change]]]] = {
     "conv_fc": (3, _conv_fc),
     "bgr_conv": (0, _bgr_conv),
     "classes_1001": (0, _classes_1001),
+    "vector": (0, _vector),
+    "matrix": (0, _matrix),
 }
+_FORGETFUL = ("classes_1001", "vector", "matrix")

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from tfxfer.errors import WeightsError
 from tfxfer.formats import buffers, pickle_parser, reading
-from tfxfer.formats.pickle_parser import Array, Odd
+from tfxfer.formats.pickle_parser import Array, Dtype, Odd
 from tfxfer.formats.reading import Cursor
 from tfxfer.formats.tensors import Tensor, shape_fault, unreadable
 
 MAX_VALUES = 50_000
+MAX_NAME = 4096  # characters
+MAX_TEXT = 16 << 20  # characters of all names
 
 
 def read(data: np.ndarray, start: int, where: str) -> dict[str, Tensor]:
@@ -35,41 +37,65 @@ def read(data: np.ndarray, start: int, where: str) -> dict[str, Tensor]:
         numbers.
     """
     found: dict[str, Tensor] = {}
-    for name, value in _leaves(pickle_parser.Machine(Cursor(data.data, where, start)).run(), where):
+    for name, value in leaves(pickle_parser.Machine(Cursor(data.data, where, start)).run(), where):
         if name in found:
             raise WeightsError(f"{where}: two arrays would both be called {name}")
-        found[name] = _tensor(data, value, f"{where}: {name}")
+        found[name] = tensor(data, value, f"{where}: {name}")
     return found
 
 
-def _leaves(value: Any, where: str) -> Iterator[tuple[str, Any]]:
+def items(name: str, value: Any) -> list[tuple[str, Any]] | None:
+    """List what a dict, a list, a tuple or an array of objects holds, by full names; None of any other value."""
+    if isinstance(value, dict):
+        return [(f"{name}/{key.text}".removeprefix("/") if key.text else name, inner) for key, inner in value.items()]
+    inside = (value.content or None) if isinstance(value, Array) else value
+    if isinstance(value, Array) and isinstance(inside, list) and value.shape == ():
+        return [(name, inner) for inner in inside]  # an array of objects that only wraps one
+    if isinstance(inside, list) or type(inside) is tuple:  # and no string, which is a named tuple
+        return [(f"{name}/{index}".removeprefix("/"), inner) for index, inner in enumerate(inside)]
+    return None
+
+
+def leaves(
+    value: Any, where: str, items: Callable[[str, Any], list[tuple[str, Any]] | None] = items
+) -> Iterator[tuple[str, Any]]:
+    """Walk through what a pickle builds, down to what holds nothing else, but for strings and None.
+
+    Args:
+      value: what it builds.
+      where: the file, for the error message.
+      items: lists what a value holds, by full names, as `items` does.
+
+    Raises:
+      WeightsError: there are more than MAX_VALUES values, or their names take too much memory.
+    """
     # A list may hold itself, or another a thousand times: what is looked at is bounded.
-    waiting = [("", value)]
+    waiting, text = [("", value)], 0
     for _ in range(MAX_VALUES):
         if not waiting:
             return
         name, value = waiting.pop()
-        items = list(_items(value))
-        if len(waiting) + len(items) > MAX_VALUES or len(name) > 4096:
+        inner = items(name, value)
+        text += sum(len(key) for key, _ in inner or ())
+        if len(waiting) + len(inner or ()) > MAX_VALUES or len(name) > MAX_NAME or text > MAX_TEXT:
             break
-        waiting += [(f"{name}/{key}".removeprefix("/") if key else name, inner) for key, inner in reversed(items)]
-        if isinstance(value, Array | bool | int | float | Odd) and not items:
+        waiting += reversed(inner or ())
+        if inner is None and value is not None and not isinstance(value, str | tuple | Dtype):
             yield name or "arr_0", value
     raise WeightsError(f"{where} is hostile: its dicts and lists hold more than {MAX_VALUES:,} values, or themselves")
 
 
-def _items(value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Array) and value.shape == () and isinstance(value.content, list):
-        yield from (("", inner) for inner in value.content)  # an array of objects that only wraps one
-    elif isinstance(value, dict):
-        yield from ((key.text, inner) for key, inner in value.items())
-    else:
-        inside = value.content if isinstance(value, Array) else value
-        if isinstance(inside, list) or type(inside) is tuple:  # and no string, which is a named tuple
-            yield from ((str(index), inner) for index, inner in enumerate(inside))
+def tensor(data: np.ndarray, value: Array | Odd | float, where: str) -> Tensor:
+    """Describe what a pickle builds: an array, a number, or what is listed with its reason.
 
+    Args:
+      data: uint8 [n], the file that the pickle lies in.
+      value: the array, the number, or words about something else.
+      where: the file and the name, for the error messages.
 
-def _tensor(data: np.ndarray, value: Array | Odd | float, where: str) -> Tensor:
+    Raises:
+      WeightsError: the array cannot be.
+    """
     if isinstance(value, Odd):
         return unreadable(f"{where} is {value.words}")
     if not isinstance(value, Array):

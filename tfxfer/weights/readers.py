@@ -10,22 +10,29 @@ from typing import NamedTuple
 
 from tfxfer import names
 from tfxfer.errors import WeightsError
-from tfxfer.formats import hdf5, reading, zip_members
+from tfxfer.formats import hdf5, reading, torch_pickle, zip_members
 from tfxfer.formats.leveldb import MAGIC as LEVELDB
 from tfxfer.formats.tensors import Tensor, unreadable
 from tfxfer.input_spec import InputSpec
 from tfxfer.weights import (
     bundle,
+    caffemodel,
     checkpoint_v1,
     find_checkpoint,
     identify,
     keras3,
     keras_h5,
+    matlab,
     npy,
+    npy_dict,
     npz,
     object_graph,
+    onnx,
+    pytorch,
     safetensors,
     saved_model,
+    tfjs,
+    tflite,
 )
 
 
@@ -70,6 +77,8 @@ def _read(path: find_checkpoint.Prefix) -> Found:
         return _checkpoint(saved_model.find_prefix(file), "TensorFlow SavedModel")
     if reading.exists(file) and not find_checkpoint.is_part(path):
         return _file(file)
+    if tfjs.manifest_beside(file) and not find_checkpoint.found_in(file):
+        return _tfjs(file)
     return _checkpoint(find_checkpoint.find_prefix(path), "TensorFlow checkpoint V2")
 
 
@@ -103,28 +112,76 @@ def _zip(path: Path) -> Found:
     members = list(zip_members.members(reading.map_file(path), str(path)))
     if keras3.WEIGHTS in members or keras3.CONFIG in members:
         return Found("Keras archive", keras3.read(path))
+    if pytorch.is_archive(members):
+        return _torch(path)
     if not any(name.endswith(".npy") for name in members):
         raise WeightsError(f"{path} holds no weights: it is {identify.archive(path, members)}")
     return Found("NumPy .npz archive", npz.read(path))
+
+
+def _torch(path: Path) -> Found:
+    return Found(*pytorch.read(path))
+
+
+def _pickle(path: Path) -> Found:
+    if words := identify.scikit(reading.head(path, 4096), path):
+        raise WeightsError(f"{path} holds no weights that tfxfer reads: it is {words}")
+    tensors = npy_dict.read(reading.map_file(path), 0, str(path))
+    if all(tensor.fault for tensor in tensors.values()):
+        raise WeightsError(f"{path} holds no weights that tfxfer reads: it is {identify.describe(path)}")
+    return Found("pickle of arrays", tensors)
 
 
 def _table(path: Path) -> Found:
     return _checkpoint(find_checkpoint.find_prefix(path), "TensorFlow checkpoint V2")
 
 
+def _tfjs(path: Path) -> Found:
+    return Found(*tfjs.read(path))
+
+
+def _hdf5(path: Path) -> Found:
+    tensors = keras_h5.read(path)
+    if not tensors:
+        raise WeightsError(
+            f"{path} holds no weights: it is an HDF5 file without arrays, such as a model that was saved without them; "
+            "save them where the model is, by model.save_weights"
+        )
+    return Found("HDF5 file", tensors)
+
+
+def _content(path: Path) -> memoryview:
+    return reading.map_file(path).data
+
+
 def _matlab(path: Path) -> Found:
-    raise WeightsError(f"{path} holds no weights that tfxfer reads: it is {identify.describe(path)}")
+    contents = matlab.read(path)
+    return Found(contents.kind, contents.tensors, contents.sources, stated=contents.stated)
 
 
 # Whether a file is of a kind, by its first 32 bytes or more of it, and what reads it. The first that fits is taken.
 _READERS: tuple[tuple[Callable[[bytes, Path], bool], Callable[[Path], Found]], ...] = (
+    (lambda _, path: tfjs.manifest_beside(path) is not None, _tfjs),  # a shard, which may begin with anything
     (lambda head, _: head.startswith(zip_members.MAGIC), _zip),
     (lambda head, _: head.startswith(npy.MAGIC), lambda path: Found("NumPy .npy file", npy.read(path))),
+    (tfjs.is_manifest, _tfjs),
+    (lambda head, _: tflite.begins(head), lambda path: Found("TensorFlow Lite model", tflite.read(path))),
+    (lambda head, _: torch_pickle.begins(head), _torch),
     (lambda head, _: safetensors.begins(head), lambda path: Found("safetensors file", safetensors.read(path))),
     (lambda _, path: reading.tail(path, 8) == LEVELDB, _table),
-    (lambda head, _: identify.is_matlab(head), _matlab),
+    (lambda head, _: identify.is_pickle(head), _pickle),
+    (lambda head, _: matlab.begins(head), _matlab),
     (
         lambda _, path: hdf5.start(reading.map_file(path)) >= 0,
-        lambda path: Found("HDF5 file", keras_h5.read(path)),
+        _hdf5,
+    ),
+    (lambda _, path: onnx.begins(_content(path)), lambda path: Found("model of ONNX", onnx.read(path))),
+    (
+        lambda _, path: caffemodel.begins(_content(path)),
+        lambda path: Found("Caffe model (.caffemodel)", caffemodel.read(path)),
+    ),
+    (
+        lambda _, path: caffemodel.begins_blob(_content(path)),
+        lambda path: Found("Caffe blob (.binaryproto)", caffemodel.read_blob(path)),
     ),
 )

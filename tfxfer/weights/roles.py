@@ -6,6 +6,7 @@ Slots are what optimizers keep beside the variables they train. Their names:
                     below the whole name of a variable; beta1_power, beta2_power, in any scope and numbered
     TensorFlow 2    VARIABLE/.OPTIMIZER_SLOT/..., Adam/VARIABLE/m, Adam/learning_rate, optimizer/...
     Keras           optimizer_weights/..., optimizer/...
+    PyTorch         optimizer/state/0/exp_avg, optimizer_state_dict/param_groups/0/lr, state/0/momentum_buffer
 
 `VARIABLE/ExponentialMovingAverage` is a slot where VARIABLE is there too: a second copy, which training keeps. Where
 it is not, the average is the only copy and has the role of what it is an average of.
@@ -15,6 +16,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterator
+
+import numpy as np
 
 KERNEL, BIAS, STATISTIC, PARAMETER = "kernel", "bias", "batch-norm statistic", "batch-norm parameter"
 SLOT, STEP, OTHER = "optimizer slot", "step", "other"
@@ -26,13 +29,18 @@ _OPTIMIZERS = (
     "Adam|AdaMax|Adamax|AdamW|Nadam|NAdam|LazyAdam|Momentum|RMSProp|RMSprop|Adagrad|AdagradDA|Adadelta|Ftrl|FTRL|"
     "ProximalAdagrad|ProximalGradientDescent|GradientDescent|SGD|LAMB|LARS|Lion|Adafactor|AddSign|PowerSign"
 )
+_TORCH = "exp_avg|exp_avg_sq|max_exp_avg_sq|exp_inf|momentum_buffer|square_avg|grad_avg|acc_delta"
 # The last part of a slot's name: of TensorFlow 1, BERT (adam_m) and T5 (q_slot_vr).
-_SLOT = re.compile(rf"(?:{_OPTIMIZERS})(?:Optimizer)?(?:_\d+)?|adam_[mv]|.*_slot_(?:vc|vr|v|m)")
+_SLOT = re.compile(rf"(?:{_OPTIMIZERS})(?:Optimizer)?(?:_\d+)?|adam_[mv]|.*_slot_(?:vc|vr|v|m)|{_TORCH}")
 _POWER = re.compile(r"beta[12]_power(?:_\d+)?")
 # The last part of a slot's name in Keras, too short to tell without the variable before it.
 _KERAS_SLOT = re.compile(r"m|v|vhat|momentum|velocity|rms|mg|accumulator|accum_grad|accum_var|linear|average|[mv]_hat")
+_OWNERS = (
+    r"_?(?:\w*_)?optim(?:izers?)?(?:_weights|_states?|_state_dicts?)?|(?:lr_)?schedulers?(?:_states?|_state_dicts?)?|"
+    r"param_groups|state/\d+"
+)
 # A part that stands before everything that an optimizer owns.
-_OWNER = re.compile(rf"(?:.*/)?(?:_?optimizers?(?:_weights)?|\.OPTIMIZER_SLOT|(?:{_OPTIMIZERS})(?:_\d+)?)/.+")
+_OWNER = re.compile(rf"(?:.*/)?(?:{_OWNERS}|\.OPTIMIZER_SLOT|(?:{_OPTIMIZERS})(?:_\d+)?)/.+")
 _STEP = re.compile(
     r"global_step(?:_\d+)?|local_step|save_counter|_?iterations?|iter|step|epoch|num_batches_tracked", re.IGNORECASE
 )
@@ -42,43 +50,63 @@ _BIAS = re.compile(r"(?:.*[\W_])?(?:b|B|[Bb]ias|[Bb]iases)(?:_?\d+)?")
 # Parts that are a batch normalisation's only where the statistics stand beside them, and those statistics.
 _AMBIGUOUS = re.compile(r"weight|bias|scale|offset|mean|variance")
 _BESIDE = ("running_mean", "moving_mean", "mean")
+# What MatConvNet keeps beside the weights of a layer, and what it says of pictures, of classes and of its training.
+_SETTING = re.compile(
+    r"stride|pad|dilate|crop|upsample|pool|poolSize|param|rate|leak|size|hasBias|numGroups|epsilon|opts|precious|"
+    r"rememberOutput|learningRate|weightDecay|fanin|fanout|(?:input|output|param)Indexes|"
+    r"imageSize|averageImage|border|keepAspect|rgb(?:Mean|Variance|Covariance)"
+)
+_META = re.compile(r"(?:net/)?meta/.+")
 _PART = re.compile(r"(.*[/.])?([^/.]+)", re.DOTALL)
 
 
-def role(name: str, tensor_shape: tuple[int, ...], all_names: Container[str]) -> str:
+def role(name: str, tensor_shape: tuple[int, ...], all_names: Container[str], dtype: np.dtype | None = None) -> str:
     """Say what an array is for: one of `ROLES`.
 
-    Names tell; where they do not, what has two dimensions or more is a kernel, and the rest `other`.
+    Names tell; where they do not, what has two dimensions or more is a kernel, and the rest `other`. A bias may have
+    two dimensions, one of which is 1: `conv1/weights/1` of MatConvNet. Its settings, as `conv1/stride`, are `other`.
+    So is what is int32 or int64 and not a bias: sizes or places, as of a padding in a graph.
 
     Args:
       name: its name.
       tensor_shape: its shape.
       all_names: the names of all arrays of the file, itself among them; a set or a dict, for it is searched often.
+      dtype: its dtype, where it is known.
     """
     scope, last = _split(name)
     average = _averaged(name, scope, last, all_names)
     if average is not None:
-        return average or role(scope[:-1], tensor_shape, all_names)
+        return average or role(scope[:-1], tensor_shape, all_names, dtype)
     if len(tensor_shape) == 0 and _STEP.fullmatch(last):
         return STEP
     if _is_slot(name, last, all_names):
         return SLOT
     if _normalises(scope, last, all_names):
         return STATISTIC if last in ("mean", "variance") or _STATISTIC.fullmatch(last) else PARAMETER
-    if len(tensor_shape) >= 2:
-        return KERNEL
-    return BIAS if len(tensor_shape) == 1 and _BIAS.fullmatch(last) else OTHER
+    vector = len(tensor_shape) == 1 or (len(tensor_shape) == 2 and 1 in tensor_shape)
+    if vector and (_BIAS.fullmatch(last) or (last == "1" and scope.endswith("/weights/"))):
+        return BIAS
+    if _is_setting(name, last) and (vector or last == "averageImage" or _META.fullmatch(name)):
+        return OTHER
+    return KERNEL if len(tensor_shape) >= 2 and dtype not in (np.int32, np.int64) else OTHER
 
 
 def is_of_training(name: str, all_names: Container[str]) -> bool:
     """Say whether training alone needs an array, by its name: a step, a slot, a moving average, a metric.
+
+    What MatConvNet keeps beside the weights, as `conv1/stride` and `meta/normalization/averageImage`, is among these:
+    it is not a variable of the network either.
 
     Args:
       name, all_names: as `role` takes them.
     """
     _, last = _split(name)
     kept = last == _AVERAGE or bool(_STEP.fullmatch(last)) or name.startswith("metrics/")
-    return kept or _is_slot(name, last, all_names)
+    return kept or _is_slot(name, last, all_names) or _is_setting(name, last)
+
+
+def _is_setting(name: str, last: str) -> bool:
+    return bool("/" in name and _SETTING.fullmatch(last)) or bool(_META.fullmatch(name))
 
 
 def _split(name: str) -> tuple[str, str]:

@@ -11,7 +11,9 @@ import pytest
 from tests import fuzz
 from tests.formats.hdf5.test_hdf5 import RNG, VERSIONS, same
 from tfxfer.errors import WeightsError
+from tfxfer.formats import hdf5, reading
 from tfxfer.formats.hdf5 import file as structures
+from tfxfer.formats.hdf5 import objects
 from tfxfer.weights import open_weights
 
 
@@ -37,7 +39,6 @@ def test_what_is_no_array_of_numbers_is_listed_and_cannot_be_read(tmp_path):
         file["pairs"] = np.zeros(3, [("a", "i4"), ("b", "f4")])
         file["pointer"] = file["w"].ref
         file["rows"] = np.zeros(2, "(3,)f4")
-        file["complex"] = np.zeros(2, complex)
         file.create_dataset("lzf", data=noise, compression="lzf")
         file.create_dataset("checked", data=noise, fletcher32=True)
         file.create_dataset("elsewhere", (4,), "f4", external=[(str(tmp_path / "other"), 0, 16)])
@@ -51,7 +52,6 @@ def test_what_is_no_array_of_numbers_is_listed_and_cannot_be_read(tmp_path):
         ("fixed", "fixed holds text, which tfxfer does not read"),
         ("pairs", "pairs holds compounds, which"),
         ("pointer", "pointer holds references, which"),
-        ("complex", "complex holds compounds, which"),
         ("lzf", r"lzf went through HDF5 filters \[32000\]; only gzip \(1\) and shuffle \(2\) are read"),
         ("checked", r"checked went through HDF5 filters \[3\]; only gzip"),
         ("elsewhere", "elsewhere is refused: its values lie in another file"),
@@ -101,3 +101,19 @@ def test_a_group_that_holds_itself_is_refused(tmp_path, version):
         file["a/b/c"] = file["a"]
     with pytest.raises(WeightsError, match="groups hold one another"):
         open_weights(tmp_path / "a.h5")
+
+
+def test_references_are_the_addresses_of_objects(tmp_path, monkeypatch):
+    with h5py.File(tmp_path / "a.h5", "w", userblock_size=512) as file:
+        file["w"] = np.arange(3)
+        file["group/inner"] = np.ones(2)
+        references = [file["group"].ref, file["w"].ref]
+        file["pointers"] = np.array(references, h5py.ref_dtype)
+        file["regions"] = np.array([file["w"].regionref[:1]], h5py.regionref_dtype)
+        file["soft"] = h5py.SoftLink("/w")
+    root = hdf5.root(reading.map_file(tmp_path / "a.h5"), "a.h5")
+    assert root["pointers"].references == [root.links["group"], root.links["w"]]
+    assert [root[name].references for name in ("w", "group", "regions", "soft")] == [None] * 4
+    monkeypatch.setattr(objects, "MAX_REFERENCES", 1)
+    with pytest.raises(WeightsError, match="pointers is hostile: it holds more than 1 references"):
+        _ = root.child("pointers").references

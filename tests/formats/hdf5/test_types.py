@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.formats.hdf5.test_hdf5 import VERSIONS, check, same
 from tfxfer.errors import WeightsError
+from tfxfer.formats import hdf5, reading
 from tfxfer.weights import open_weights
 
 
@@ -61,3 +62,31 @@ def test_bfloat16_is_read_as_keras_marks_it(tmp_path):
     assert same(weights["marked"], values)
     with pytest.raises(WeightsError, match="not holds opaque bytes, which tfxfer does not read"):
         weights["not"]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("dtype", ["c8", "c16"])
+def test_complex_numbers_are_read_as_h5py_and_matlab_write_them(tmp_path, version, dtype):
+    values = (np.arange(6) - 1j * np.arange(6) ** 2).reshape(2, 3).astype(dtype)
+    part = f"f{values.itemsize // 2}"
+    with h5py.File(tmp_path / "a.h5", "w", libver=version) as file:
+        file["python"] = values
+        file["matlab"] = values.view([("real", part), ("imag", part)])
+        file["other names"] = values.view([("real", part), ("r", part)])
+        file["other place"] = values.view([("imag", part), ("real", part)])
+        file["one"] = values.view([("real", part), ("imag", f"i{values.itemsize // 2}")])
+    weights = open_weights(tmp_path / "a.h5")
+    assert sorted(weights) == ["matlab", "python"]
+    assert same(weights["python"], values)
+    assert same(weights["matlab"], values)
+    assert all("holds compounds" in weights.skipped[name] for name in ("other names", "other place", "one"))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_whole_numbers_are_read_from_attributes(tmp_path, version):
+    with h5py.File(tmp_path / "a.h5", "w", libver=version) as file:
+        for name, value in {"u1": np.uint8(1), "i4": np.int32(-2), "f8": 3.0, "text": "4", "two": np.arange(2)}.items():
+            file.attrs[name] = value
+    root = hdf5.root(reading.map_file(tmp_path / "a.h5"), "a.h5")
+    numbers = {name: root.number(name) for name in ("u1", "i4", "f8", "text", "two", "none")}
+    assert numbers == {"u1": 1, "i4": -2, "f8": 0, "text": 0, "two": 0, "none": 0}

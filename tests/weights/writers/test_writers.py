@@ -24,8 +24,8 @@ from tfxfer.input_spec import InputSpec, sidecar
 from tfxfer.weights import open_weights, streams, writers
 
 RNG = np.random.default_rng(0)
-OUTS = ("out.ckpt", "out.npz", "out.safetensors", "out.h5")
-HALVES = ("out.ckpt", "out.safetensors", "out.h5")  # that have bfloat16
+OUTS = ("out.ckpt", "out.npz", "out.safetensors", "out.h5", "out.pth")
+HALVES = ("out.ckpt", "out.safetensors", "out.h5", "out.pth")  # that have bfloat16
 COMMON = ["float16", "float32", "float64", "int32", "int64", "uint8", "bool"]
 INPUT_SPEC = InputSpec("vgg16", "here", (224, 224), "RGB", (1.0, 2.0, 3.0), (1.0, 1.0, 1.0))
 # Parts of names that differ from what paths, zip archives, HDF5 and JSON take for special.
@@ -144,15 +144,19 @@ def test_files_are_as_readable_as_any_other_and_nothing_is_left_beside(tmp_path,
         ("a.safetensors", "safetensors file"),
         ("a.h5", "Keras HDF5 file"),
         ("a.hdf5", "Keras HDF5 file"),
+        ("a.pth", "PyTorch .pth file"),
+        ("a.pt", "PyTorch .pth file"),
+        ("pytorch_model.bin", "PyTorch .pth file"),
     ],
 )
 def test_the_suffix_tells_the_format(name, words):
     assert writers.kind_of(Path(name)).words == words
 
 
-@pytest.mark.parametrize("name", ["a.npy", "a.pb", "a.ckpt.index", "a.keras", "a.data-00000-of-00001", "/"])
+@pytest.mark.parametrize("name", ["a.bin", "a.tar", "a.ckpt.index", "a.data-00000-of-00001", "/"])
 def test_an_unknown_suffix_is_refused_with_those_that_are_known(name):
-    with pytest.raises(WeightsError, match=r"OUT ends in one of \.ckpt, \.npz, \.safetensors, \.h5, \.hdf5, or has no"):
+    known = r"\.ckpt, \.npz, \.safetensors, \.h5, \.hdf5, \.pth, \.pt"
+    with pytest.raises(WeightsError, match=rf"OUT ends in one of {known}, or has no"):
         writers.kind_of(Path(name))
 
 
@@ -437,6 +441,9 @@ print(peak() - base)
         ("in.ckpt", "out.h5", "", "transpose"),
         ("in.safetensors", "out.safetensors", "", ""),
         ("in.h5", "out.ckpt", "", ""),
+        ("in.pth", "out.npz", "", ""),
+        ("packed.npz", "out.pth", "", ""),
+        ("in.ckpt", "out.pth", "float16", "transpose"),
     ],
 )
 def test_memory_stays_below_one_point_three_of_the_largest_tensor(tmp_path, source, out, dtype, layout):

@@ -1,8 +1,9 @@
-"""HDF5 files, as far as Keras and h5py write them: groups, attributes of text, and arrays of numbers.
+"""HDF5 files, as far as Keras, MATLAB and h5py write them: groups, attributes of text, and arrays of numbers.
 
 They are read here and not by libhdf5, which does not survive hostile files: of a few thousand with a changed byte, one
 crashes the process and others take a gigabyte. Not read, but named: links to other places and files, virtual and
-external datasets, references, compound types, and compression by anything but deflate.
+external datasets, compound types but complex numbers, and compression by anything but deflate. References are followed
+by who knows what they mean: see `mat73`.
 
 Source: "HDF5 File Format Specification Version 3.0", whose section numbers stand in the comments.
 """

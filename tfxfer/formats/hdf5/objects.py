@@ -21,6 +21,7 @@ _DATASPACE, _LINK_INFO, _DATATYPE, _FILL, _LINK, _EXTERNAL = 0x01, 0x02, 0x03, 0
 _LAYOUT, _FILTERS, _ATTRIBUTE, _SYMBOLS, _ATTRIBUTES = 0x08, 0x0B, 0x0C, 0x11, 0x15
 _COMPACT, _CHUNKED = 0, 2
 MAX_DEPTH = 32  # of groups
+MAX_REFERENCES = 100_000  # in one dataset
 
 
 def root(data: np.ndarray, where: str) -> Object:
@@ -125,15 +126,31 @@ class Object:
 
     def has(self, attribute: str) -> bool:
         """Say whether there is an attribute of this name."""
-        return any(types.attribute_name(self.file, message) == attribute for message in self._attributes())
+        return attribute in self._attributes
+
+    def number(self, attribute: str) -> int:
+        """Return an attribute of one whole number; 0 where there is none of this name, or it is something else."""
+        message = self._attribute(attribute)
+        return types.attribute_number(message) if message else 0
 
     def texts(self, attribute: str) -> list[str] | None:
         """Return the texts of an attribute, one or many; None where there is none of this name, or it is not text."""
-        for message in self._attributes():
-            start = message.position
-            if types.attribute_name(self.file, message) == attribute:
-                return types.attribute_texts(self.file, Cursor(message.data, message.where, start))
-        return None
+        message = self._attribute(attribute)
+        return types.attribute_texts(self.file, message) if message else None
+
+    @functools.cached_property
+    def references(self) -> list[int] | None:
+        """The addresses that a dataset of references to objects holds, in order; None where it is something else.
+
+        Raises:
+          WeightsError: they are not all in the file, or more than MAX_REFERENCES.
+        """
+        if not self.is_dataset or not types.is_reference(self._body(_DATATYPE)):
+            return None
+        shape, place = types.dataspace(self._body(_DATASPACE)), f"{self.file.where}: {self.path}"
+        if math.prod(shape) > MAX_REFERENCES:
+            raise WeightsError(f"{place} is hostile: it holds more than {MAX_REFERENCES:,} references")
+        return [int(address) for address in self._stored(shape, np.dtype("<u8"), place).read().flat]
 
     @functools.cached_property
     def tensor(self) -> Tensor:
@@ -216,12 +233,24 @@ class Object:
             raise self.file.corrupt(f"the header of {self.path} lacks a message of type {kind}")
         return headers.body(self.file, message)
 
-    def _attributes(self) -> Iterator[Cursor]:
+    def _attribute(self, name: str) -> Cursor | None:
+        message = self._attributes.get(name)
+        return Cursor(message.data, message.where, message.position) if message else None
+
+    @functools.cached_property
+    def _attributes(self) -> dict[str, Cursor]:
+        found: dict[str, Cursor] = {}
+        for message in self._attribute_messages():
+            start = Cursor(message.data, message.where, message.position)
+            found.setdefault(types.attribute_name(self.file, message), start)
+        return found
+
+    def _attribute_messages(self) -> Iterator[Cursor]:
         for message in self._messages:
-            body = self.file.part(message.start, message.end)
             if message.kind == _ATTRIBUTE:
-                yield body
+                yield self.file.part(message.start, message.end)
             elif message.kind == _ATTRIBUTES:
+                body = self.file.part(message.start, message.end)
                 body.take(1)
                 body.take(2 if body.number(1) & 1 else 0)
                 yield from dense.records(self.file, body.number(8), body.number(8))
@@ -242,6 +271,11 @@ class Elsewhere(Object):
     def is_dataset(self) -> bool:
         """True, whatever the link leads to."""
         return True
+
+    @functools.cached_property
+    def references(self) -> list[int] | None:
+        """None, whatever the link leads to."""
+        return None
 
     @functools.cached_property
     def tensor(self) -> Tensor:

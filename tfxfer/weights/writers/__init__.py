@@ -22,16 +22,19 @@ from tfxfer.formats import reading
 from tfxfer.formats.tensors import Tensor, shown
 from tfxfer.input_spec import InputSpec
 from tfxfer.weights import Weights, find_checkpoint
-from tfxfer.weights.writers import bundle, keras_h5, npz, safetensors
+from tfxfer.weights.writers import bundle, elsewhere, keras_h5, npz, pytorch, safetensors
 from tfxfer.weights.writers.placing import placed
 
 __all__ = ["CHECKPOINT", "FORMATS", "KERAS", "Format", "check", "kind_of", "write"]
 
 if TYPE_CHECKING:
+    from tfxfer.weights.writers import archives as archives
     from tfxfer.weights.writers import bundle as bundle
+    from tfxfer.weights.writers import elsewhere as elsewhere
     from tfxfer.weights.writers import keras_h5 as keras_h5
     from tfxfer.weights.writers import npz as npz
     from tfxfer.weights.writers import placing as placing
+    from tfxfer.weights.writers import pytorch as pytorch
     from tfxfer.weights.writers import safetensors as safetensors
     from tfxfer.weights.writers import wire as wire
 else:
@@ -62,6 +65,7 @@ def _alone(path: Path) -> list[Path]:
 
 CHECKPOINT = Format(bundle.WORDS, bundle.parts, bundle.order, bundle.faults, bundle.write)
 KERAS = Format(keras_h5.WORDS, _alone, keras_h5.order, keras_h5.faults, keras_h5.write)
+PYTORCH = Format(pytorch.WORDS, _alone, list, pytorch.faults, pytorch.write)
 FORMATS = {
     "": CHECKPOINT,
     ".ckpt": CHECKPOINT,
@@ -69,6 +73,8 @@ FORMATS = {
     ".safetensors": Format(safetensors.WORDS, _alone, safetensors.order, safetensors.faults, safetensors.write),
     ".h5": KERAS,
     ".hdf5": KERAS,
+    ".pth": PYTORCH,
+    ".pt": PYTORCH,
 }
 # What travels with a checkpoint or stands for it, besides its parts.
 _SIDECARS = (input_specs.SUFFIX, ".state.json")
@@ -77,8 +83,11 @@ _SIDECARS = (input_specs.SUFFIX, ".state.json")
 def kind_of(out: Path) -> Format:
     """Say what format a path asks for by its suffix; none, `.ckpt` and `.ckpt-7` ask for a checkpoint.
 
+    Of `.bin`, which says nothing, only `pytorch_model.bin` is taken, as Hugging Face names PyTorch's files.
+
     Raises:
-      WeightsError: the suffix is none of those that can be written.
+      WeightsError: the suffix is none of those that can be written; of a known kind of file, the message tells which
+        program makes one.
     """
     suffix = re.sub(r"^\.ckpt-\d+$", ".ckpt", out.suffix)
     if out.name.endswith(".weights.h5"):
@@ -86,6 +95,10 @@ def kind_of(out: Path) -> Format:
             f"{out}: Keras takes .weights.h5 for its layout by class and number, which needs the model itself; "
             f"call it {out.name.removesuffix('.weights.h5')}.h5, which load_weights reads too"
         )
+    if out.name.endswith("pytorch_model.bin"):
+        return PYTORCH
+    if way_out := elsewhere.way_out(out):
+        raise WeightsError(f"{out}: {way_out}")
     if not out.name or suffix not in FORMATS:
         known = ", ".join(suffix for suffix in FORMATS if suffix)
         raise WeightsError(

@@ -7,7 +7,6 @@ can be used as they are mapped.
 from __future__ import annotations
 
 import io
-import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,12 +16,11 @@ import numpy as np
 from tfxfer.formats.tensors import Tensor
 from tfxfer.formats.zip_members import MAX_MEMBERS
 from tfxfer.weights import streams
+from tfxfer.weights.writers import archives
 
 WORDS = "NumPy .npz archive"
 
 _KINDS = "biufcSU"
-_PADDING = 0xD935  # the number that Android's zipalign gives to what only fills
-_LOCAL, _ZIP64 = 30, 20  # bytes of a local header and of its extra field for sizes beyond 4 GiB
 _LONGEST = 65_000  # bytes of a name
 
 
@@ -55,18 +53,10 @@ def write(paths: list[Path], tensors: Mapping[str, Tensor]) -> None:
     """
     with paths[0].open("wb") as whole, zipfile.ZipFile(whole, "w") as archive:
         for name, tensor in tensors.items():
-            member = zipfile.ZipInfo(f"{name}.npy")  # of 1980, so that the same arrays give the same bytes
-            member.external_attr = 0o644 << 16
-            member.extra = _fill(whole.tell() + _LOCAL + _ZIP64 + len(member.filename.encode()))
-            with archive.open(member, "w", force_zip64=True) as file:
-                file.write(_header(tensor))
+            header = _header(tensor)
+            with archives.member(archive, whole, f"{name}.npy", len(header) + tensor.nbytes) as file:
+                file.write(header)
                 streams.put(file, tensor)
-
-
-def _fill(position: int) -> bytes:
-    """Return an extra field, of 4 bytes and zeros, that ends at a multiple of 64."""
-    zeros = -(position + 4) % 64
-    return struct.pack("<HH", _PADDING, zeros) + b"\0" * zeros
 
 
 def _header(tensor: Tensor) -> bytes:
