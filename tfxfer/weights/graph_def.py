@@ -33,7 +33,7 @@ import numpy as np
 from tfxfer import names
 from tfxfer.errors import WeightsError
 from tfxfer.formats import reading
-from tfxfer.formats.protobuf import BYTES, Bytes, fields, scan, strings, tag, text
+from tfxfer.formats.protobuf import BYTES, Bytes, fields, strings, tag, text
 from tfxfer.formats.tensors import Tensor, shape_fault, shown, unreadable
 from tfxfer.weights import tensor_proto
 from tfxfer.weights.graph_uses import Room, Uses
@@ -107,12 +107,12 @@ class Entry(NamedTuple):
     """A node that is listed.
 
     Attributes:
-      proto: the TensorProto of a constant; empty of a variable.
+      proto: what a constant holds; None for a variable.
       why: the reason why it is not a weight; empty for one.
       variable: the op of a variable; empty for a constant.
     """
 
-    proto: Bytes
+    proto: TensorProto | None
     why: str = ""
     variable: str = ""
 
@@ -122,32 +122,38 @@ def _graphs(data: Bytes, form: str, where: str) -> Iterator[tuple[str, Bytes]]:
     if form == "GraphDef":
         yield "", data
         return
-    for meta in [data] if form == "MetaGraphDef" else strings(scan(data, where), 2):
+    for meta in [data] if form == "MetaGraphDef" else strings(fields(data, where), 2):
         parts = fields(meta, where)
-        tags = [text(mark, where) for info in strings(parts, 1) for mark in strings(scan(info, where), 4)]
+        tags = [text(mark, where) for info in strings(parts, 1) for mark in strings(fields(info, where), 4)]
         yield from ((",".join(tags), graph) for graph in strings(parts, 2))
 
 
 def _entries(graph: Bytes, room: Room) -> Iterator[tuple[str, Entry]]:
+    yield from _listed(Uses(_every(graph, 1, room), room), "", room)
+    for library in _every(graph, 2, room):
+        for function in _every(library, 1, room):
+            name = b"".join(
+                bytes(part) for signature in _every(function, 1, room) for part in _every(signature, 1, room)
+            )
+            yield from _listed(Uses(_every(function, 3, room), room), f"{text(name, room.where)}/", room)
+
+
+def _every(message: Bytes, number: int, room: Room) -> Iterator[Bytes]:
+    """Yield the values of one field as they come; a list of a million would take too much memory."""
+    return (value for key, value in room.scan(message) if key == tag(number, BYTES))
+
+
+def _listed(uses: Uses, scope: str, room: Room) -> Iterator[tuple[str, Entry]]:
     where = room.where
-    yield from _listed(Uses((value for key, value in scan(graph, where) if key == tag(1, BYTES)), room), "", where)
-    for library in (value for key, value in scan(graph, where) if key == tag(2, BYTES)):
-        for function in strings(scan(library, where), 1):
-            parts = room.fields(function)
-            signature = b"".join(map(bytes, strings(parts, 1)))
-            name = b"".join(map(bytes, strings(room.fields(signature), 1)))
-            yield from _listed(Uses(strings(parts, 3), room), f"{text(name, where)}/", where)
-
-
-def _listed(uses: Uses, scope: str, where: str) -> Iterator[tuple[str, Entry]]:
     for name, node in uses.constants.items():
-        proto = _proto(node, where)
-        why = _why_not(name, TensorProto.parse(proto, where), uses)
+        room.take(10)  # fields, or so
+        proto = TensorProto.parse(_proto(node, where), where)
+        why = _why_not(name, proto, uses)
         if why is not None:
             yield scope + text(name, where), Entry(proto, why)
     for name, op in uses.variables.items():
         why = f"it is a variable ({op.decode()}), whose value lies in the checkpoint that belongs to the graph"
-        yield scope + text(name, where), Entry(b"", why, op.decode())
+        yield scope + text(name, where), Entry(None, why, op.decode())
 
 
 def _proto(node: Bytes, where: str) -> Bytes:
@@ -201,12 +207,14 @@ def _repeats(proto: TensorProto) -> bool:
 def _tensors(entries: dict[str, Entry], data: np.ndarray, where: str, form: str) -> dict[str, Tensor]:
     if all(entry.why for entry in entries.values()):
         raise WeightsError(f"{where} holds no weights: it is {_without(entries, form)}")
-    protos = {name: TensorProto.parse(entry.proto, where) for name, entry in entries.items() if not entry.why}
+    protos = {name: entry.proto for name, entry in entries.items() if entry.proto and not entry.why}
     faults = [f"{name}: {fault}" for name, proto in protos.items() if (fault := _fault(proto))]
     if faults:
         raise WeightsError(f"{where} is corrupt:\n  {shown(faults)}\ncopy it again")
     return {
-        name: unreadable(f"{where}: {name}: {entry.why}") if entry.why else _tensor(data, protos[name], f"{where}: {name}")
+        name: unreadable(f"{where}: {name}: {entry.why}")
+        if entry.why
+        else _tensor(data, protos[name], f"{where}: {name}")
         for name, entry in entries.items()
     }
 
@@ -251,7 +259,9 @@ def _placed(data: np.ndarray, piece: Bytes) -> np.ndarray:
     return data[start : start + len(array)] if len(array) and isinstance(piece, memoryview) else array
 
 
-def _filled(pieces: Sequence[np.ndarray], kind: np.dtype, shape: tuple[int, ...], plain: bool, where: str) -> np.ndarray:
+def _filled(
+    pieces: Sequence[np.ndarray], kind: np.dtype, shape: tuple[int, ...], plain: bool, where: str
+) -> np.ndarray:
     """Read numbers; of fewer than there are elements, the last is repeated, and of none, all are zero."""
     count = math.prod(shape)
     values = tensor_proto.decoded(pieces, kind, count, plain=plain)

@@ -6,14 +6,16 @@ Source: tensorflow/core/framework/node_def.proto, and the ops in tensorflow/core
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from tfxfer.errors import WeightsError
-from tfxfer.formats.protobuf import BYTES, Bytes, Field, fields, tag
+from tfxfer.formats.protobuf import BYTES, Bytes, Field, scan, tag
 
-MAX_FIELDS = 2_000_000  # of all nodes together; a graph of 100,000 nodes has some 800,000
+MAX_FIELDS = (
+    1_000_000  # of all nodes together, without attributes but those of constants; 100,000 nodes have half of it
+)
 
-_NAME, _OP, _INPUT = tag(1, BYTES), tag(2, BYTES), tag(3, BYTES)
+_NAME, _OP, _INPUT, _ATTRIBUTE = (tag(number, BYTES) for number in (1, 2, 3, 5))
 _CONSTANTS = {b"Const", b"HostConst"}
 _VARIABLES = {b"Variable", b"VariableV2", b"VarHandleOp", b"AutoReloadVariable", b"TemporaryVariable"}
 _IDENTITIES = {b"Identity", b"ReadVariableOp"}
@@ -35,24 +37,35 @@ class Room:
     """Counts what is read of the nodes of a file: more fields than anybody can wait for are refused."""
 
     def __init__(self, where: str) -> None:
-        """Begin to count; `where` names the file in the error message."""
+        """Begin to count; `where` names the file in the error messages."""
         self.where = where
         self.left = MAX_FIELDS
 
-    def fields(self, message: Bytes) -> list[Field]:
-        """Split a message into its fields.
+    def take(self, count: int) -> None:
+        """Count fields that are read elsewhere.
 
         Raises:
-          WeightsError: the bytes are not a message, or there were too many.
+          WeightsError: there were too many.
         """
-        parts = fields(message, self.where)
-        self.left -= 1 + len(parts)
+        self.left -= count
         if self.left < 0:
             raise WeightsError(
                 f"{self.where} is refused: its nodes have more than {MAX_FIELDS:,} fields; take out of it what leads "
                 "to the outputs, by tf.compat.v1.graph_util.extract_sub_graph"
             )
-        return parts
+
+    def scan(self, message: Bytes) -> Iterator[Field]:
+        """Split a message into its fields, as `protobuf.scan` does.
+
+        Raises:
+          WeightsError: the bytes are not a message, or there were too many.
+        """
+        self.take(1)
+        for field in scan(message, self.where):
+            self.left -= 1
+            if self.left < 0:
+                self.take(0)
+            yield field
 
 
 class Uses:
@@ -92,7 +105,9 @@ class Uses:
     def _add(self, node: Bytes, room: Room) -> None:
         name = op = b""
         inputs = []
-        for key, value in room.fields(node if len(node) > 4096 else bytes(node)):
+        for key, value in room.scan(node if len(node) > 4096 else bytes(node)):
+            if key == _ATTRIBUTE:  # the last and the most: every writer puts fields in the order of their numbers
+                break
             if key == _INPUT:
                 inputs.append(bytes(value).partition(b":")[0])
             elif key == _OP:
@@ -101,7 +116,8 @@ class Uses:
                 name = bytes(value)
         if op in _CONSTANTS:
             if name in self.constants:
-                raise WeightsError(f"{room.where} is corrupt: two constants are called {name[:200].decode(errors='replace')}")
+                shown = name.decode(errors="replace")
+                raise WeightsError(f"{room.where} is corrupt: two constants are called {shown}")
             self.constants[name] = node
         elif op in _VARIABLES:
             self.variables[name] = op

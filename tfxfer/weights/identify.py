@@ -16,6 +16,7 @@ import google_crc32c
 
 from tfxfer import names
 from tfxfer.formats import leveldb, reading
+from tfxfer.weights import graph_def
 
 _UNPACK = "compressed with {}; unpack it first: {}"
 _MAGIC = (
@@ -44,6 +45,11 @@ _XML = re.compile(rb"\s*<\?xml")
 _MXNET = (0x112).to_bytes(16, "little")
 # Darknet's major, minor and revision; from 0.2 on the pictures seen so far have 8 bytes, before 4.
 _DARKNET = {(0, 1, 0), (0, 2, 0), (0, 2, 5), (1, 0, 0)}
+_AS_TEXT = {
+    "graph_pb2.GraphDef": r"(node|library|versions)\s*:?\s*\{",
+    "meta_graph_pb2.MetaGraphDef": r"(meta_info_def|graph_def)\s*:?\s*\{",
+    "saved_model_pb2.SavedModel": r"(saved_model_schema_version\s*:|meta_graphs\s*:?\s*\{)",
+}
 _TFJS_SHARD = re.compile(r"group\d+-shard\d+of\d+(\.bin)?")
 
 # Programs that write OUT from IN. They use double quotes only, since the shell gets them in single ones.
@@ -58,9 +64,9 @@ _FROM_MXNET = """import mxnet as mx, numpy as np; \
 np.savez(OUT, **{k.split(":", 1)[-1]: v.asnumpy() for k, v in mx.nd.load(IN).items()})"""
 _FROM_CAFFE = """import caffe, numpy as np; net = caffe.Net("deploy.prototxt", IN, caffe.TEST); \
 np.savez(OUT, **{f"{layer}/{i}": b.data for layer, blobs in net.params.items() for i, b in enumerate(blobs)})"""
-_FROM_GRAPH = """import numpy as np, tensorflow as tf; \
-g = tf.compat.v1.GraphDef.FromString(open(IN, "rb").read()); \
-np.savez(OUT, **{n.name: tf.make_ndarray(n.attr["value"].tensor) for n in g.node if n.op == "Const"})"""
+_FROM_TEXT = """import tensorflow as tf; from google.protobuf import text_format; \
+from tensorflow.core.protobuf import saved_model_pb2, meta_graph_pb2; from tensorflow.core.framework import graph_pb2; \
+open(OUT, "wb").write(text_format.Parse(open(IN).read(), FORM()).SerializeToString())"""
 _FROM_PICKLE = """import numpy as np, pickle; \
 np.savez(OUT, **{k: v for k, v in pickle.load(open(IN, "rb")).items() if isinstance(v, np.ndarray)})"""
 _FROM_MATLAB = """import numpy as np, scipy.io as s; \
@@ -207,22 +213,12 @@ def _darknet(head: bytes, path: Path) -> str:
 
 def _message(head: bytes, path: Path) -> str:
     """Say what a protocol buffer is, by the kinds of its first fields."""
+    if form := graph_def.kind(head):
+        return f"a {form}, a graph whose weights, if it has any, are constants or lie in a checkpoint"
     version = re.match(rb"\x08([\x01-\x20])(.)([\x80-\xff]{0,4}[\x00-\x7f])?(.)?", head, re.DOTALL)
     if version:
         return _with_version(head, path, version)
-    # A first field that is a message: of MetaGraphDef a MetaInfoDef with a list of ops, of GraphDef a node with a name
-    # and an op. One that is a text: the name of a net in Caffe.
-    found = re.match(rb"\x0a[\x80-\xff]{0,4}[\x00-\x7f](\x0a(.)|\x12)", head, re.DOTALL)
-    if found and not found[2]:
-        return (
-            "a MetaGraphDef (.meta): the graph without the values of its variables; "
-            "give the prefix of the checkpoint, with .index and .data files beside it"
-        )
-    if found and re.match(rb"\x12.[A-Z_]\w+", head[found.end() + found[2][0] :], re.DOTALL):
-        return (
-            "a GraphDef (.pb): a graph whose weights, if it has any, are constants. Look for the checkpoint that it "
-            f"was frozen from, or take the constants out by TensorFlow:\n{_python(path, _FROM_GRAPH)}"
-        )
+    # A first field that is a text: the name of a net in Caffe.
     # Layers are field 2 (before 2014), or 100; inputs 3, 4 and 8.
     if re.match(
         rb"(\x0a([\x01-\x7f])[ -~]{1,127}?)?(\x12[\x80-\xff]{1,4}[\x00-\x7f]|\xa2\x06|\x1a.data)", head, re.DOTALL
@@ -242,7 +238,7 @@ def _with_version(head: bytes, path: Path, version: re.Match[bytes]) -> str:
         named = re.match(rb"\x0a[\x80-\xff]{0,1}[\x00-\x7f]\x0a.[ -~]", head[version.start(4) :], re.DOTALL)
         if named and version[1] != b"\x01":
             return _CORE_ML
-        return "a SavedModel's graph; open the directory that it lies in, with its folder `variables`"
+        return "a SavedModel's graph, and corrupt"
     if field in (b"\x12", b"\x1a", b"\x22", b"\x28", b"\x32", b"\x3a", b"\x42"):
         return (
             "an ONNX model; take its weights out by onnx (kernels are (out, in, h, w), see the layout oihw_conv):\n"
@@ -261,8 +257,11 @@ def _text(head: bytes, path: Path) -> str:
         return ""
     if text.lstrip()[:1] == "{" and ('"modelTopology"' in text or b'"weightsManifest"' in reading.tail(path, 1 << 20)):
         return f"a model of TensorFlow.js; convert it:\n{_python(path, _FROM_TFJS)}"
-    if re.match(r"\s*node\s*\{", text):
-        return "a GraphDef as text (.pbtxt), which holds no weights; look for the checkpoint that belongs to it"
+    if form := next((form for form, begin in _AS_TEXT.items() if re.match(rf"\s*(#.*\n\s*)*{begin}", text)), ""):
+        return (
+            f"a {form.partition('.')[2]} as text (.pbtxt); look for the checkpoint that belongs to it, or if its weights "
+            f"are constants, convert it by TensorFlow:\n{_python(path, _FROM_TEXT.replace('FORM', form), '.pb')}"
+        )
     kind = "a JSON file" if text.lstrip()[:1] in ("{", "[") else "a text file"
     first = next((line.strip() for line in text.splitlines() if line.strip()), "")
     return f"{kind} that begins with {first[:60]!r}"
