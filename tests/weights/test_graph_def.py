@@ -217,7 +217,7 @@ def test_a_graph_of_variables_alone_is_refused_by_their_ops(tmp_path, resources)
 def test_a_graph_without_weights_says_what_it_has(tmp_path):
     with tf.Graph().as_default() as graph:
         tf.reshape(tf.placeholder(tf.float32), [1, 2])
-    with pytest.raises(WeightsError, match="a GraphDef without variables, and with no constants that are weights$"):
+    with pytest.raises(WeightsError, match=r"a GraphDef without variables, and with no constants that are weights$"):
         opened(tmp_path / "a", graph)
     with graph.as_default():
         tf.constant(np.arange(1000), name="table")
@@ -270,7 +270,7 @@ def test_constants_that_cannot_be_are_refused(tmp_path, tensor, message):
 def test_too_many_numbers_of_different_lengths_are_refused_when_they_are_read(tmp_path):
     (tmp_path / "a").write_bytes(node("w", "Const", tensor=proto([2], dtype=6, more=tables.field(7, b"\1\2\3"))))
     weights = open_weights(tmp_path / "a")
-    with pytest.raises(WeightsError, match="a: w is corrupt: it has more values than its shape .2,. has elements"):
+    with pytest.raises(WeightsError, match=r"a: w is corrupt: it has more values than its shape .2,. has elements"):
         weights["w"]
 
 

@@ -231,7 +231,8 @@ def open_weights(
 
     Args:
       path: a TensorFlow checkpoint (its prefix, its directory, which means the latest, or one of its files), a
-        SavedModel directory, or a file of NumPy (.npz, .npy), Keras (.h5, .weights.h5, .keras) or safetensors.
+        SavedModel directory, or a file of NumPy (.npz, .npy), Keras (.h5, .weights.h5, .keras) or safetensors; or a
+        frozen graph (a GraphDef, a MetaGraphDef, a SavedModel without variables), whose constants are read.
       rename: pairs (regular expression, replacement), applied in order to the names of the reader, or a function.
       layout: pairs (regular expression, layout), for names after renaming; see `Weights.laid_out`.
       max_bytes: refuse a file whose tensors announce more than this in all.

@@ -2,8 +2,8 @@
 
 What a constant is, the ops say that take it, and not its name. A constant is a weight if it is
 
-- an array (of one dimension or more) of floating point, complex, quantized or 8- and 16-bit integers. An op takes shapes,
-  axes, paddings and indices as integers of 32 or 64 bits, so that none of them is among these;
+- an array (of one dimension or more) of floating point, complex, quantized or 8- and 16-bit integers. An op takes
+  shapes, axes, paddings and indices as integers of 32 or 64 bits, so that none of them is among these;
 - a scalar of such a dtype that an op of quantization takes (Dequantize, QuantizedConv2D, FakeQuantWithMinMaxVars): the
   ends of a range, without which nobody can dequantize;
 - a scalar of such a dtype that comes to an op through an Identity, as freezing leaves it behind each variable.
@@ -223,9 +223,9 @@ def _without(entries: dict[str, Entry], form: str) -> str:
     variables = {name: entry.variable for name, entry in entries.items() if entry.variable}
     if variables:
         return (
-            f"a {form} whose variables ({names.listed(sorted(set(variables.values())))}) have their values in a checkpoint: "
-            f"{names.listed(variables, 3)}; look for its files, .index and .data, or `variables` of a SavedModel, and "
-            "give their prefix"
+            f"a {form} whose variables ({names.listed(sorted(set(variables.values())))}) have their values in a "
+            f"checkpoint: {names.listed(variables, 3)}; look for its files, .index and .data, or `variables` of a "
+            "SavedModel, and give their prefix"
         )
     reasons = [f"{name}: {entry.why}" for name, entry in entries.items()]
     return f"a {form} without variables, and with no constants that are weights" + (

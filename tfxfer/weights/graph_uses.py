@@ -103,17 +103,7 @@ class Uses:
             self._follow(taken)
 
     def _add(self, node: Bytes, room: Room) -> None:
-        name = op = b""
-        inputs = []
-        for key, value in room.scan(node if len(node) > 4096 else bytes(node)):
-            if key == _ATTRIBUTE:  # the last and the most: every writer puts fields in the order of their numbers
-                break
-            if key == _INPUT:
-                inputs.append(bytes(value).partition(b":")[0])
-            elif key == _OP:
-                op = bytes(value)
-            elif key == _NAME:
-                name = bytes(value)
+        name, op, inputs = _read(node, room)
         if op in _CONSTANTS:
             if name in self.constants:
                 shown = name.decode(errors="replace")
@@ -150,3 +140,19 @@ class Uses:
                     taken.add(source)
                     if source in self._passing:
                         waiting.append(source)
+
+
+def _read(node: Bytes, room: Room) -> tuple[bytes, bytes, list[bytes]]:
+    """Return the name of a node, its op, and the names of the nodes that it takes."""
+    name = op = b""
+    inputs = []
+    for key, value in room.scan(node if len(node) > 4096 else bytes(node)):
+        if key == _ATTRIBUTE:  # the last and the most: every writer puts fields in the order of their numbers
+            break
+        if key == _INPUT:
+            inputs.append(bytes(value).partition(b":")[0])
+        elif key == _OP:
+            op = bytes(value)
+        elif key == _NAME:
+            name = bytes(value)
+    return name, op, inputs

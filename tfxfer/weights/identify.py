@@ -258,9 +258,10 @@ def _text(head: bytes, path: Path) -> str:
     if text.lstrip()[:1] == "{" and ('"modelTopology"' in text or b'"weightsManifest"' in reading.tail(path, 1 << 20)):
         return f"a model of TensorFlow.js; convert it:\n{_python(path, _FROM_TFJS)}"
     if form := next((form for form, begin in _AS_TEXT.items() if re.match(rf"\s*(#.*\n\s*)*{begin}", text)), ""):
+        convert = _python(path, _FROM_TEXT.replace("FORM", form), ".pb")
         return (
-            f"a {form.partition('.')[2]} as text (.pbtxt); look for the checkpoint that belongs to it, or if its weights "
-            f"are constants, convert it by TensorFlow:\n{_python(path, _FROM_TEXT.replace('FORM', form), '.pb')}"
+            f"a {form.partition('.')[2]} as text (.pbtxt); look for the checkpoint that belongs to it, or if its "
+            f"weights are constants, convert it by TensorFlow:\n{convert}"
         )
     kind = "a JSON file" if text.lstrip()[:1] in ("{", "[") else "a text file"
     first = next((line.strip() for line in text.splitlines() if line.strip()), "")

@@ -148,4 +148,6 @@ def _narrow(values: np.ndarray, kind: np.dtype) -> np.ndarray:
     # 16-bit floats lie in the file as the integers of their bits; integers as 64-bit two's complement.
     if kind.kind in "iub":
         return values.astype(kind)
+    if kind.name in ("int4", "uint4"):
+        return values.astype(np.int8).astype(kind)
     return values.astype(f"u{kind.itemsize}").view(kind)
