@@ -79,7 +79,7 @@ def frozen(resources: bool) -> tuple[tf.GraphDef, dict[str, np.ndarray]]:
 def test_a_frozen_graph_has_the_names_and_values_of_its_variables(tmp_path, resources):
     graph, values = frozen(resources)
     weights = opened(tmp_path / "frozen.bin", graph)
-    assert weights.kind == "TensorFlow GraphDef, constants"
+    assert weights.kind == "constants of a GraphDef"
     assert weights.skipped == {}
     assert weights.keys() == values.keys()
     assert all(same(weights[name], values[name]) for name in values)
@@ -196,7 +196,7 @@ def test_initial_values_are_weights_where_they_are_more_than_one_number(tmp_path
             tf.get_variable("bias", [4], initializer=tf.zeros_initializer())
         tf.train.export_meta_graph(str(tmp_path / "model.meta"))
     weights = open_weights(tmp_path / "model.meta")
-    assert weights.kind == "TensorFlow MetaGraphDef, constants"
+    assert weights.kind == "constants of a MetaGraphDef"
     assert same(weights["pretrained/initial_value"], np.arange(6.0).reshape(2, 3))
     assert set(weights.skipped) == {"pretrained", "bias", "bias/Initializer/zeros"}
     assert "it is a variable (VariableV2), whose value lies in the checkpoint" in weights.skipped["bias"]

@@ -138,7 +138,9 @@ def converted(path: Path, suffix: str = ".npz") -> dict[str, np.ndarray]:
     return dict(open_weights(path.with_suffix(suffix)))
 
 
-@pytest.mark.parametrize("form", ["GraphDef", "MetaGraphDef", "SavedModel"])
+@pytest.mark.parametrize(
+    "form", ["GraphDef", *(pytest.param(form, marks=pytest.mark.slow) for form in ("MetaGraphDef", "SavedModel"))]
+)
 def test_the_command_for_a_graph_as_text_makes_a_file_that_opens(tmp_path, form):
     with tf.Graph().as_default() as made:
         tf.nn.relu(tf.constant(np.ones((4, 3), "f4"), name="fc1/kernel"))

@@ -50,7 +50,7 @@ def test_of_a_saved_model_without_variables_the_constants_are_read(tmp_path):
     exported(tmp_path / "model", variable=False)
     for path in (tmp_path / "model", tmp_path / "model" / "saved_model.pb"):
         weights = open_weights(path)
-        assert weights.kind == "TensorFlow SavedModel, constants"
+        assert weights.kind == "constants of a SavedModel"
         assert weights.checkpoint is None
         assert list(weights) == ["fc/kernel"]
         assert weights["fc/kernel"].tobytes() == KERNEL.tobytes()
@@ -66,7 +66,7 @@ def test_the_constants_of_a_saved_model_of_tensorflow_2_lie_in_its_functions(tmp
     tf2.saved_model.save(module, str(tmp_path))
     assert (tmp_path / "variables" / "variables.index").exists()  # it holds no variable
     weights = open_weights(tmp_path)
-    assert weights.kind == "TensorFlow SavedModel, constants"
+    assert weights.kind == "constants of a SavedModel"
     assert {name.rpartition("/fc/")[2] for name in weights} == {"kernel"}
     assert all(name.startswith("__inference_") for name in weights)
     assert all(array.tobytes() == KERNEL.tobytes() for array in weights.values())

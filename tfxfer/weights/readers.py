@@ -95,7 +95,7 @@ def _not_read(graph: Path) -> dict[str, Tensor]:
 
 
 def _constants(path: Path, form: str) -> Found:
-    return Found(f"TensorFlow {form}, constants", graph_def.read(path, form))
+    return Found(f"constants of a {form}", graph_def.read(path, form))
 
 
 def _graph(path: Path) -> Found:
