@@ -105,7 +105,9 @@ def depthwise_conv2d(  # noqa: PLR0913  # the options of `tf.keras.layers.Depthw
     strides, rates = _strides_and_rates(strides, dilation_rate, name)
     if strides[0] != strides[1]:
         raise GraphError(f"{name}: `strides={strides}` must be the same for rows and columns")
-    (depth_multiplier, _), padding = _pair("depth_multiplier", depth_multiplier, name), _padding(padding, name)
+    padding = _padding(padding, name)
+    if not _is_size(depth_multiplier):
+        raise GraphError(f"{name}: `depth_multiplier={depth_multiplier}` must be one integer from 1 on")
     with tf.variable_scope(name):
         shape = [*_pair("kernel_size", kernel_size, name), x.shape[-1], depth_multiplier]
         kernel = model_variable("depthwise_kernel", shape, depthwise_initializer or glorot_uniform)
@@ -301,9 +303,13 @@ def _strides_and_rates(strides: Size, dilation_rate: Size, name: str) -> tuple[l
 
 def _pair(option: str, value: Size, name: str) -> list[int]:
     sizes = list(value) if isinstance(value, Iterable) else [value, value]
-    if len(sizes) != 2 or not all(hasattr(size, "__index__") and operator.index(size) >= 1 for size in sizes):
+    if len(sizes) != 2 or not all(map(_is_size, sizes)):
         raise GraphError(f"{name}: `{option}={value}` must be one integer from 1 on, or two: of rows and columns")
     return [operator.index(size) for size in sizes]
+
+
+def _is_size(value: object) -> bool:
+    return hasattr(value, "__index__") and operator.index(value) >= 1
 
 
 def _padding(padding: str, name: str) -> str:
