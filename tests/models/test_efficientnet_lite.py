@@ -12,6 +12,7 @@ import tfxfer as tx
 from tests.models import torch_networks
 from tests.models.test_mobilenet_v2 import layer_names
 from tests.models.torch_networks import Arrays, classify, convolve, normalise, relu6
+from tfxfer.data import Data, Split
 from tfxfer.errors import WeightsError
 from tfxfer.models import efficientnet_lite, efficientnet_lite_sources
 from tfxfer.models.sources import named
@@ -60,7 +61,7 @@ def test_endpoints_and_variables_have_their_names_and_shapes():
         assert list(variables) == layer_names(BLOCKS)
         kernels = [shape for name, shape in variables.items() if name.endswith("depthwise_kernel")]
         assert [shape[0] for shape in kernels] == [size for _, _, size in BLOCKS.values()]
-        assert ends["head"].op.name == "EFFICIENTNET_LITE0/Relu6"
+        assert ends["head"].op.name == "EFFICIENTNET_LITE0/head_relu"
 
 
 @pytest.mark.parametrize("model", VERSIONS)
@@ -127,8 +128,8 @@ def test_the_statistics_of_restored_batch_normalisations_move_only_where_they_ar
         logits = tx.models.heads.classifier(tf.reduce_mean(ends["block2_1"], axis=[1, 2]), classes=2)
         step = tx.train_step(images, labels, logits, train=tx.select(trained), learning_rate=0.01)
         rng = np.random.default_rng(0)
-        examples = rng.integers(0, 256, (8, 16, 16, 3), np.uint8), np.arange(8) % 2
-        data = tx.Dataset(examples, examples, examples, ("a", "b"))
+        split = Split(rng.integers(0, 256, (8, 16, 16, 3), np.uint8), np.arange(8) % 2)
+        data = Data(split, split, split, class_names=("a", "b"))
         with tx.session(plan) as sess:
             fitted = tx.fit(sess, step, data, epochs=2, batch_size=4, logdir=tmp_path / "run")
     weights = tx.open_weights(fitted.last)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import tensorflow.compat.v1 as tf
 
@@ -14,13 +15,13 @@ class Convolutions:
     """How the convolutions of a network are made; none has a bias.
 
     Attributes:
-      activation: what follows a batch normalisation.
+      activation: what follows a batch normalisation, of the kind of `tf.nn.relu`.
       symmetric: whether rows and columns of zeros are put on all four sides alike, as PyTorch does; otherwise they lie
         as TensorFlow's "SAME" has them: where the stride is above 1, mostly below and to the right alone.
       epsilon, momentum: of the batch normalisations.
     """
 
-    activation: layers.Activation
+    activation: Callable[..., tf.Tensor]
     symmetric: bool
     epsilon: float
     momentum: float
@@ -56,7 +57,7 @@ class Convolutions:
 
     def _normalise(self, x: tf.Tensor, name: str, activated: bool) -> tf.Tensor:
         x = layers.batch_norm(x, f"{name}_bn", epsilon=self.epsilon, momentum=self.momentum)
-        return self.activation(x) if activated else x
+        return self.activation(x, name=f"{name}_relu") if activated else x
 
 
 def classify(ends: dict[str, tf.Tensor], last: str | None, classes: int, dropout: float) -> None:
