@@ -443,6 +443,22 @@ def test_the_command_for_what_is_not_read_makes_a_file_that_is(tmp_path):
     assert same(open_weights(tmp_path / "a.safetensors")["w"], np.eye(3, dtype="f4"))
 
 
+def test_the_command_for_a_frozen_module_of_torchscript_makes_a_file_that_is_read(tmp_path):
+    # Its weights are constants of its code.
+    python = oracle_python("torch", "safetensors")
+    code = (
+        "import sys, torch; n = torch.nn.Linear(3, 2); torch.nn.init.ones_(n.weight); "
+        "torch.jit.freeze(torch.jit.script(n.eval())).save(sys.argv[1])"
+    )
+    subprocess.run([python, "-W", "ignore", "-c", code, str(tmp_path / "a.pt")], check=True)
+    with pytest.raises(WeightsError, match="is a TorchScript archive that holds no arrays") as error:
+        open_weights(tmp_path / "a.pt")
+    command = str(error.value).splitlines()[-1].strip()
+    subprocess.run(["bash", "-c", python + command.removeprefix("python")], check=True)
+    weights = open_weights(tmp_path / "a.safetensors")
+    assert any(value.tolist() == np.ones((2, 3)).tolist() for value in weights.values())
+
+
 def test_archives_that_are_not_whole_are_refused(tmp_path):
     root = lone()
     path = archive(tmp_path / "a.pth", dumps(root), {"0": FLOATS.tobytes()}, order=b"middle")
