@@ -63,7 +63,9 @@ t = {k: v for k, v in d.items() if torch.is_tensor(v)}; \
 t = {k: v.dequantize() if v.is_quantized else v.to_dense() for k, v in t.items()}; \
 save_file({k: v.resolve_conj().resolve_neg().contiguous().clone() for k, v in t.items()}, OUT)"""
 _FROM_SCRIPT = """import torch; from safetensors.torch import save_file; \
-save_file({k: v.contiguous().clone() for k, v in torch.jit.load(IN, map_location="cpu").state_dict().items()}, OUT)"""
+m = torch.jit.load(IN, map_location="cpu"); \
+t = m.state_dict() or m.code_with_constants[1].const_mapping; \
+save_file({k: v.contiguous().clone() for k, v in t.items() if torch.is_tensor(v)}, OUT)"""
 _FROM_TEXT = """import tensorflow as tf; from google.protobuf import text_format; \
 from tensorflow.core.protobuf import saved_model_pb2, meta_graph_pb2; from tensorflow.core.framework import graph_pb2; \
 open(OUT, "wb").write(text_format.Parse(open(IN).read(), FORM()).SerializeToString())"""
