@@ -174,6 +174,24 @@ def test_the_command_for_matlab_4_takes_its_arrays_out(tmp_path, big):
     assert {name: array.tolist() for name, array in found.items()} == {"fc1": kernel.tolist()}
 
 
+@pytest.mark.parametrize("protocol", [0, 1])
+@pytest.mark.parametrize("whole", [dict, list])
+def test_pickles_of_the_oldest_protocols_are_named_and_the_command_makes_an_archive(tmp_path, protocol, whole):
+    arrays = {"0": np.ones((2, 3), "f4"), "1": np.arange(3)}
+    (tmp_path / "w.pkl").write_bytes(pickle.dumps(arrays if whole is dict else [*arrays.values()], protocol))
+    assert {name: array.tolist() for name, array in converted(tmp_path / "w.pkl").items()} == {
+        name: array.tolist() for name, array in arrays.items()
+    }
+
+
+def test_the_command_for_a_pickle_reads_what_python_2_wrote(tmp_path):
+    made = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR"
+    dtype = b"cnumpy\ndtype\n(S'f4'\nI0\nI1\ntR(I3\nS'<'\nNNNI-1\nI-1\nI0\ntb"
+    values = rb"S'\x00\x00\x80\xbf'" + b"\n"  # -1.0, as text in which bytes stand
+    (tmp_path / "w.pkl").write_bytes(b"(dp1\nS'b'\n" + made + b"(I1\n(I1\nt" + dtype + b"I00\n" + values + b"tbs.")
+    assert {name: array.tolist() for name, array in converted(tmp_path / "w.pkl").items()} == {"b": [-1.0]}
+
+
 def test_the_command_for_a_bare_pickle_of_arrays_makes_an_archive(tmp_path):
     # One of a class that the reader does not know, which is an array for numpy.
     (tmp_path / "w.pkl").write_bytes(pickle.dumps({"fc/kernel": np.ma.ones((2, 3)), "name": "net"}))
@@ -194,6 +212,8 @@ def test_the_command_for_a_bare_pickle_of_arrays_makes_an_archive(tmp_path):
         ("a.npz", b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "an XML page"),
         ("a.pb", b"\x08\x01\x12\x80\x02\x0a\x20\x12\x10", "a SavedModel's graph"),
         ("a.pbtxt", b'node {\n  name: "x"\n}', r"a GraphDef as text \(\.pbtxt\)"),
+        ("input_0.pb", b"\x08\x02\x10\x01\x42\x01x\x4a\x08" + bytes(8), r"one tensor of ONNX.*open the \.onnx model"),
+        ("a.onnx.data", bytes(64), r"the values of a model of ONNX; open a\.onnx"),
         ("group1-shard1of1.bin", bytes(range(64)), r"a part of a model of TensorFlow\.js.*which is not there"),
     ],
 )
