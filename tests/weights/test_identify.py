@@ -213,6 +213,12 @@ def test_the_command_for_a_bare_pickle_of_arrays_makes_an_archive(tmp_path):
         ("a.pb", b"\x08\x01\x12\x80\x02\x0a\x20\x12\x10", "a SavedModel's graph"),
         ("a.pbtxt", b'node {\n  name: "x"\n}', r"a GraphDef as text \(\.pbtxt\)"),
         ("input_0.pb", b"\x08\x02\x10\x01\x42\x01x\x4a\x08" + bytes(8), r"one tensor of ONNX.*open the \.onnx model"),
+        ("a.mlmodel", b"\x08\x07\x12\x04\x0a\x02\x0a\0\xb2\x1f\x02\x0a\0", r"give the folder that ends in \.mlpackage"),
+        (
+            "model.safetensors.index.json",
+            b'{"metadata": {"total_size": 8},\n "weight_map": {"a": "model-1-of-2.safetensors", "b": ""}}',
+            r"open each of them, such as model-1-of-2\.safetensors",
+        ),
         ("a.onnx.data", bytes(64), r"the values of a model of ONNX; open a\.onnx"),
         ("group1-shard1of1.bin", bytes(range(64)), r"a part of a model of TensorFlow\.js.*which is not there"),
     ],
@@ -221,6 +227,14 @@ def test_foreign_formats_are_named_whatever_they_are_called(tmp_path, name, cont
     (tmp_path / name).write_bytes(content)
     with pytest.raises(WeightsError, match=message):
         open_weights(tmp_path / name)
+
+
+def test_a_file_beside_a_saved_model_leads_to_it(tmp_path):
+    (tmp_path / "saved_model.pb").write_bytes(b"\x08\x01\x12\x04\x0a\x02\x22\0")
+    for name in ("fingerprint.pb", "keras_metadata.pb", "tfhub_module.pb"):
+        (tmp_path / name).write_bytes(b"\x08\x03")
+        with pytest.raises(WeightsError, match=f"a file beside a SavedModel, without its weights; open {tmp_path}"):
+            open_weights(tmp_path / name)
 
 
 # --- formats of other programs ---

@@ -217,7 +217,7 @@ def _tensors(entries: dict[str, Entry], data: np.ndarray, where: str, form: str)
     if all(entry.why for entry in entries.values()):
         raise WeightsError(f"{where} holds no weights: it is {_without(entries, form)}")
     protos = {name: entry.proto for name, entry in entries.items() if entry.proto and not entry.why}
-    if _is_emptied(list(protos.values())):
+    if _is_emptied(list(protos.values())) and not any(entry.variable for entry in entries.values()):
         raise WeightsError(
             f"{where} holds no weights: it is a {form} whose constants have their shapes but no values, as the "
             "tensorflowjs_model.pb of TensorFlow.js; open the weights_manifest.json that belongs beside it"

@@ -226,7 +226,10 @@ def _with_version(head: bytes, path: Path, version: re.Match[bytes]) -> str:
     # SavedModel (1) and Core ML have a message next, which begins with a message; Core ML then has the network, whose
     # field is 200 or higher.
     field = version[2]
-    if max(messages.outline(reading.map_file(path).data), default=0) >= protobuf.tag(200):
+    model = messages.outline(reading.map_file(path).data)
+    if protobuf.tag(502, protobuf.BYTES) in model:
+        return "the program of a Core ML package; its weights lie beside it: give the folder that ends in .mlpackage"
+    if max(model, default=0) >= protobuf.tag(200):
         return _core_ml(path)
     if field == b"\x12" and version[4] == b"\x0a":
         named = re.match(rb"\x0a[\x80-\xff]{0,1}[\x00-\x7f]\x0a.[ -~]", head[version.start(4) :], re.DOTALL)
@@ -447,6 +450,8 @@ def _beside(head: bytes, path: Path) -> str:
             f"the values of a network of ncnn, whose shapes are in {names.printable(path.with_suffix('.param').name)}; "
             "look for the file that it was made from"
         )
+    if path.suffix == ".pb" and path.name != "saved_model.pb" and reading.exists(path.with_name("saved_model.pb")):
+        return "" if graph_def.kind(head) else f"a file beside a SavedModel, without its weights; open {path.parent}"
     model = path.with_suffix(".xml")
     if path.suffix == ".bin" and b"<net " in reading.head(model, 4096):
         return f"the values of an OpenVINO model; take them out by OpenVINO:\n{_python(model, _FROM_OPENVINO)}"
@@ -458,6 +463,11 @@ def _beside(head: bytes, path: Path) -> str:
 def _foreign_text(text: str, path: Path) -> str:
     if text.startswith("7767517"):
         return "the graph of a network of ncnn; its values are in the .bin; look for the file that it was made from"
+    if text.lstrip()[:1] == "{" and (file := re.search(r'"weight_map"\s*:\s*\{\s*"[^"]*"\s*:\s*"([^"]*)"', text)):
+        return (
+            "the list of the files that the weights of one model are divided among; open each of them, such as "
+            f"{names.printable(file[1])}"
+        )
     if text.lstrip()[:1] == "{" and '"nodes"' in text and '"op": "null"' in text:
         return (
             "a -symbol.json of MXNet: the graph without the weights; open the .params file that belongs to it, such as "
