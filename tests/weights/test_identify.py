@@ -253,6 +253,7 @@ CAFFE2 = b"\x0a\x04init\x12\x1a\x12\x07conv1_w\x22\x0fGivenTensorFill"
     ("name", "content", "message"),
     [
         ("a.engine", b"ftrt" + bytes(20), r"an engine of TensorRT \(\.engine, \.plan\).*look for the ONNX model"),
+        ("a.engine", b"\x09\0\0\0" + b'{"a": 1 }' + b"ftrt" + bytes(20), "an engine of TensorRT"),
         ("a.ort", b"\x20\0\0\0ORTM", "a model in the format of ONNX Runtime"),
         (
             "a.gguf",

@@ -392,7 +392,9 @@ def _unpacked(head: bytes) -> bytes:
 
 def _runtime(head: bytes, path: Path) -> str:
     """Look for what a program keeps that only runs networks."""
-    if head[:4] in (b"ftrt", b"ptrt"):
+    # Ultralytics puts JSON before the engine, and its length before that.
+    start = 4 + int.from_bytes(head[:4], "little") if head[4:5] == b"{" else 0
+    if head[start : start + 4] in (b"ftrt", b"ptrt"):
         return (
             "an engine of TensorRT (.engine, .plan), made for one kind of GPU: its weights do not come out; look for "
             "the ONNX model that it was built from"

@@ -2,9 +2,10 @@
 
 `model.json` holds `weightsManifest`, a list of groups; in the `weights_manifest.json` of graph models before 1.0, which
 lies beside `tensorflowjs_model.pb`, the list is everything. So it is in the NAME-weights_manifest.json of face-api.js,
-whose shards are NAME-shard1 or NAME.bin; a browser saves NAME.json and NAME.weights.bin. A group has `paths`, whose files make one row of bytes
-together, and `weights`, which lie in these bytes end to end: {name, shape, dtype, quantization}. A weight may begin in
-one shard and end in another. Only the manifest is parsed: a graph in the same file may be long, and is not needed.
+whose shards are NAME-shard1 or NAME.bin; a browser saves NAME.json and NAME.weights.bin. A group has `paths`, whose
+files make one row of bytes together, and `weights`, which lie in these bytes end to end: {name, shape, dtype,
+quantization}. A weight may begin in one shard and end in another. Only the manifest is parsed: a graph in the same file
+may be long, and is not needed.
 
 Quantized weights are dequantized as TensorFlow.js does when it loads them: `v * scale + min` in double precision, then
 rounded to float32, or to the nearest int32, halves up. The kind of the file says so.
