@@ -26,6 +26,7 @@ from tfxfer.networks.nodes import Nodes, depending, dtype_of
 SHOWN = 12
 # What must be fed, or hands out other data each time that it is run.
 _SOURCES = {"Placeholder", "PlaceholderV2", "IteratorGetNext", "IteratorGetNextSync", "ReaderReadV2", "ReaderRead"}
+_TABLES = {"HashTable", "HashTableV2", "MutableHashTable", "MutableHashTableV2", "AnonymousHashTable"}
 _PYTHON = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
 _DROPPED_ATTRIBUTES = ("_class", "_output_shapes", "_XlaCompile", "_XlaScope", "_xla_compile_id")
 
@@ -171,6 +172,7 @@ def _default_input(file: GraphFile, index: Nodes, end: str, bound: Mapping[str, 
     images = [name for name in wanting if _may_be_images(index, name)] or wanting
     for choice in (declared, images):
         if len(choice) == 1:
+            _check_numbers(file, index, choice[0], needed.nodes)
             return choice[0]
     listed = [f"{name} ({_described(index, name)})" for name in declared or wanting]
     if not listed:
@@ -182,6 +184,23 @@ def _default_input(file: GraphFile, index: Nodes, end: str, bound: Mapping[str, 
         f"{file.path}: {end} needs {len(listed)} inputs: {names.listed(listed, SHOWN)}; name the one that is the "
         "images (`input`), and give the others their values (`feeds`)"
     )
+
+
+def _check_numbers(file: GraphFile, index: Nodes, name: str, nodes: Sequence[tf.NodeDef]) -> None:
+    """Refuse an input of strings, such as encoded pictures, and name the numbers that come from it first."""
+    node, _, output = name.partition(":")
+    if dtype_of(index[node], int(output)) != tf.string:
+        return
+    behind = [f"{each.name} ({each.op})" for each in depending(nodes, {name}) if _is_numeric(each)]
+    raise GraphError(
+        f"{file.path}: the input {name} is of strings, such as encoded pictures; name the tensor behind their decoding "
+        f"(`input`): {names.listed(behind[:SHOWN], SHOWN) or 'there is none'}"
+    )
+
+
+def _is_numeric(node: tf.NodeDef) -> bool:
+    dtype = dtype_of(node)
+    return dtype is not None and (dtype.is_floating or dtype == tf.uint8)
 
 
 def _given(node: tf.NodeDef) -> Iterator[str]:
@@ -273,6 +292,12 @@ def _check(file: GraphFile, index: Nodes, way: Way, dropped: Sequence[str]) -> N
         raise GraphError(
             f"{file.path}: {names.listed(python)} run Python functions, which no file holds; choose an input behind "
             "them, or an endpoint before them"
+        )
+    tables = [node.name for node in way.nodes if node.op in _TABLES]
+    if tables:
+        raise GraphError(
+            f"{file.path}: {way.endpoint} reads the tables {names.listed(tables, SHOWN)}, which are filled outside of "
+            "the network; choose an input behind them, or an endpoint before them"
         )
     library = {function.signature.name for function in file.graph_def.library.function}
     unknown = [node for node in way.nodes if tf_private.op_definition(node.op) is None and node.op not in library]
