@@ -264,7 +264,7 @@ def _keeps_objects(prefix: Path) -> bool:
 
 
 def _keys(meta: tf.MetaGraphDef, prefix: Path) -> dict[int, str]:
-    """Return the keys that objects with a value have in the checkpoint, by their numbers in the SavedModel.
+    """Return the keys that the values of objects have in the checkpoint, by the objects' numbers in the SavedModel.
 
     Both have a graph of the objects; an object is the same in both if the same names lead to it from the root.
     """
@@ -272,10 +272,10 @@ def _keys(meta: tf.MetaGraphDef, prefix: Path) -> dict[int, str]:
     there = trackable_object_graph_pb2.TrackableObjectGraph.FromString(content).nodes
     here = meta.object_graph_def.nodes
     pairs, seen = [(0, 0)], {0}
-    keys = {}
+    keys: dict[int, str] = {}
     while pairs:
         number, other = pairs.pop()
-        keys |= {number: value.checkpoint_key for value in there[other].attributes if value.name == _VALUE}
+        keys[number] = next((value.checkpoint_key for value in there[other].attributes if value.name == _VALUE), "")
         children = {child.local_name: child.node_id for child in there[other].children}
         for child in here[number].children:
             if child.local_name in children and child.node_id not in seen:
