@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow.compat.v1 as tf
@@ -23,6 +23,7 @@ from tfxfer.networks.graph_file import FileVariable, GraphFile
 from tfxfer.networks.nodes import Nodes, data_inputs, dtype_of, node_of
 from tfxfer.weights.roles import STATISTIC, role
 
+OF_OURS = "network of tfxfer"
 _NORMALISING = ("FusedBatchNorm", "BatchNormWithGlobalNormalization")
 _QUESTIONS = {"Shape", "ShapeN", "Size", "Rank", "OnesLike", "ZerosLike"}  # take nothing of the values
 _PADDING = {"Pad", "PadV2", "MirrorPad", "SpaceToBatchND"}  # belongs to the layer behind it
@@ -137,7 +138,9 @@ def inspect(
 def _described(shown: Inspection, file: GraphFile, way: importing.Way, size: int | None, chosen: bool) -> Inspection:
     walked = _Walk(file, way, size)
     candidates = walked.candidates()
-    several = f"of {len(shown.outputs)} outputs, {way.endpoint} has most before it; another may be named (`endpoint`)"
+    several = (
+        f"of {len(shown.outputs)} outputs, {walked.way.endpoint} has most before it; another may be named (`endpoint`)"
+    )
     return dataclasses.replace(
         shown,
         outputs=tuple(
@@ -145,8 +148,8 @@ def _described(shown: Inspection, file: GraphFile, way: importing.Way, size: int
             for port in shown.outputs
         ),
         input=way.input,
-        endpoint=way.endpoint,
-        lacking=tuple(_port(file, name) for name in importing.lacking(way)),
+        endpoint=walked.way.endpoint,
+        lacking=tuple(_port(file, name) for name in importing.lacking(walked.way)),
         candidates=candidates,
         suggested=_bottleneck(candidates),
         notes=(*([several] if chosen else []), *walked.notes()),
@@ -196,14 +199,15 @@ class _Walk:
     def __init__(self, file: GraphFile, way: importing.Way, size: int | None) -> None:
         self.file = file
         self.unknown = importing.unknown_nodes(file, way)
-        self.nodes = _without(way.nodes, self.unknown)
+        beside = {name for name in importing.lacking(way) if node_of(name) == node_of(way.input)}
+        self.nodes = _without(way.nodes, self.unknown, beside)
         there = {node.name for node in self.nodes}
         variables = {name: variable for name, variable in way.variables.items() if name in there}
         dependent = [node for node in way.dependent if node.name in there]
         self.way = dataclasses.replace(way, nodes=self.nodes, variables=variables, dependent=dependent)
         with tf.Graph().as_default() as self.graph:
             if dependent:
-                last = way.endpoint if node_of(way.endpoint) in there else f"{dependent[-1].name}:0"
+                last = way.endpoint if node_of(way.endpoint) in there else _last(dependent)
                 self.way = dataclasses.replace(self.way, endpoint=last)
                 importing.import_way(file, self.way, _placeholder(file, way.input, size))
         self.flow = _flow(self.nodes, way.input)
@@ -214,11 +218,12 @@ class _Walk:
         before, switches = self._before(), self._switches()
         cuts = self._cuts()
         short = {tensor: name for name, tensor in self.file.endpoints.items()}
+        of_ours = self.file.kind == OF_OURS  # which takes no other endpoints than these
         sizes = [math.prod(variable.shape) for variable in self.way.variables.values()]
         result = []
         for name in self.flow:
             tensor = self._tensor(name)
-            if not tensor.dtype.is_floating:
+            if not tensor.dtype.is_floating or (of_ours and f"{name}:0" not in short):
                 continue
             variables, costs, on_the_way = (_numbers(bits) for bits in before[name])
             amounts = [list(self.costs.values())[place] for place in costs]
@@ -247,7 +252,7 @@ class _Walk:
             listed = names.listed([f"{name} ({kind})" for name, kind in self.unknown.items()])
             yield f"TensorFlow has no ops {listed}; what comes behind them is not listed"
         if python := importing.python_nodes(self.way):
-            yield f"{names.listed(python)} run Python functions, which no file holds; nothing behind them can be imported"
+            yield f"{names.listed(python)} run Python functions, which no file holds; what is behind cannot be imported"
         inside = [node.name for node in self.nodes if node.op in _BRANCHES]
         if inside:
             yield f"multiply-adds within branches and loops are not counted: {names.listed(inside)}"
@@ -330,16 +335,29 @@ class _Walk:
         return [name for name in self.flow if name in leading]
 
 
-def _without(nodes: Sequence[tf.NodeDef], unknown: Mapping[str, str]) -> list[tf.NodeDef]:
-    """Return the nodes that need none of the unknown."""
+def _without(nodes: Sequence[tf.NodeDef], unknown: Mapping[str, str], beside: Collection[str]) -> list[tf.NodeDef]:
+    """Return the nodes that need no unknown op, and nothing that the input's node hands out beside the input."""
     lost = set(unknown)
     kept = []
     for node in nodes:
-        if node.name in lost or any(node_of(source) in lost for source in node.input):
+        sources = {node_of(source) for source in node.input}
+        if node.name in lost or sources & lost or beside & set(data_inputs(node)):
             lost.add(node.name)
         else:
             kept.append(node)
     return kept
+
+
+def _is_floating(node: tf.NodeDef) -> bool:
+    dtype = dtype_of(node)
+    return dtype is not None and dtype.is_floating
+
+
+def _last(nodes: Sequence[tf.NodeDef]) -> str:
+    """Return the last tensor of numbers that no other node takes."""
+    taken = {node_of(source) for node in nodes for source in node.input}
+    ends = [node.name for node in nodes if node.name not in taken and _is_floating(node)]
+    return f"{(ends or [nodes[-1].name])[-1]}:0"
 
 
 def _flow(nodes: Sequence[tf.NodeDef], start: str) -> dict[str, list[str]]:
@@ -400,7 +418,7 @@ def of_model(name: str, image_size: int | None = None) -> GraphFile:
         images = tf.placeholder(tf.uint8, [None, *size, CHANNELS[spec.channels] if spec else 1], name="images")
         ends = model.build(images, input_spec=dataclasses.replace(spec, size=size) if spec else None)
         meta = tf.train.export_meta_graph(graph=graph)
-    file = meta_graph.described(meta, name, None, "network of tfxfer")
+    file = meta_graph.described(meta, name, None, OF_OURS)
     last = list(ends.values())[-1].name
     aliases = {end: tensor.name for end, tensor in ends.items()}
     return dataclasses.replace(file, inputs=(images.name,), outputs=(last,), endpoints=aliases)

@@ -100,10 +100,15 @@ class Nodes(Mapping[str, tf.NodeDef]):
             other = node_of(source)
             if other not in self._nodes:
                 raise GraphError(f"the graph is corrupt: {name} takes {source}, which is not in it")
-            if waited and self._nodes[other].op not in PASSING:
+            if waited and not self._steers(other, self._nodes[name]):
                 dropped[other] = None
             elif waited or full_name(source) not in stops:
                 yield other
+
+    def _steers(self, name: str, waiting: tf.NodeDef) -> bool:
+        """Say whether a node waits for another to be in its branch or loop; a constant may do so through a NoOp."""
+        op = self._nodes[name].op
+        return op in PASSING or (op == "NoOp" and not data_inputs(waiting))
 
     def _goes_back(self, name: str) -> bool:
         return self._nodes[name].op in ("NextIteration", "RefNextIteration")

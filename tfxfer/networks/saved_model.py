@@ -73,6 +73,14 @@ def is_saved_model(path: str) -> bool:
     return find_checkpoint.is_saved_model(Path(path))
 
 
+def not_one(directory: Path) -> str:
+    """Say of a directory that it is not a SavedModel's, and what lies in it."""
+    there = sorted(entry.name for entry in directory.iterdir())
+    inside = [name for name in there if is_saved_model(str(directory / name))]
+    near = f"; there is a SavedModel in {names.listed(inside)}: give {directory / inside[-1]}" if inside else ""
+    return f"{directory} is a directory without {GRAPH}; it holds {names.listed(there) or 'nothing'}{near}"
+
+
 def read_saved_model(directory: Path) -> Any:
     """Read the SavedModel message of a directory, binary or as text.
 
