@@ -6,8 +6,14 @@
 
 FILE is a MetaGraph (.meta, or the prefix of its checkpoint), a frozen graph (.pb), a SavedModel, or the name of a
 network of tfxfer. The candidates are the tensors that all of the way from the input to the output goes through; --all
-lists the others too. Parameters and multiply-adds, for one example, are those up to a candidate. The last line is the
-command for the next step. A long list goes through $PAGER on a terminal.
+lists the others too. Of several outputs, the one with most before it is taken. Parameters and multiply-adds, for one
+example, are those up to a candidate. The last line is the command for the next step. A long list goes through $PAGER on
+a terminal.
+
+--json prints `path`, `kind`, `signatures`, `input`, `endpoint`, `suggested` (the name of what the last layer takes),
+`command` and `notes`; `inputs`, `outputs` and `lacking` (what has to be fed) with `name`, `dtype` and `shape`; and all
+`candidates` with `name`, `tensor`, `op`, `dtype`, `shape`, `parameters`, `multiply_adds`, `on_the_way` and `cut`. A
+side of a shape that is not known is null.
 """
 
 from __future__ import annotations
@@ -25,6 +31,7 @@ from tfxfer.tools import _flags, _pager
 from tfxfer.weight_tools.tables import table
 
 USES = (_flags.Use("tree", "json", unless=True), _flags.Use("all", "json", unless=True))
+SHOWN = 12  # of inputs and outputs
 _SWITCHED_OFF = {"bool": "False", "keep": "1", "rate": "0"}
 
 
@@ -109,9 +116,6 @@ def _head(inspection: Any) -> Iterator[str]:
             yield f"{title}: and {len(listed) - SHOWN} more"
 
 
-SHOWN = 12
-
-
 def _port(port: Any) -> str:
     return f"{printable(port.name)}  {port.dtype} {_shape(port.shape)}"
 
@@ -171,7 +175,7 @@ def _foot(path: str, inspection: Any, values: Any) -> Iterator[str]:
 
 
 def _command(path: str, inspection: Any, values: Any) -> str:
-    """Return the command that extracts what the last layer takes; nothing where there is no such thing."""
+    """Return the command that extracts what the last layer takes; an empty text where nothing is suggested."""
     if not inspection.suggested:
         return ""
     feeds = [*values.feed, *(f"{port.name.removesuffix(':0')}={_off(port)}" for port in inspection.lacking)]

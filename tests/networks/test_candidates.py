@@ -80,7 +80,8 @@ def test_an_input_of_strings_is_told_and_what_lies_behind_it(inception):
     seen = candidates.inspect(open_graph(inception))
     assert seen.inputs == (candidates.Port("DecodeJpeg/contents:0", "string", ()),)
     assert seen.candidates == ()
-    assert "name the tensor behind their decoding" in seen.notes[0] and "Mul (Mul)" in seen.notes[0]
+    assert "name the tensor behind their decoding" in seen.notes[0]
+    assert "Mul (Mul)" in seen.notes[0]
     with pytest.raises(GraphError, match="no input 'Mull'"):
         candidates.inspect(open_graph(inception), input="Mull")
 

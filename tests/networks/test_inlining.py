@@ -42,7 +42,8 @@ def run(graph_def: tf.GraphDef, *tensors: str) -> list[np.ndarray]:
 def test_values_stay_and_no_call_is_left():
     before = traced()
     after = inline(before)
-    assert calls(before) and not calls(after)
+    assert calls(before)
+    assert not calls(after)
     call = calls(before)[0].name
     ends = ("total:0", "second:0", f"{call}:0", f"{call}:1")
     for expected, got in zip(run(before, *ends), run(after, *ends), strict=True):
@@ -53,7 +54,8 @@ def test_ops_within_have_names_and_short_ones_where_these_are_unique():
     graph_def = inline(traced())
     short = short_names(graph_def.node)
     assert short["joined"].endswith("PartitionedCall/PartitionedCall/joined")
-    assert "x" not in short and "total" not in short
+    assert "x" not in short
+    assert "total" not in short
     [joined] = run(graph_def, f"{short['joined']}:0")
     x = np.arange(12, dtype=np.float32).reshape(2, 6) - 3
     np.testing.assert_array_equal(joined, np.concatenate([x[:, :2], x[:, 2:4] * 3], 1))
@@ -85,5 +87,5 @@ def test_functions_that_call_themselves_are_refused_by_name():
     [function] = [each for each in graph_def.library.function if "outer" in each.signature.name]
     [node] = [each for each in function.node_def if each.op == "PartitionedCall"]
     node.attr["f"].func.name = function.signature.name
-    with pytest.raises(GraphError, match="functions of the graph call themselves: .*outer"):
+    with pytest.raises(GraphError, match=r"functions of the graph call themselves: .*outer"):
         inline(graph_def)

@@ -36,9 +36,7 @@ def randomised(model: keras.Model) -> keras.Model:
 def mobilenet(tmp_path_factory) -> tuple[keras.Model, Path]:
     """A MobileNet, exported in both of Keras's ways."""
     folder = tmp_path_factory.mktemp("mobilenet")
-    model = randomised(
-        keras.applications.MobileNet(weights=None, alpha=0.25, input_shape=(SIZE, SIZE, 3), classes=3)
-    )
+    model = randomised(keras.applications.MobileNet(weights=None, alpha=0.25, input_shape=(SIZE, SIZE, 3), classes=3))
     model.export(folder / "export", verbose=False)
     tf2.saved_model.save(model, str(folder / "save"))
     return model, folder

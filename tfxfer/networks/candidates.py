@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import tensorflow.compat.v1 as tf
@@ -188,7 +188,7 @@ def _bottleneck(candidates: Sequence[Candidate]) -> str:
 
 
 def _behind_weights(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Take the cuts for no cuts that come before all weights, as the preparation of pictures does."""
+    """Leave out the cuts that come before all weights, as those of the preparation of pictures do."""
     weights = candidates[-1].parameters if candidates else 0
     return [dataclasses.replace(each, cut=each.cut and bool(each.parameters or not weights)) for each in candidates]
 
@@ -235,7 +235,7 @@ class _Walk:
                     dtype=tensor.dtype.base_dtype.name,
                     shape=_shape(tensor.shape),
                     parameters=sum(sizes[place] for place in variables),
-                    multiply_adds=None if None in amounts else sum(amounts),
+                    multiply_adds=None if None in amounts else sum(amount or 0 for amount in amounts),
                     on_the_way=tuple(dict.fromkeys(list(switches.values())[place] for place in on_the_way)),
                     cut=name in cuts,
                 )
@@ -335,13 +335,13 @@ class _Walk:
         return [name for name in self.flow if name in leading]
 
 
-def _without(nodes: Sequence[tf.NodeDef], unknown: Mapping[str, str], beside: Collection[str]) -> list[tf.NodeDef]:
+def _without(nodes: Sequence[tf.NodeDef], unknown: Mapping[str, str], beside: Set[str]) -> list[tf.NodeDef]:
     """Return the nodes that need no unknown op, and nothing that the input's node hands out beside the input."""
     lost = set(unknown)
     kept = []
     for node in nodes:
         sources = {node_of(source) for source in node.input}
-        if node.name in lost or sources & lost or beside & set(data_inputs(node)):
+        if node.name in lost or sources & lost or not beside.isdisjoint(data_inputs(node)):
             lost.add(node.name)
         else:
             kept.append(node)

@@ -377,7 +377,8 @@ def _add_variables(graph_def: tf.GraphDef, way: Way, before: str) -> list[Any]:
     They are imported with the other nodes: TensorFlow would give another name to a node `softmax` that comes into a
     graph where a variable `softmax/weights` is already.
     """
-    definitions, renamed = [], {}
+    definitions: list[Any] = []
+    renamed: dict[str, str] = {}
     with tf.Graph().as_default() as graph:
         for described in way.variables.values():
             variable = _variable(described, before)

@@ -6,12 +6,15 @@ objects tells, and never a name alone: TensorFlow 2 gives the same name to sever
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 from google.protobuf import text_format  # type: ignore[import-untyped]
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -29,6 +32,7 @@ from tfxfer.weights.streams import held
 
 GRAPH = "saved_model.pb"
 _DEFAULTS = ("serving_default", "default")  # of TensorFlow, and of TensorFlow Hub
+_PLACE = "_place_of_constant"  # an attribute of nodes, while their values are not in the graph
 _VALUE = "VARIABLE_VALUE"
 _OUTSIDE = re.compile(r"^[^A-Za-z0-9.]+|[^A-Za-z0-9_.\\/>-]")  # what a name of TensorFlow's may not have
 
@@ -159,9 +163,10 @@ def _inlined(file: GraphFile, graph_def: tf.GraphDef) -> GraphFile:
 
 def _frozen(meta: tf.MetaGraphDef, path: str, signature: str | None, weights: Weights | None) -> GraphFile:
     """Describe a SavedModel without variables, whose weights are constants."""
+    arrays = _take_constants(meta.graph_def)
     file = meta_graph.described(meta, path, None, "frozen SavedModel", signature=signature)
     file = _inlined(file, _needed(meta, file.outputs) if meta.object_graph_def.nodes else meta.graph_def)
-    own = _constants(file.graph_def, path)
+    own = Weights(path, "constants of a SavedModel", _placed(file.graph_def, arrays))
     variables = {**file.variables, **frozen.thawed(file.graph_def, own)}
     return _replaced(file, variables=variables, weights=weights or own)
 
@@ -292,12 +297,31 @@ def _keys(meta: tf.MetaGraphDef, prefix: Path) -> dict[int, str]:
     return keys
 
 
-def _constants(graph_def: tf.GraphDef, path: str) -> Weights:
-    """Return the constants that may be weights: arrays of floating numbers; a single number is a setting."""
+def _take_constants(graph_def: tf.GraphDef) -> list[np.ndarray]:
+    """Take the arrays of floating numbers out of a graph, so that they are not copied with it; note which is where.
+
+    These may be weights; a single number is a setting.
+    """
+    arrays: list[np.ndarray] = []
+    bodies = (function.node_def for function in graph_def.library.function)
+    for node in itertools.chain(graph_def.node, *bodies):
+        if node.op == "Const" and tf.as_dtype(node.attr["dtype"].type).is_floating:
+            tensor = node.attr["value"].tensor
+            if math.prod(side.size for side in tensor.tensor_shape.dim) > 1:
+                node.attr[_PLACE].i = len(arrays)
+                arrays.append(tf.make_ndarray(tensor))
+                node.attr["value"].Clear()
+    return arrays
+
+
+def _placed(graph_def: tf.GraphDef, arrays: Sequence[np.ndarray]) -> dict[str, Tensor]:
+    """Return the arrays that were taken out by the names of their nodes; those of branches and loops are put back."""
     tensors: dict[str, Tensor] = {}
     for node in graph_def.node:
-        if node.op == "Const" and tf.as_dtype(node.attr["dtype"].type).is_floating:
-            array = tf.make_ndarray(node.attr["value"].tensor)
-            if array.size > 1:
-                tensors[node.name] = held(array)
-    return Weights(path, "constants of a SavedModel", tensors)
+        if _PLACE in node.attr:
+            tensors[node.name] = held(arrays[node.attr.pop(_PLACE).i])
+    for node in itertools.chain(*(function.node_def for function in graph_def.library.function)):
+        if _PLACE in node.attr:
+            array = arrays[node.attr.pop(_PLACE).i]
+            node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(array))
+    return tensors
