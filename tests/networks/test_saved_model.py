@@ -27,8 +27,11 @@ def randomised(model: keras.Model) -> keras.Model:
     """Give values of its own to each variable, statistics included, so that a mistaken one shows."""
     rng = np.random.default_rng(1)
     for variable in model.weights:
-        low = 0.5 if "variance" in variable.path or "gamma" in variable.path else -0.5
-        variable.assign(rng.uniform(low, 1, variable.shape) * (2 / np.sqrt(np.prod(variable.shape[:-1]) + 1)))
+        if len(variable.shape) > 1:
+            variable.assign(rng.uniform(-1, 1, variable.shape) * np.sqrt(3 / np.prod(variable.shape[:-1])))
+        else:
+            positive = variable.path.endswith(("variance", "gamma"))
+            variable.assign(rng.uniform(0.5 if positive else -0.5, 1, variable.shape))
     return model
 
 
@@ -107,6 +110,7 @@ def test_nothing_of_the_saver_and_of_the_calls_comes_in(mobilenet):
 
 HEAD = """
 import sys, numpy as np, tensorflow.compat.v1 as tf, tfxfer as tx
+tf.disable_eager_execution()
 images, labels = np.load("images.npy"), np.load("labels.npy")
 net = tx.network(sys.argv[1], endpoint="conv_pw_3_relu_1/Relu6")
 given = tf.placeholder(tf.int64, [None])
@@ -207,6 +211,25 @@ def test_variables_that_share_a_name_are_told_apart_by_the_objects(module):
             relued, pooled = sess.run((relu, pool), {imported.images: images})
     np.testing.assert_array_equal(relued, tf2.nn.relu(tf2.nn.conv2d(images, net.kernel, 1, "SAME") + net.bias))
     np.testing.assert_array_equal(pooled, net.pooled(images)["pooled"])
+
+
+def test_paths_of_objects_that_no_variable_may_be_called_lose_what_is_not_allowed(tmp_path):
+    class Private(tf2.Module):
+        def __init__(self):
+            self._a, self._b = (tf2.Variable([value], name="w") for value in (1.0, 2.0))
+
+        @tf2.function(input_signature=[tf2.TensorSpec([None], tf2.float32)])
+        def run(self, x):
+            return x * self._a + self._b
+
+    module = Private()
+    tf2.saved_model.save(module, str(tmp_path / "saved"), signatures=module.run)
+    assert list(tx.open_weights(tmp_path / "saved")) == ["_a", "_b"]
+    with tf.Graph().as_default():
+        net = tx.network(tmp_path / "saved")
+        assert {variable.op.name for variable in net.variables} == {"a", "b"}
+        with tx.session(tx.plan(net.variables, net.weights)) as sess:
+            assert sess.run(net[list(net)[-1]], {net.images: [3.0]}) == [5.0]
 
 
 def test_signatures_that_leave_a_choice_or_do_not_exist_are_listed(module):
