@@ -19,6 +19,7 @@ import tfxfer as tx
 from tfxfer.errors import GraphError, SelectionError, WeightsError
 from tfxfer.networks import saved_model
 from tfxfer.networks.files import open_graph
+from tfxfer.networks.nodes import dtype_of
 
 SIZE = 32
 
@@ -99,6 +100,14 @@ def test_variables_have_the_names_and_values_of_open_weights_and_keras_trainable
     assert trainable == {variable.path for variable in model.trainable_variables}
     for variable in model.weights:
         np.testing.assert_array_equal(values[variable.path], variable)
+
+
+def test_an_attribute_that_an_export_leaves_out_is_its_default():
+    with tf.Graph().as_default():
+        node = tf.nn.max_pool2d(tf.zeros([1, 4, 4, 1]), 2, 2, "SAME").op.node_def
+    del node.attr["T"]
+    assert dtype_of(node) == tf.float32
+    assert "T" not in node.attr
 
 
 def test_nothing_of_the_saver_and_of_the_calls_comes_in(mobilenet):

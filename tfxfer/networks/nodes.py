@@ -146,11 +146,14 @@ def dtype_of(node: tf.NodeDef, output: int = 0) -> tf.DType | None:
     definition = op_definition(node.op)
     if definition is None:
         return None
+    defaults = {attribute.name: attribute.default_value for attribute in definition.attr}
     kinds: list[Any] = []
     for arg in definition.output_arg:
         count = node.attr[arg.number_attr].i if arg.number_attr else 1
         if arg.type_list_attr:
             kinds += list(node.attr[arg.type_list_attr].list.type)
         else:
-            kinds += [arg.type or node.attr[arg.type_attr].type] * count
+            # An exported graph leaves out what is as by default, such as the T of a MaxPool.
+            there = node.attr if arg.type_attr in node.attr else defaults
+            kinds += [arg.type or there[arg.type_attr].type] * count
     return tf.as_dtype(kinds[output]) if output < len(kinds) and kinds[output] else None
