@@ -55,7 +55,7 @@ def complete(script: Path, *words: str) -> list[str]:
 
 def test_all_tools_are_offered(script):
     assert complete(script, "tfxfer", "") == sorted([*_main.tools(), "--help", "--version"])
-    assert complete(script, "tfxfer", "inspect_") == ["inspect_weights"]
+    assert complete(script, "tfxfer", "inspect_") == ["inspect_graph", "inspect_weights"]
     assert complete(script, "tfxfer", "--v") == ["--version"]
 
 
@@ -191,7 +191,7 @@ def test_the_tab_key_completes_on_a_terminal(script, here):
         show = "tfxfer() { printf '<%s>' \"$@\"; }"
         os.write(master, f"bind 'set enable-bracketed-paste off'; {show}; source {script}; echo ready\n".encode())
         until(r"\nready")
-        os.write(master, b"tfxfer ins\t--so\tsi\tmy\t\n")
+        os.write(master, b"tfxfer inspect_w\t--so\tsi\tmy\t\n")
         until(r"\n<inspect_weights><--sort=size><my net\.h5>")
     finally:
         os.write(master, b"exit\n")

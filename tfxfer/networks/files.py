@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from tfxfer import names
-from tfxfer.errors import SelectionError
+from tfxfer.errors import SelectionError, WeightsError
 from tfxfer.models.registry import MODELS
-from tfxfer.networks import frozen, meta_graph
+from tfxfer.networks import frozen, meta_graph, saved_model
 from tfxfer.networks.graph_file import GraphFile
 from tfxfer.weights import Weights, open_weights
 
@@ -29,8 +29,12 @@ def open_graph(path: str, *, weights: Weights | str | os.PathLike[str] | None = 
     values = weights if isinstance(weights, Weights) or weights is None else open_weights(weights)
     if path.endswith(".meta") or Path(f"{path}.meta").exists():
         return meta_graph.read(path, weights=values, **options)
+    if saved_model.is_saved_model(path):
+        return saved_model.read(path, weights=values, **options)
     if Path(path).is_file():
         return frozen.read(path, weights=values, **options)
+    if Path(path).is_dir():
+        raise WeightsError(saved_model.not_one(Path(path)))
     near = names.did_you_mean(path, MODELS)
     raise SelectionError(
         f"{path!r} is neither a file nor the name of a network{near}; the networks are {', '.join(MODELS)}"

@@ -43,6 +43,7 @@ class GraphFile:
       variables: those of the whole graph, by the name of the node that stands for each.
       weights: the values of the variables; None where the file has none.
       inputs, outputs: full names of the tensors that the file declares as such, in its order; none where it does not.
+      signatures: the names of the signatures that it has.
       endpoints: further names of tensors, such as those of Keras's layers: full names by them.
       op_list: the ops as the program knew them that wrote the file, an OpList, if the file says so.
       stated: what the file itself says of its input and its classes, if anything.
@@ -55,6 +56,7 @@ class GraphFile:
     weights: Weights | None = None
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
+    signatures: tuple[str, ...] = ()
     endpoints: Mapping[str, str] = dataclasses.field(default_factory=dict)
     op_list: Any = None
     stated: InputSpec | None = None

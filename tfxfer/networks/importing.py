@@ -26,6 +26,7 @@ from tfxfer.networks.nodes import Nodes, depending, dtype_of
 SHOWN = 12
 # What must be fed, or hands out other data each time that it is run.
 _SOURCES = {"Placeholder", "PlaceholderV2", "IteratorGetNext", "IteratorGetNextSync", "ReaderReadV2", "ReaderRead"}
+_TABLES = {"HashTable", "HashTableV2", "MutableHashTable", "MutableHashTableV2", "AnonymousHashTable"}
 _PYTHON = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
 _DROPPED_ATTRIBUTES = ("_class", "_output_shapes", "_XlaCompile", "_XlaScope", "_xla_compile_id")
 
@@ -51,7 +52,12 @@ class Way:
 
 
 def find_way(
-    file: GraphFile, *, input: str | None = None, endpoint: str | None = None, feeds: Mapping[str, Any] | None = None
+    file: GraphFile,
+    *,
+    input: str | None = None,
+    endpoint: str | None = None,
+    feeds: Mapping[str, Any] | None = None,
+    check: bool = True,
 ) -> Way:
     """Find what an endpoint needs, and refuse what cannot be imported.
 
@@ -61,6 +67,7 @@ def find_way(
         endpoint needs and that has to be fed or comes from an input pipeline.
       endpoint: what is wanted. Default: what the file declares, or the only tensor that nothing takes.
       feeds: values of placeholders or of any other tensors, by name; `{"is_training": False}`.
+      check: whether to refuse what cannot be imported; to look at a network, it need not be importable.
 
     Raises:
       GraphError: a tensor does not exist, input or endpoint cannot be chosen, the endpoint does not come from the
@@ -82,7 +89,8 @@ def find_way(
     read = {node.name for node in needed.nodes}
     variables = {name: variable for name, variable in file.variables.items() if name in read}
     way = Way(needed.nodes, start, end, bound, variables, dependent)
-    _check(file, index, way, needed.dropped)
+    if check:
+        _check(file, index, way, needed.dropped)
     return way
 
 
@@ -105,27 +113,20 @@ def import_way(
     """
     before = f"{scope.strip('/')}/" if scope else ""
     _check_free(file, way, before)
-    variables, inputs = {}, {way.input: tensor}
-    with tf.name_scope(None):
-        for node, described in way.variables.items():
-            variables[node] = variable = _variable(described, before)
-            values = {
-                name: variable.handle if handle else variable.value() for name, handle in described.tensors.items()
-            }
-            inputs |= values
     graph_def = _graph_def(file, way)
+    definitions = _add_variables(graph_def, way, before)
     taken = {source for node in graph_def.node for source in walk.data_inputs(node)} | {way.endpoint}
     try:
         with tf.name_scope(None):
             tf.graph_util.import_graph_def(
                 graph_def,
                 name=scope.strip("/"),
-                input_map={name: value for name, value in inputs.items() if name in taken},
+                input_map={way.input: tensor} if way.input in taken else {},
                 producer_op_list=file.op_list,
             )
     except (ValueError, TypeError, tf.errors.OpError) as error:
         raise GraphError(f"{file.path}: TensorFlow refuses the graph: {str(error).splitlines()[0]}") from None
-    return _endpoints(file, way, before), list(variables.values())
+    return _endpoints(file, way, before), [_collected(definition) for definition in definitions]
 
 
 def _tensor(file: GraphFile, index: Nodes, name: str, role: str) -> str:
@@ -140,13 +141,18 @@ def _tensor(file: GraphFile, index: Nodes, name: str, role: str) -> str:
 def _default_endpoint(file: GraphFile, index: Nodes) -> str:
     if len(file.outputs) == 1:
         return file.outputs[0]
-    ends = list(file.outputs) or [f"{name}:0" for name in _last(index)]
+    ends = possible_endpoints(file)
     if len(ends) == 1:
         return ends[0]
     raise GraphError(
         f"{file.path} has {len(ends)} tensors that may be the endpoint; name it (`endpoint`): "
         f"{names.listed(ends, SHOWN) or 'there is none that comes from an input'}"
     )
+
+
+def possible_endpoints(file: GraphFile) -> list[str]:
+    """Return the full names of the outputs that a file declares, or else of the numbers that nothing takes."""
+    return list(file.outputs) or [f"{name}:0" for name in _last(Nodes(file.graph_def))]
 
 
 def _last(index: Nodes) -> list[str]:
@@ -171,6 +177,7 @@ def _default_input(file: GraphFile, index: Nodes, end: str, bound: Mapping[str, 
     images = [name for name in wanting if _may_be_images(index, name)] or wanting
     for choice in (declared, images):
         if len(choice) == 1:
+            _check_numbers(file, index, choice[0], needed.nodes)
             return choice[0]
     listed = [f"{name} ({_described(index, name)})" for name in declared or wanting]
     if not listed:
@@ -182,6 +189,23 @@ def _default_input(file: GraphFile, index: Nodes, end: str, bound: Mapping[str, 
         f"{file.path}: {end} needs {len(listed)} inputs: {names.listed(listed, SHOWN)}; name the one that is the "
         "images (`input`), and give the others their values (`feeds`)"
     )
+
+
+def _check_numbers(file: GraphFile, index: Nodes, name: str, nodes: Sequence[tf.NodeDef]) -> None:
+    """Refuse an input of strings, such as encoded pictures, and name the numbers that come from it first."""
+    node, _, output = name.partition(":")
+    if dtype_of(index[node], int(output)) != tf.string:
+        return
+    behind = [f"{each.name} ({each.op})" for each in depending(nodes, {name}) if _is_numeric(each)]
+    raise GraphError(
+        f"{file.path}: the input {name} is of strings, such as encoded pictures; name the tensor behind their decoding "
+        f"(`input`): {names.listed(behind[:SHOWN], SHOWN) or 'there is none'}"
+    )
+
+
+def _is_numeric(node: tf.NodeDef) -> bool:
+    dtype = dtype_of(node)
+    return dtype is not None and (dtype.is_floating or dtype == tf.uint8)
 
 
 def _given(node: tf.NodeDef) -> Iterator[str]:
@@ -259,25 +283,55 @@ def _value(index: Nodes, name: str, value: Any, faults: list[str]) -> np.ndarray
     return array
 
 
-def _check(file: GraphFile, index: Nodes, way: Way, dropped: Sequence[str]) -> None:
+def sources(file: GraphFile, tensors: Sequence[str]) -> list[str]:
+    """Return what has to be fed, or hands out data, for tensors of a file: full names."""
+    needed = Nodes(file.graph_def).needed(tensors).nodes
+    taken = {source for node in needed for source in walk.data_inputs(node)} | set(tensors)
+    return [name for node in needed for name in _given(node) if name in taken]
+
+
+def lacking(way: Way) -> list[str]:
+    """Return what has to be fed on a way besides its input, by full name."""
     taken = {source for node in way.nodes for source in walk.data_inputs(node)}
-    lacking = [name for node in way.nodes for name in _given(node) if name in taken and name != way.input]
-    if lacking:
-        listed = [f"{name} ({_described(index, name)})" for name in lacking]
+    return [name for node in way.nodes for name in _given(node) if name in taken and name != way.input]
+
+
+def python_nodes(way: Way) -> list[str]:
+    """Return the names of the ops on a way that run Python functions."""
+    return [node.name for node in way.nodes if node.op in _PYTHON]
+
+
+def unknown_nodes(file: GraphFile, way: Way) -> dict[str, str]:
+    """Return the ops on a way that TensorFlow does not know, by the names of their nodes."""
+    library = {function.signature.name for function in file.graph_def.library.function}
+    return {
+        node.name: node.op for node in way.nodes if tf_private.op_definition(node.op) is None and node.op not in library
+    }
+
+
+def _check(file: GraphFile, index: Nodes, way: Way, dropped: Sequence[str]) -> None:
+    wanting = lacking(way)
+    if wanting:
+        listed = [f"{name} ({_described(index, name)})" for name in wanting]
         raise GraphError(
             f"{file.path}: {way.endpoint} also needs {names.listed(listed, SHOWN)}; give each a value (`feeds`), as "
-            f"feeds={{{lacking[0].removesuffix(':0')!r}: ...}}, or choose an `input` or an `endpoint` that needs none"
+            f"feeds={{{wanting[0].removesuffix(':0')!r}: ...}}, or choose an `input` or an `endpoint` that needs none"
         )
-    python = [node.name for node in way.nodes if node.op in _PYTHON]
+    python = python_nodes(way)
     if python:
         raise GraphError(
             f"{file.path}: {names.listed(python)} run Python functions, which no file holds; choose an input behind "
             "them, or an endpoint before them"
         )
-    library = {function.signature.name for function in file.graph_def.library.function}
-    unknown = [node for node in way.nodes if tf_private.op_definition(node.op) is None and node.op not in library]
+    tables = [node.name for node in way.nodes if node.op in _TABLES]
+    if tables:
+        raise GraphError(
+            f"{file.path}: {way.endpoint} reads the tables {names.listed(tables, SHOWN)}, which are filled outside of "
+            "the network; choose an input behind them, or an endpoint before them"
+        )
+    unknown = unknown_nodes(file, way)
     if unknown:
-        listed = [f"{node.name} ({node.op})" for node in unknown]
+        listed = [f"{name} ({kind})" for name, kind in unknown.items()]
         raise GraphError(
             f"{file.path}: TensorFlow {tf.__version__} has no ops {names.listed(listed, SHOWN)}; load the library that "
             "has them (tf.load_op_library), or choose an input behind them, or an endpoint before them"
@@ -317,17 +371,54 @@ def _check_free(file: GraphFile, way: Way, before: str) -> None:
         )
 
 
+def _add_variables(graph_def: tf.GraphDef, way: Way, before: str) -> list[Any]:
+    """Put new variables into a graph that takes those of the file, and return their VariableDefs.
+
+    They are imported with the other nodes: TensorFlow would give another name to a node `softmax` that comes into a
+    graph where a variable `softmax/weights` is already.
+    """
+    definitions: list[Any] = []
+    renamed: dict[str, str] = {}
+    with tf.Graph().as_default() as graph:
+        for described in way.variables.values():
+            variable = _variable(described, before)
+            definition = variable.to_proto()
+            read = definition.snapshot_name
+            renamed |= {name: variable.handle.name if handle else read for name, handle in described.tensors.items()}
+            for field in ("variable_name", "initializer_name", "snapshot_name", "initial_value_name"):
+                setattr(definition, field, f"{before}{getattr(definition, field)}")
+            definitions.append(definition)
+    for node in graph_def.node:
+        sources = [
+            source if source.startswith("^") else renamed.get(walk.full_name(source), source) for source in node.input
+        ]
+        if sources != list(node.input):
+            del node.input[:]
+            node.input.extend(sources)
+    graph_def.node.extend(graph.as_graph_def().node)
+    return definitions
+
+
 def _variable(described: FileVariable, before: str) -> tf.Variable:
     shape, dtype = described.shape, described.dtype
     variable = tf.Variable(
         lambda: tf.zeros(shape, dtype),
-        name=f"{before}{described.name}",
+        name=described.name,
         dtype=dtype,
         trainable=described.trainable,
         use_resource=True,
     )
     if described.part is not None:
         tf_private.set_slice_info(variable, described.part, before)
+    return variable
+
+
+def _collected(definition: Any) -> tf.Variable:
+    """Return the variable that was imported under a definition, and put it where variables belong."""
+    variable = tf_private.variable_of(definition)
+    tf.add_to_collection(tf.GraphKeys.GLOBAL_VARIABLES, variable)
+    if variable.trainable:
+        tf.add_to_collection(tf.GraphKeys.TRAINABLE_VARIABLES, variable)
     return variable
 
 

@@ -66,6 +66,7 @@ def described(
         weights=weights,
         inputs=inputs,
         outputs=outputs,
+        signatures=tuple(sorted(name for name in meta.signature_def if not name.startswith("__"))),
         op_list=meta.meta_info_def.stripped_op_list if meta.meta_info_def.stripped_op_list.op else None,
     )
 

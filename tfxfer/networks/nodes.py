@@ -100,10 +100,15 @@ class Nodes(Mapping[str, tf.NodeDef]):
             other = node_of(source)
             if other not in self._nodes:
                 raise GraphError(f"the graph is corrupt: {name} takes {source}, which is not in it")
-            if waited and self._nodes[other].op not in PASSING:
+            if waited and not self._steers(other, self._nodes[name]):
                 dropped[other] = None
             elif waited or full_name(source) not in stops:
                 yield other
+
+    def _steers(self, name: str, waiting: tf.NodeDef) -> bool:
+        """Say whether a node waits for another to be in its branch or loop; a constant may do so through a NoOp."""
+        op = self._nodes[name].op
+        return op in PASSING or (op == "NoOp" and not data_inputs(waiting))
 
     def _goes_back(self, name: str) -> bool:
         return self._nodes[name].op in ("NextIteration", "RefNextIteration")
@@ -141,11 +146,14 @@ def dtype_of(node: tf.NodeDef, output: int = 0) -> tf.DType | None:
     definition = op_definition(node.op)
     if definition is None:
         return None
+    defaults = {attribute.name: attribute.default_value for attribute in definition.attr}
     kinds: list[Any] = []
     for arg in definition.output_arg:
         count = node.attr[arg.number_attr].i if arg.number_attr else 1
         if arg.type_list_attr:
             kinds += list(node.attr[arg.type_list_attr].list.type)
         else:
-            kinds += [arg.type or node.attr[arg.type_attr].type] * count
+            # An exported graph leaves out what is as by default, such as the T of a MaxPool.
+            there = node.attr if arg.type_attr in node.attr else defaults
+            kinds += [arg.type or there[arg.type_attr].type] * count
     return tf.as_dtype(kinds[output]) if output < len(kinds) and kinds[output] else None
