@@ -9,7 +9,7 @@ from typing import Any
 from tfxfer import names
 from tfxfer.errors import SelectionError
 from tfxfer.models.registry import MODELS
-from tfxfer.networks import frozen, meta_graph
+from tfxfer.networks import frozen, keras_file, meta_graph
 from tfxfer.networks.graph_file import GraphFile
 from tfxfer.weights import Weights, open_weights
 
@@ -29,6 +29,8 @@ def open_graph(path: str, *, weights: Weights | str | os.PathLike[str] | None = 
     values = weights if isinstance(weights, Weights) or weights is None else open_weights(weights)
     if path.endswith(".meta") or Path(f"{path}.meta").exists():
         return meta_graph.read(path, weights=values, **options)
+    if Path(path).is_file() and keras_file.is_keras(path):
+        return keras_file.read(path, weights=values, **options)
     if Path(path).is_file():
         return frozen.read(path, weights=values, **options)
     near = names.did_you_mean(path, MODELS)
