@@ -7,6 +7,7 @@ It lies below all packages, since `data` decodes by a session too. TensorFlow is
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -84,7 +85,7 @@ def keras_apart() -> Iterator[None]:
     of layers count up in the process, and what is not initialised would be when the user's own code leaves a scope;
     Keras tells of both only to forget everything, the user's models too.
     """
-    from keras.src.backend.common import global_state
+    from keras.src.backend.common import global_state  # type: ignore[import-untyped]
     from tensorflow.python.eager import context
 
     kept = ("object_name_uids", "uninitialized_variables")
@@ -112,17 +113,15 @@ def keras_unnamed(variables: Sequence[Any]) -> list[Any]:
 def legacy_keras_model(config: Mapping[str, Any]) -> Any:
     """Build the model of a config in HDF5, as `keras.models.load_model` does before it loads the weights: that cannot
     be left out."""
-    from keras.src.legacy.saving import json_utils, saving_options, saving_utils
-    from keras.src.saving import serialization_lib
+    from keras.src.legacy.saving import (  # type: ignore[import-untyped]
+        json_utils,
+        saving_options,
+        saving_utils,
+    )
+    from keras.src.saving import serialization_lib  # type: ignore[import-untyped]
 
     with saving_options.keras_option_scope(use_legacy_config=True), serialization_lib.SafeModeScope(True):
-        return saving_utils.model_from_config(json_utils.decode(_json(config)))
-
-
-def _json(value: Any) -> str:
-    import json
-
-    return json.dumps(value)
+        return saving_utils.model_from_config(json_utils.decode(json.dumps(config)))
 
 
 def keras_places(model: Any) -> dict[str, Any]:

@@ -53,8 +53,8 @@ def read(path: str | os.PathLike[str], *, weights: Weights | None = None) -> Gra
     config, places = keras3.read_model(Path(name)) if archive else (keras_h5.read_model(Path(name)), {})
     if config is None:
         raise WeightsError(
-            f"{name} holds weights and no model; give the name of the network, and this file as its `weights`: "
-            f'tx.network("MobileNet", weights={os.path.basename(name)!r}), or save the whole model in Keras (model.save)'
+            f"{name} holds weights and no model; give the name of its network, and this file as `weights`: "
+            f'tx.network("MobileNet", weights={os.path.basename(name)!r}), or save the model whole (model.save)'
         )
     with keras_trace.building() as keras:
         _check(keras, config, name, legacy=not archive)
@@ -122,7 +122,7 @@ def _built(keras: Any, config: Any, path: str, *, legacy: bool) -> Any:
         return keras.saving.deserialize_keras_object(config, safe_mode=True)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, ImportError, NotImplementedError) as error:
         raise GraphError(
-            f"{path}: Keras {keras.__version__} cannot build the model: {_first_line(error)}; save it by this version "
+            f"{path}: Keras {keras.__version__} cannot build the model: {first_line(error)}; save it by this version "
             "of Keras, or export it where it was made (model.export) and give the SavedModel"
         ) from None
 
@@ -131,10 +131,6 @@ def _uncompiled(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: None if key == "compile_config" else _uncompiled(item) for key, item in value.items()}
     return [_uncompiled(item) for item in value] if isinstance(value, list) else value
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
 
 
 def _of_archive(model: Any, weights: Weights, places: Mapping[str, str]) -> dict[str, Any]:
@@ -161,7 +157,16 @@ def _of_h5(model: Any, weights: Weights) -> dict[str, Any]:
 
 
 def _check_variables(model: Any, variables: Mapping[str, Any], weights: Weights, path: str) -> None:
-    """Refuse a file in which variables of the model are missing, or are others."""
+    """Refuse a file in which variables of the model are missing, or are others.
+
+    Called while nothing but the model was built.
+    """
+    hidden = tf_private.keras_unnamed(model.variables)
+    if hidden:
+        raise GraphError(
+            f"{path}: layers keep variables that the model does not list: "
+            f"{names.listed(variable.path for variable in hidden)}; export it (model.export) and give the SavedModel"
+        )
     paired = {id(variable) for variable in variables.values()}
     faults = [f"{variable.path} {tuple(variable.shape)}: the file does not have it"
               for variable in model.variables if id(variable) not in paired and is_value(variable)]  # fmt: skip
@@ -194,3 +199,8 @@ def in_order(model: Any, variables: Mapping[str, Any]) -> dict[str, Any]:
     """Return variables by name in the order of the model."""
     place = {id(variable): number for number, variable in enumerate(model.variables)}
     return dict(sorted(variables.items(), key=lambda pair: place[id(pair[1])]))
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what Keras says."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]

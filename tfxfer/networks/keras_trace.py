@@ -15,7 +15,7 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from tfxfer import names, tf_private
+from tfxfer import tf_private
 from tfxfer.errors import GraphError, MissingPackageError
 from tfxfer.networks.graph_file import FileVariable, GraphFile
 from tfxfer.networks.inlining import CALLS, inline
@@ -76,7 +76,7 @@ def trace(
     Raises:
       GraphError: Keras does not tell the input of the model, or the model hides variables or needs tables.
     """
-    _check(model, variables, path)
+    _check(model, path)
     model.trainable = True  # a layer that was frozen in Keras may be trained; statistics never are
     tracing = _Tracing(model, list(variables.values()), size)
     function = tf.function(tracing.run, autograph=False).get_concrete_function(*tracing.signature())
@@ -138,17 +138,11 @@ class _Tracing:
             self.endpoints[f"{layer}/call_{calls}" if calls else layer] = _name(output)
 
 
-def _check(model: Any, variables: Mapping[str, Any], path: str) -> None:
+def _check(model: Any, path: str) -> None:
     if not getattr(model, "inputs", None):
         raise GraphError(
-            f"{path}: Keras does not tell the input of {type(model).__name__} {model.name!r}, which is not a functional "
-            "or sequential model with an input; export it (model.export) and give the SavedModel"
-        )
-    hidden = tf_private.keras_unnamed([*variables.values(), *model.variables])
-    if hidden:
-        raise GraphError(
-            f"{path}: layers keep variables that the model does not list: "
-            f"{names.listed(variable.path for variable in hidden)}; export it (model.export) and give the SavedModel"
+            f"{path}: Keras does not tell the input of {type(model).__name__} {model.name!r}, which is not a "
+            "functional or sequential model with an input; export it (model.export) and give the SavedModel"
         )
 
 
@@ -217,8 +211,10 @@ def _embed(graph_def: tf.GraphDef, captured: Mapping[str, Any], path: str) -> No
         if node.name in captured:
             value = captured[node.name]
             if value.dtype in (tf.resource, tf.variant):
-                raise GraphError(f"{path}: the model needs a table or another resource ({node.name}), which no graph of "
-                                 "its own has; choose a model without such layers")  # fmt: skip
+                raise GraphError(
+                    f"{path}: the model needs a table or another resource ({node.name}), which a graph alone does not "
+                    "hold; save the model without its layers for text or categories"
+                )
             node.op = "Const"
             node.attr.clear()
             node.attr["dtype"].type = value.dtype.as_datatype_enum
