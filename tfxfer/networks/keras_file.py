@@ -48,7 +48,6 @@ def read(path: str | os.PathLike[str], *, weights: Weights | None = None) -> Gra
       MissingPackageError: Keras is not installed.
     """
     name = os.fspath(path)
-    own = open_weights(name)
     archive = reading.head(Path(name), 8).startswith(zip_members.MAGIC)
     config, places = keras3.read_model(Path(name)) if archive else (keras_h5.read_model(Path(name)), {})
     if config is None:
@@ -59,6 +58,7 @@ def read(path: str | os.PathLike[str], *, weights: Weights | None = None) -> Gra
     with keras_trace.building() as keras:
         _check(keras, config, name, legacy=not archive)
         model = _built(keras, config, name, legacy=not archive)
+        own = open_weights(name) if model.variables else Weights(name, "Keras model", {})
         variables = _of_archive(model, own, places) if archive else _of_h5(model, own)
         _check_variables(model, variables, own, name)
         file = keras_trace.trace(model, in_order(model, variables), path=name, kind="Keras model")
@@ -108,7 +108,7 @@ def _known(keras: Any, value: Mapping[str, Any]) -> bool:
 
 def _known_to_legacy(keras: Any, value: Mapping[str, Any]) -> bool:
     name = value["class_name"]
-    if name in _MODELS or keras.saving.get_registered_object(name):
+    if name in (*_MODELS, *tf_private.LEGACY_LAYERS) or keras.saving.get_registered_object(name):
         return True
     parts = (keras.layers, keras.initializers, keras.regularizers, keras.constraints, keras.dtype_policies, keras)
     return name.startswith("__") or any(hasattr(part, name) for part in parts)
@@ -122,8 +122,8 @@ def _built(keras: Any, config: Any, path: str, *, legacy: bool) -> Any:
         return keras.saving.deserialize_keras_object(config, safe_mode=True)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, ImportError, NotImplementedError) as error:
         raise GraphError(
-            f"{path}: Keras {keras.__version__} cannot build the model: {first_line(error)}; save it by this version "
-            "of Keras, or export it where it was made (model.export) and give the SavedModel"
+            f"{path}: Keras {keras.__version__} cannot build the model: {first_line(error)}; save it as `.keras` "
+            "by this version of Keras, or export it where it was made (model.export) and give the SavedModel"
         ) from None
 
 

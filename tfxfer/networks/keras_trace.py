@@ -77,7 +77,8 @@ def trace(
       GraphError: Keras does not tell the input of the model, or the model hides variables or needs tables.
     """
     _check(model, path)
-    model.trainable = True  # a layer that was frozen in Keras may be trained; statistics never are
+    for layer in _once(_layers(model)).values():
+        layer.trainable = True  # what was frozen in Keras may be trained; statistics never are
     tracing = _Tracing(model, list(variables.values()), size)
     function = tf.function(tracing.run, autograph=False).get_concrete_function(*tracing.signature())
     places = [tensor.name.removesuffix(":0") for tensor in function.inputs]
