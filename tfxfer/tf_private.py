@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 
-LEGACY_LAYERS = ("LayerScale",)
-
 
 def op_definition(kind: str) -> Any:
     """Return the OpDef of a type of ops, and None for a function's name: an op knows its own, a NodeDef none."""
@@ -114,8 +112,7 @@ def keras_unnamed(variables: Sequence[Any]) -> list[Any]:
 
 def legacy_keras_model(config: Mapping[str, Any]) -> Any:
     """Build the model of a config in HDF5, as `keras.models.load_model` does before it loads the weights: that cannot
-    be left out. The layers of `LEGACY_LAYERS` are Keras's own, and it does not find them there."""
-    from keras.src.applications import convnext  # type: ignore[import-untyped]
+    be left out."""
     from keras.src.legacy.saving import (  # type: ignore[import-untyped]
         json_utils,
         saving_options,
@@ -124,8 +121,7 @@ def legacy_keras_model(config: Mapping[str, Any]) -> Any:
     from keras.src.saving import serialization_lib  # type: ignore[import-untyped]
 
     with saving_options.keras_option_scope(use_legacy_config=True), serialization_lib.SafeModeScope(True):
-        known = {name: getattr(convnext, name) for name in LEGACY_LAYERS}
-        return saving_utils.model_from_config(json_utils.decode(json.dumps(config)), custom_objects=known)
+        return saving_utils.model_from_config(json_utils.decode(json.dumps(config)))
 
 
 def keras_places(model: Any) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def mixed():
-    """A model with most of what may be in one: a model within it, a layer that is used twice, preprocessing, dropout."""
+    """A model with most of what may be in one: a model within it, a layer used twice, preprocessing, dropout."""
     layers = keras.layers
     keras.utils.clear_session()
     inner = keras.Sequential(
@@ -95,8 +95,7 @@ def outputs_once(model, images):
     return dict(zip([layer.name for layer in layers], whole([images], training=False), strict=True))
 
 
-@pytest.mark.parametrize("file", ["model.keras", "model.h5"])
-@pytest.mark.parametrize(("name", "side"), [("MobileNet", 32), ("MobileNetV2", 32)])
+@pytest.mark.parametrize(("name", "side", "file"), [("MobileNet", 32, "model.h5"), ("MobileNetV2", 32, "model.keras")])
 def test_a_network_of_keras_gives_what_keras_computes_in_every_layer(name, side, file):
     compare(name, side, file)
 
@@ -105,9 +104,12 @@ def test_a_network_of_keras_gives_what_keras_computes_in_every_layer(name, side,
 @pytest.mark.parametrize("file", ["model.keras", "model.h5"])
 @pytest.mark.parametrize(("name", "side"), FAMILIES.items())
 def test_every_family_gives_what_keras_computes_in_every_layer(name, side, file):
-    if file.endswith(".h5") and name.startswith("MobileNetV3"):
+    if file.endswith(".h5") and name.startswith(("MobileNetV3", "ConvNeXt")):
         application(name, side).save(file)
-        with tf.Graph().as_default(), pytest.raises(GraphError, match=r"cannot build the model: Only input tensors"):
+        with (
+            tf.Graph().as_default(),
+            pytest.raises(GraphError, match=r"cannot build the model|does not know the classes"),
+        ):
             tx.network(file)  # nor can keras.models.load_model; the name and these weights do
         return
     compare(name, side, file)
@@ -223,11 +225,11 @@ def test_weights_that_are_not_of_the_model_are_refused_by_name():
     for name, units in (("a", 3), ("b", 4)):
         images = keras.layers.Input((8,))
         keras.Model(images, keras.layers.Dense(units, name="fc")(images)).save(f"{name}.keras")
-    with zipfile.ZipFile("a.keras") as first, zipfile.ZipFile("b.keras") as second:
-        with zipfile.ZipFile("mixed.keras", "w") as archive:
-            archive.writestr("metadata.json", first.read("metadata.json"))
-            archive.writestr("config.json", first.read("config.json"))
-            archive.writestr("model.weights.h5", second.read("model.weights.h5"))
+    parts = [("a", "metadata.json"), ("a", "config.json"), ("b", "model.weights.h5")]
+    with zipfile.ZipFile("mixed.keras", "w") as archive:
+        for name, part in parts:
+            with zipfile.ZipFile(f"{name}.keras") as other:
+                archive.writestr(part, other.read(part))
     with pytest.raises(WeightsError, match=r"do not fit together:(.|\n)*\(8, 4\): the model has fc/kernel \(8, 3\)"):
         tx.networks.files.open_graph("mixed.keras")
 

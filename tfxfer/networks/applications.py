@@ -251,10 +251,9 @@ def _lacking(model: Any, pairs: Mapping[str, Any]) -> list[Any]:
 
 def _by_layer(model: Any, entries: Sequence[str]) -> dict[str, Any]:
     variables = dict(zip(_keys([_short(variable) for variable in model.variables]), model.variables, strict=True))
-    numbers = {}  # what stands for a variable where Keras 3 does not tell its name
-    for place, variable in tf_private.keras_places(model).items():
-        numbers[f"{_short(variable).rpartition('/')[0]}/{place.rpartition('/')[2]}"] = variable
-    variables |= dict(zip(_keys(numbers), numbers.values(), strict=True))
+    if any(entry.rpartition("/")[2].isdigit() for entry in entries):
+        numbers = _numbers(model)
+        variables |= dict(zip(_keys(numbers), numbers.values(), strict=True))
     keys = _keys(entries)
     count = Counter(keys)
     return {
@@ -262,8 +261,16 @@ def _by_layer(model: Any, entries: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def _numbers(model: Any) -> dict[str, Any]:
+    """Return variables by layer and number, which stands where Keras 3 does not tell the name of a variable."""
+    places = tf_private.keras_places(model).items()
+    return {f"{_short(variable).partition('/')[0]}/{place.rpartition('/')[2]}": variable for place, variable in places}
+
+
 def _by_place(model: Any, entries: Sequence[str]) -> dict[str, Any]:
     """Pair keys of a file of Keras 3 that knows no names of layers."""
+    if not any("/vars/" in entry for entry in entries):
+        return {}
     places = tf_private.keras_places(model)
     today = {entry: entry.replace("_layer_checkpoint_dependencies", "layers") for entry in entries}
     return {entry: places[today[entry]] for entry in entries if today[entry] in places}

@@ -108,7 +108,7 @@ def _known(keras: Any, value: Mapping[str, Any]) -> bool:
 
 def _known_to_legacy(keras: Any, value: Mapping[str, Any]) -> bool:
     name = value["class_name"]
-    if name in (*_MODELS, *tf_private.LEGACY_LAYERS) or keras.saving.get_registered_object(name):
+    if name in _MODELS or keras.saving.get_registered_object(name):
         return True
     parts = (keras.layers, keras.initializers, keras.regularizers, keras.constraints, keras.dtype_policies, keras)
     return name.startswith("__") or any(hasattr(part, name) for part in parts)

@@ -121,7 +121,8 @@ class _Tracing:
     def run(self, *tensors: tf.Tensor) -> None:
         """Call the model, and note the names of what its layers return."""
         values = zip(self.variables, tensors[self.inputs :], strict=True)
-        inputs = self.keras.tree.pack_sequence_as(self.model.input, list(tensors[: self.inputs]))
+        structure = getattr(self.model, "input", self.model.inputs[0])  # a sequential model does not tell it
+        inputs = self.keras.tree.pack_sequence_as(structure, list(tensors[: self.inputs]))
         layers = _once(_layers(self.model))
         with self.keras.StatelessScope(values, initialize_variables=False):
             for layer in layers.values():
