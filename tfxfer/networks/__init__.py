@@ -5,12 +5,15 @@ from typing import TYPE_CHECKING
 from tfxfer._lazy import attach
 
 if TYPE_CHECKING:
+    from tfxfer.networks import applications as applications
     from tfxfer.networks import files as files
     from tfxfer.networks import folding as folding
     from tfxfer.networks import frozen as frozen
     from tfxfer.networks import graph_file as graph_file
     from tfxfer.networks import importing as importing
     from tfxfer.networks import inlining as inlining
+    from tfxfer.networks import keras_file as keras_file
+    from tfxfer.networks import keras_trace as keras_trace
     from tfxfer.networks import meta_graph as meta_graph
     from tfxfer.networks import network as network
     from tfxfer.networks import nodes as nodes

@@ -9,7 +9,7 @@ from typing import Any
 from tfxfer import names
 from tfxfer.errors import SelectionError, WeightsError
 from tfxfer.models.registry import MODELS
-from tfxfer.networks import frozen, meta_graph, saved_model
+from tfxfer.networks import applications, frozen, keras_file, meta_graph, saved_model
 from tfxfer.networks.graph_file import GraphFile
 from tfxfer.weights import Weights, open_weights
 
@@ -31,11 +31,17 @@ def open_graph(path: str, *, weights: Weights | str | os.PathLike[str] | None = 
         return meta_graph.read(path, weights=values, **options)
     if saved_model.is_saved_model(path):
         return saved_model.read(path, weights=values, **options)
+    if Path(path).is_file() and keras_file.is_keras(path):
+        return keras_file.read(path, weights=values, **options)
     if Path(path).is_file():
         return frozen.read(path, weights=values, **options)
     if Path(path).is_dir():
         raise WeightsError(saved_model.not_one(Path(path)))
-    near = names.did_you_mean(path, MODELS)
+    by_keras = applications.known()
+    if path in by_keras:
+        return applications.read(path, weights=values, **options)
+    near = names.did_you_mean(path, [*MODELS, *by_keras])
     raise SelectionError(
-        f"{path!r} is neither a file nor the name of a network{near}; the networks are {', '.join(MODELS)}"
+        f"{path!r} is neither a file nor the name of a network{near}; the networks are {', '.join(MODELS)}, and those "
+        f"of Keras: {', '.join(by_keras)}"
     )

@@ -88,6 +88,8 @@ def network(
     Args:
       what: a name of `tfxfer.models.registry.MODELS`, or the path of a MetaGraph (`.meta`, or the prefix of its
         checkpoint) or of a frozen graph (`.pb`).
+        Also a model of Keras (`.keras`, whole models in `.h5`), or a name of `keras.applications`, as `MobileNetV2`;
+        see `tfxfer.networks.applications.read` for the options of these.
       input: of a file: the tensor in the place of which images come. Default: the only one that has to be fed.
       endpoint: what is wanted. Default: of a model, all; of a file, what it declares as its output, or its only one.
       feeds: of a file: values that placeholders, or any tensors, are bound to: `{"is_training": False}`.
