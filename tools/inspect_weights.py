@@ -22,7 +22,6 @@ from absl import flags
 
 from tfxfer import names
 from tfxfer.errors import WeightsError
-from tfxfer.formats import protobuf
 from tfxfer.tools import _flags, _pager
 from tfxfer.weight_tools import inspect_weights as inspecting
 from tfxfer.weights import Weights, open_weights
@@ -69,7 +68,7 @@ def main(argv: list[str]) -> int:
     if values.out is not None and values.tensor is None:
         raise _flags.UsageError("--out is for one tensor; name it by --tensor")
     _flags.check_used(values, USES)
-    weights = _opened(path, values.dequantize)
+    weights = open_weights(path, dequantize=values.dequantize)
     if values.tensor is not None:
         _one(weights, values)
         return 0
@@ -93,38 +92,6 @@ def main(argv: list[str]) -> int:
         ]
     )
     return 0
-
-
-def _opened(path: str, dequantize: bool) -> Weights:
-    """Open a file of weights; of a frozen graph that `export_model` wrote, say what it is good for.
-
-    Raises:
-      WeightsError: it cannot be read, or has no variables.
-    """
-    try:
-        return open_weights(path, dequantize=dequantize)
-    except WeightsError as error:
-        if not _is_frozen_export(path):
-            raise
-        raise WeightsError(
-            f"{path} is a frozen graph, as `tfxfer export_model --frozen_graph` writes it: its weights are constants, "
-            f"and not variables. `tfxfer predict PICTURE --run={path}` asks it, and TensorFlow takes it by "
-            "tf.import_graph_def (images:0 or image_bytes:0 to probabilities:0). To look at the weights, give the "
-            "SavedModel that was written with it, or the run"
-        ) from error
-
-
-def _is_frozen_export(path: str) -> bool:
-    """Say whether a file is a GraphDef with the nodes by which an export is asked."""
-    try:
-        data = memoryview(Path(path).read_bytes())
-        nodes = protobuf.strings(protobuf.fields(data, path), 1)  # GraphDef.node, whose field 1 is the name
-        named = {
-            protobuf.text(name, path) for node in nodes for name in protobuf.strings(protobuf.fields(node, path), 1)
-        }
-    except (OSError, WeightsError):
-        return False
-    return {"images", "image_bytes", "probabilities"} <= named
 
 
 def _rows(weights: Weights, chosen: Sequence[str], values: Any) -> list[inspecting.Row]:

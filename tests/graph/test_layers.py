@@ -119,6 +119,53 @@ def test_conv2d_transpose_is_the_gradient_of_conv2d():
     np.testing.assert_allclose(got, wanted, atol=1e-5)
 
 
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+@pytest.mark.parametrize(("size", "stride", "multiplier"), [(1, 1, 1), (3, 1, 2), (5, 2, 1), (4, 2, 3), (2, 3, 1)])
+def test_depthwise_conv2d_convolves_each_channel_alone(padding, size, stride, multiplier):
+    x = normal(2, 8, 7, 3)
+    y = layers.depthwise_conv2d(
+        tf.constant(x), size, "conv", strides=stride, padding=padding, depth_multiplier=multiplier, activation=None
+    )
+    kernel, bias = normal(size, size, 3, multiplier, seed=1), normal(3 * multiplier, seed=2)
+    assert names_and_shapes() == {"conv/depthwise_kernel": kernel.shape, "conv/bias": bias.shape}
+    with tx.session() as sess:
+        load(sess, conv__depthwise_kernel=kernel, conv__bias=bias)
+        got = sess.run(y)
+    wanted = [convolve(x[..., k : k + 1], kernel[:, :, k : k + 1], stride, padding) for k in range(3)]
+    assert y.shape == got.shape
+    np.testing.assert_allclose(got, np.concatenate(wanted, axis=-1) + bias, atol=2e-5)
+
+
+def test_a_dilated_depthwise_convolution_meets_every_other_pixel():
+    x, kernel = normal(2, 7, 8, 3), normal(3, 2, 3, 1, seed=1)
+    y = layers.depthwise_conv2d(
+        tf.constant(x), (3, 2), "conv", padding="VALID", dilation_rate=2, activation=None, use_bias=False
+    )
+    with tx.session() as sess:
+        load(sess, conv__depthwise_kernel=kernel)
+        got = sess.run(y)
+    windows = [
+        x[:, 2 * row : 2 * row + 3, 2 * column : 2 * column + 6] * kernel[row, column, :, 0]
+        for row in range(3)
+        for column in range(2)
+    ]
+    np.testing.assert_allclose(got, np.sum(windows, axis=0), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"strides": (1, 2)}, "conv: `strides=[1, 2]` must be the same for rows and columns"),
+        ({"depth_multiplier": 0}, "conv: `depth_multiplier=0` must be one integer from 1 on"),
+        ({"padding": "full"}, "conv: `padding` is 'SAME' or 'VALID', not 'full'"),
+        ({"strides": 2, "dilation_rate": 2}, "conv: `strides=[2, 2]` and `dilation_rate=[2, 2]` cannot both be above"),
+    ],
+)
+def test_depthwise_conv2d_refuses_options_that_it_cannot_follow(options, message):
+    with pytest.raises(GraphError, match=re.escape(message)):
+        layers.depthwise_conv2d(tf.zeros([1, 8, 8, 3]), 3, "conv", **options)
+
+
 def test_dense_multiplies_and_adds_its_bias():
     x = normal(5, 7)
     y = layers.dense(tf.constant(x), 3, "fc", activation=None)
@@ -133,6 +180,7 @@ def test_dense_multiplies_and_adds_its_bias():
     [
         lambda x, **options: layers.conv2d(x, 4, 3, "layer", **options),
         lambda x, **options: layers.conv2d_transpose(x, 4, 3, "layer", **options),
+        lambda x, **options: layers.depthwise_conv2d(x, 3, "layer", depth_multiplier=2, **options),
         lambda x, **options: layers.dense(layers.flatten(x), 9, "layer", **options),
     ],
 )

@@ -21,7 +21,10 @@ from tfxfer.tools import _flags, inspect_weights, predict, train
 from tfxfer.weight_tools.verify_weights import input_spec_faults
 
 VGG = ("vgg11", "vgg13", "vgg16", "vgg16c", "vgg19", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn", "vgg_f")
-NAMES = ("autoencoder", *VGG, "squeezenet1_0", "squeezenet1_1")
+LITE = tuple(f"efficientnet_lite{version}" for version in range(5))
+RESNET = tuple(f"resnet{layers}" for layers in (18, 34, 50, 101, 152))
+NAMES = ("autoencoder", *VGG, "squeezenet1_0", "squeezenet1_1", *LITE, *RESNET, "mobilenet_v2")
+SLOW = (*LITE[1:], *RESNET[1:], "mobilenet_v2")  # thousands of ops, built as those that are not listed here
 SPEC = InputSpec("tiny", "tiny_letters", (16, 16), "RGB", (1.0, 2.0, 3.0), (1.0, 1.0, 1.0))
 
 
@@ -66,7 +69,9 @@ def test_the_registry_loads_no_tensorflow():
     assert loaded_after("import tfxfer.models.registry, tfxfer.models.recognition").isdisjoint({"tensorflow", "keras"})
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in NAMES]
+)
 def test_a_row_says_what_the_builder_builds(name):
     model = MODELS[name]
     with tf.Graph().as_default():

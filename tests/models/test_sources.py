@@ -13,7 +13,8 @@ import pytest
 import tfxfer as tx
 from tfxfer.errors import SelectionError, WeightsError
 from tfxfer.input_spec import InputSpec
-from tfxfer.models import squeezenet, vgg, vgg_f
+from tfxfer.models import squeezenet, vgg
+from tfxfer.models.registry import all_sources
 from tfxfer.models.sources import Source, candidates, named, recognise
 
 RGB = InputSpec("net", "letters", (8, 8), "RGB", (1, 2, 3), (1, 1, 1))
@@ -266,8 +267,19 @@ def test_sources_are_found_by_name():
         named(SOURCES, "leters")
 
 
+@pytest.mark.parametrize("rules", [
+    [("a", "b"), ("a|c", "d")], [("a", "b"), ("a", "d")], [("(a)", r"b"), ("a", "d")], [(r"a", r"\g<0>"), ("a", "d")],
+])  # fmt: skip
+def test_the_first_rule_that_matches_counts_whether_it_matches_one_name_or_many(rules):
+    variables = {"a": (None,), "b": (None,), "d": (None,)}
+    source = Source("x", "x", InputSpec("m", "x", (1, 1), "RGB", (0, 0, 0), (1, 1, 1)), variables, rules)
+    assert source.ours("a") == ("a" if "g" in rules[0][1] else "b")
+    assert source.ours("c") == ("d" if "|" in rules[1][0] else None)
+
+
 def test_all_known_sources_have_names_of_their_own_and_layouts_that_exist():
-    every = [*vgg.SOURCES, *vgg_f.SOURCES, *squeezenet.SOURCES]
+    every = all_sources()
+    assert all(source in every for source in (*vgg.SOURCES, *squeezenet.SOURCES))
     assert len({source.name for source in every}) == len(every)
     for source in every:
         for name in source.variables:

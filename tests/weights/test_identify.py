@@ -88,11 +88,11 @@ WRONG = {
     "zip": (lambda: archive("a.txt", "b.txt"), r"it is a zip archive of a\.txt, b\.txt"),
     "empty zip": (lambda: archive(), "it is a zip archive of nothing"),
     "records": (record, "it is a TFRecord file, such as TensorBoard's event files"),
-    "meta graph": (
-        meta_graph,
-        r"it is a MetaGraphDef \(\.meta\): the graph without the values .* give the prefix of the checkpoint",
+    "meta graph": (meta_graph, r"it is a MetaGraphDef whose variables \(\w+\) have their values in a checkpoint"),
+    "graph": (
+        lambda: graph().as_graph_def().SerializeToString(),
+        r"it is a GraphDef whose variables \(\w+\) have their values in a checkpoint: conv1/kernel; look for its files",
     ),
-    "graph": (lambda: graph().as_graph_def().SerializeToString(), r"it is a GraphDef \(\.pb\): a graph whose weights"),
     "noise": (lambda: b"\x01\x02\xfe\xff" * 100, r"it is of no kind that tfxfer knows: it begins with b'\\x01\\x02"),
     "zeros": (lambda: bytes(5000), "it is of no kind that tfxfer knows"),
 }
@@ -129,21 +129,34 @@ def command_of(path: Path) -> str:
     return str(caught.value).split("\n  ", 1)[1]
 
 
-def converted(path: Path) -> dict[str, np.ndarray]:
+def converted(path: Path, suffix: str = ".npz") -> dict[str, np.ndarray]:
     """Run the command that the refusal of a file names, and read what it writes."""
     path_of_python = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     command = ["bash", "-c", command_of(path)]
     run = subprocess.run(command, capture_output=True, text=True, check=False, env=path_of_python)
     assert run.returncode == 0, run.stderr
-    return dict(open_weights(path.with_suffix(".npz")))
+    return dict(open_weights(path.with_suffix(suffix)))
 
 
-def test_the_command_for_a_frozen_graph_takes_its_constants_out(tmp_path):
+@pytest.mark.parametrize(
+    "form", ["GraphDef", *(pytest.param(form, marks=pytest.mark.slow) for form in ("MetaGraphDef", "SavedModel"))]
+)
+def test_the_command_for_a_graph_as_text_makes_a_file_that_opens(tmp_path, form):
     with tf.Graph().as_default() as made:
-        tf.constant(np.ones((4, 3), "f4"), name="fc1/kernel")
-    (tmp_path / "it's frozen.pb").write_bytes(made.as_graph_def().SerializeToString())
-    found = converted(tmp_path / "it's frozen.pb")
-    assert {name: array.shape for name, array in found.items()} == {"fc1/kernel": (4, 3)}
+        tf.nn.relu(tf.constant(np.ones((4, 3), "f4"), name="fc1/kernel"))
+        if form == "GraphDef":
+            tf.io.write_graph(made, str(tmp_path), "it's frozen.pbtxt", as_text=True)
+        elif form == "MetaGraphDef":
+            tf.train.export_meta_graph(str(tmp_path / "it's frozen.pbtxt"), as_text=True)
+        else:
+            builder = tf.saved_model.Builder(str(tmp_path / "model"))
+            with tf.Session() as sess:
+                builder.add_meta_graph_and_variables(sess, ["serve"])
+            builder.save(as_text=True)
+    path = tmp_path / ("model/saved_model.pbtxt" if form == "SavedModel" else "it's frozen.pbtxt")
+    with pytest.raises(WeightsError, match=rf"it is a {form} as text \(\.pbtxt\); look for the checkpoint"):
+        open_weights(path)
+    assert {name: array.shape for name, array in converted(path, ".pb").items()} == {"fc1/kernel": (4, 3)}
 
 
 @pytest.mark.parametrize("big", [False, True])

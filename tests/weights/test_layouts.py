@@ -17,6 +17,7 @@ SIDE = st.integers(1, 4)
 EXAMPLES = {
     "theano_conv": (5, 4, 3, 2),
     "oihw_conv": (5, 4, 3, 2),
+    "oihw_depthwise": (5, 1, 3, 2),
     "transpose": (7, 3),
     "chw_fc:3,2,4": (24, 5),
     "conv_fc:3,2,4": (3, 2, 4, 5),
@@ -39,6 +40,20 @@ def test_pytorch_kernels_are_reordered():
     result = layouts.layout("oihw_conv").apply(kernel)
     for out, inside, row, column in np.ndindex(kernel.shape):
         assert result[row, column, inside, out] == kernel[out, inside, row, column]
+
+
+def test_depthwise_kernels_of_pytorch_are_reordered():
+    kernel = RNG.normal(size=(4, 1, 2, 3))
+    forth = layouts.layout("oihw_depthwise")
+    result = forth.apply(kernel)
+    assert result.shape == forth.shape(kernel.shape) == (2, 3, 4, 1)
+    for channel, _, row, column in np.ndindex(kernel.shape):
+        assert result[row, column, channel, 0] == kernel[channel, 0, row, column]
+    assert np.array_equal(forth.inverse.apply(result), kernel)
+    with pytest.raises(WeightsError, match=r"oihw_depthwise takes \(channels, 1, h, w\), not \(4, 2, 3, 3\)"):
+        forth.shape((4, 2, 3, 3))
+    with pytest.raises(WeightsError, match=r"-oihw_depthwise takes \(h, w, channels, 1\), not \(3, 3, 4, 2\)"):
+        forth.inverse.shape((3, 3, 4, 2))
 
 
 @given(h=SIDE, w=SIDE, c=SIDE, n=SIDE)

@@ -17,7 +17,7 @@ import tensorflow.compat.v1 as tf
 from tfxfer.frontier import batch_rules
 from tfxfer.frontier.batch_axis import FIXED, Layout, Mixed, Rows, is_fixed, joined
 from tfxfer.frontier.batch_rules import Arguments, NotProvedError
-from tfxfer.graph.traversal import VARIABLES, needed
+from tfxfer.graph.traversal import VARIABLES, called_in, needed
 from tfxfer.tf_private import function_to_graph_def
 
 _CALLS = {"PartitionedCall", "StatefulPartitionedCall"}
@@ -209,7 +209,7 @@ class _Analysis:
             function = self._functions()[name]
             with self._graph.as_default():  # where the functions that it calls are looked up
                 graph_def, flat = function_to_graph_def(function, [shape.as_proto() for shape in shapes])
-            graph_def.library.CopyFrom(self._library)
+            graph_def.library.CopyFrom(self._library_of(graph_def.node))
             arguments = [arg.name for arg in function.signature.input_arg]
             _with_arguments(graph_def, dict(zip(arguments, zip(shapes, handles, strict=True), strict=True)))
             returned = [flat[function.ret[arg.name]] for arg in function.signature.output_arg]
@@ -220,6 +220,18 @@ class _Analysis:
             placed = [body.get_tensor_by_name(f"{argument}:0") for argument in arguments]
             self._bodies[key] = ops, placed, tensors
         return self._bodies[key]
+
+    def _library_of(self, nodes: Iterable[Any]) -> Any:
+        """Return the functions that nodes call, and those that these call: to import all for each body takes long."""
+        library, functions, waiting = type(self._library)(), dict(self._functions()), list(nodes)
+        while waiting:
+            node = waiting.pop()
+            for name in called_in(node):
+                if function := functions.pop(name, None):
+                    library.function.append(function)
+                    waiting += function.node_def
+        library.gradient.extend(each for each in self._library.gradient if each.function_name not in functions)
+        return library
 
 
 def _all_joined(reached: Sequence[Layout], op: str) -> Layout:

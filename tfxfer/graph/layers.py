@@ -62,9 +62,7 @@ def conv2d(  # noqa: PLR0913  # the options of `tf.layers.conv2d`, by their name
       >>> x.shape.as_list(), [variable.op.name for variable in tx.select("conv1/.*")]
       ([None, 14, 14, 16], ['conv1/kernel', 'conv1/bias'])
     """
-    strides, rates = _pair("strides", strides, name), _pair("dilation_rate", dilation_rate, name)
-    if max(strides) > 1 and max(rates) > 1:
-        raise GraphError(f"{name}: `strides={strides}` and `dilation_rate={rates}` cannot both be above 1")
+    strides, rates = _strides_and_rates(strides, dilation_rate, name)
     with tf.variable_scope(name):
         shape = [*_pair("kernel_size", kernel_size, name), x.shape[-1], filters]
         kernel = model_variable("kernel", shape, kernel_initializer or glorot_uniform)
@@ -72,6 +70,48 @@ def conv2d(  # noqa: PLR0913  # the options of `tf.layers.conv2d`, by their name
             y = tf.nn.convolution(x, kernel, padding=_padding(padding, name), dilations=rates)
         else:
             y = tf.nn.conv2d(x, kernel, strides=strides, padding=_padding(padding, name))
+        return _finish(y, activation, use_bias, bias_initializer)
+
+
+def depthwise_conv2d(  # noqa: PLR0913  # the options of `tf.keras.layers.DepthwiseConv2D`, by their names
+    x: tf.Tensor,
+    kernel_size: Size,
+    name: str,
+    *,
+    strides: Size = 1,
+    padding: str = "SAME",
+    depth_multiplier: int = 1,
+    dilation_rate: Size = 1,
+    activation: Activation | None = tf.nn.relu,
+    use_bias: bool = True,
+    depthwise_initializer: Initializer | None = None,
+    bias_initializer: Initializer | None = None,
+) -> tf.Tensor:
+    """Convolve each channel of [n, h, w, c] alone, to [n, h', w', c * depth_multiplier].
+
+    `<name>/depthwise_kernel` is (height, width, c, depth_multiplier). Output channel `i * depth_multiplier + k` is of
+    input channel i. The options are those of `conv2d`.
+
+    Raises:
+      GraphError: another padding, sizes that are not one or two integers from 1 on, strides that are not the same for
+        rows and columns, or strides and a dilation rate that are both above 1.
+
+    Example:
+      >>> images = tf.placeholder(tf.float32, [None, 28, 28, 3])
+      >>> x = tx.graph.layers.depthwise_conv2d(images, 3, "depthwise", strides=2, use_bias=False)
+      >>> x.shape.as_list(), [tuple(variable.shape.as_list()) for variable in tx.select("depthwise/.*")]
+      ([None, 14, 14, 3], [(3, 3, 3, 1)])
+    """
+    strides, rates = _strides_and_rates(strides, dilation_rate, name)
+    if strides[0] != strides[1]:
+        raise GraphError(f"{name}: `strides={strides}` must be the same for rows and columns")
+    padding = _padding(padding, name)
+    if not _is_size(depth_multiplier):
+        raise GraphError(f"{name}: `depth_multiplier={depth_multiplier}` must be one integer from 1 on")
+    with tf.variable_scope(name):
+        shape = [*_pair("kernel_size", kernel_size, name), x.shape[-1], depth_multiplier]
+        kernel = model_variable("depthwise_kernel", shape, depthwise_initializer or glorot_uniform)
+        y = tf.nn.depthwise_conv2d(x, kernel, [1, *strides, 1], padding, dilations=rates)
         return _finish(y, activation, use_bias, bias_initializer)
 
 
@@ -254,11 +294,22 @@ def _finish(
     return x if activation is None else activation(x)
 
 
+def _strides_and_rates(strides: Size, dilation_rate: Size, name: str) -> tuple[list[int], list[int]]:
+    strides, rates = _pair("strides", strides, name), _pair("dilation_rate", dilation_rate, name)
+    if max(strides) > 1 and max(rates) > 1:
+        raise GraphError(f"{name}: `strides={strides}` and `dilation_rate={rates}` cannot both be above 1")
+    return strides, rates
+
+
 def _pair(option: str, value: Size, name: str) -> list[int]:
     sizes = list(value) if isinstance(value, Iterable) else [value, value]
-    if len(sizes) != 2 or not all(hasattr(size, "__index__") and operator.index(size) >= 1 for size in sizes):
+    if len(sizes) != 2 or not all(map(_is_size, sizes)):
         raise GraphError(f"{name}: `{option}={value}` must be one integer from 1 on, or two: of rows and columns")
     return [operator.index(size) for size in sizes]
+
+
+def _is_size(value: object) -> bool:
+    return hasattr(value, "__index__") and operator.index(value) >= 1
 
 
 def _padding(padding: str, name: str) -> str:

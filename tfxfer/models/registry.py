@@ -9,13 +9,20 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tfxfer import names
 from tfxfer.errors import SelectionError
 from tfxfer.input_spec import InputSpec
-from tfxfer.models import squeezenet_sources, vgg_f_sources, vgg_sources
+from tfxfer.models import (
+    efficientnet_lite_sources,
+    mobilenet_v2_sources,
+    resnet_sources,
+    squeezenet_sources,
+    vgg_f_sources,
+    vgg_sources,
+)
 from tfxfer.models.sources import Shape, Source
 
 if TYPE_CHECKING:
@@ -158,6 +165,41 @@ def _squeezenet(name: str) -> Model:
     )
 
 
+def _with_pool(
+    name: str, family: str, endpoints: tuple[str, ...], variables: Mapping[str, Shape], of_family: Sequence[Source]
+) -> Model:
+    """Return the row of a network that ends in the endpoints `pool`, `fc` and `prob`."""
+    sources = tuple(source for source in of_family if source.input_spec.model == name)
+    return Model(
+        name,
+        f"tfxfer.models.{family}.{name}",
+        endpoints=endpoints,
+        bottleneck="pool",
+        first_layer="stem",
+        variables=variables,
+        input_spec=sources[0].input_spec,
+        sources=sources,
+        classifier="fc",
+        last_layer="fc",
+        head="fc/.*",
+    )
+
+
+def _efficientnet_lite(name: str) -> Model:
+    table = efficientnet_lite_sources
+    return _with_pool(name, "efficientnet_lite", table.endpoints(name), table.variables(name), table.SOURCES)
+
+
+def _resnet(name: str) -> Model:
+    table = resnet_sources
+    return _with_pool(name, "resnet", table.endpoints(name), table.variables(name), table.SOURCES)
+
+
+def _mobilenet_v2() -> Model:
+    table = mobilenet_v2_sources
+    return _with_pool(table.NAME, "mobilenet_v2", table.endpoints(), table.variables(), table.SOURCES)
+
+
 MODELS: dict[str, Model] = {
     model.name: model
     for model in (
@@ -172,5 +214,8 @@ MODELS: dict[str, Model] = {
         *map(_vgg, ("vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn")),
         _vgg_f(),
         *map(_squeezenet, ("squeezenet1_0", "squeezenet1_1")),
+        *map(_efficientnet_lite, efficientnet_lite_sources.VERSIONS),
+        *map(_resnet, resnet_sources.VERSIONS),
+        _mobilenet_v2(),
     )
 }

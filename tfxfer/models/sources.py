@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -20,7 +21,6 @@ from tfxfer.weights import Weights, layouts
 from tfxfer.weights.roles import is_of_training
 
 Shape = tuple[int | None, ...]
-Lookup = Callable[[str], str | None]
 
 SHOWN = 4
 MOST_TENSORS = 8  # for each variable of a model, with all that optimizers keep
@@ -63,7 +63,7 @@ class Source:
 
     def ours(self, name: str) -> str | None:
         """Return our name for a name in the file, or None if no rule matches it or the model has no such variable."""
-        replacement = self._renamed(name)
+        replacement = self._renames.first(name)
         return replacement if replacement in self.variables else None
 
     def rename(self, name: str) -> str:
@@ -83,15 +83,15 @@ class Source:
 
     def layout_of(self, name: str) -> str:
         """Return in which layout the file has one of our variables; the empty string where in ours."""
-        return self._laid_out(name) or ""
+        return self._layout.first(name) or ""
 
     @functools.cached_property
-    def _renamed(self) -> Lookup:
-        return _lookup(self.renames)
+    def _renames(self) -> _Rules:
+        return _Rules(self.renames)
 
     @functools.cached_property
-    def _laid_out(self) -> Lookup:
-        return _lookup(self.layout)
+    def _layout(self) -> _Rules:
+        return _Rules(self.layout)
 
     def compare(self, weights: Weights) -> Comparison:
         """Say what of a file this source knows, and what speaks against it. Reads no array but the probe.
@@ -194,10 +194,9 @@ def candidates(weights: Weights, sources: Sequence[Source]) -> list[Comparison]:
     Raises:
       WeightsError: the first kernel is to decide, and cannot be read.
     """
-    # A file of many more tensors than any model has, slots among them, is of none and not compared rule by rule.
-    if len(weights) > MOST_TENSORS * max((len(source.variables) for source in sources), default=0):
-        return []
-    return _best([source.compare(weights) for source in sources])
+    # A file of many more tensors than a model has, slots among them, is not of that model, and not compared with it.
+    likely = [source for source in sources if len(weights) <= MOST_TENSORS * len(source.variables)]
+    return _best([source.compare(weights) for source in likely])
 
 
 def _best(compared: Sequence[Comparison]) -> list[Comparison]:
@@ -232,47 +231,41 @@ def named(sources: Sequence[Source], name: str) -> Source:
     return table[name]
 
 
-def _lookup(rules: names.Rules) -> Lookup:
-    """Return a function that gives what the first rule that matches a whole name makes of it.
+class _Rules:
+    """Rules of which most match one name alone: these are looked up, since there are hundreds for each source."""
 
-    Most rules are for one name, and found in a table. Of the others, those before it are tried.
-    """
-    table: dict[str, tuple[int, str]] = {}
-    patterns: list[tuple[int, re.Pattern[str], str]] = []
-    for place, (pattern, replacement) in enumerate(rules):
-        literal = _literal(pattern)
-        if literal is None or "\\" in replacement:
-            patterns.append((place, _compiled(pattern), replacement))
-        else:
-            table.setdefault(literal, (place, replacement))
+    def __init__(self, rules: names.Rules) -> None:
+        self._literals: dict[str, tuple[int, str]] = {}
+        self._patterns: list[tuple[int, re.Pattern[str], str]] = []
+        for place, (pattern, replacement) in enumerate(rules):
+            literal = None if "\\" in replacement else _literal(pattern)
+            if literal is None:
+                self._patterns.append((place, re.compile(pattern), replacement))
+            else:
+                self._literals.setdefault(literal, (place, replacement))
 
-    def first(name: str) -> str | None:
-        last, result = table.get(name, (len(rules), None))
-        for place, pattern, replacement in patterns:
-            if place < last and (match := pattern.fullmatch(name)):
+    def first(self, name: str) -> str | None:
+        """Return what the first rule that matches the whole name makes of it."""
+        literal_at, ours = self._literals.get(name, (math.inf, None))
+        for place, pattern, replacement in self._patterns:
+            if place < literal_at and (match := pattern.fullmatch(name)):
                 return match.expand(replacement)
-        return result
-
-    return first
+        return ours
 
 
-_compiled = functools.cache(re.compile)
-
-
-@functools.cache
 def _literal(pattern: str) -> str | None:
-    """Return the one name that a pattern without operators matches, else None: most are, and to compile is slow."""
+    """Return the one name that a pattern without operators matches, else None."""
     name = re.sub(r"\\([^\w])", r"\1", pattern)
     return name if re.escape(name) == pattern else None
 
 
 def _name_faults(source: Source, weights: Weights, matched: Mapping[str, str]) -> Iterator[str]:
     known = {name for name in weights if source.ours(name)}
-    ignored = _lookup([(pattern, "") for pattern in source.ignored])
     if len(known) > len(matched):
         twice = sorted(known - set(matched.values()))
         yield f"has one name for {names.listed(twice, SHOWN)} and others"
-    others = [name for name in weights if name not in known and ignored(name) is None]
+    ignored = [re.compile(pattern) for pattern in source.ignored]
+    others = [name for name in weights if name not in known and not any(each.fullmatch(name) for each in ignored)]
     unknown = [name for name in others if not is_of_training(name, weights)]
     if unknown:
         yield f"knows {len(known)} of the {len(weights)} names, and not {names.listed(unknown, SHOWN)}"

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from tfxfer.weights import checkpoint_v1 as checkpoint_v1
     from tfxfer.weights import digests as digests
     from tfxfer.weights import find_checkpoint as find_checkpoint
+    from tfxfer.weights import graph_def as graph_def
+    from tfxfer.weights import graph_uses as graph_uses
     from tfxfer.weights import identify as identify
     from tfxfer.weights import keras3 as keras3
     from tfxfer.weights import keras_h5 as keras_h5
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from tfxfer.weights import saved_model as saved_model
     from tfxfer.weights import slices as slices
     from tfxfer.weights import streams as streams
+    from tfxfer.weights import tensor_proto as tensor_proto
     from tfxfer.weights import tf_types as tf_types
     from tfxfer.weights import tfjs as tfjs
     from tfxfer.weights import tflite as tflite

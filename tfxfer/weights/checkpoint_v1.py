@@ -17,15 +17,11 @@ from tfxfer.errors import WeightsError
 from tfxfer.formats import leveldb, reading
 from tfxfer.formats.protobuf import BYTES, Bytes, fields, number, scan, strings, tag, text
 from tfxfer.formats.tensors import Tensor, shape_fault, shown, unreadable
-from tfxfer.weights import find_checkpoint, slices
+from tfxfer.weights import find_checkpoint, slices, tensor_proto
+from tfxfer.weights.tensor_proto import TensorProto
 from tfxfer.weights.tf_types import DTYPES, STRING, parse_shape, unread
 
-# The field of a TensorProto that holds the values of a dtype; numbers lie there packed.
-_FIXED = {"float32": 5, "float64": 6, "complex64": 9, "complex128": 12}
-_VARINTS = {"int64": 10, "bool": 11, "float16": 13, "bfloat16": 13, "uint32": 16, "uint64": 17}
-_SMALL_INTEGERS, _STRINGS, _CONTENT = 7, 8, 4
 _VARIABLE = tag(1, BYTES)
-_STEP = 1 << 18  # varints that are decoded at a time
 
 
 class Variable(NamedTuple):
@@ -116,44 +112,12 @@ def _tensor_proto(table: leveldb.Table, key: bytes, where: str) -> Bytes:
 
 
 def _decoded(proto: Bytes, dtype: int, shape: tuple[int, ...], where: str) -> np.ndarray:
-    kind, message, count = DTYPES[dtype], fields(proto, where), math.prod(shape)
+    count, tensor = math.prod(shape), TensorProto.parse(proto, where)._replace(dtype=dtype)
     if dtype == STRING:
-        values = np.array([*map(bytes, strings(message, _STRINGS)), None], object)[:-1]
-    elif strings(message, _CONTENT) or kind.name in _FIXED:
-        packed = _joined(strings(message, _CONTENT) or strings(message, _FIXED[kind.name]))
-        values = packed[: len(packed) // kind.itemsize * kind.itemsize].view(kind)
+        values = np.array([*map(bytes, tensor.strings()), None], object)[:-1]
     else:
-        values = _varints(_joined(strings(message, _VARINTS.get(kind.name, _SMALL_INTEGERS))), kind, count)
+        pieces = [np.frombuffer(piece, np.uint8) for piece in tensor.encoded()]
+        values = tensor_proto.decoded(pieces, DTYPES[dtype], count, plain=tensor.plain)
     if len(values) != count:
         raise WeightsError(f"{where}: the file holds {len(values):,} values for the shape {shape}")
     return values.reshape(shape)
-
-
-def _joined(packed: list[Bytes]) -> np.ndarray:
-    pieces = [np.frombuffer(piece, np.uint8) for piece in packed]
-    return pieces[0] if len(pieces) == 1 else np.concatenate([np.empty(0, np.uint8), *pieces])
-
-
-def _varints(packed: np.ndarray, kind: np.dtype, count: int) -> np.ndarray:
-    # At most `count` values and one more, which tells that there are too many; a number that does not end is left out.
-    pieces, start, found = [np.empty(0, kind)], 0, 0
-    while start < len(packed) and found <= count:
-        piece = packed[start : start + _STEP]
-        ends = np.flatnonzero(piece < 128)
-        if not len(ends):
-            break
-        starts = np.concatenate([[0], ends[:-1] + 1])
-        values = np.zeros(len(ends), np.uint64)
-        for byte in range(min(10, int((ends - starts).max()) + 1)):
-            there = starts + byte <= ends
-            values[there] |= (piece[starts[there] + byte] & np.uint8(127)).astype(np.uint64) << np.uint64(7 * byte)
-        pieces.append(_narrow(values, kind))
-        start, found = start + int(ends[-1]) + 1, found + len(ends)
-    return np.concatenate(pieces)
-
-
-def _narrow(values: np.ndarray, kind: np.dtype) -> np.ndarray:
-    # 16-bit floats lie in the file as the integers of their bits; integers as 64-bit two's complement.
-    if kind.kind in "iub":
-        return values.astype(kind)
-    return values.astype(f"u{kind.itemsize}").view(kind)

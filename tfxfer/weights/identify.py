@@ -17,6 +17,7 @@ import google_crc32c
 
 from tfxfer import names
 from tfxfer.formats import leveldb, messages, protobuf, reading
+from tfxfer.weights import graph_def
 
 _UNPACK = "compressed with {}; unpack it first: {}"
 _MAGIC = (
@@ -46,6 +47,11 @@ _XML = re.compile(rb"\s*<\?xml")
 _MXNET = (0x112).to_bytes(16, "little")
 # Darknet's major, minor and revision; from 0.2 on the pictures seen so far have 8 bytes, before 4.
 _DARKNET = {(0, 1, 0), (0, 2, 0), (0, 2, 5), (1, 0, 0)}
+_AS_TEXT = {
+    "graph_pb2.GraphDef": r"(node|library|versions)\s*:?\s*\{",
+    "meta_graph_pb2.MetaGraphDef": r"(meta_info_def|graph_def)\s*:?\s*\{",
+    "saved_model_pb2.SavedModel": r"(saved_model_schema_version\s*:|meta_graphs\s*:?\s*\{)",
+}
 _TFJS_SHARD = re.compile(r"(group\d+-shard)(\d{1,5})of(\d{1,5})(\.bin)?")
 
 # Programs that write OUT from IN. They use double quotes only, since the shell gets them in single ones.
@@ -58,9 +64,9 @@ t = {k: v.dequantize() if v.is_quantized else v.to_dense() for k, v in t.items()
 save_file({k: v.resolve_conj().resolve_neg().contiguous().clone() for k, v in t.items()}, OUT)"""
 _FROM_SCRIPT = """import torch; from safetensors.torch import save_file; \
 save_file({k: v.contiguous().clone() for k, v in torch.jit.load(IN, map_location="cpu").state_dict().items()}, OUT)"""
-_FROM_GRAPH = """import numpy as np, tensorflow as tf; \
-g = tf.compat.v1.GraphDef.FromString(open(IN, "rb").read()); \
-np.savez(OUT, **{n.name: tf.make_ndarray(n.attr["value"].tensor) for n in g.node if n.op == "Const"})"""
+_FROM_TEXT = """import tensorflow as tf; from google.protobuf import text_format; \
+from tensorflow.core.protobuf import saved_model_pb2, meta_graph_pb2; from tensorflow.core.framework import graph_pb2; \
+open(OUT, "wb").write(text_format.Parse(open(IN).read(), FORM()).SerializeToString())"""
 _FROM_PICKLE = """import numpy as np, pickle; \
 np.savez(OUT, **{k: np.asarray(v) for k, v in pickle.load(open(IN, "rb")).items() if hasattr(v, "__array__")})"""
 _FROM_MATLAB4 = """import numpy as np, scipy.io as s; \
@@ -188,22 +194,11 @@ def _darknet(head: bytes, path: Path) -> str:
 
 def _message(head: bytes, path: Path) -> str:
     """Say what a protocol buffer is, by the kinds of its first fields."""
+    if form := graph_def.kind(head):
+        return f"a {form}, a graph whose weights, if it has any, are constants or lie in a checkpoint"
     version = re.match(rb"\x08([\x01-\x20])(.)([\x80-\xff]{0,4}[\x00-\x7f])?(.)?", head, re.DOTALL)
     if version:
         return _with_version(head, path, version)
-    # A first field that is a message: of MetaGraphDef a MetaInfoDef with a list of ops, of GraphDef a node with a name
-    # and an op.
-    found = re.match(rb"\x0a[\x80-\xff]{0,4}[\x00-\x7f](\x0a(.)|\x12)", head, re.DOTALL)
-    if found and not found[2]:
-        return (
-            "a MetaGraphDef (.meta): the graph without the values of its variables; "
-            "give the prefix of the checkpoint, with .index and .data files beside it"
-        )
-    if found and re.match(rb"\x12.[A-Z_]\w+", head[found.end() + found[2][0] :], re.DOTALL):
-        return (
-            "a GraphDef (.pb): a graph whose weights, if it has any, are constants. Look for the checkpoint that it "
-            f"was frozen from, or take the constants out by TensorFlow:\n{_python(path, _FROM_GRAPH)}"
-        )
     return ""
 
 
@@ -217,7 +212,7 @@ def _with_version(head: bytes, path: Path, version: re.Match[bytes]) -> str:
         named = re.match(rb"\x0a[\x80-\xff]{0,1}[\x00-\x7f]\x0a.[ -~]", head[version.start(4) :], re.DOTALL)
         if named and version[1] != b"\x01":
             return _core_ml(path)
-        return "a SavedModel's graph; open the directory that it lies in, with its folder `variables`"
+        return "a SavedModel's graph, and corrupt"
     return ""
 
 
@@ -231,8 +226,12 @@ def _text(head: bytes, path: Path) -> str:
         return ""
     if text.lstrip()[:1] == "{" and '"modelTopology"' in text:
         return "the graph of a TensorFlow.js model without a weightsManifest, which says where its weights lie"
-    if re.match(r"\s*node\s*\{", text):
-        return "a GraphDef as text (.pbtxt), which holds no weights; look for the checkpoint that belongs to it"
+    if form := next((form for form, begin in _AS_TEXT.items() if re.match(rf"\s*(#.*\n\s*)*{begin}", text)), ""):
+        convert = _python(path, _FROM_TEXT.replace("FORM", form), ".pb")
+        return (
+            f"a {form.partition('.')[2]} as text (.pbtxt); look for the checkpoint that belongs to it, or if its "
+            f"weights are constants, convert it by TensorFlow:\n{convert}"
+        )
     if foreign := _foreign_text(text, path):
         return foreign
     kind = "a JSON file" if text.lstrip()[:1] in ("{", "[") else "a text file"

@@ -6,6 +6,7 @@ several, made from left to right: `transpose+chw_fc:7,7,512`. They lead from the
 
     theano_conv       kernel (out, in, h, w), turned by 180 degrees     -> (h, w, in, out)
     oihw_conv         kernel (out, in, h, w), as PyTorch keeps it       -> (h, w, in, out)
+    oihw_depthwise    depthwise kernel (channels, 1, h, w) of PyTorch   -> (h, w, channels, 1)
     transpose         kernel (out, in)                                  -> (in, out)
     chw_fc:H,W,C      first dense kernel behind a convolution, rows in the order C, H, W -> in the order H, W, C
     conv_fc:H,W,C     dense kernel kept as a convolution (H, W, C, n)   -> (H*W*C, n)
@@ -154,6 +155,16 @@ def _oihw_conv() -> tuple[Change, Change]:
     )
 
 
+def _oihw_depthwise() -> tuple[Change, Change]:
+    def reorder(takes: str, one: int) -> Change:
+        def fits(shape: Shape) -> bool:
+            return len(shape) == 4 and shape[one] == 1
+
+        return Change(takes, fits, lambda s: (*s[2:], *s[:2]), lambda array: array.transpose(2, 3, 0, 1))
+
+    return reorder("(channels, 1, h, w)", 1), reorder("(h, w, channels, 1)", 3)
+
+
 def _transpose() -> tuple[Change, Change]:
     both = Change("two dimensions", _rank(2), lambda s: s[::-1], np.transpose)
     return both, both
@@ -237,6 +248,7 @@ def _rank(rank: int) -> Callable[[Shape], bool]:
 _LAYOUTS: dict[str, tuple[int, Callable[..., tuple[Change, Change]]]] = {
     "theano_conv": (0, _theano_conv),
     "oihw_conv": (0, _oihw_conv),
+    "oihw_depthwise": (0, _oihw_depthwise),
     "transpose": (0, _transpose),
     "chw_fc": (3, _chw_fc),
     "conv_fc": (3, _conv_fc),

@@ -19,6 +19,7 @@ from tfxfer.weights import (
     caffemodel,
     checkpoint_v1,
     find_checkpoint,
+    graph_def,
     identify,
     keras3,
     keras_h5,
@@ -74,12 +75,40 @@ def read(name: str) -> Found:
 def _read(path: find_checkpoint.Prefix) -> Found:
     file = Path(path)
     if find_checkpoint.is_saved_model(file):
-        return _checkpoint(saved_model.find_prefix(file), "TensorFlow SavedModel")
+        return _saved_model(file)
     if reading.exists(file) and not find_checkpoint.is_part(path):
         return _file(file)
     if tfjs.manifest_beside(file) and not find_checkpoint.found_in(file):
         return _tfjs(file)
     return _checkpoint(find_checkpoint.find_prefix(path), "TensorFlow checkpoint V2")
+
+
+def _saved_model(path: Path) -> Found:
+    graph = saved_model.graph(path)
+    if saved_model.is_frozen(path):
+        return _constants(graph, "SavedModel")
+    variables = _checkpoint(saved_model.find_prefix(path), "TensorFlow SavedModel")
+    if all(tensor.fault for tensor in variables.tensors.values()):
+        return _constants(graph, "SavedModel")
+    return variables._replace(tensors={**_not_read(graph), **variables.tensors})
+
+
+def _not_read(graph: Path) -> dict[str, Tensor]:
+    """List the constants of a SavedModel of which the variables are read."""
+    try:
+        constants = graph_def.read(graph, "SavedModel")
+    except WeightsError:  # only a list is lost, of what is not read
+        return {}
+    why = f"it is a constant, and of a SavedModel the variables are read; copy {graph} to another folder, and open that"
+    return {name: unreadable(f"{name}: {why}", entry.shape) for name, entry in constants.items() if not entry.fault}
+
+
+def _constants(path: Path, form: str) -> Found:
+    return Found(f"constants of a {form}", graph_def.read(path, form))
+
+
+def _graph(path: Path) -> Found:
+    return _constants(path, graph_def.kind(reading.head(path, 4096)))
 
 
 def _checkpoint(prefix: find_checkpoint.Prefix, kind: str) -> Found:
@@ -171,6 +200,7 @@ _READERS: tuple[tuple[Callable[[bytes, Path], bool], Callable[[Path], Found]], .
     (lambda _, path: reading.tail(path, 8) == LEVELDB, _table),
     (lambda head, _: identify.is_pickle(head), _pickle),
     (lambda head, _: matlab.begins(head), _matlab),
+    (lambda _, path: bool(graph_def.kind(reading.head(path, 4096))), _graph),
     (
         lambda _, path: hdf5.start(reading.map_file(path)) >= 0,
         _hdf5,
