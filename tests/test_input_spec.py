@@ -177,5 +177,5 @@ def test_a_mode_of_keras_prepares_pixels_as_keras_does(mode):
 
 
 def test_a_mode_that_keras_does_not_have_is_refused_with_the_nearest():
-    with pytest.raises(SelectionError, match="'torhc' is not a mode of Keras's.*torch.*the modes are caffe"):
+    with pytest.raises(SelectionError, match=r"'torhc' is not a mode of Keras's.*torch.*the modes are caffe"):
         InputSpec.of_keras("torhc", (8, 8), model="x")

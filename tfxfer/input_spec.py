@@ -148,15 +148,18 @@ class InputSpec:
 
     @classmethod
     def load(cls, prefix: str | os.PathLike[str]) -> InputSpec:
-        """Read the input spec beside the checkpoint of this prefix.
+        """Read the input spec beside the checkpoint of this prefix, or the file that is named, `*.json`.
 
         Raises:
           WeightsError: there is none, or it is not JSON, or not an input spec.
         """
-        path = sidecar(prefix)
+        itself = os.fspath(prefix).endswith(".json")
+        path = Path(prefix) if itself else sidecar(prefix)
         try:
             value = json.loads(path.read_bytes())
         except FileNotFoundError:
+            if itself:
+                raise WeightsError(f"{path} is not there") from None
             raise WeightsError(f"no input spec lies beside {os.fspath(prefix)}: {path} is missing") from None
         except OSError as error:
             raise WeightsError(f"{path} cannot be read: {error.strerror}") from None

@@ -52,8 +52,13 @@ def main(argv: list[str]) -> int:
     """Run the tool; see the module's docstring."""
     values = define_flags()
     *run, out = _flags.parse(values, argv, __doc__, at_least=1, at_most=2, uses=USES)
-    if bool(run) == bool(values.weights) or (run and values["model"].present):
-        raise _flags.UsageError("give RUN and OUT; or OUT, --model and --weights")
+    has_weights = bool(values.weights) or _model_flags.is_file(values)
+    if bool(run) == has_weights or (run and values["model"].present):
+        raise _flags.UsageError(
+            "give RUN and OUT; or OUT, --model and --weights; or OUT and a network in a file as --model"
+        )
+    if not run and values["checkpoint"].present:
+        raise _flags.UsageError("--checkpoint: for run directories, and none is given; leave it out")
     if run and values["image_size"].present:
         raise _flags.UsageError("--image_size: a run has its size already; leave it out")
     from tfxfer.serving.run import open_run

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from tfxfer._lazy import attach
 
 if TYPE_CHECKING:
+    from tfxfer.networks import file_model as file_model
     from tfxfer.networks import files as files
     from tfxfer.networks import folding as folding
     from tfxfer.networks import frozen as frozen

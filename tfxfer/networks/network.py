@@ -11,7 +11,7 @@ import tensorflow.compat.v1 as tf
 
 from tfxfer import names
 from tfxfer.errors import DataError, GraphError, WeightsError
-from tfxfer.graph.preprocessing import preprocess
+from tfxfer.graph.preprocessing import preprocess, record
 from tfxfer.graph.variables import model_variables
 from tfxfer.input_spec import CHANNELS, InputSpec
 from tfxfer.models.recognition import recognise
@@ -130,7 +130,11 @@ def prepared(images: tf.Tensor, file: GraphFile, way: importing.Way, input_spec:
       DataError: it takes others than the input spec makes.
     """
     taken = importing.spec_of(file, way.input)
-    x = images if input_spec is None else preprocess(images, input_spec)
+    if input_spec is not None and taken.dtype == images.dtype == tf.uint8 and takes_pixels(input_spec):
+        record(input_spec)
+        x = images
+    else:
+        x = images if input_spec is None else preprocess(images, input_spec)
     if x.dtype != taken.dtype and x.dtype.is_floating and taken.dtype.is_floating:
         x = tf.cast(x, taken.dtype)
     wanted = [None, *taken.shape.as_list()[1:]] if taken.shape.rank else None
@@ -140,6 +144,11 @@ def prepared(images: tf.Tensor, file: GraphFile, way: importing.Way, input_spec:
             f"{x.shape}; give an input spec of that size, or another `input`"
         )
     return x
+
+
+def takes_pixels(input_spec: InputSpec) -> bool:
+    """Say whether an input spec leaves pixels as they are: RGB or grey in 0..255."""
+    return input_spec.channels != "BGR" and not any(input_spec.mean) and set(input_spec.scale) == {1}
 
 
 def _built(
