@@ -312,7 +312,7 @@ def _own_classifiers(values: Any = None) -> tuple[str, ...]:
     return tuple(model.classifier for model in MODELS.values() if model.classifier)
 
 
-def _models(values: Any = None) -> tuple[str, ...]:
+def models(values: Any = None) -> tuple[str, ...]:
     """Return the models of the registry."""
     from tfxfer.models.registry import MODELS
 
@@ -341,7 +341,7 @@ USES = (
     Use("source", "model", _without_sources, unless=True),
     Use("rename", "weights", what="the file whose names are changed"),
     Use("image_size", "model", _without_sources, unless=True),
-    *(Use(flag, "model", _models, unless=True, what="a network in a file") for flag in OF_FILE),
+    *(Use(flag, "model", models, unless=True, what="a network in a file") for flag in OF_FILE),
     *(Use(flag, "input_spec", unless=True) for flag in ("mean", "scale", "bgr")),
     Use("hidden", "endpoint", _own_classifiers, unless=True),
     Use("decay_steps", "schedule", ("cosine", "exponential")),
@@ -473,10 +473,11 @@ def _shown(default: Any) -> str:
 # --- messages of the library ---
 
 # Parameters of the library whose flags have other names.
-FLAG_OF = {"variables": "restore", "size": "image_size", "root": "data_dir", "dtype": "store_dtype"}
+FLAG_OF = {"variables": "restore", "size": "image_size", "root": "data_dir", "dtype": "store_dtype", "feeds": "feed"}
 OF_TRAINING = {"logdir"}  # a flag of `train` that messages of other tools name too
 PHRASES = {"select fewer variables": ("restore", "restore fewer variables by --restore")}
 _RULES = re.compile(r"(?:`|open_weights\(path, )?\brename=(\[.*\])[`)]?")
+_FEEDS = re.compile(r"`feeds=(\{.*?\})`")
 _QUOTED = re.compile(r"`([a-z]\w*)(?:=([^`]*))?`")
 
 
@@ -502,8 +503,18 @@ def in_flags(text: str, values: Mapping[str, Any] | flags.FlagValues | None = No
 
     for phrase, (name, ours) in PHRASES.items():
         text = text.replace(phrase, ours) if name in known else text
+    text = _FEEDS.sub(lambda match: _feeds_in_flags(match, known), text)
     text = _RULES.sub(lambda match: _rules_in_flags(match, known), text)
     return _QUOTED.sub(quoted, text)
+
+
+def _feeds_in_flags(match: re.Match[str], known: Mapping[str, Any] | flags.FlagValues) -> str:
+    """Write `feeds={name: value}` as flags; `...` is a value to be filled in."""
+    if "feed" not in known:
+        return match[0]
+    values = ast.literal_eval(match[1])
+    texts = [f"{name}={'VALUE' if value is ... else value}" for name, value in values.items()]
+    return " ".join(f"--feed={shlex.quote(text)}" for text in texts)
 
 
 def _rules_in_flags(match: re.Match[str], known: Mapping[str, Any] | flags.FlagValues) -> str:

@@ -111,6 +111,20 @@ def define_endpoint(values: flags.FlagValues) -> None:
         )
 
 
+def define_probabilities(values: flags.FlagValues) -> None:
+    """Define the flag that says which tensor of a network in a file is the probabilities of its classes."""
+    with _flags.group(values, "a network in a file"):
+        flags.DEFINE_string(
+            "endpoint",
+            None,
+            "The tensor that is the probabilities of the classes, as a softmax gives them. Default: its output.",
+            flag_values=values,
+        )
+
+
+USES = (_flags.Use("endpoint", "model", _flags.models, unless=True, what="a network in a file"),)
+
+
 def define_head(values: flags.FlagValues) -> None:
     """Define the flags that say what is put on the model."""
     with _flags.group(values, "model"):

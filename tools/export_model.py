@@ -26,7 +26,7 @@ from tfxfer.data.labels import class_names
 from tfxfer.tools import _flags, _model_flags, _training_flags
 
 COMPARED = 8  # pictures of a run's data
-USES = (_flags.Use("checkpoint", "weights", unless=True),)
+USES = (_flags.Use("checkpoint", "weights", unless=True), *_model_flags.USES)
 
 
 def define_flags() -> flags.FlagValues:
@@ -44,6 +44,7 @@ def define_flags() -> flags.FlagValues:
     )
     flags.DEFINE_bool("overwrite", False, "Move what is there aside.", flag_values=values)
     _model_flags.define_model(values)
+    _model_flags.define_probabilities(values)
     _flags.define_session(values)
     return values
 

@@ -27,6 +27,7 @@ from tfxfer.tools import _flags, _model_flags, _report, _training_flags
 USES = (
     _flags.Use("checkpoint", "run", what="the run that has it"),
     _flags.Use("image_size", "run", unless=True),
+    *_model_flags.USES,
 )
 DRAWN = 100  # of more pictures, --picture shows the first
 
@@ -44,6 +45,7 @@ def define_flags() -> flags.FlagValues:
     )
     flags.DEFINE_integer("batch_size", 32, "Pictures that go through the network at once.", 1, flag_values=values)
     _model_flags.define_model(values)
+    _model_flags.define_probabilities(values)
     _flags.define_session(values)
     return values
 

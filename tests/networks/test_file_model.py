@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
+import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +14,10 @@ import tensorflow.compat.v1 as tf
 
 import tfxfer as tx
 from tests.networks.made import write_trained
-from tests.tools.test_predict import COLOURS, coloured, run
+from tests.tools.test_predict import coloured, run
 from tfxfer.tools import evaluate, export_model, extract, predict, train
 
+M = "--model={made}/model.ckpt"
 WAY = ["--endpoint=pool", "--feed=is_training=False", "--feed=keep_prob=1.0", "--input_spec=tf"]
 FEW = ["--hidden=none", "--learning_rate=0.05", "--batch_size=16"]
 
@@ -140,3 +140,126 @@ def test_features_of_a_file_are_extracted(trained, capsys):
         saver.restore(sess, f"{trained}/model.ckpt")
         fed = {"batch:0": pixels / np.float32(127.5) - 1, "is_training:0": False, "keep_prob:0": 1.0}
         np.testing.assert_allclose(table[:1], sess.run("pool:0", fed), rtol=1e-4, atol=1e-6)
+
+
+# --- a frozen graph ---
+
+
+@pytest.fixture(scope="module")
+def frozen(made):
+    """The same network with its variables as constants and a softmax, `frozen.pb`."""
+    with tf.Graph().as_default() as graph, tf.Session() as sess:
+        saver = tf.train.import_meta_graph(f"{made}/model.ckpt.meta", clear_devices=True)
+        saver.restore(sess, f"{made}/model.ckpt")
+        tf.nn.softmax(graph.get_tensor_by_name("logits:0"), name="prob")
+        graph_def = tf.graph_util.convert_variables_to_constants(sess, graph.as_graph_def(), ["prob"])
+    (made / "frozen.pb").write_bytes(graph_def.SerializeToString())
+    return made
+
+
+def test_a_frozen_graph_is_trained_further_and_its_run_needs_no_file(frozen, tmp_path, capsys):
+    flags = [*WAY, *FEW, "--epochs=2", f"--data_dir={frozen}/pictures", f"--logdir={tmp_path}/run"]
+    shutil.copy(frozen / "frozen.pb", tmp_path / "mine.pb")
+    assert run(train, f"--model={tmp_path}/mine.pb", *flags, "--train=conv2/.*", "--train=logits/.*") == 0
+    (tmp_path / "mine.pb").unlink()
+    before, after = tx.open_weights(str(frozen / "frozen.pb")), tx.open_run(tmp_path / "run").weights("last")
+    np.testing.assert_array_equal(before["conv1/kernel"], after["conv1/kernel"])
+    changed = [name for name in before if name in after and not np.array_equal(before[name], after[name])]
+    assert changed
+    assert all(name.startswith("conv2/") for name in changed)
+    capsys.readouterr()
+    assert run(evaluate, tmp_path / "run") == 0
+    assert run(predict, frozen / "pictures/rose/0.png", f"--run={tmp_path}/run") == 0
+
+
+def test_a_networks_own_classes_are_predicted_and_exported(frozen, tmp_path, capsys):
+    way = [f"--model={frozen}/frozen.pb", *WAY[1:]]
+    (tmp_path / "names.txt").write_text("cat\ndog\n")
+    picture = frozen / "pictures/rose/0.png"
+    assert run(predict, picture, *way, f"--class_names={tmp_path}/names.txt", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert {row["name"] for row in said["predictions"][0]["top"]} == {"cat", "dog"}
+    assert run(export_model, tmp_path / "out", *way) == 0
+    capsys.readouterr()
+    assert run(predict, picture, f"--run={tmp_path}/out", "--json") == 0
+    served = json.loads(capsys.readouterr().out)
+    a, b = ([row["probability"] for row in each["predictions"][0]["top"]] for each in (said, served))
+    np.testing.assert_allclose(a, b, rtol=1e-4)
+    assert run(predict, picture, *way, "--endpoint=logits") == 1
+    assert "logits (None, 2) is a MatMul, and not probabilities of classes" in capsys.readouterr().err
+
+
+# --- what is refused ---
+
+
+@pytest.fixture
+def lone(made, tmp_path):
+    """A `.meta` without its checkpoint."""
+    shutil.copy(made / "model.ckpt.meta", tmp_path / "lone.meta")
+    return tmp_path / "lone.meta"
+
+
+def refused(capsys, made, *flags):
+    status = run(train, "--dry_run", f"--data_dir={made}/pictures", *flags)
+    assert status in (1, 2)
+    return capsys.readouterr().err
+
+
+def test_a_metagraph_without_its_checkpoint_is_trained_from_scratch_alone(made, lone, tmp_path, capsys):
+    said = refused(capsys, made, f"--model={lone}", *WAY)
+    assert "lone.meta has no weights in it or beside it" in said
+    assert "--weights" in said
+    assert "--restore=none" in said
+    assert run(train, f"--model={lone}", *WAY, f"--weights={made}/model.ckpt", f"--data_dir={made}/pictures",
+               "--dry_run") == 0  # fmt: skip
+    assert run(train, f"--model={lone}", *WAY, "--restore=none", f"--data_dir={made}/pictures", *FEW, "--epochs=1",
+               f"--logdir={tmp_path}/run") == 0  # fmt: skip
+    assert run(predict, made / "pictures/rose/0.png", f"--model={lone}", "--endpoint=logits", *WAY[1:]) == 1
+    assert (
+        "lone.meta has no weights in it or beside it; give the file that has them (--weights)"
+        in capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--model={made}/model.ckpt.mata", *WAY], r"neither a file nor the name of a network.*model\.ckpt\.meta"),
+        (["--model=sqeezenet1_1", "--restore=none"], r"did you mean squeezenet1_1"),
+        ([M, "--endpoint=pol", *WAY[1:]], "pool"),
+        ([M, "--input=bacth", *WAY], "batch"),
+        ([M, *WAY, "--feed=is_trainin=False"], "is_training"),
+        ([M, *WAY[:2], "--feed=keep_prob=low", WAY[3]], "keep_prob:0 is float32.*cannot be 'low'"),
+        ([M, *WAY[:2], WAY[3]], "also needs keep_prob:0 .*; give each a value, as --feed=keep_prob=VALUE, or"),
+        ([M, *WAY[:3]], r"--input_spec=caffe, tf, torch or none, or --mean, --scale and --bgr"),
+        ([M, *WAY[:3], "--bgr"], "--bgr: only the order of the channels"),
+        ([M, *WAY[:3], "--input_spec=trf"], r"'trf' is not a mode of Keras's \(did you mean tf"),
+        ([M, *WAY[:3], "--input_spec=no.json"], "no.json is not there"),
+        ([M, *WAY, "--mean=1"], "--mean: not used with --input_spec=tf; leave one of the two"),
+        ([M, *WAY[:3], "--mean=1,2"], "mean +must have 3 numbers"),
+        ([M, *WAY, "--image_size=32"], r"takes \(4, 16, 16, 3\), and cannot take .*32x32"),
+        ([M, *WAY, "--source=vgg16_keras", "--weights={made}/model.ckpt"], "--source: a form of the weights of our models"),
+        (["--model=squeezenet1_1", "--restore=none", "--input=x", "--feed=a=1", "--moving_averages"],
+         "--input and --feed and --moving_averages: not used with --model=squeezenet1_1; leave one of the two out"),
+        (["--model=squeezenet1_1", "--restore=none", "--input_spec=tf", "--bgr"], "--input_spec and --bgr: not used with --m"),
+        (["--input=x"], "--input: give another --model too, a network in a file"),
+        ([M, *WAY[:1], "--feed=is_training", *WAY[2:]], "write NAME=VALUE, as in is_training=F"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused_by_name(flags, said, made, capsys):
+    message = refused(capsys, made, *(flag.format(made=made) for flag in flags))
+    assert re.search(said, message), message
+    assert "Traceback" not in message
+
+
+def test_flags_do_not_contradict_the_input_spec_beside_the_weights(made, tmp_path, capsys):
+    for file in made.glob("model.ckpt*"):
+        shutil.copy(file, tmp_path)
+    prefix = tmp_path / "model.ckpt"
+    tx.InputSpec.of_keras("tf", (16, 16), model="mine", class_names=["a"]).save(prefix)
+    way = [f"--model={prefix}", *WAY[:3]]
+    assert "says itself what it expects, 16x16" in refused(capsys, made, *way, "--input_spec=torch")
+    for agreed in ([], ["--input_spec=tf"], [f"--input_spec={prefix}.input_spec.json"]):
+        assert run(train, *way, *agreed, f"--data_dir={made}/pictures", "--dry_run") == 0
+    numbers = f"{1 / 127.5!r}"
+    assert run(train, *way, "--mean=127.5", f"--scale={numbers}", f"--data_dir={made}/pictures", "--dry_run") == 0

@@ -12,6 +12,9 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from tfxfer.errors import GraphError, WeightsError
 from tfxfer.graph.traversal import PLACEHOLDERS, VARIABLES
 
+# A tuple: TensorFlow writes no collection of such a key into a MetaGraph. It holds names of ops.
+IMPORTED = ("tfxfer_imported",)
+
 
 def import_meta_graph(
     path: str | os.PathLike[str],

@@ -31,7 +31,13 @@ def open_graph(path: str, *, weights: Weights | str | os.PathLike[str] | None = 
         return meta_graph.read(path, weights=values, **options)
     if Path(path).is_file():
         return frozen.read(path, weights=values, **options)
-    near = names.did_you_mean(path, MODELS)
+    near = names.did_you_mean(path, [*MODELS, *_beside(path)])
     raise SelectionError(
         f"{path!r} is neither a file nor the name of a network{near}; the networks are {', '.join(MODELS)}"
     )
+
+
+def _beside(path: str) -> list[str]:
+    """Return the files in the folder that a path would lie in."""
+    folder = Path(path).parent
+    return [str(file) for file in folder.iterdir() if file.is_file()] if folder.is_dir() else []
