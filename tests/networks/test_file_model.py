@@ -13,7 +13,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import tfxfer as tx
-from tests.networks.made import write_trained
+from tests.networks.made import write_frozen, write_trained
 from tests.tools.test_predict import coloured, run
 from tfxfer.tools import evaluate, export_model, extract, predict, train
 
@@ -148,12 +148,7 @@ def test_features_of_a_file_are_extracted(trained, capsys):
 @pytest.fixture(scope="module")
 def frozen(made):
     """The same network with its variables as constants and a softmax, `frozen.pb`."""
-    with tf.Graph().as_default() as graph, tf.Session() as sess:
-        saver = tf.train.import_meta_graph(f"{made}/model.ckpt.meta", clear_devices=True)
-        saver.restore(sess, f"{made}/model.ckpt")
-        tf.nn.softmax(graph.get_tensor_by_name("logits:0"), name="prob")
-        graph_def = tf.graph_util.convert_variables_to_constants(sess, graph.as_graph_def(), ["prob"])
-    (made / "frozen.pb").write_bytes(graph_def.SerializeToString())
+    write_frozen(str(made / "frozen.pb"), str(made / "frozen.ckpt"))
     return made
 
 
@@ -238,10 +233,10 @@ def test_a_metagraph_without_its_checkpoint_is_trained_from_scratch_alone(made, 
         ([M, *WAY, "--mean=1"], "--mean: not used with --input_spec=tf; leave one of the two"),
         ([M, *WAY[:3], "--mean=1,2"], "mean +must have 3 numbers"),
         ([M, *WAY, "--image_size=32"], r"takes \(4, 16, 16, 3\), and cannot take .*32x32"),
-        ([M, *WAY, "--source=vgg16_keras", "--weights={made}/model.ckpt"], "--source: a form of the weights of our models"),
+        ([M, *WAY, "--source=vgg16_keras", "--weights=x"], "--source: a form of the weights of our m"),
         (["--model=squeezenet1_1", "--restore=none", "--input=x", "--feed=a=1", "--moving_averages"],
          "--input and --feed and --moving_averages: not used with --model=squeezenet1_1; leave one of the two out"),
-        (["--model=squeezenet1_1", "--restore=none", "--input_spec=tf", "--bgr"], "--input_spec and --bgr: not used with --m"),
+        (["--model=squeezenet1_1", "--restore=none", "--input_spec=tf", "--bgr"], "--input_spec and --bgr: not used wi"),
         (["--input=x"], "--input: give another --model too, a network in a file"),
         ([M, *WAY[:1], "--feed=is_training", *WAY[2:]], "write NAME=VALUE, as in is_training=F"),
     ],

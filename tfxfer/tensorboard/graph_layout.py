@@ -3,7 +3,8 @@
 In the graph that runs nothing is renamed. In the copy the network lies in boxes that say what becomes of it, `FROZEN`,
 `TRAINED` and, of what is trained from a later epoch on, `EPOCH_10`, with the name scopes of the model in them; a
 variable lies in the box of the layer that reads it; what optimizers keep is in `SOLVER/slots`, savers are in `SAVE`. So
-the inputs are the only ops at top level. What came out of a file lies in a scope `IMPORTED` within these boxes. Where all of the network is trained, or nothing, its scopes need no such box.
+the inputs are the only ops at top level. Where all of the network is trained, or nothing, its scopes need no such box.
+What came out of a file lies in a scope `IMPORTED` within these boxes.
 """
 
 from __future__ import annotations
