@@ -8,7 +8,7 @@ from typing import Any
 from absl import flags
 
 from tfxfer.errors import DataError
-from tfxfer.input_spec import CHANNELS, InputSpec
+from tfxfer.input_spec import CHANNELS, KERAS_MODES, InputSpec
 from tfxfer.tools import _flags
 
 PARTS = ("mean", "scale", "bgr")
@@ -27,6 +27,7 @@ def define(values: flags.FlagValues) -> None:
         "or a file, as lies beside a checkpoint. Default: what the file says, or the parts below.",
     )
     flag.form = "caffe|tf|torch|none|FILE.json"  # type: ignore[attr-defined]  # what --help shows
+    flag.choices = [*KERAS_MODES, "@"]  # type: ignore[attr-defined]  # what completion offers: words, and files
     flags.DEFINE_flag(flag, values)
     _flags.DEFINE_floats("mean", "Subtracted from pixels in 0..255: one number, or one a channel (default: 0).", values)
     _flags.DEFINE_floats(

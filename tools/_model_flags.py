@@ -35,6 +35,7 @@ def define_model(values: flags.FlagValues) -> None:
             "its checkpoint) or a frozen graph (.pb).",
         )
         flag.form = "NAME|FILE"  # type: ignore[attr-defined]  # what --help shows
+        flag.choices = [*MODELS, "@"]  # type: ignore[attr-defined]  # what completion offers: names, and files
         flags.DEFINE_flag(flag, values)
         flags.DEFINE_string(
             "weights",
@@ -234,7 +235,7 @@ def open_file(settings: Any) -> tuple[Any, InputSpec]:
         endpoint=settings.endpoint if "endpoint" in settings else None,
         feeds=settings.feed,
         weights=open_weights(settings.weights, rename=settings.rename or None) if settings.weights else None,
-        **({"moving_averages": True} if settings.moving_averages else {}),
+        moving_averages=settings.moving_averages,
     )
     return opened, _input_spec_flags.input_spec(settings, opened)
 

@@ -56,7 +56,7 @@ def main(argv: list[str]) -> int:
     has_weights = bool(values.weights) or _model_flags.is_file(values)
     if bool(run) == has_weights or (run and values["model"].present):
         raise _flags.UsageError(
-            "give RUN and OUT; or OUT, --model and --weights; or OUT and a network in a file as --model"
+            "give RUN and OUT; or OUT, --model and --weights; a network in a file may have its weights itself"
         )
     if not run and values["checkpoint"].present:
         raise _flags.UsageError("--checkpoint: for run directories, and none is given; leave it out")

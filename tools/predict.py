@@ -56,7 +56,7 @@ def main(argv: list[str]) -> int:
     arguments = _flags.parse(values, argv, __doc__, at_least=1, uses=USES)
     has_weights = bool(values.weights) or _model_flags.is_file(values)
     if bool(values.run) == has_weights or (values.run and values["model"].present):
-        raise _flags.UsageError("give --run; or --model and --weights; or a network in a file as --model")
+        raise _flags.UsageError("give --run, or --model and --weights; a network in a file may have its weights itself")
     _report.check_picture(values.picture)
     model, predictions = (_predict_by_export if _is_export(values.run) else _predict)(values, arguments)
     results = predictions.to_json()

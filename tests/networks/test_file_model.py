@@ -237,11 +237,12 @@ def test_a_metagraph_without_its_checkpoint_is_trained_from_scratch_alone(made, 
         (["--model=squeezenet1_1", "--restore=none", "--input=x", "--feed=a=1", "--moving_averages"],
          "--input and --feed and --moving_averages: not used with --model=squeezenet1_1; leave one of the two out"),
         (["--model=squeezenet1_1", "--restore=none", "--input_spec=tf", "--bgr"], "--input_spec and --bgr: not used wi"),
+        ([*WAY, "--model={made}/frozen.pb", "--moving_averages"], "--moving_averages: .*has no variable NAME/Exponent"),
         (["--input=x"], "--input: give another --model too, a network in a file"),
         ([M, *WAY[:1], "--feed=is_training", *WAY[2:]], "write NAME=VALUE, as in is_training=F"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_is_refused_by_name(flags, said, made, capsys):
+def test_what_cannot_be_is_refused_by_name(flags, said, frozen, made, capsys):
     message = refused(capsys, made, *(flag.format(made=made) for flag in flags))
     assert re.search(said, message), message
     assert "Traceback" not in message

@@ -16,6 +16,7 @@ from tfxfer.models.registry import Model
 from tfxfer.networks import importing
 from tfxfer.networks.files import open_graph
 from tfxfer.networks.graph_file import GraphFile
+from tfxfer.networks.meta_graph import averaged
 from tfxfer.networks.network import prepared
 from tfxfer.weights import Weights
 
@@ -87,6 +88,7 @@ def open_model(
     endpoint: str | None = None,
     feeds: Mapping[str, Any] | None = None,
     weights: Weights | str | os.PathLike[str] | None = None,
+    moving_averages: bool = False,
     **options: Any,
 ) -> FileModel:
     """Open a network in a file; nothing is in a graph yet.
@@ -97,6 +99,7 @@ def open_model(
     Args:
       path, input, feeds, weights, **options: as `tfxfer.network` takes them.
       endpoint: as `tfxfer.network` takes it; `pool:mean` is averaged over positions.
+      moving_averages: whether variables get the averages that training kept of them, in whatever file they are.
 
     Raises:
       SelectionError, WeightsError, GraphError: as `tfxfer.network` raises them.
