@@ -77,7 +77,7 @@ def _choices(values: flags.FlagValues) -> Iterator[tuple[str, list[str]]]:
     """Yield each flag with known values, and these; `@`, the last, stands for the name of a file."""
     for name in sorted(values):
         flag = values[name]
-        choices = list(getattr(flag.parser, "enum_values", None) or getattr(flag, "choices", ()))
+        choices = list(getattr(flag.parser, "enum_values", ()) or getattr(flag, "choices", ()))
         if choices:
             yield name, choices
         elif not hasattr(flag, "form") and flag.flag_type().endswith("string") and _OF_FILES.search(flag.help):
@@ -106,7 +106,7 @@ _SCRIPT = r"""# Completion of @COMMAND@ for bash: source <(@COMMAND@ completion 
     esac
 }
 
-# Put the words of $2 that begin with $1 into COMPREPLY, each with $3 before it; where $2 ends in @, also names of files.
+# Put the words of $2 that begin with $1 into COMPREPLY, each with $3 before it; if $2 ends in @, also files.
 @FUNCTION@_reply() {
     local word words=${2%@}
     if [[ $2 == *@ ]]; then

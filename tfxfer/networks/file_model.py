@@ -104,9 +104,10 @@ def open_model(
     Raises:
       SelectionError, WeightsError, GraphError: as `tfxfer.network` raises them.
     """
-    return as_model(
-        open_graph(os.fspath(path), weights=weights, **options), input=input, endpoint=endpoint, feeds=feeds
-    )
+    file = open_graph(os.fspath(path), weights=weights, **options)
+    if moving_averages:
+        file = dataclasses.replace(file, weights=averaged(file.weights, file.path))
+    return as_model(file, input=input, endpoint=endpoint, feeds=feeds)
 
 
 def as_model(
