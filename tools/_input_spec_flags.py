@@ -50,7 +50,7 @@ def input_spec(settings: Any, opened: Any) -> InputSpec:
       WeightsError: the file of --input_spec cannot be read, or numbers are out of range.
     """
     _check_pictures(opened)
-    stated, asked = opened.stated or _of_dtype(opened), _asked(settings, opened)
+    stated, asked = _of_dtype(opened) or opened.stated, _asked(settings, opened)
     if stated and asked and _pixels(stated) != _pixels(asked):
         raise DataError(
             f"{_given(settings)}: {opened.file.path} says itself what it expects, {stated}, and not {asked}; leave "
@@ -88,7 +88,9 @@ def _of_dtype(opened: Any) -> InputSpec | None:
     """Return the input spec of a network that takes bytes: pixels as they are."""
     if opened.taken.dtype.name != "uint8":
         return None
-    return _of_parts(opened, "RGB", (0.0,), (1.0,), "its input takes uint8")
+    spec = _of_parts(opened, "RGB", (0.0,), (1.0,), "its input takes uint8")
+    known = opened.stated
+    return dataclasses.replace(spec, resize=known.resize, class_names=known.class_names) if known else spec
 
 
 def _asked(settings: Any, opened: Any) -> InputSpec | None:

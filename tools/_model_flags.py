@@ -26,17 +26,7 @@ def define(values: flags.FlagValues) -> None:
 def define_model(values: flags.FlagValues) -> None:
     """Define the flags that say which model it is, and what file its weights are in."""
     with _flags.group(values, "model"):
-        flag: flags.Flag = flags.Flag(
-            flags.ArgumentParser(),
-            None,
-            "model",
-            "autoencoder",
-            f"The network to build: {', '.join(MODELS)}; or a network in a file: a MetaGraph (.meta, or the prefix of "
-            "its checkpoint) or a frozen graph (.pb).",
-        )
-        flag.form = "NAME|FILE"  # type: ignore[attr-defined]  # what --help shows
-        flag.choices = [*MODELS, "@"]  # type: ignore[attr-defined]  # what completion offers: names, and files
-        flags.DEFINE_flag(flag, values)
+        define_name(values, "autoencoder", "The network to build")
         flags.DEFINE_string(
             "weights",
             None,
@@ -64,10 +54,22 @@ def define_model(values: flags.FlagValues) -> None:
             flag_values=values,
         )
 
-    _define_file(values)
+    define_file(values)
 
 
-def _define_file(values: flags.FlagValues) -> None:
+def define_name(values: flags.FlagValues, default: str | None, purpose: str) -> None:
+    """Define --model."""
+    help = (
+        f"{purpose}: {', '.join(MODELS)}; or a network in a file: a MetaGraph (.meta, or its checkpoint's prefix), "
+        "a frozen graph (.pb), or a run directory."
+    )
+    flag: flags.Flag = flags.Flag(flags.ArgumentParser(), None, "model", default, help)
+    flag.form = "NAME|FILE"  # type: ignore[attr-defined]  # what --help shows
+    flag.choices = [*MODELS, "@"]  # type: ignore[attr-defined]  # what completion offers: names, and files
+    flags.DEFINE_flag(flag, values)
+
+
+def define_file(values: flags.FlagValues) -> None:
     """Define the flags of networks in files."""
     with _flags.group(values, "a network in a file"):
         flags.DEFINE_string(
@@ -215,8 +217,12 @@ def _open_weights(settings: Any, model: Model, show: bool) -> tuple[Weights | No
     return weights, with_size(input_spec, settings.image_size)
 
 
-def open_file(settings: Any) -> tuple[Any, InputSpec]:
+def open_file(settings: Any, weights: str | None = None) -> tuple[Any, InputSpec]:
     """Open the network in the file --model: a `FileModel`, and what it expects of pictures.
+
+    Args:
+      settings: the flags' values.
+      weights: the file of its weights. Default: --weights, or what lies in the file or beside it.
 
     Raises:
       UsageError: a flag is given that a network in a file does not use.
@@ -229,12 +235,13 @@ def open_file(settings: Any) -> tuple[Any, InputSpec]:
         )
     from tfxfer.networks.file_model import open_model as open_file_model
 
+    weights = weights or (settings.weights if "weights" in settings else None)
     opened = open_file_model(
         settings.model,
         input=settings.input,
         endpoint=settings.endpoint if "endpoint" in settings else None,
         feeds=settings.feed,
-        weights=open_weights(settings.weights, rename=settings.rename or None) if settings.weights else None,
+        weights=open_weights(weights, rename=settings.rename or None) if weights else None,
         moving_averages=settings.moving_averages,
     )
     return opened, _input_spec_flags.input_spec(settings, opened)

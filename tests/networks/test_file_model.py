@@ -15,7 +15,7 @@ import tensorflow.compat.v1 as tf
 import tfxfer as tx
 from tests.networks.made import write_frozen, write_trained
 from tests.tools.test_predict import coloured, run
-from tfxfer.tools import evaluate, export_model, extract, predict, train
+from tfxfer.tools import compare_outputs, evaluate, export_model, extract, predict, train
 
 M = "--model={made}/model.ckpt"
 WAY = ["--endpoint=pool", "--feed=is_training=False", "--feed=keep_prob=1.0", "--input_spec=tf"]
@@ -184,6 +184,20 @@ def test_a_networks_own_classes_are_predicted_and_exported(frozen, tmp_path, cap
     assert "logits (None, 2) is a MatMul, and not probabilities of classes" in capsys.readouterr().err
 
 
+def test_two_files_of_weights_are_compared_by_the_network_in_a_file(made, tmp_path, capsys):
+    np.savez(tmp_path / "other.npz", **tx.open_weights(str(made / "model.ckpt")))
+    pair = [f"{made}/model.ckpt", tmp_path / "other.npz"]
+    assert run(compare_outputs, *pair, f"--model={made}/model.ckpt", *WAY) == 0
+    assert "equal to the last bit" in capsys.readouterr().out
+    weights = dict(tx.open_weights(str(made / "model.ckpt")))
+    weights["conv2/kernel"] = weights["conv2/kernel"] * 2
+    np.savez(tmp_path / "changed.npz", **weights)
+    assert run(compare_outputs, pair[0], tmp_path / "changed.npz", f"--model={made}/model.ckpt", *WAY) == 3
+    assert "they part at Conv2D_1" in capsys.readouterr().out
+    assert run(compare_outputs, *pair, *WAY) == 2
+    assert "--feed and --input_spec: give --model too, a network in a file" in capsys.readouterr().err
+
+
 # --- what is refused ---
 
 
@@ -236,7 +250,7 @@ def test_a_metagraph_without_its_checkpoint_is_trained_from_scratch_alone(made, 
         ([M, *WAY, "--source=vgg16_keras", "--weights=x"], "--source: a form of the weights of"),
         (["--model=squeezenet1_1", "--restore=none", "--input=x", "--feed=a=1", "--moving_averages"],
          "--input and --feed and --moving_averages: not used with --model=squeezenet1_1; leave one of the two out"),
-        (["--model=squeezenet1_1", "--restore=none", "--input_spec=tf", "--bgr"], "--input_spec and --bgr: not used wi"),
+        (["--model=squeezenet1_1", "--restore=none", "--input_spec=tf", "--bgr"], "--input_spec and --bgr: not used"),
         ([*WAY, "--model={made}/frozen.pb", "--moving_averages"], "--moving_averages: .*has no variable NAME/Exponent"),
         (["--input=x"], "--input: give another --model too, a network in a file"),
         ([M, *WAY[:1], "--feed=is_training", *WAY[2:]], "write NAME=VALUE, as in is_training=F"),

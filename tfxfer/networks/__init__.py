@@ -15,5 +15,6 @@ if TYPE_CHECKING:
     from tfxfer.networks import meta_graph as meta_graph
     from tfxfer.networks import network as network
     from tfxfer.networks import nodes as nodes
+    from tfxfer.networks import run_directory as run_directory
 else:
     __getattr__, __dir__ = attach(__name__)

@@ -9,8 +9,9 @@ from typing import Any
 from tfxfer import names
 from tfxfer.errors import SelectionError
 from tfxfer.models.registry import MODELS
-from tfxfer.networks import frozen, meta_graph
+from tfxfer.networks import frozen, meta_graph, run_directory
 from tfxfer.networks.graph_file import GraphFile
+from tfxfer.runs.files import is_run
 from tfxfer.weights import Weights, open_weights
 
 
@@ -27,6 +28,8 @@ def open_graph(path: str, *, weights: Weights | str | os.PathLike[str] | None = 
       WeightsError: it cannot be read.
     """
     values = weights if isinstance(weights, Weights) or weights is None else open_weights(weights)
+    if is_run(path):
+        return run_directory.read(path, weights=values, **options)
     if path.endswith(".meta") or Path(f"{path}.meta").exists():
         return meta_graph.read(path, weights=values, **options)
     if Path(path).is_file():

@@ -82,7 +82,7 @@ def network(
 
     Args:
       what: a name of `tfxfer.models.registry.MODELS`, or the path of a MetaGraph (`.meta`, or the prefix of its
-        checkpoint) or of a frozen graph (`.pb`).
+        checkpoint), of a frozen graph (`.pb`), or of a run directory, whose best checkpoint is taken.
       input: of a file: the tensor in the place of which images come. Default: the only one that has to be fed.
       endpoint: what is wanted. Default: of a model, all; of a file, what it declares as its output, or its only one.
       feeds: of a file: values that placeholders, or any tensors, are bound to: `{"is_training": False}`.

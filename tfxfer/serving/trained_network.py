@@ -164,22 +164,25 @@ def open_classifier(
     return TrainedNetwork(build, file.weights, input_spec, tuple(class_names or known))
 
 
-def open_file(opened: FileModel, input_spec: InputSpec) -> TrainedNetwork:
-    """Return a network in a file whose endpoint is the probabilities of its classes.
+def open_file(opened: FileModel, input_spec: InputSpec, *, classifier: bool = True) -> TrainedNetwork:
+    """Return a network in a file.
 
     Args:
       opened: the network, and the way through it.
       input_spec: what it expects of pictures.
+      classifier: whether its endpoint is the probabilities of its classes, and alone is wanted; otherwise all
+        endpoints up to it are.
 
     Raises:
-      GraphError: the endpoint is not a softmax or a sigmoid, float [n, classes].
+      GraphError: the endpoint of a classifier is not a softmax or a sigmoid, float [n, classes].
       WeightsError: nobody has its weights.
     """
     if opened.weights is None:
-        raise WeightsError(
-            f"{opened.file.path} has no weights in it or beside it; give the file that has them (`weights`)"
-        )
+        path = opened.file.path
+        raise WeightsError(f"{path} has no weights in it or beside it; give the file that has them (`weights`)")
     row = opened.model(input_spec)
+    if not classifier:
+        return TrainedNetwork(functools.partial(build_endpoints, row), opened.weights, input_spec)
 
     def build(images: tf.Tensor, *, input_spec: InputSpec | None) -> Mapping[str, tf.Tensor]:
         end = build_endpoints(row, images, input_spec=input_spec)[row.bottleneck]
