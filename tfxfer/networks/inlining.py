@@ -6,6 +6,7 @@ the function that `StatefulPartitionedCall` calls becomes `StatefulPartitionedCa
 
 from __future__ import annotations
 
+import graphlib
 import itertools
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from tfxfer.errors import GraphError
 from tfxfer.networks.nodes import full_name, node_of
 
 CALLS = {"PartitionedCall", "StatefulPartitionedCall", "RemoteCall"}
-MAX_NODES = 2_000_000
+MAX_NODES = 1_000_000
 
 
 def calls(graph_def: tf.GraphDef) -> list[tf.NodeDef]:
@@ -35,11 +36,26 @@ def inline(graph_def: tf.GraphDef) -> tf.GraphDef:
       GraphError: functions call themselves, or the graph would have millions of nodes.
     """
     library = {function.signature.name: function for function in graph_def.library.function}
-    while any(_called(node, library) in library for node in graph_def.node):
-        graph_def = _once(graph_def, library)
-        if len(graph_def.node) > MAX_NODES:
-            raise GraphError("the functions of the graph call themselves, or each other too often to be put in a graph")
+    _check_size(graph_def, library)
+    with tf.Graph().as_default():
+        # A body that calls functions can be taken apart where these are known.
+        tf.graph_util.import_graph_def(tf.GraphDef(library=graph_def.library, versions=graph_def.versions), name="")
+        while calls(graph_def):
+            graph_def = _once(graph_def, library)
     return graph_def
+
+
+def _check_size(graph_def: tf.GraphDef, library: Mapping[str, tf.FunctionDef]) -> None:
+    called = {name: [_called(node, library) for node in function.node_def] for name, function in library.items()}
+    sizes: dict[str, int] = {"": 1}
+    try:
+        for name in graphlib.TopologicalSorter(called).static_order():
+            sizes.setdefault(name, sum(sizes.get(other, 1) for other in called.get(name, ())))
+    except graphlib.CycleError as error:
+        circle = " -> ".join(error.args[1])
+        raise GraphError(f"functions of the graph call themselves: {circle}") from None
+    if (size := sum(sizes.get(_called(node, library), 1) for node in graph_def.node)) > MAX_NODES:
+        raise GraphError(f"the functions of the graph call each other so often that they are {size:,} ops")
 
 
 def _called(node: tf.NodeDef, library: Mapping[str, object] | set[str]) -> str:

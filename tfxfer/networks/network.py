@@ -32,6 +32,11 @@ class Network:
       variables: all that the endpoints read, in the order in which they were made.
       weights: the values of the variables, under their names, to be given to `plan`; None where nobody has them.
       input_spec: what the network expects of pictures; None where nobody says, and images are fed as it takes them.
+
+    Example:
+      >>> net = tx.network("squeezenet1_1", endpoint="fire2")
+      >>> list(net), net["fire2:mean"].shape.as_list()
+      (['input', 'conv1', 'pool1', 'fire2'], [None, 128])
     """
 
     images: tf.Tensor
@@ -98,6 +103,20 @@ def network(
       WeightsError: a file cannot be read, or is not of this network.
       GraphError: the graph cannot be imported as asked; see `importing.find_way`.
       DataError: the input spec does not fit to the input.
+
+    Example:
+      >>> with tf.Graph().as_default():
+      ...     x = tf.placeholder(tf.float32, [None, 8, 8, 3], "x")
+      ...     flat = tf.reshape(tf.nn.dropout(x, rate=tf.placeholder(tf.float32, [], "rate")), [-1, 192])
+      ...     logits = tf.matmul(flat, tf.get_variable("fc/kernel", [192, 2]), name="logits")
+      ...     with tf.Session() as sess:
+      ...         sess.run(tf.global_variables_initializer())
+      ...         prefix = tf.train.Saver().save(sess, "model.ckpt")
+      >>> net = tx.network("model.ckpt.meta", endpoint="logits", feeds={"rate": 0.0})
+      >>> net.images.shape.as_list(), [variable.op.name for variable in net.variables]
+      ([None, 8, 8, 3], ['fc/kernel'])
+      >>> [pairing.status for pairing in tx.plan(net.variables, net.weights).pairings]
+      ['restored']
     """
     name = os.fspath(what)
     if name in MODELS:
