@@ -215,7 +215,7 @@ def test_a_frozen_graph_is_trained_on_by_the_commands_of_its_recipe(tmp_path, mo
     Path("frozen.pb").unlink()
     for words in others:
         assert _main.main(words) == 0
-    assert "test accuracy 0." in capsys.readouterr().out
+    assert re.search(r"test accuracy [01]\.", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(("more", "error"), [
