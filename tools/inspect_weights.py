@@ -4,10 +4,10 @@
     tfxfer inspect_weights vgg16_weights.npz --tree --stats
     tfxfer inspect_weights vgg16_weights.npz --tensor=conv1_1_b --out=bias.npy
 
-FILE is a checkpoint's prefix, its directory (the latest is taken), one of its files, a SavedModel, or a file of NumPy,
-Keras or safetensors, or a model of TensorFlow.js (its model.json, its folder, a shard) or of TensorFlow Lite. Below the
-table: what lies in each scope and in each role, and of a known VGG or SqueezeNet file which one it is and what of the
-network is in it. A long list goes through $PAGER on a terminal.
+FILE is a checkpoint's prefix, its directory (the latest is taken), one of its files, a SavedModel, a frozen graph, or a
+file of NumPy, Keras, safetensors, PyTorch, MATLAB, Caffe, ONNX, TensorFlow.js or TensorFlow Lite. Below the table: what
+lies in each scope and in each role, and of a known network's file which one it is and what of the network is in it. A
+long list goes through $PAGER on a terminal.
 """
 
 from __future__ import annotations

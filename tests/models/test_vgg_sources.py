@@ -364,18 +364,19 @@ def test_a_slim_checkpoint_is_restored_with_its_convolutions_made_dense(tmp_path
 
 
 def save_npz(path: Path, arrays: vgg_files.Arrays) -> Path:
-    """Stand in for a writer of the format: its reader gives the same names and arrays."""
+    """Write arrays under the names that the reader of a format gives."""
     np.savez(path / "weights.npz", **arrays)
     return path / "weights.npz"
 
 
 # By source: what the file holds, its writer, the order of channels, the first mean and the first scale.
 WRITTEN = {
-    "torchvision": (vgg_files.torchvision, save_npz, "RGB", 123.675, 1 / 58.395),
-    "matconvnet": (vgg_files.matconvnet, save_npz, "RGB", 123.68, 1),
-    "matconvnet, old": (vgg_files.matconvnet_old, save_npz, "RGB", 123.68, 1),
-    "caffemodel": (vgg_files.caffe, save_npz, "BGR", 103.939, 1),
-    "caffemodel, old": (vgg_files.caffe_old, save_npz, "BGR", 103.939, 1),
+    "torchvision": (vgg_files.torchvision, vgg_files.save_torch, "RGB", 123.675, 1 / 58.395),
+    "torchvision, old": (vgg_files.torchvision, vgg_files.save_torch_old, "RGB", 123.675, 1 / 58.395),
+    "matconvnet": (vgg_files.matconvnet, vgg_files.save_matconvnet, "RGB", 123.68, 1),
+    "matconvnet, old": (vgg_files.matconvnet_old, vgg_files.save_matconvnet_old, "RGB", 123.68, 1),
+    "caffemodel": (vgg_files.caffe, vgg_files.save_caffe, "BGR", 103.939, 1),
+    "caffemodel, old": (vgg_files.caffe_old, vgg_files.save_caffe_old, "BGR", 103.939, 1),
 }
 
 

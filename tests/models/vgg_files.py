@@ -6,7 +6,22 @@ can write them: its reader gives the same names.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import scipy.io
+
+from tests import protos, torch_files
+
+CAFFE = """
+    BlobShape: dim 1 int64**
+    BlobProto: num 1 int32, channels 2 int32, height 3 int32, width 4 int32, data 5 float**, shape 7 BlobShape
+    V1LayerParameter: name 4 string, type 5 int32, blobs 6 BlobProto*
+    LayerParameter: name 1 string, type 2 string, blobs 7 BlobProto*
+    NetParameter: name 1 string, layers 2 V1LayerParameter*, layer 100 LayerParameter*
+"""
 
 Arrays = dict[str, np.ndarray]
 
@@ -136,3 +151,88 @@ def _as_convolution(layer: str, kernel: np.ndarray, side: int) -> np.ndarray:
     if kernel.ndim == 4:
         return kernel
     return kernel.reshape(side, side, -1, kernel.shape[1]) if layer == "fc6" else kernel[np.newaxis, np.newaxis]
+
+
+# --- the same arrays in files as the programs write them ---
+
+
+def save_torch(path: Path, arrays: Arrays) -> Path:
+    """Write the zip form of `torch.save`."""
+    saved = torch_files.Saved()
+    return saved.archive(path / "vgg.pth", {name: saved.tensor(array) for name, array in arrays.items()})
+
+
+def save_torch_old(path: Path, arrays: Arrays) -> Path:
+    """Write the form of `torch.save` up to 1.5."""
+    saved = torch_files.Saved()
+    return saved.old(path / "vgg.pth", {name: saved.tensor(array) for name, array in arrays.items()})
+
+
+def save_matconvnet(path: Path, arrays: Arrays) -> Path:
+    """Write a cell of layers, each with a cell of weights."""
+    return _save_matlab(path, arrays, lambda kernel, bias: {"weights": _cell([kernel, bias])})
+
+
+def save_matconvnet_old(path: Path, arrays: Arrays) -> Path:
+    """Write a cell of layers, each with filters and biases."""
+    return _save_matlab(path, arrays, lambda kernel, bias: {"filters": kernel, "biases": bias})
+
+
+def _save_matlab(path: Path, arrays: Arrays, fields: Callable[..., dict[str, Any]]) -> Path:
+    layers = [
+        {"name": name, "type": "conv", "stride": np.ones((1, 2)), **fields(*pair)} for name, *pair in _pairs(arrays)
+    ]
+    scipy.io.savemat(path / "vgg.mat", {"layers": _cell(layers)}, appendmat=False)
+    return path / "vgg.mat"
+
+
+def save_caffe(path: Path, arrays: Arrays) -> Path:
+    """Write a NetParameter whose blobs have a shape, as since 2015."""
+    messages = protos.classes("vgg_caffe", CAFFE)
+    layers = [
+        messages["LayerParameter"](name=name, type="Convolution", blobs=[_blob(messages, array) for array in pair])
+        for name, *pair in _pairs(arrays)
+    ]
+    return _save_net(path, messages["NetParameter"](name="VGG_ILSVRC_16_layers", layer=layers))
+
+
+def save_caffe_old(path: Path, arrays: Arrays) -> Path:
+    """Write a NetParameter of V1 layers, whose blobs have num, channels, height and width."""
+    messages = protos.classes("vgg_caffe_old", CAFFE)
+    layers = [
+        messages["V1LayerParameter"](name=name, type=4, blobs=[_blob(messages, array, True) for array in pair])
+        for name, *pair in _pairs(arrays)
+    ]
+    return _save_net(path, messages["NetParameter"](name="VGG_ILSVRC_16_layers", layers=layers))
+
+
+def _save_net(path: Path, net: Any) -> Path:
+    (path / "vgg.caffemodel").write_bytes(net.SerializeToString())
+    return path / "vgg.caffemodel"
+
+
+def _blob(messages: dict[str, Any], array: np.ndarray, old: bool = False) -> Any:
+    sides = ("num", "channels", "height", "width")
+    shape = dict(zip(sides, array.shape, strict=True)) if old else {"shape": messages["BlobShape"](dim=array.shape)}
+    blob = messages["BlobProto"](**shape)
+    # A list of a hundred million floats would take gigabytes; packed, they are the bytes of the array.
+    blob.MergeFromString(b"\x2a" + _varint(array.nbytes) + array.astype("<f4").tobytes())
+    return blob
+
+
+def _varint(number: int) -> bytes:
+    return bytes([number & 127 | 128]) + _varint(number >> 7) if number > 127 else bytes([number])
+
+
+def _cell(values: list[Any]) -> np.ndarray:
+    cells = np.empty((1, len(values)), object)
+    for place, value in enumerate(values):
+        cells[0, place] = value
+    return cells
+
+
+def _pairs(arrays: Arrays) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Yield each layer of a file with its kernel and its bias, which follow each other."""
+    names = list(arrays)
+    for kernel, bias in zip(names[::2], names[1::2], strict=True):
+        yield kernel.partition("/")[0], arrays[kernel], arrays[bias]

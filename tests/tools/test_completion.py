@@ -68,6 +68,7 @@ def test_all_flags_of_a_tool_are_offered(tool, script):
 
 def test_the_negative_of_a_flag_is_offered_to_who_begins_it(script):
     assert complete(script, "tfxfer", "inspect_weights", "--no") == [
+        "--nodequantize",
         "--nojson",
         "--nooverwrite",
         "--nostats",

@@ -238,9 +238,14 @@ def open_weights(
     An entry of the file that is not a weight does not keep the others from being read: see `Weights.skipped`.
 
     Args:
-      path: a TensorFlow checkpoint (its prefix, its directory, which means the latest, or one of its files), a
-        SavedModel directory, or a file of NumPy (.npz, .npy), Keras (.h5, .weights.h5, .keras) or safetensors;
-        a model of TensorFlow.js (its model.json, its folder or one of its shards) or of TensorFlow Lite (.tflite).
+      path: a file of weights, or what leads to it:
+        TensorFlow: a checkpoint (its prefix, its directory, which means the latest, or one of its files), a SavedModel
+        directory, or a frozen graph (GraphDef, MetaGraphDef, SavedModel without variables), whose constants are read;
+        NumPy: .npz, .npy, or a pickle of arrays; Keras: .h5, .weights.h5, .keras; safetensors;
+        PyTorch: .pth, .pt, .bin (state dicts, checkpoints, whole modules, TorchScript);
+        MATLAB: .mat of versions 5 to 7.3, as MatConvNet writes it; Caffe: .caffemodel, .binaryproto;
+        ONNX: .onnx, with the files that it names; TensorFlow.js: model.json, its folder or one of its shards;
+        TensorFlow Lite: .tflite.
       rename: pairs (regular expression, replacement), applied in order to the names of the reader, or a function.
       layout: pairs (regular expression, layout), for names after renaming; see `Weights.laid_out`.
       dequantize: give the real numbers, as float32, in the place of integers with a scale, as quantized models of
