@@ -165,6 +165,12 @@ class Opened:
     input_spec: InputSpec | None
     endpoint: str
 
+    def free_name(self, name: str) -> str:
+        """Return a name for a placeholder that the network, which keeps its own names, does not use."""
+        while name in self.model.endpoints:
+            name += "_"
+        return name
+
 
 def is_file(settings: Any) -> bool:
     """Say whether --model is a network in a file, or one by a name that only its reader knows."""
@@ -294,8 +300,8 @@ def build(settings: Any, opened: Opened, shape: tuple[int, ...], classes: int) -
     from tfxfer.models.network import build_network
 
     tf.set_random_seed(settings.seed)
-    images = tf.placeholder(tf.uint8, [None, *shape], name="images")
-    labels = tf.placeholder(tf.int64, [None], name="labels")
+    images = tf.placeholder(tf.uint8, [None, *shape], name=opened.free_name("images"))
+    labels = tf.placeholder(tf.int64, [None], name=opened.free_name("labels"))
     options = {name: settings[name].value for name in ("hidden", "dropout", "loss")}
     model, endpoint = opened.model, opened.endpoint
     network = build_network(model, images, classes=classes, endpoint=endpoint, input_spec=opened.input_spec, **options)

@@ -75,7 +75,8 @@ def main(argv: list[str]) -> int:
     splits = _splits(examples)
     with tf.Graph().as_default(), contextlib.ExitStack() as stack:
         tf.set_random_seed(settings.seed)
-        images = tf.placeholder(tf.uint8, [None, *examples.train.images.shape[1:]], name="images")
+        shape = examples.train.images.shape[1:]
+        images = tf.placeholder(tf.uint8, [None, *shape], name=opened.free_name("images"))
         ends = _model_flags.endpoints(opened, images)
         codes = ends[opened.endpoint]
         plans = _model_flags.plans(settings, opened.weights, [".*"], ends)

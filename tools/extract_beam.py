@@ -154,7 +154,7 @@ def opened(argv: tuple[str, ...]) -> Iterator[Any]:
         raise DataError(f"--model={settings.model} does not take RGB pictures; take another --model")
     with tf.Graph().as_default():
         tf.set_random_seed(settings.seed)
-        images = tf.placeholder(tf.uint8, [None, *input_spec.size, 3], name="images")
+        images = tf.placeholder(tf.uint8, [None, *input_spec.size, 3], name=model.free_name("images"))
         ends = _model_flags.endpoints(model, images)
         codes, plans = ends[model.endpoint], _model_flags.plans(settings, model.weights, [".*"], ends)
         with tx.session(*plans, **_training_flags.session_options(settings)) as sess:

@@ -198,6 +198,41 @@ def test_two_files_of_weights_are_compared_by_the_network_in_a_file(made, tmp_pa
     assert "--feed and --input_spec: give --model too, a network in a file" in capsys.readouterr().err
 
 
+def test_a_network_of_bytes_that_uses_our_names_needs_no_input_spec(made, tmp_path, capsys):
+    with tf.Graph().as_default(), tf.Session() as sess:
+        x = tf.identity(tf.placeholder(tf.uint8, [None, None, None, 3], "bytes"), "images")
+        kernel = tf.get_variable("conv/kernel", [3, 3, 3, 4])
+        conv = tf.nn.conv2d(tf.cast(x, tf.float32) / 255, kernel, 1, "SAME")
+        tf.identity(tf.nn.relu(conv, name="relu"), "out")
+        sess.run(tf.global_variables_initializer())
+        tf.train.Saver().save(sess, str(tmp_path / "bytes"))
+    flags = [f"--model={tmp_path}/bytes.meta", "--endpoint=relu:0:mean", f"--data_dir={made}/pictures", *FEW]
+    assert run(train, *flags, "--dry_run") == 1
+    assert "bytes:0 takes images of any size; give --image_size" in capsys.readouterr().err
+    assert run(train, *flags, "--image_size=8", "--epochs=1", f"--logdir={tmp_path}/run") == 0
+    spec = tx.open_run(tmp_path / "run").input_spec
+    assert (spec.model, spec.size, spec.channels, spec.mean, spec.scale) == ("bytes", (8, 8), "RGB", (0,) * 3, (1,) * 3)
+    assert run(train, *flags, "--image_size=8", "--input_spec=tf", "--dry_run") == 1
+    assert "says itself what it expects" in capsys.readouterr().err
+    assert run(evaluate, tmp_path / "run") == 0
+
+
+def test_a_grey_network_is_trained_on_digits_by_its_parts(tmp_path, capsys):
+    with tf.Graph().as_default(), tf.Session() as sess:
+        x = tf.placeholder(tf.float32, [None, 28, 28, 1], "x")
+        tf.matmul(tf.reshape(x, [-1, 784]), tf.get_variable("logits/kernel", [784, 10]), name="logits_of_it")
+        sess.run(tf.global_variables_initializer())
+        tf.train.Saver().save(sess, str(tmp_path / "grey"))
+    flags = [f"--model={tmp_path}/grey", "--epochs=1", "--hidden=none", f"--logdir={tmp_path}/run"]
+    assert run(train, *flags, "--input_spec=tf") == 1
+    assert "--input_spec=tf is for RGB, and x:0 takes grey" in capsys.readouterr().err
+    assert run(train, *flags, "--scale=0.0039") == 0
+    before, after = tx.open_weights(str(tmp_path / "grey")), tx.open_run(tmp_path / "run").weights("last")
+    np.testing.assert_array_equal(before["logits/kernel"], after["logits/kernel"])  # the head has another name
+    capsys.readouterr()
+    assert run(evaluate, tmp_path / "run") == 0
+
+
 # --- what is refused ---
 
 

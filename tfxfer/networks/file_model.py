@@ -35,6 +35,7 @@ class FileModel:
       pooling: `:mean` where the endpoint is averaged over its positions; empty elsewhere.
       feeds: values that tensors are bound to, by name.
       taken: dtype and shape of the input.
+      nodes: the names of what is imported.
     """
 
     file: GraphFile
@@ -43,6 +44,7 @@ class FileModel:
     pooling: str
     feeds: Mapping[str, Any]
     taken: tf.TensorSpec
+    nodes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -78,7 +80,7 @@ class FileModel:
             return {**dict(ends), last or self.endpoint: end}
 
         endpoint = self.endpoint.removesuffix(":0") + self.pooling
-        return Model(self.name, build, (endpoint,), endpoint, first_layer="", input_spec=input_spec)
+        return Model(self.name, build, (*self.nodes, endpoint), endpoint, first_layer="", input_spec=input_spec)
 
 
 def open_model(
@@ -116,7 +118,9 @@ def as_model(
     """Choose a way through a network; arguments and errors as `open_model` has them."""
     pooling = MEAN if endpoint and endpoint.endswith(MEAN) else ""
     way = importing.find_way(file, input=input, endpoint=(endpoint or "").removesuffix(pooling) or None, feeds=feeds)
-    return FileModel(file, way.input, way.endpoint, pooling, dict(feeds or {}), importing.spec_of(file, way.input))
+    nodes = tuple(node.name for node in way.nodes if node.name != way.input.partition(":")[0])
+    taken = importing.spec_of(file, way.input)
+    return FileModel(file, way.input, way.endpoint, pooling, dict(feeds or {}), taken, nodes)
 
 
 def check_probabilities(tensor: tf.Tensor, path: str) -> None:
