@@ -477,7 +477,7 @@ FLAG_OF = {"variables": "restore", "size": "image_size", "root": "data_dir", "dt
 OF_TRAINING = {"logdir"}  # a flag of `train` that messages of other tools name too
 PHRASES = {"select fewer variables": ("restore", "restore fewer variables by --restore")}
 _RULES = re.compile(r"(?:`|open_weights\(path, )?\brename=(\[.*\])[`)]?")
-_FEEDS = re.compile(r"`feeds=(\{.*?\})`")
+_FEEDS = re.compile(r"\bfeeds=(\{[^{}]*\})")
 _QUOTED = re.compile(r"`([a-z]\w*)(?:=([^`]*))?`")
 
 

@@ -345,7 +345,7 @@ def test_a_feed_is_a_literal_of_python_or_a_text_and_the_library_names_it_as_the
     values(["tool", *(f"--feed={feed}" for feed in feeds), "--mean=1,2"])
     assert values.feed == {"is_training": False, "keep_prob": 1.0, "mode": "a=b", "v:0": [1, 2]}
     assert values.mean == [1.0, 2.0]
-    said = _flags.in_flags("give `feeds={'a': ..., 'b c': ...}`, or another of `feeds`", values)
+    said = _flags.in_flags("give feeds={'a': ..., 'b c': ...}, or another of `feeds`", values)
     assert said == "give --feed=a=VALUE --feed='b c=VALUE', or another of --feed"
     for wrong in ("--feed=x", "--feed==1", "--mean=a"):
         with pytest.raises(flags.Error, match="write "):

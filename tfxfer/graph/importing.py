@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import tensorflow.compat.v1 as tf
@@ -71,6 +72,15 @@ def import_meta_graph(
             node.attr["shared_name"].s = f"{scope}/{shared or node.name}".encode()
     inputs = dict(input_map) if input_map else None
     return tf.train.import_meta_graph(meta, clear_devices=clear_devices, import_scope=scope, input_map=inputs)
+
+
+@contextlib.contextmanager
+def recorded() -> Iterator[None]:
+    """Record what is added to the default graph within as imported, so that TensorBoard tells it apart."""
+    graph = tf.get_default_graph()
+    before = len(graph.get_operations())
+    yield
+    graph.get_collection_ref(IMPORTED).extend(op.name for op in graph.get_operations()[before:])
 
 
 def read_placeholder(path: str | os.PathLike[str], name: str) -> tf.TensorSpec:

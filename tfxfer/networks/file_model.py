@@ -11,6 +11,7 @@ from typing import Any
 import tensorflow.compat.v1 as tf
 
 from tfxfer.errors import GraphError
+from tfxfer.graph.importing import recorded
 from tfxfer.input_spec import InputSpec
 from tfxfer.models.registry import Model
 from tfxfer.networks import importing
@@ -76,7 +77,8 @@ class FileModel:
         ) -> dict[str, tf.Tensor]:
             way = importing.find_way(self.file, input=self.input, endpoint=last or self.endpoint, feeds=self.feeds)
             x = prepared(images, self.file, way, input_spec)
-            *ends, (_, end) = importing.import_way(self.file, way, x, scope=scope)[0].items()
+            with recorded():
+                *ends, (_, end) = importing.import_way(self.file, way, x, scope=scope)[0].items()
             return {**dict(ends), last or self.endpoint: end}
 
         endpoint = self.endpoint.removesuffix(":0") + self.pooling

@@ -16,7 +16,6 @@ import tensorflow.compat.v1 as tf
 from tfxfer import names, tf_private
 from tfxfer.errors import GraphError
 from tfxfer.formats.tensors import shown
-from tfxfer.graph.importing import IMPORTED
 from tfxfer.graph.traversal import PLACEHOLDERS, VARIABLES
 from tfxfer.networks import inlining
 from tfxfer.networks import nodes as walk
@@ -106,8 +105,6 @@ def import_way(
     """
     before = f"{scope.strip('/')}/" if scope else ""
     _check_free(file, way, before)
-    graph = tf.get_default_graph()
-    ops_before = len(graph.get_operations())
     variables, inputs = {}, {way.input: tensor}
     with tf.name_scope(None):
         for node, described in way.variables.items():
@@ -128,7 +125,6 @@ def import_way(
             )
     except (ValueError, TypeError, tf.errors.OpError) as error:
         raise GraphError(f"{file.path}: TensorFlow refuses the graph: {str(error).splitlines()[0]}") from None
-    graph.get_collection_ref(IMPORTED).extend(op.name for op in graph.get_operations()[ops_before:])
     return _endpoints(file, way, before), list(variables.values())
 
 
@@ -268,11 +264,9 @@ def _check(file: GraphFile, index: Nodes, way: Way, dropped: Sequence[str]) -> N
     lacking = [name for node in way.nodes for name in _given(node) if name in taken and name != way.input]
     if lacking:
         listed = [f"{name} ({_described(index, name)})" for name in lacking]
-        values = ", ".join(f"{name.removesuffix(':0')!r}: ..." for name in lacking)
         raise GraphError(
-            f"{file.path}: {way.endpoint} also needs {names.listed(listed, SHOWN)}; give each a value, as "
-            f"`feeds={{{values}}}`, or choose an `input` or "
-            "an `endpoint` that needs none"
+            f"{file.path}: {way.endpoint} also needs {names.listed(listed, SHOWN)}; give each a value (`feeds`), as "
+            f"feeds={{{lacking[0].removesuffix(':0')!r}: ...}}, or choose an `input` or an `endpoint` that needs none"
         )
     python = [node.name for node in way.nodes if node.op in _PYTHON]
     if python:

@@ -11,6 +11,7 @@ import tensorflow.compat.v1 as tf
 
 from tfxfer import names
 from tfxfer.errors import DataError, GraphError, WeightsError
+from tfxfer.graph.importing import recorded
 from tfxfer.graph.preprocessing import preprocess, record
 from tfxfer.graph.variables import model_variables
 from tfxfer.input_spec import CHANNELS, InputSpec
@@ -125,7 +126,9 @@ def network(
     way = importing.find_way(file, input=input, endpoint=endpoint, feeds=feeds)
     spec = input_spec or file.stated
     images = placeholder(file, way, spec)
-    ends, variables = importing.import_way(file, way, prepared(images, file, way, spec), scope=scope)
+    x = prepared(images, file, way, spec)
+    with recorded():
+        ends, variables = importing.import_way(file, way, x, scope=scope)
     values = file.weights
     if values is not None and scope:
         values = values.renamed([("^", f"{scope.strip('/')}/")])
