@@ -3,6 +3,8 @@
     tfxfer predict rose.jpg --run=runs/flowers
     tfxfer predict photographs --model=squeezenet1_0 --weights=squeezenet1_0.npz --class_names=synset_words.txt
 
+    tfxfer predict photographs --model=frozen.pb --endpoint=softmax --input_spec=tf
+
 takes pictures and folders of them. A run knows its model, how pictures are prepared, and its classes; --run may also be
 what `tfxfer export_model` wrote of one, its SavedModel or frozen graph. The names of
 ImageNet's 1000 are in a file, imagenet_class_index.json (`tfxfer fetch imagenet_class_index`) or synset_words.txt.

@@ -9,6 +9,11 @@ with a line like `test accuracy 0.9917`. Stopped at any moment, the same command
         --endpoint=fc6 --hidden=256 --store=store --logdir=runs/flowers
 
 puts a head on VGG16's fc6 for the pictures of a folder; with --store, the frozen layers see each picture once, ever.
+
+    tfxfer train --model=model.ckpt.meta --endpoint=pool --feed=is_training=False --input_spec=tf --data_dir=photos \\
+        --logdir=runs/mine
+
+puts one on a tensor of a network in a file, a MetaGraph or a frozen graph; the run keeps the network.
 What the test gave, its worst mistakes included, is in the run's test.json. Where TF_CONFIG names a cluster, this is one
 of its tasks: see docs/scale.md.
 """

@@ -72,8 +72,8 @@ class Run:
     """A run directory, as it was when it was opened.
 
     What needs the network (`predict`, `evaluate`, `export`, `network`) builds it from the settings of `tfxfer train`. A
-    network that a program of your own gave to `tfxfer.fit` is imported from the MetaGraph beside the checkpoint, but
-    for `evaluate`; or give what builds it as `build`, a function from images, uint8 [n, height, width, channels], to
+    network in a file, and one that a program of your own gave to `tfxfer.fit`, is imported from the MetaGraph beside
+    the checkpoint; or give what builds it as `build`, a function from images, uint8 [n, height, width, channels], to
     endpoints by name, the last of them the probabilities [n, classes].
 
     Attributes:
@@ -192,7 +192,8 @@ class Run:
         Args:
           checkpoint: as `weights` takes it.
           build: what builds a network that is in no settings.
-          endpoint: build no further than to this endpoint, and no head. Default: all, up to the probabilities.
+          endpoint: build no further than to this endpoint, and no head. Default: all, up to the probabilities; of what
+            is imported, these alone.
 
         Raises:
           RunError: the run has no such checkpoint, or the settings do not say what the network is.
