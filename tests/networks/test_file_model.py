@@ -165,6 +165,7 @@ def test_a_frozen_graph_is_trained_further_and_its_run_needs_no_file(frozen, tmp
     capsys.readouterr()
     assert run(evaluate, tmp_path / "run") == 0
     assert run(predict, frozen / "pictures/rose/0.png", f"--run={tmp_path}/run") == 0
+    assert run(export_model, tmp_path / "run", tmp_path / "out") == 0
 
 
 def test_a_networks_own_classes_are_predicted_and_exported(frozen, tmp_path, capsys):
