@@ -102,6 +102,11 @@ def read_placeholder(path: str | os.PathLike[str], name: str) -> tf.TensorSpec:
 
 
 def read_meta_graph(path: str | os.PathLike[str]) -> tf.MetaGraphDef:
+    """Read a MetaGraph.
+
+    Raises:
+      WeightsError: the file is missing, or is not a MetaGraph.
+    """
     name = os.fspath(path)
     file = Path(name if name.endswith(".meta") else f"{name}.meta")
     try:

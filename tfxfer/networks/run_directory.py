@@ -25,11 +25,11 @@ def read(path: str | os.PathLike[str], *, weights: Weights | None = None) -> Gra
 
     Args:
       path: the run directory.
-      weights: the values of its variables. Default: the best checkpoint, or the last where there is no best one.
+      weights: the values of its variables. Default: the best checkpoint, or the last before the first validation.
 
     Raises:
       RunError: the settings cannot be read, or do not name its tensors.
-      WeightsError: there is no checkpoint yet, or no MetaGraph beside it.
+      WeightsError: the run has no checkpoint yet, or the checkpoint no MetaGraph.
     """
     settings = read_settings(Path(path)).by_name()
     tensors, feeds = settings.get("tensors"), settings.get("eval_feeds") or {}
