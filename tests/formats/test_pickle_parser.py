@@ -167,6 +167,33 @@ def test_keys_that_are_no_text_become_names(tmp_path, key, name, protocol):
     assert {name: value.tolist() for name, value in weights.items()} == {name: [1, 1]}
 
 
+def test_a_key_that_is_an_object_hides_no_array(tmp_path):
+    keys = [Path("x"), np.dtype(np.float32), 1j, "plain"]
+    value = np.array({key: np.full(2, number) for number, key in enumerate(keys)}, object)
+    weights = open_weights(pickled(tmp_path / "a.npy", pickle.dumps(value, 2)))
+    assert {name: array.tolist() for name, array in weights.items()} == {
+        "object 0": [0, 0],
+        "object 1": [1, 1],
+        "object 2": [2, 2],
+        "plain": [3, 3],
+    }
+
+
+@pytest.mark.parametrize("number", [140234234237, -(1 << 40), (1 << 63) - 1])
+def test_integers_in_digits_are_read_as_python_2_writes_them(tmp_path, number):
+    # Beyond 32 bits, as an optimizer's keys, which were addresses.
+    code = b"\x80\x02}(U\x01aI%d\nI%d\nK\x02u." % (number, number)
+    assert pickle.loads(code) == {"a": number, number: 2}  # noqa: S301
+    weights = open_weights(pickled(tmp_path / "a.npy", code))
+    assert {name: int(value) for name, value in weights.items()} == {"a": number, str(number): 2}
+
+
+@pytest.mark.parametrize("digits", [b"", b"1_0", b" 1", b"0x1", b"9223372036854775808", b"1" * 30])
+def test_an_integer_that_is_not_in_digits_or_too_large_is_refused(tmp_path, digits):
+    with pytest.raises(WeightsError, match=r"an integer in digits|does not end"):
+        open_weights(pickled(tmp_path / "a.npy", b"\x80\x02I" + digits + b"\n."))
+
+
 @pytest.mark.parametrize("call", ["os\nsystem", "builtins\neval", "_codecs\ndecode", "collections\nCounter"])
 def test_no_other_function_is_called(tmp_path, call):
     with pytest.raises(WeightsError, match="is refused: its pickle would call"):

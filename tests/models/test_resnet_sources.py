@@ -29,3 +29,8 @@ def test_the_first_block_of_a_stage_has_a_shortcut_where_its_shape_changes():
 ])  # fmt: skip
 def test_the_names_of_torchvision_become_ours(theirs, ours):
     assert named(SOURCES, "resnet101_torchvision").ours(theirs) == ours
+
+
+def test_only_an_unbroken_row_of_blocks_is_a_part_of_a_resnet():
+    # timm's resnet26 has the names and shapes of a resnet50 without some blocks of every stage.
+    assert all(source.unbroken for source in SOURCES)

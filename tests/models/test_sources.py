@@ -165,6 +165,7 @@ def test_what_training_leaves_behind_is_no_part_of_the_model(tmp_path):
             "optimizer/vars/0",
             "optimizer_weights/iter",
             "mean",
+            "best_acc1",
         )
     }
     file = opened(tmp_path, letters(conv1_W=kernel(0.1, 0.2, 0.3), **left))
@@ -237,6 +238,19 @@ def test_a_part_is_recognised_and_the_comparison_says_what_is_missing(tmp_path):
     assert (len(source.compare(file).matched), source.compare(file).missing) == (2, ["fc2/kernel", "fc2/bias"])
     whole = opened(tmp_path, letters(conv1_W=kernel(0.1, 0.2, 0.3)))
     assert (len(LETTERS.compare(whole).matched), LETTERS.compare(whole).missing) == (4, [])
+
+
+def test_a_network_with_fewer_layers_in_the_middle_is_not_a_part_of_an_unbroken_one(tmp_path):
+    shapes = {f"conv{number}/kernel": (3, 3, 3, 3) for number in range(1, 5)}
+    unbroken = dataclasses.replace(DEEPER, unbroken=True, variables=shapes)
+
+    def file(*numbers: int) -> tx.weights.Weights:
+        return opened(tmp_path, {f"conv{number}_W": np.zeros((3, 3, 3, 3), np.float32) for number in numbers})
+
+    for part in ((1, 2, 3, 4), (1, 2), (3, 4), (2,)):
+        assert recognise(file(*part), [unbroken]) is unbroken
+    with pytest.raises(WeightsError, match=r"deeper  has conv2/kernel, conv3/kernel between what the file holds"):
+        recognise(file(1, 4), [unbroken])
 
 
 def test_two_names_for_one_variable_speak_against_a_source(tmp_path):

@@ -7,16 +7,8 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import tfxfer as tx
-from tests.networks.made import FEEDS, write_trained
+from tests.networks.made import FEEDS
 from tfxfer.errors import DataError, GraphError, SelectionError
-
-
-@pytest.fixture
-def trained(tmp_path, monkeypatch, control_flow):
-    monkeypatch.chdir(tmp_path)
-    made = write_trained()
-    with tf.Graph().as_default():
-        yield made
 
 
 def run(net, tensor, pictures):
@@ -69,15 +61,6 @@ def test_a_new_head_on_a_tensor_in_its_middle_is_trained_and_the_rest_stays(trai
         np.testing.assert_array_equal(sess.run(net["pool"], {net.images: pictures}), pool)
 
 
-def test_averages_take_the_place_of_the_variables_when_they_are_asked_for(trained):
-    net = tx.network("model.ckpt.meta", endpoint="pool", feeds=FEEDS, moving_averages=True)
-    reader = tf.train.load_checkpoint("model.ckpt")
-    average = reader.get_tensor("conv1/kernel/ExponentialMovingAverage")
-    assert not np.array_equal(average, reader.get_tensor("conv1/kernel"))
-    np.testing.assert_array_equal(net.weights["conv1/kernel"], average)
-    np.testing.assert_array_equal(net.weights["bn1/moving_mean"], reader.get_tensor("bn1/moving_mean"))
-
-
 def test_two_scopes_hold_two_copies(trained):
     pictures, (pool, _) = trained
     nets = [tx.network("model.ckpt.meta", endpoint="pool", feeds=FEEDS, scope=scope) for scope in ("a", "b")]
@@ -99,35 +82,6 @@ def test_pictures_are_prepared_as_an_input_spec_says(trained):
     with tf.Graph().as_default():
         other = tx.network("model.ckpt.meta", endpoint="pool", feeds=FEEDS)
         np.testing.assert_allclose(run(other, other["pool"], prepared), first, rtol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({}, r"may be the endpoint; name it \(`endpoint`\): .*Mean:0|also needs IteratorGetNext:1"),
-        ({"endpoint": "pool"}, r"pool:0 also needs .*is_training:0 \(bool \(\)\).*give each a value \(`feeds`\)"),
-        ({"endpoint": "pooll", "feeds": FEEDS}, r"no endpoint 'pooll' \(did you mean pool\?\)"),
-        ({"endpoint": "pool", "input": "batsh"}, r"no input 'batsh' \(did you mean batch\?\)"),
-        ({"endpoint": "pool", "feeds": {"training": 1}}, r"no tensor to be fed 'training'"),
-        (
-            {"endpoint": "pool", "feeds": {"is_training": 3.5, "keep_prob": "a"}},
-            r"is_training:0 is bool(.|\n)*keep_prob:0 is float32",
-        ),
-        ({"endpoint": "pool", "feeds": {"is_training": [True], "keep_prob": 1}}, r"has the shape \(\), and \[True\]"),
-        ({"endpoint": "conv1/kernel", "feeds": FEEDS}, r"needs no input that has to be fed"),
-        ({"endpoint": "relu1", "input": "pool", "feeds": FEEDS}, r"relu1:0 does not come from the input pool:0"),
-    ],
-)
-def test_what_cannot_be_imported_is_refused_by_name(trained, options, words):
-    with pytest.raises(GraphError, match=words):
-        tx.network("model.ckpt.meta", **options)
-
-
-def test_names_that_are_in_use_are_refused_and_a_scope_cures(trained):
-    tx.network("model.ckpt.meta", endpoint="pool", feeds=FEEDS)
-    with pytest.raises(GraphError, match=r"already has ops named .*`scope`"):
-        tx.network("model.ckpt.meta", endpoint="pool", feeds=FEEDS)
-    tx.network("model.ckpt.meta", endpoint="pool", feeds=FEEDS, scope="again")
 
 
 def test_an_input_spec_of_another_size_is_refused(trained):

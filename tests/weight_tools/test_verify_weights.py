@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from tests import fuzz, tables
+from tests import fuzz, tables, tflite_models, torch_files
 from tests.weights.test_bundle import HEADER, save, write
 from tfxfer.errors import WeightsError
 from tfxfer.input_spec import InputSpec
@@ -52,6 +52,18 @@ def made(tmp_path: Path, kind: str, arrays: dict[str, np.ndarray] = ARRAYS) -> P
         np.save(path, next(iter(arrays.values())))
     elif kind == "safetensors":
         safetensors.numpy.save_file(arrays, path)
+    elif kind == "tflite":
+        kinds = {"float32": tflite_models.FLOAT32, "int64": tflite_models.INT64, "float64": 10}
+        tensors = [tflite_models.Tensor(n, kinds[a.dtype.name], a.shape, a.tobytes()) for n, a in arrays.items()]
+        path.write_bytes(tflite_models.model(tensors))
+    elif kind == "json":
+        path.with_name("weights").write_bytes(b"".join(array.tobytes() for array in arrays.values()))
+        words = {name: [*array.shape, array.itemsize // 4] for name, array in arrays.items()}
+        weights = [{"name": name, "shape": shape, "dtype": "int32"} for name, shape in words.items()]
+        path.write_text(json.dumps({"weightsManifest": [{"paths": ["weights"], "weights": weights}]}))
+    elif kind == "pth":
+        saved = torch_files.Saved()
+        saved.archive(path, {name: saved.tensor(array) for name, array in arrays.items()})
     else:
         with h5py.File(path, "w") as file:
             for name, array in arrays.items():
@@ -62,6 +74,7 @@ def made(tmp_path: Path, kind: str, arrays: dict[str, np.ndarray] = ARRAYS) -> P
 def damage(path: Path, *arrays: np.ndarray) -> None:
     """Change a bit of arrays in a file, or in the data file of a checkpoint."""
     path = path if path.is_file() else path.with_name(f"{path.name}.data-00000-of-00001")
+    path = path if path.suffix != ".json" else path.with_name("weights")
     data = bytearray(path.read_bytes())
     for array in arrays:
         at = data.index(array.tobytes()[:16])
@@ -70,7 +83,9 @@ def damage(path: Path, *arrays: np.ndarray) -> None:
 
 
 KINDS = {
-    "ckpt": "a crc32c of each tensor", "npz": "a CRC-32 of each tensor", "npy": "", "safetensors": "", "h5": "",
+    "ckpt": "a crc32c of each tensor", "npz": "a CRC-32 of each tensor",
+    "pth": "a CRC-32 of each storage that is one tensor",
+    "npy": "", "safetensors": "", "h5": "", "tflite": "", "json": "",
 }  # fmt: skip
 
 
@@ -84,7 +99,7 @@ def test_a_file_that_is_whole_is_sound_and_it_is_said_what_was_checked(kind, tmp
     assert verdict.tensors == (1 if kind == "npy" else len(ARRAYS))
 
 
-@pytest.mark.parametrize("kind", ["ckpt", "npz"])
+@pytest.mark.parametrize("kind", ["ckpt", "npz", "pth"])
 def test_every_damaged_tensor_is_named_and_no_other(kind, tmp_path):
     path = made(tmp_path, kind)
     damage(path, ARRAYS["conv1/kernel"], ARRAYS["step"])

@@ -151,6 +151,13 @@ def test_a_file_that_is_cut_short_is_named_as_such(tmp_path):
             open_weights(put(tmp_path / "a.caffemodel", data[:size]))
 
 
+def test_fields_that_other_branches_of_caffe_add_to_a_net_are_passed_over(tmp_path):
+    name, rest = net(("conv1", blob(KERNEL)))[:5], net(("conv1", blob(KERNEL)))[5:]
+    engine, forward_type, scale = b"\x4a\x06MKLDNN", b"\x58\x01", b"\x7d\0\0\x80\x3f"
+    for more in (engine, forward_type + scale):
+        assert same(open_weights(put(tmp_path / "a", name + more + rest))["conv1/0"], KERNEL)
+
+
 def test_what_begins_alike_is_not_a_caffemodel(tmp_path):
     with tf.Graph().as_default() as graph:
         tf.constant(np.ones((4, 3), "f4"), name="fc1/kernel")
@@ -164,6 +171,7 @@ def test_what_begins_alike_is_not_a_caffemodel(tmp_path):
         graph.as_graph_def().SerializeToString(),
         meta.SerializeToString(),
         caffe2["Net"](name="init", op=[op]).SerializeToString(),
+        b"\x08\x02\x10\x07\x3a\x02\x01\x02\x42\x10ssssssssssssssss",  # a tensor of ONNX, int64
         caffe["SolverState"](iter=3, learned_net="a.caffemodel", history=[blob(BIAS)]).SerializeToString(),
         b"",
     ]

@@ -133,6 +133,14 @@ def test_numbers_that_are_not_there_are_those_that_tensorflow_takes(tmp_path):
         assert same(weights[each.name], tf.make_ndarray(each.attr["value"].tensor))
 
 
+def test_a_graph_whose_values_somebody_took_out_is_not_one_of_zeros(tmp_path):
+    kept = proto([3], more=tables.field(5, np.array([1], "f4").tobytes()))  # one number for all elements
+    graph = b"".join(node(f"w{number}", "Const", tensor=proto([2, 2])) for number in range(2))
+    (tmp_path / "tensorflowjs_model.pb").write_bytes(graph + node("ones", "Const", tensor=kept))
+    with pytest.raises(WeightsError, match=r"shapes but no values, as the .*; open the weights_manifest\.json"):
+        open_weights(tmp_path / "tensorflowjs_model.pb")
+
+
 # --- what a weight is ---
 
 

@@ -174,6 +174,24 @@ def test_the_command_for_matlab_4_takes_its_arrays_out(tmp_path, big):
     assert {name: array.tolist() for name, array in found.items()} == {"fc1": kernel.tolist()}
 
 
+@pytest.mark.parametrize("protocol", [0, 1])
+@pytest.mark.parametrize("whole", [dict, list])
+def test_pickles_of_the_oldest_protocols_are_named_and_the_command_makes_an_archive(tmp_path, protocol, whole):
+    arrays = {"0": np.ones((2, 3), "f4"), "1": np.arange(3)}
+    (tmp_path / "w.pkl").write_bytes(pickle.dumps(arrays if whole is dict else [*arrays.values()], protocol))
+    assert {name: array.tolist() for name, array in converted(tmp_path / "w.pkl").items()} == {
+        name: array.tolist() for name, array in arrays.items()
+    }
+
+
+def test_the_command_for_a_pickle_reads_what_python_2_wrote(tmp_path):
+    made = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR"
+    dtype = b"cnumpy\ndtype\n(S'f4'\nI0\nI1\ntR(I3\nS'<'\nNNNI-1\nI-1\nI0\ntb"
+    values = rb"S'\x00\x00\x80\xbf'" + b"\n"  # -1.0, as text in which bytes stand
+    (tmp_path / "w.pkl").write_bytes(b"(dp1\nS'b'\n" + made + b"(I1\n(I1\nt" + dtype + b"I00\n" + values + b"tbs.")
+    assert {name: array.tolist() for name, array in converted(tmp_path / "w.pkl").items()} == {"b": [-1.0]}
+
+
 def test_the_command_for_a_bare_pickle_of_arrays_makes_an_archive(tmp_path):
     # One of a class that the reader does not know, which is an array for numpy.
     (tmp_path / "w.pkl").write_bytes(pickle.dumps({"fc/kernel": np.ma.ones((2, 3)), "name": "net"}))
@@ -194,6 +212,14 @@ def test_the_command_for_a_bare_pickle_of_arrays_makes_an_archive(tmp_path):
         ("a.npz", b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "an XML page"),
         ("a.pb", b"\x08\x01\x12\x80\x02\x0a\x20\x12\x10", "a SavedModel's graph"),
         ("a.pbtxt", b'node {\n  name: "x"\n}', r"a GraphDef as text \(\.pbtxt\)"),
+        ("input_0.pb", b"\x08\x02\x10\x01\x42\x01x\x4a\x08" + bytes(8), r"one tensor of ONNX.*open the \.onnx model"),
+        ("a.mlmodel", b"\x08\x07\x12\x04\x0a\x02\x0a\0\xb2\x1f\x02\x0a\0", r"give the folder that ends in \.mlpackage"),
+        (
+            "model.safetensors.index.json",
+            b'{"metadata": {"total_size": 8},\n "weight_map": {"a": "model-1-of-2.safetensors", "b": ""}}',
+            r"open each of them, such as model-1-of-2\.safetensors",
+        ),
+        ("a.onnx.data", bytes(64), r"the values of a model of ONNX; open a\.onnx"),
         ("group1-shard1of1.bin", bytes(range(64)), r"a part of a model of TensorFlow\.js.*which is not there"),
     ],
 )
@@ -201,6 +227,14 @@ def test_foreign_formats_are_named_whatever_they_are_called(tmp_path, name, cont
     (tmp_path / name).write_bytes(content)
     with pytest.raises(WeightsError, match=message):
         open_weights(tmp_path / name)
+
+
+def test_a_file_beside_a_saved_model_leads_to_it(tmp_path):
+    (tmp_path / "saved_model.pb").write_bytes(b"\x08\x01\x12\x04\x0a\x02\x22\0")
+    for name in ("fingerprint.pb", "keras_metadata.pb", "tfhub_module.pb"):
+        (tmp_path / name).write_bytes(b"\x08\x03")
+        with pytest.raises(WeightsError, match=f"a file beside a SavedModel, without its weights; open {tmp_path}"):
+            open_weights(tmp_path / name)
 
 
 # --- formats of other programs ---
@@ -219,6 +253,7 @@ CAFFE2 = b"\x0a\x04init\x12\x1a\x12\x07conv1_w\x22\x0fGivenTensorFill"
     ("name", "content", "message"),
     [
         ("a.engine", b"ftrt" + bytes(20), r"an engine of TensorRT \(\.engine, \.plan\).*look for the ONNX model"),
+        ("a.engine", b"\x09\0\0\0" + b'{"a": 1 }' + b"ftrt" + bytes(20), "an engine of TensorRT"),
         ("a.ort", b"\x20\0\0\0ORTM", "a model in the format of ONNX Runtime"),
         (
             "a.gguf",

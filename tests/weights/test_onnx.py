@@ -32,7 +32,8 @@ ONNX = """
     Node: input 1 string*, output 2 string*, name 3 string, op_type 4 string, attribute 5 Attribute*
     Graph: node 1 Node*, name 2 string, initializer 5 Tensor*, input 11 Entry*, sparse_initializer 15 Sparse*
     Opset: domain 1 string, version 2 int64
-    Model: ir_version 1 int64, producer_name 2 string, graph 7 Graph, opset_import 8 Opset*
+    Function: name 1 string, node 7 Node*, domain 10 string, overload 13 string
+    Model: ir_version 1 int64, producer_name 2 string, graph 7 Graph, opset_import 8 Opset*, functions 25 Function*
 """  # noqa: E501
 proto = protos.classes("onnx", ONNX)
 loose = protos.classes("onnx_loose", ONNX.replace("**", "*"))
@@ -177,6 +178,14 @@ def test_graphs_within_graphs_are_read_to_a_depth(tmp_path):
     assert list(open_weights(put(tmp_path / "a", nested(2)))) == ["l/body/l/body/w"]
     with pytest.raises(WeightsError, match="its graphs lie in each other more than 16 deep"):
         open_weights(put(tmp_path / "a", nested(30)))
+
+
+def test_constants_within_functions_are_read_under_its_domain_and_name(tmp_path):
+    function = proto["Function"](domain="my", name="F", node=[constant("w", tensor(""))])
+    data = model(tensor("init")) + proto["Model"](functions=[function]).SerializeToString()
+    weights = open_weights(put(tmp_path / "a", data))
+    assert list(weights) == ["init", "my/F/w"]
+    assert same(weights["my/F/w"], KERNEL)
 
 
 def test_one_entry_that_cannot_be_read_hides_no_other(tmp_path):

@@ -197,6 +197,8 @@ def scalar(value: float) -> Call:
         (lambda t: {"module.a": t, "module.b": t}, ["a", "b"]),
         (lambda t: {"module.a": t, "b": t}, ["module.a", "b"]),
         (lambda t: {"module.a": t, "epoch": 1}, ["a", "epoch"]),
+        (lambda t: {"epoch": scalar(1), "module.a": t}, ["epoch", "a"]),  # AveragedModel's n_averaged
+        (lambda t: {"model": {"a": t}, "state": {storage("0", 6): t}}, ["a", "state/object 0"]),
         (lambda t: {"module.": t}, ["module."]),
         (lambda t: {"module._orig_mod.a": t, "module._orig_mod.b": t}, ["a", "b"]),
         (
@@ -214,6 +216,16 @@ def test_names_are_the_keys_without_what_only_wraps(tmp_path, root, names, form)
     weights = open_weights(path)
     assert list(weights) == names
     assert all(same(weights[name], FLOATS) for name in names if name != "epoch" or weights.shape(name))
+
+
+def test_an_optimizer_that_is_saved_as_a_whole_hides_no_weight(tmp_path):
+    saved = Saved()
+    t = saved.tensor(FLOATS)
+    # Its state has tensors as keys.
+    optimizer = Call(Global("torch.optim.sgd", "SGD"), (), {"state": {storage("0", 6): {"momentum_buffer": t}}})
+    weights = open_weights(saved.archive(tmp_path / "a.pth", {"model": {"a": t}, "optimizer": optimizer}))
+    assert list(weights) == ["a"]
+    assert "torch.optim.sgd.SGD" in weights.skipped["optimizer"]
 
 
 def module(**state: object) -> Call:
@@ -429,6 +441,22 @@ def test_the_command_for_what_is_not_read_makes_a_file_that_is(tmp_path):
     assert command.startswith("python -c ")
     subprocess.run(["bash", "-c", python + command.removeprefix("python")], check=True)
     assert same(open_weights(tmp_path / "a.safetensors")["w"], np.eye(3, dtype="f4"))
+
+
+def test_the_command_for_a_frozen_module_of_torchscript_makes_a_file_that_is_read(tmp_path):
+    # Its weights are constants of its code.
+    python = oracle_python("torch", "safetensors")
+    code = (
+        "import sys, torch; n = torch.nn.Linear(3, 2); torch.nn.init.ones_(n.weight); "
+        "torch.jit.freeze(torch.jit.script(n.eval())).save(sys.argv[1])"
+    )
+    subprocess.run([python, "-W", "ignore", "-c", code, str(tmp_path / "a.pt")], check=True)
+    with pytest.raises(WeightsError, match="is a TorchScript archive that holds no arrays") as error:
+        open_weights(tmp_path / "a.pt")
+    command = str(error.value).splitlines()[-1].strip()
+    subprocess.run(["bash", "-c", python + command.removeprefix("python")], check=True)
+    weights = open_weights(tmp_path / "a.safetensors")
+    assert any(value.tolist() == np.ones((2, 3)).tolist() for value in weights.values())
 
 
 def test_archives_that_are_not_whole_are_refused(tmp_path):

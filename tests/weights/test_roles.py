@@ -102,6 +102,13 @@ def test_an_average_is_a_slot_where_its_variable_is_there_and_else_what_it_is_an
     assert role("bn/moments/Squeeze/ExponentialMovingAverage", (8,), {name}) == "batch-norm statistic"
 
 
+@pytest.mark.parametrize("scope", ["model_ema", "state_dict_ema", "params_ema", "ema"])
+def test_the_averages_of_pytorch_are_slots_where_their_variables_are_there(scope):
+    name = f"{scope}/layer1.0.conv1.weight"
+    assert role(name, (8, 8, 3, 3), {"layer1.0.conv1.weight", name}) == "optimizer slot"
+    assert role(name, (8, 8, 3, 3), {"conv1.weight", name}) == "kernel"
+
+
 def test_weight_and_bias_are_a_normalisations_where_its_statistics_stand_beside_them():
     every = {"bn1.weight", "bn1.bias", "bn1.running_mean", "bn1.running_var", "conv.bias", "bn2/scale", "bn2/mean"}
     assert role("bn1.weight", (8,), every) == role("bn1.bias", (8,), every) == "batch-norm parameter"
@@ -142,7 +149,10 @@ def test_slots_of_real_checkpoints_are_told_apart(real_data):
         assert kinds.count("optimizer slot") == slots
 
 
-@pytest.mark.parametrize("name", ["conv1_1/stride", "relu1/leak", "meta/a/b", "net/meta/inputs/size", "a/block/pad"])
+@pytest.mark.parametrize(
+    "name",
+    ["conv1_1/stride", "relu1/leak", "meta/a/b", "net/meta/inputs/size", "a/block/pad", "normalization/cropSize"],
+)
 def test_settings_of_matconvnet_are_not_variables_of_a_network(name):
     assert is_of_training(name, {name})
 

@@ -183,6 +183,42 @@ def test_a_shard_whose_bytes_look_like_another_kind_of_file_is_still_a_shard(tmp
     assert open_weights(tmp_path / "group1-shard1of1.bin")["w"].tobytes() == data
 
 
+@pytest.mark.parametrize(
+    ("manifest", "shard", "path"),
+    [
+        ("tiny_model-weights_manifest.json", "tiny_model-shard1", "tiny_model-shard1"),  # face-api.js
+        ("tiny_model-weights_manifest.json", "tiny_model.bin", "tiny_model.bin"),  # @vladmandic/face-api
+        ("model.json", "weights.bin", "weights.bin"),  # Teachable Machine
+        ("mine.json", "mine.weights.bin", "./mine.weights.bin"),  # what a browser saves
+    ],
+)
+def test_models_whose_files_have_other_names_are_found_by_each_of_them(tmp_path, manifest, shard, path):
+    (tmp_path / shard).write_bytes(bytes(8))
+    groups = [{"weights": [entry("w", [2])], "paths": [path]}]
+    (tmp_path / manifest).write_text(json.dumps(groups if "manifest" in manifest else {"weightsManifest": groups}))
+    assert [list(open_weights(start)) for start in (tmp_path, tmp_path / manifest, tmp_path / shard)] == [["w"]] * 3
+
+
+def test_a_file_that_the_manifest_does_not_name_is_not_a_shard(tmp_path):
+    write(tmp_path, [entry("w", [2])], bytes(8))
+    np.save(tmp_path / "other", np.ones(3))
+    (tmp_path / "other.npy").rename(tmp_path / "other.bin")
+    assert open_weights(tmp_path / "other.bin").kind == "NumPy .npy file"
+
+
+def test_a_folder_of_several_models_names_their_manifests(tmp_path):
+    for name in ("a_model", "b_model"):
+        (tmp_path / f"{name}-shard1").write_bytes(bytes(8))
+        groups = [{"weights": [entry("w", [2])], "paths": [f"{name}-shard1"]}]
+        (tmp_path / f"{name}-weights_manifest.json").write_text(json.dumps(groups))
+    message = "holds several models .*: a_model-weights_manifest.json, b_model-weights_manifest.json; give one"
+    with pytest.raises(WeightsError, match=message):
+        open_weights(tmp_path)
+    (tmp_path / "a_model-weights_manifest.json").unlink()
+    with pytest.raises(WeightsError, match=r"put a_model-weights_manifest\.json beside it"):
+        open_weights(tmp_path / "a_model-shard1")
+
+
 def test_a_lone_shard_says_what_must_be_fetched(tmp_path):
     path = tmp_path / "group1-shard2of3.bin"
     path.write_bytes(bytes(64))

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import re
 import struct
 from collections.abc import Callable, Mapping
@@ -44,8 +45,10 @@ _KNOWN = {
         for name in ("bytes", "dict", "list", "tuple", "int", "float", "str", "object")
     },
 }
+_DIGITS = re.compile(rb"-?\d+")
 LATIN = "latin-1, as text in UTF-8"  # bytes that stand as text
 MOST_BYTES = 1024  # of an integer
+MOST_DIGITS = 20  # of an integer, with its sign
 MOST_KEYS = 16  # in a tuple that is a key
 MOST_FUNCTIONS = 1000  # that are not called
 MOST_TEXT = 4096  # bytes of a key, or of a name
@@ -118,6 +121,7 @@ class Machine:
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
         self.refusals: dict[str, str] = {}
+        self.objects = itertools.count()  # that are keys of dicts
 
     def run(self) -> Any:
         """Return what the pickle builds.
@@ -200,6 +204,13 @@ class Machine:
         else:
             self.integer(length)
 
+    def digits(self) -> None:
+        """Push an integer in digits, as Python 2 writes what takes more than 32 bits."""
+        text = self.cursor.until(b"\n", MOST_DIGITS + 1)
+        if not _DIGITS.fullmatch(text) or not -(1 << 63) <= int(text) < 1 << 63:
+            raise self.fail("an integer in digits has other characters, or more than 64 bits")
+        self.push(int(text))
+
     def recall(self, size: int) -> None:
         """Push a value from the memo."""
         index = self.cursor.number(size)
@@ -234,7 +245,10 @@ class Machine:
         self.push(target)
 
     def key(self, value: object) -> Key:
-        """Return what tells a key of a dict from others, 1 from "1" for one: its type and its text."""
+        """Return what tells a key of a dict from others, 1 from "1" for one: its type and its text.
+
+        Objects, such as members of an enumeration, are numbered through the pickle.
+        """
         if isinstance(value, Array):  # one of numpy's scalars, as np.str_
             value = self.scalar(value)
         if value is None or isinstance(value, bool | int | float):
@@ -244,6 +258,8 @@ class Machine:
             if len(text) > MOST_TEXT:
                 raise self.fail(f"a key of {len(text):,} characters")
             return Key("tuple", text)
+        if not isinstance(value, str | Raw | list | dict) and type(value) is not tuple:
+            return Key("object", f"object {next(self.objects)}")
         return Key("str", value if isinstance(value, str) else self.text(value))
 
     def scalar(self, array: Array) -> object:
@@ -404,6 +420,7 @@ _OPCODES: dict[bytes, Callable[[Machine], object]] = {
     b"K": lambda m: m.integer(1, signed=False),
     b"M": lambda m: m.integer(2, signed=False),
     b"J": lambda m: m.integer(4),
+    b"I": lambda m: m.digits(),
     b"\x8a": lambda m: m.long(1),
     b"\x8b": lambda m: m.long(4),
     b"G": _float,

@@ -100,7 +100,8 @@ def _source(model: str) -> Source:
     theirs = {layer.name: _in_torch(layer.name) for layer in layers}
     renames = normalised_sources.in_torch(layers, theirs, "fc")
     words = "torchvision, timm"
-    return Source(name, words, torch_input_spec(model, name), variables(model), renames, TORCH_LAYOUT)
+    # timm's resnet26 is a resnet50 with fewer blocks in every stage.
+    return Source(name, words, torch_input_spec(model, name), variables(model), renames, TORCH_LAYOUT, unbroken=True)
 
 
 # Every form that is known, by version. `recognise(weights, SOURCES)` finds that of a file.

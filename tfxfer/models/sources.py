@@ -46,6 +46,8 @@ class Source:
         not tell the order of the channels, and files circulate with either under the same names.
       whole: whether a file is of this source only if it holds all variables: its names are numbers, and the shapes of a
         part are those of other networks too.
+      unbroken: whether a file of this source holds every kernel between its first and its last: other networks have the
+        same names and shapes, and fewer layers in the middle.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Source:
     ignored: Sequence[str] = ()
     probe: tuple[str, tuple[float, float, float]] | None = None
     whole: bool = False
+    unbroken: bool = False
 
     def __str__(self) -> str:
         return f"{self.name} ({self.words}): {self.input_spec}"
@@ -105,6 +108,8 @@ class Source:
         faults = [*_name_faults(self, weights, matched), *_shape_faults(self, weights, matched)]
         if self.whole and len(matched) < len(self.variables):
             faults.append(f"holds {len(matched)} of {len(self.variables)} arrays, and numbers tell only a whole file")
+        if self.unbroken:
+            faults += _gap_faults(self, matched)
         order = "" if faults else self.order_of_channels(weights)
         contradicted = order not in ("", self.input_spec.channels)
         if contradicted:
@@ -266,7 +271,8 @@ def _name_faults(source: Source, weights: Weights, matched: Mapping[str, str]) -
         yield f"has one name for {names.listed(twice, SHOWN)} and others"
     ignored = [re.compile(pattern) for pattern in source.ignored]
     others = [name for name in weights if name not in known and not any(each.fullmatch(name) for each in ignored)]
-    unknown = [name for name in others if not is_of_training(name, weights)]
+    # What is one number says nothing of a network: `best_acc1`, `args/lr`.
+    unknown = [name for name in others if math.prod(weights.shape(name)) != 1 and not is_of_training(name, weights)]
     if unknown:
         yield f"knows {len(known)} of the {len(weights)} names, and not {names.listed(unknown, SHOWN)}"
 
@@ -279,6 +285,14 @@ def _shape_faults(source: Source, weights: Weights, matched: Mapping[str, str]) 
     ]
     if wrong:
         yield f"wants other shapes than those of {names.listed(wrong, SHOWN)}"
+
+
+def _gap_faults(source: Source, matched: Mapping[str, str]) -> Iterator[str]:
+    kernels = [name for name in source.variables if name.endswith("kernel")]
+    places = [place for place, name in enumerate(kernels) if name in matched]
+    lacking = [name for name in kernels[min(places, default=0) : max(places, default=0)] if name not in matched]
+    if lacking:
+        yield f"has {names.listed(lacking, SHOWN)} between what the file holds"
 
 
 def _fits(source: Source, ours: str, shape: tuple[int, ...]) -> bool:

@@ -25,9 +25,12 @@ from tfxfer.weights.writers.placing import refuse_existing
 # What a kind of file, by how its name begins, has to tell that a value was damaged.
 CHECKSUMS = {
     "TensorFlow checkpoint V1": "a crc32c of each block",
-    "TensorFlow": "a crc32c of each tensor",
+    "TensorFlow checkpoint V2": "a crc32c of each tensor",
+    "TensorFlow SavedModel": "a crc32c of each tensor",
     "NumPy .npz": "a CRC-32 of each tensor",
     "Keras archive": "one CRC-32 of all tensors",
+    "PyTorch archive": "a CRC-32 of each storage that is one tensor",
+    "TorchScript archive": "a CRC-32 of each storage that is one tensor",
 }
 
 

@@ -22,8 +22,10 @@ MAX_BLOBS = 20_000
 BLOB = "blob"  # what the one array of a .binaryproto file is called, which has no name
 
 _LAYER, _V1_LAYER = tag(100, BYTES), tag(2, BYTES)
-# name, layers, input, input_dim, force_backward, state, debug_info, input_shape, layer
+# name, layers, input, input_dim, force_backward, state, debug_info, input_shape, layer; from 9 on, what the Caffe of
+# NVIDIA and of Intel adds, such as default_forward_type and engine.
 _NET_FIELDS = {tag(number, BYTES) for number in (1, 2, 3, 6, 8, 100)} | {tag(number) for number in (4, 5, 7)}
+_MORE_NET_FIELDS = range(9, 100)
 _BLOB_FIELDS = {tag(number) for number in (1, 2, 3, 4, 10, 11)} | {
     tag(number, BYTES) for number in (5, 6, 7, 8, 9, 12, 13)
 }
@@ -34,7 +36,8 @@ _RAW_TYPES = {0: "<f8", 1: "<f4", 2: "<f2", 3: "<i4", 4: "<u4"}
 def begins(data: protobuf.Bytes) -> bool:
     """Say whether a file, cut short or not, is a NetParameter in its binary form."""
     net = messages.outline(data)
-    if not net or not net.keys() <= _NET_FIELDS or not _is_text(net.get(tag(1, BYTES), b"")):
+    known = all(key in _NET_FIELDS or key >> 3 in _MORE_NET_FIELDS for key in net)
+    if not net or not known or not _is_text(net.get(tag(1, BYTES), b"")):
         return False
     layer, old = (messages.outline(net.get(key, b"")) for key in (_LAYER, _V1_LAYER))
     # A NetDef of Caffe2 and a MetaGraphDef have messages in the same fields, but not these in them.
@@ -48,7 +51,10 @@ def begins(data: protobuf.Bytes) -> bool:
 def begins_blob(data: protobuf.Bytes) -> bool:
     """Say whether a file, cut short or not, is a bare BlobProto: the mean of the pictures of a data set."""
     blob = messages.outline(data)
-    shaped = all(tag(number) in blob for number in (1, 2, 3, 4)) or tag(7, BYTES) in blob
+    legacy = [tag(number) in blob for number in (1, 2, 3, 4)]
+    # A tensor of ONNX has messages in the same fields, but dimensions in the first, and numbers for the shape.
+    shape = messages.outline(blob.get(tag(7, BYTES), b"")).keys() <= {tag(1), tag(1, BYTES)}
+    shaped = all(legacy) or (not any(legacy) and tag(7, BYTES) in blob and shape)
     return blob.keys() <= _BLOB_FIELDS and shaped and not blob.keys().isdisjoint(_VALUES)
 
 

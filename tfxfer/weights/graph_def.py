@@ -201,6 +201,15 @@ def _repeats(proto: TensorProto) -> bool:
     return max(sum(map(len, proto.encoded())) // each, 1) < max(math.prod(proto.shape), 2)
 
 
+def _is_emptied(protos: list[TensorProto]) -> bool:
+    """Whether somebody took the values out: of no array are all there, and of one or more there are none.
+
+    TensorFlow takes the values that are not there for zeros, and writes an array of zeros so; but hardly all arrays.
+    """
+    arrays = [proto for proto in protos if math.prod(proto.shape) > 1]
+    return all(map(_repeats, arrays)) and any(not sum(map(len, proto.encoded())) for proto in arrays)
+
+
 # --- arrays ---
 
 
@@ -208,6 +217,11 @@ def _tensors(entries: dict[str, Entry], data: np.ndarray, where: str, form: str)
     if all(entry.why for entry in entries.values()):
         raise WeightsError(f"{where} holds no weights: it is {_without(entries, form)}")
     protos = {name: entry.proto for name, entry in entries.items() if entry.proto and not entry.why}
+    if _is_emptied(list(protos.values())) and not any(entry.variable for entry in entries.values()):
+        raise WeightsError(
+            f"{where} holds no weights: it is a {form} whose constants have their shapes but no values, as the "
+            "tensorflowjs_model.pb of TensorFlow.js; open the weights_manifest.json that belongs beside it"
+        )
     faults = [f"{name}: {fault}" for name, proto in protos.items() if (fault := _fault(proto))]
     if faults:
         raise WeightsError(f"{where} is corrupt:\n  {shown(faults)}\ncopy it again")

@@ -10,8 +10,9 @@ import json
 import re
 import shlex
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import google_crc32c
 
@@ -38,6 +39,10 @@ _MAGIC = (
     (b"GIF8", "a GIF picture"),
 )
 _PICKLE = re.compile(rb"\x80[\x02-\x05][\x95(}\]cX\x8a]")
+# Protocols 0 and 1 have no mark of their own: a dict or a list, or an object of one of these modules.
+_OLD_PICKLE = re.compile(
+    rb"\([dl]p\d{1,3}\r?\n|[}\]]q[\x00\x01][(.]|c(numpy[\w.]*|collections|copy_reg|__builtin__)\n\w+\n"
+)
 # Members of the tar archives that torch.save wrote before 0.1.10.
 _TORCH_TAR = (b"sys_info\0", b"pickle\0", b"tensors\0", b"storages\0")
 # A comment ends at the first "-->" and is not tried otherwise: with `.*?`, a hundred comments would take for ever.
@@ -53,6 +58,7 @@ _AS_TEXT = {
     "saved_model_pb2.SavedModel": r"(saved_model_schema_version\s*:|meta_graphs\s*:?\s*\{)",
 }
 _TFJS_SHARD = re.compile(r"(group\d+-shard)(\d{1,5})of(\d{1,5})(\.bin)?")
+_FACE_API_SHARD = re.compile(r"(.+_model)-shard\d{1,5}")
 
 # Programs that write OUT from IN. They use double quotes only, since the shell gets them in single ones.
 _FROM_TORCH = """import torch; from safetensors.torch import save_file; \
@@ -63,12 +69,15 @@ t = {k: v for k, v in d.items() if torch.is_tensor(v)}; \
 t = {k: v.dequantize() if v.is_quantized else v.to_dense() for k, v in t.items()}; \
 save_file({k: v.resolve_conj().resolve_neg().contiguous().clone() for k, v in t.items()}, OUT)"""
 _FROM_SCRIPT = """import torch; from safetensors.torch import save_file; \
-save_file({k: v.contiguous().clone() for k, v in torch.jit.load(IN, map_location="cpu").state_dict().items()}, OUT)"""
+m = torch.jit.load(IN, map_location="cpu"); \
+t = m.state_dict() or m.code_with_constants[1].const_mapping; \
+save_file({k: v.contiguous().clone() for k, v in t.items() if torch.is_tensor(v)}, OUT)"""
 _FROM_TEXT = """import tensorflow as tf; from google.protobuf import text_format; \
 from tensorflow.core.protobuf import saved_model_pb2, meta_graph_pb2; from tensorflow.core.framework import graph_pb2; \
 open(OUT, "wb").write(text_format.Parse(open(IN).read(), FORM()).SerializeToString())"""
-_FROM_PICKLE = """import numpy as np, pickle; \
-np.savez(OUT, **{k: np.asarray(v) for k, v in pickle.load(open(IN, "rb")).items() if hasattr(v, "__array__")})"""
+_FROM_PICKLE = """import numpy as np, pickle; d = pickle.load(open(IN, "rb"), encoding="latin1"); \
+d = d if hasattr(d, "items") else dict(enumerate(d)); \
+np.savez(OUT, **{str(k): np.asarray(v) for k, v in d.items() if hasattr(v, "__array__")})"""
 _FROM_MATLAB4 = """import numpy as np, scipy.io as s; \
 np.savez(OUT, **{k: v for k, v in s.loadmat(IN).items() if getattr(v, "dtype", np.dtype(str)).kind in "biufc"})"""
 
@@ -145,13 +154,13 @@ def _matlab4(head: bytes, path: Path) -> str:
 
 
 def _pickle(head: bytes, path: Path) -> str:
-    if not is_pickle(head):
+    if not is_pickle(head) and not _OLD_PICKLE.match(head):
         return ""
     paddle = b"StructuredToParameterName@@" in head + reading.tail(path, 1 << 16)
     words = "a PaddlePaddle .pdparams file, a pickle" if paddle else "a bare pickle (.pkl)"
     return (
         f"{words}, which can run any code when it is loaded, and has no array that tfxfer reads without "
-        f"that. Where you trust it, and it is a dict of arrays, convert it:\n{_python(path, _FROM_PICKLE)}"
+        f"that. Where you trust it, and it is a dict or a list of arrays, convert it:\n{_python(path, _FROM_PICKLE)}"
     )
 
 
@@ -172,7 +181,9 @@ def _binary(head: bytes, path: Path) -> str:
 def _shard(head: bytes, path: Path) -> str:
     shard = _TFJS_SHARD.fullmatch(path.name)
     if not shard:
-        return ""
+        lone = _FACE_API_SHARD.fullmatch(path.name)
+        manifest = f"{names.printable(lone[1])}-weights_manifest.json" if lone else ""
+        return f"a part of a model of TensorFlow.js; put {manifest} beside it, which belongs to it" if lone else ""
     parts = (f"{shard[1]}{number}of{shard[3]}{shard[4] or ''}" for number in range(1, int(shard[3]) + 1))
     missing = [part for part in parts if not reading.exists(path.with_name(part))]
     return (
@@ -196,17 +207,31 @@ def _message(head: bytes, path: Path) -> str:
     """Say what a protocol buffer is, by the kinds of its first fields."""
     if form := graph_def.kind(head):
         return f"a {form}, a graph whose weights, if it has any, are constants or lie in a checkpoint"
+    if _is_onnx_tensor(messages.outline(head)):
+        return "one tensor of ONNX, such as the data to test a model with; open the .onnx model itself"
     version = re.match(rb"\x08([\x01-\x20])(.)([\x80-\xff]{0,4}[\x00-\x7f])?(.)?", head, re.DOTALL)
     if version:
         return _with_version(head, path, version)
     return ""
 
 
+def _is_onnx_tensor(message: Mapping[int, Any]) -> bool:
+    """Whether a message has dimensions, a dtype and values as a TensorProto of ONNX."""
+    dims = {protobuf.tag(1), protobuf.tag(1, protobuf.BYTES)}
+    values = {protobuf.tag(number, protobuf.BYTES) for number in (4, 5, 6, 7, 9, 10, 11)}
+    more = {protobuf.tag(2), protobuf.tag(8, protobuf.BYTES), protobuf.tag(12, protobuf.BYTES)}
+    keys = message.keys()
+    return keys <= dims | values | more and protobuf.tag(2) in keys and bool(keys & dims) and bool(keys & values)
+
+
 def _with_version(head: bytes, path: Path, version: re.Match[bytes]) -> str:
     # SavedModel (1) and Core ML have a message next, which begins with a message; Core ML then has the network, whose
     # field is 200 or higher.
     field = version[2]
-    if max(messages.outline(reading.map_file(path).data), default=0) >= protobuf.tag(200):
+    model = messages.outline(reading.map_file(path).data)
+    if protobuf.tag(502, protobuf.BYTES) in model:
+        return "the program of a Core ML package; its weights lie beside it: give the folder that ends in .mlpackage"
+    if max(model, default=0) >= protobuf.tag(200):
         return _core_ml(path)
     if field == b"\x12" and version[4] == b"\x0a":
         named = re.match(rb"\x0a[\x80-\xff]{0,1}[\x00-\x7f]\x0a.[ -~]", head[version.start(4) :], re.DOTALL)
@@ -369,7 +394,9 @@ def _unpacked(head: bytes) -> bytes:
 
 def _runtime(head: bytes, path: Path) -> str:
     """Look for what a program keeps that only runs networks."""
-    if head[:4] in (b"ftrt", b"ptrt"):
+    # Ultralytics puts JSON before the engine, and its length before that.
+    start = 4 + int.from_bytes(head[:4], "little") if head[4:5] == b"{" else 0
+    if head[start : start + 4] in (b"ftrt", b"ptrt"):
         return (
             "an engine of TensorRT (.engine, .plan), made for one kind of GPU: its weights do not come out; look for "
             "the ONNX model that it was built from"
@@ -419,12 +446,16 @@ def _caffe(head: bytes, path: Path) -> str:
 
 def _beside(head: bytes, path: Path) -> str:
     """Look for values in a row, whose shapes stand in a text file beside them."""
+    if external := re.fullmatch(r"(.+\.onnx)[._]data(_\d+)?", path.name):
+        return f"the values of a model of ONNX; open {names.printable(external[1])}, which belongs beside it"
     text = reading.head(path.with_suffix(".param"), 8) if path.suffix == ".bin" else b""
     if text.split() == [b"7767517"]:
         return (
             f"the values of a network of ncnn, whose shapes are in {names.printable(path.with_suffix('.param').name)}; "
             "look for the file that it was made from"
         )
+    if path.suffix == ".pb" and path.name != "saved_model.pb" and reading.exists(path.with_name("saved_model.pb")):
+        return "" if graph_def.kind(head) else f"a file beside a SavedModel, without its weights; open {path.parent}"
     model = path.with_suffix(".xml")
     if path.suffix == ".bin" and b"<net " in reading.head(model, 4096):
         return f"the values of an OpenVINO model; take them out by OpenVINO:\n{_python(model, _FROM_OPENVINO)}"
@@ -436,6 +467,11 @@ def _beside(head: bytes, path: Path) -> str:
 def _foreign_text(text: str, path: Path) -> str:
     if text.startswith("7767517"):
         return "the graph of a network of ncnn; its values are in the .bin; look for the file that it was made from"
+    if text.lstrip()[:1] == "{" and (file := re.search(r'"weight_map"\s*:\s*\{\s*"[^"]*"\s*:\s*"([^"]*)"', text)):
+        return (
+            "the list of the files that the weights of one model are divided among; open each of them, such as "
+            f"{names.printable(file[1])}"
+        )
     if text.lstrip()[:1] == "{" and '"nodes"' in text and '"op": "null"' in text:
         return (
             "a -symbol.json of MXNet: the graph without the weights; open the .params file that belongs to it, such as "

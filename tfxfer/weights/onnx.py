@@ -85,7 +85,8 @@ def read(path: Path) -> dict[str, Tensor]:
 
     Returns:
       Tensors by the names in the file: of an initializer its own, of a `Constant` that of its output. Within the body
-      of an `If` or a `Loop`, the name of the node and of the attribute stand before. Constants that are scalars or
+      of an `If` or a `Loop`, the name of the node and of the attribute stand before, within a function its domain and
+      name. Constants that are scalars or
       vectors of int64 are left out: these are arguments of nodes, such as shapes and axes. Text, sparse tensors and
       unknown dtypes are listed with the reason and refuse to be read. The checksum of an external file, which is that
       of the whole file, is not compared.
@@ -98,6 +99,8 @@ def read(path: Path) -> dict[str, Tensor]:
     for key, value in reader.walk.fields(reader.data.data):
         if key == tag(7, BYTES):
             reader.graph(value, "", 0)
+        elif key == tag(25, BYTES):
+            reader.function(value)
     if reader.faults:
         raise WeightsError(f"{path} is corrupt, or not all of it is there:\n  {shown(reader.faults)}")
     return reader.tensors
@@ -125,6 +128,13 @@ class _Reader:
                 self.initializer(value, prefix)
             elif key == tag(15, BYTES):
                 self.sparse(value, prefix)
+
+    def function(self, function: memoryview) -> None:
+        """List the tensors of a function, which has nodes and no initializers."""
+        fields = self.walk.listed(function)
+        scope = "/".join(filter(None, (self.text(fields, number) for number in (10, 1, 13))))
+        for node in protobuf.strings(fields, 7):
+            self.node(memoryview(node), f"{scope}/", 1)
 
     def node(self, node: memoryview, prefix: str, depth: int) -> None:
         """List the tensor of a `Constant`, and those of the graphs that are attributes of other nodes."""

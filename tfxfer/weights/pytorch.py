@@ -9,7 +9,8 @@ Names are the keys that lead to a tensor, joined by `/`; within a module, by `.`
 
 - the key of the dict that holds the weights falls away: the first of `OUTER` that is a dict of tensors, or a module,
   where no tensor but scalars stands beside it. What does keeps its own key, as `optimizer/state/0/exp_avg`.
-- `module.` (DataParallel) and `_orig_mod.` (torch.compile) fall away where all tensors of a dict have them.
+- `module.` (DataParallel) and `_orig_mod.` (torch.compile) fall away where all tensors of a dict have them, but for
+  counters such as `n_averaged` (AveragedModel).
 
 Where two names would become one, all stay as they are. `Listed.sources` has the names in the file.
 """
@@ -291,7 +292,7 @@ def _renamed(values: Mapping[str, Any], root: Any) -> dict[str, str]:
     for name, value in values.items():
         if isinstance(value, View):
             scope, _, last = name.rpartition("/")
-            scopes.setdefault(scope, []).append(last)
+            scopes.setdefault(scope, []).extend([last] if value.shape else [])
     flat = any(isinstance(value, View) and value.shape for name, value in values.items() if "/" not in name)
     outer = next((key for key in OUTER if key in scopes), "") if isinstance(root, dict) and not flat else ""
     wrappers = {scope: _wrapper(lasts) for scope, lasts in scopes.items()}
@@ -306,6 +307,8 @@ def _renamed(values: Mapping[str, Any], root: Any) -> dict[str, str]:
 def _wrapper(names: list[str]) -> str:
     """Return the wrappers' prefix that all names have."""
     prefix = ""
-    while wrapper := next((part for part in WRAPPERS if all(name.startswith(prefix + part) for name in names)), ""):
+    while wrapper := next(
+        (part for part in WRAPPERS if names and all(name.startswith(prefix + part) for name in names)), ""
+    ):
         prefix += wrapper
-    return prefix if all(len(name) > len(prefix) for name in names) else ""
+    return prefix if names and all(len(name) > len(prefix) for name in names) else ""

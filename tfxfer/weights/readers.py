@@ -78,7 +78,7 @@ def _read(path: find_checkpoint.Prefix) -> Found:
         return _saved_model(file)
     if reading.exists(file) and not find_checkpoint.is_part(path):
         return _file(file)
-    if tfjs.manifest_beside(file) and not find_checkpoint.found_in(file):
+    if not find_checkpoint.found_in(file) and tfjs.manifest_beside(file):
         return _tfjs(file)
     return _checkpoint(find_checkpoint.find_prefix(path), "TensorFlow checkpoint V2")
 

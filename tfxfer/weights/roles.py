@@ -9,7 +9,8 @@ Slots are what optimizers keep beside the variables they train. Their names:
     PyTorch         optimizer/state/0/exp_avg, optimizer_state_dict/param_groups/0/lr, state/0/momentum_buffer
 
 `VARIABLE/ExponentialMovingAverage` is a slot where VARIABLE is there too: a second copy, which training keeps. Where
-it is not, the average is the only copy and has the role of what it is an average of.
+it is not, the average is the only copy and has the role of what it is an average of. So is `model_ema/VARIABLE` of
+PyTorch's checkpoints, which also stand under `state_dict_ema`, `params_ema` and `ema`.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ _SETTING = re.compile(
     r"rememberOutput|learningRate|weightDecay|fanin|fanout|(?:input|output|param)Indexes|"
     r"imageSize|averageImage|border|keepAspect|rgb(?:Mean|Variance|Covariance)"
 )
-_META = re.compile(r"(?:net/)?meta/.+")
+_META = re.compile(r"(?:net/)?(?:meta|normalization)/.+")
+_EMA = re.compile(r"(?:(?:model|state_dict|params)_ema|ema(?:_state_dict)?)/(.+)", re.DOTALL)
 _PART = re.compile(r"(.*[/.])?([^/.]+)", re.DOTALL)
 
 
@@ -128,6 +130,8 @@ def _averaged(name: str, scope: str, last: str, all_names: Container[str]) -> st
 def _is_slot(name: str, last: str, all_names: Container[str]) -> bool:
     scope = name.rpartition("/")[0]
     if _POWER.fullmatch(last) or (scope and (_SLOT.fullmatch(last) or _OWNER.fullmatch(name))):
+        return True
+    if (copy := _EMA.fullmatch(name)) and copy[1] in all_names:
         return True
     if _KERAS_SLOT.fullmatch(last) and any(variable in all_names for variable in _tails(scope)):
         return True

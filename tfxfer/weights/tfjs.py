@@ -1,9 +1,11 @@
 """Models of TensorFlow.js: a manifest in JSON, and the values in the files that it names, the shards.
 
 `model.json` holds `weightsManifest`, a list of groups; in the `weights_manifest.json` of graph models before 1.0, which
-lies beside `tensorflowjs_model.pb`, the list is everything. A group has `paths`, whose files make one row of bytes
-together, and `weights`, which lie in these bytes end to end: {name, shape, dtype, quantization}. A weight may begin in
-one shard and end in another. Only the manifest is parsed: a graph in the same file may be long, and is not needed.
+lies beside `tensorflowjs_model.pb`, the list is everything. So it is in the NAME-weights_manifest.json of face-api.js,
+whose shards are NAME-shard1 or NAME.bin; a browser saves NAME.json and NAME.weights.bin. A group has `paths`, whose
+files make one row of bytes together, and `weights`, which lie in these bytes end to end: {name, shape, dtype,
+quantization}. A weight may begin in one shard and end in another. Only the manifest is parsed: a graph in the same file
+may be long, and is not needed.
 
 Quantized weights are dequantized as TensorFlow.js does when it loads them: `v * scale + min` in double precision, then
 rounded to float32, or to the nearest int32, halves up. The kind of the file says so.
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 import math
 import os
 import re
@@ -45,6 +48,8 @@ DTYPES = {
     "bool": "?",
     "complex64": "<c8",
 }
+_SAVED = ".weights.bin"  # what a browser saves beside NAME.json
+_PREFIXED = re.compile(r"(.+?)(?:-shard\d{1,5}|\.bin)")  # of a model whose files all have its name before theirs
 _QUANTIZED = ("uint8", "uint16", "float16")
 # A quotation mark with a backslash before it is within a text. That is asked last: a search for letters is fast.
 _WHOLE = re.compile(rb'"weightsManifest"(?<!\\"weightsManifest")\s*:\s*(?=\[)')
@@ -92,12 +97,49 @@ def is_manifest(head: bytes, path: Path) -> bool:
 
 
 def manifest_beside(path: Path) -> Path | None:
-    """Return the manifest in a folder, or in the folder of a shard; None where there is none."""
-    if not identify.is_tfjs_shard(path) and not reading.is_directory(path):
-        return None
-    folder = path if reading.is_directory(path) else path.parent
-    there = (folder / name for name in MANIFESTS)
-    return next((file for file in there if is_manifest(reading.head(file, 32), file)), None)
+    """Return the manifest in a folder, or the one beside a shard that names it; None where there is none.
+
+    Raises:
+      WeightsError: a folder holds several models.
+    """
+    if reading.is_directory(path):
+        return _manifest_in(path)
+    there = (path.with_name(name) for name in _manifests_of(path))
+    return next((file for file in there if _is_there(file) and _names(file, path)), None)
+
+
+def _is_there(file: Path) -> bool:
+    return is_manifest(reading.head(file, 32), file)
+
+
+def _manifest_in(folder: Path) -> Path | None:
+    usual = [folder / name for name in MANIFESTS if _is_there(folder / name)]
+    if usual:
+        return usual[0]
+    inside = reading.siblings(folder)
+    likely = [name for name in inside if name.endswith("-weights_manifest.json")]
+    saved = [f"{name.removesuffix(_SAVED)}.json" for name in inside if name.endswith(_SAVED)]
+    manifests = [name for name in [*likely, *saved] if _is_there(folder / name)]
+    if len(manifests) > 1:
+        raise WeightsError(
+            f"{folder} holds several models of TensorFlow.js: {names.listed(manifests)}; give one of these files"
+        )
+    return folder / manifests[0] if manifests else None
+
+
+def _manifests_of(shard: Path) -> list[str]:
+    """List what the manifest that belongs to a shard may be called."""
+    if identify.is_tfjs_shard(shard):
+        return list(MANIFESTS)
+    named = [f"{part[1]}-weights_manifest.json"] if (part := _PREFIXED.fullmatch(shard.name)) else []
+    if shard.name.endswith(_SAVED):
+        named.append(f"{shard.name.removesuffix(_SAVED)}.json")
+    return [*named, MANIFESTS[0]] if shard.suffix == ".bin" else named
+
+
+def _names(manifest: Path, shard: Path) -> bool:
+    quoted = rb'["/]%b"' % re.escape(json.dumps(shard.name)[1:-1].encode())
+    return identify.is_tfjs_shard(shard) or bool(re.search(quoted, reading.map_file(manifest).data))
 
 
 def read(path: Path) -> tuple[str, dict[str, Tensor]]:
