@@ -9,6 +9,11 @@ with a line like `test accuracy 0.9917`. Stopped at any moment, the same command
         --endpoint=fc6 --hidden=256 --store=store --logdir=runs/flowers
 
 puts a head on VGG16's fc6 for the pictures of a folder; with --store, the frozen layers see each picture once, ever.
+
+    tfxfer train --model=model.ckpt.meta --endpoint=pool --feed=is_training=False --input_spec=tf --data_dir=photos \\
+        --logdir=runs/mine
+
+puts one on a tensor of a network in a file, a MetaGraph or a frozen graph; the run keeps the network.
 What the test gave, its worst mistakes included, is in the run's test.json. Where TF_CONFIG names a cluster, this is one
 of its tasks: see docs/scale.md.
 """
@@ -70,11 +75,13 @@ def main(argv: list[str]) -> int:
     if own is not None and own.task.serves:
         return _cluster.serve(own)
     _report.check_picture(settings.picture)
-    weights, input_spec = _model_flags.open_weights_flag(settings)
-    examples = _data_flags.augmented(_data_flags.load(settings, input_spec), settings)
+    opened = _model_flags.open_model(settings)
+    examples = _data_flags.augmented(_data_flags.load(settings, opened.input_spec), settings)
     _report.show_notes(examples)
     _report.check_top_k(settings, len(examples.class_names))
-    _report.show_misfits([*_model_flags.notes(settings), *_training_flags.fit_to_length(settings, len(examples.train))])
+    _report.show_misfits(
+        [*_model_flags.notes(settings, opened), *_training_flags.fit_to_length(settings, len(examples.train))]
+    )
     weights_of_classes = _training_flags.class_weights(settings, examples.train.labels, examples.class_names)
 
     import tensorflow.compat.v1 as tf
@@ -83,8 +90,8 @@ def main(argv: list[str]) -> int:
 
     with tf.Graph().as_default(), _cluster.placed(own):
         shape, classes = examples.train.images.shape[1:], len(examples.class_names)
-        images, labels, network = _model_flags.build(settings, shape, classes, input_spec)
-        plans = _model_flags.plans(settings, weights, network.restored, network.endpoints)
+        images, labels, network = _model_flags.build(settings, opened, shape, classes)
+        plans = _model_flags.plans(settings, opened.weights, network.restored, network.endpoints)
         step = tx.train_step(
             images,
             labels,

@@ -71,3 +71,16 @@ def write_trained(prefix="model.ckpt"):
             outputs = sess.run((pool, logits), {images: pictures, training: False, keep: 1.0})
             saver.save(sess, prefix)
     return pictures, outputs
+
+
+def write_frozen(path="frozen.pb", prefix="model.ckpt"):
+    """Write the same network with its variables as constants and a softmax, `prob`, as one GraphDef."""
+    pictures, outputs = write_trained(prefix)
+    with tf.Graph().as_default() as graph, tf.Session() as sess:
+        saver = tf.train.import_meta_graph(f"{prefix}.meta", clear_devices=True)
+        saver.restore(sess, prefix)
+        tf.nn.softmax(graph.get_tensor_by_name("logits:0"), name="prob")
+        frozen = tf.graph_util.convert_variables_to_constants(sess, graph.as_graph_def(), ["prob"])
+    with open(path, "wb") as file:
+        file.write(frozen.SerializeToString())
+    return pictures, outputs

@@ -121,6 +121,11 @@ def test_a_checkpoint_is_offered_once_by_its_prefix(script, here):
     ]  # fmt: skip
 
 
+def test_names_and_files_are_offered_where_a_network_may_be_either(script, here):
+    assert set(complete(script, "tfxfer", "train", "--model", "=", "mo")) == {"mobilenet_v2", "model.ckpt-7"}
+    assert complete(script, "tfxfer", "train", "--input_spec", "=", "t") == ["tf", "torch"]
+
+
 @pytest.mark.parametrize("words", [["--weights", "=", "ne"], ["--weights=ne"], ["--weights", "ne"]])
 def test_files_are_offered_for_flags_that_take_them(words, script, here):
     start = "--weights=" if words[0] == "--weights=ne" else ""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import tensorflow.compat.v1 as tf
@@ -11,6 +12,9 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from tfxfer.errors import GraphError, WeightsError
 from tfxfer.graph.traversal import PLACEHOLDERS, VARIABLES
+
+# A tuple: TensorFlow writes no collection of such a key into a MetaGraph. It holds names of ops.
+IMPORTED = ("tfxfer_imported",)
 
 
 def import_meta_graph(
@@ -70,6 +74,15 @@ def import_meta_graph(
     return tf.train.import_meta_graph(meta, clear_devices=clear_devices, import_scope=scope, input_map=inputs)
 
 
+@contextlib.contextmanager
+def recorded() -> Iterator[None]:
+    """Record what is added to the default graph within as imported, so that TensorBoard tells it apart."""
+    graph = tf.get_default_graph()
+    before = len(graph.get_operations())
+    yield
+    graph.get_collection_ref(IMPORTED).extend(op.name for op in graph.get_operations()[before:])
+
+
 def read_placeholder(path: str | os.PathLike[str], name: str) -> tf.TensorSpec:
     """Return dtype and shape of a placeholder of a MetaGraph, without importing it.
 
@@ -89,6 +102,11 @@ def read_placeholder(path: str | os.PathLike[str], name: str) -> tf.TensorSpec:
 
 
 def read_meta_graph(path: str | os.PathLike[str]) -> tf.MetaGraphDef:
+    """Read a MetaGraph.
+
+    Raises:
+      WeightsError: the file is missing, or is not a MetaGraph.
+    """
     name = os.fspath(path)
     file = Path(name if name.endswith(".meta") else f"{name}.meta")
     try:

@@ -6,6 +6,7 @@ from tfxfer._lazy import attach
 
 if TYPE_CHECKING:
     from tfxfer.networks import applications as applications
+    from tfxfer.networks import file_model as file_model
     from tfxfer.networks import files as files
     from tfxfer.networks import folding as folding
     from tfxfer.networks import frozen as frozen
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from tfxfer.networks import meta_graph as meta_graph
     from tfxfer.networks import network as network
     from tfxfer.networks import nodes as nodes
+    from tfxfer.networks import run_directory as run_directory
     from tfxfer.networks import saved_model as saved_model
 else:
     __getattr__, __dir__ = attach(__name__)

@@ -9,8 +9,9 @@ from typing import Any
 from tfxfer import names
 from tfxfer.errors import SelectionError, WeightsError
 from tfxfer.models.registry import MODELS
-from tfxfer.networks import applications, frozen, keras_file, meta_graph, saved_model
+from tfxfer.networks import applications, frozen, keras_file, meta_graph, run_directory, saved_model
 from tfxfer.networks.graph_file import GraphFile
+from tfxfer.runs.files import is_run
 from tfxfer.weights import Weights, open_weights
 
 
@@ -23,10 +24,12 @@ def open_graph(path: str, *, weights: Weights | str | os.PathLike[str] | None = 
       **options: as the reader of its kind takes them.
 
     Raises:
-      SelectionError: there is no such file, and no network of this name.
+      SelectionError: neither a file nor a network has this name.
       WeightsError: it cannot be read.
     """
     values = weights if isinstance(weights, Weights) or weights is None else open_weights(weights)
+    if is_run(path):
+        return run_directory.read(path, weights=values, **options)
     if path.endswith(".meta") or Path(f"{path}.meta").exists():
         return meta_graph.read(path, weights=values, **options)
     if saved_model.is_saved_model(path):
@@ -40,8 +43,14 @@ def open_graph(path: str, *, weights: Weights | str | os.PathLike[str] | None = 
     by_keras = applications.known()
     if path in by_keras:
         return applications.read(path, weights=values, **options)
-    near = names.did_you_mean(path, [*MODELS, *by_keras])
+    near = names.did_you_mean(path, [*MODELS, *by_keras, *_beside(path)])
     raise SelectionError(
         f"{path!r} is neither a file nor the name of a network{near}; the networks are {', '.join(MODELS)}, and those "
         f"of Keras: {', '.join(by_keras)}"
     )
+
+
+def _beside(path: str) -> list[str]:
+    """Return the files in the folder that a path would lie in."""
+    folder = Path(path).parent
+    return [str(file) for file in folder.iterdir() if file.is_file()] if folder.is_dir() else []

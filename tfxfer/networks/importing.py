@@ -435,6 +435,11 @@ def _graph_def(file: GraphFile, way: Way) -> tf.GraphDef:
         copy.device = ""
         for attribute in _DROPPED_ATTRIBUTES:
             copy.attr.pop(attribute, None)
+        if copy.op == "PlaceholderWithDefault":  # nobody feeds it any more
+            copy.op = "Identity"
+            copy.attr["T"].CopyFrom(copy.attr["dtype"])
+            copy.attr.pop("dtype")
+            copy.attr.pop("shape")
         sources = [source for source in node.input if not source.startswith("^") or walk.node_of(source) in there]
         del copy.input[:]
         copy.input.extend(sources)

@@ -37,7 +37,7 @@ def read(
       signature: which of its SignatureDefs tells inputs and outputs, if it has several.
 
     Raises:
-      WeightsError: the file is missing or is not a MetaGraph; the checkpoint cannot be read; there are no averages.
+      WeightsError: the file is missing or is not a MetaGraph; the checkpoint cannot be read, or has no averages.
     """
     name = os.fspath(path)
     meta = read_meta_graph(name)
@@ -75,7 +75,7 @@ def averaged(weights: Weights | None, path: str) -> Weights:
     """Return weights in which the moving averages stand in the place of what they are averages of.
 
     Raises:
-      WeightsError: there are no weights, or no averages among them.
+      WeightsError: weights are missing, or have no averages.
     """
     there = {name for name in weights or () if name.endswith(_AVERAGE)}
     if weights is None or not there:

@@ -11,7 +11,8 @@ import tensorflow.compat.v1 as tf
 
 from tfxfer import names
 from tfxfer.errors import DataError, GraphError, WeightsError
-from tfxfer.graph.preprocessing import preprocess
+from tfxfer.graph.importing import recorded
+from tfxfer.graph.preprocessing import preprocess, record
 from tfxfer.graph.variables import model_variables
 from tfxfer.input_spec import CHANNELS, InputSpec
 from tfxfer.models.recognition import recognise
@@ -87,9 +88,9 @@ def network(
 
     Args:
       what: a name of `tfxfer.models.registry.MODELS`, or the path of a MetaGraph (`.meta`, or the prefix of its
-        checkpoint) or of a frozen graph (`.pb`).
-        Also a model of Keras (`.keras`, whole models in `.h5`), or a name of `keras.applications`, as `MobileNetV2`;
-        see `tfxfer.networks.applications.read` for the options of these.
+        checkpoint), of a frozen graph (`.pb`), of a SavedModel, of a model of Keras (`.keras`, whole models in `.h5`), or
+        of a run directory, whose best checkpoint is taken. Or a name of `keras.applications`, as `MobileNetV2`; see
+        `tfxfer.networks.applications.read` for the options of these.
       input: of a file: the tensor in the place of which images come. Default: the only one that has to be fed.
       endpoint: what is wanted. Default: of a model, all; of a file, what it declares as its output, or its only one.
       feeds: of a file: values that placeholders, or any tensors, are bound to: `{"is_training": False}`.
@@ -127,7 +128,9 @@ def network(
     way = importing.find_way(file, input=input, endpoint=endpoint, feeds=feeds)
     spec = input_spec or file.stated
     images = placeholder(file, way, spec)
-    ends, variables = importing.import_way(file, way, prepared(images, file, way, spec), scope=scope)
+    x = prepared(images, file, way, spec)
+    with recorded():
+        ends, variables = importing.import_way(file, way, x, scope=scope)
     values = file.weights
     if values is not None and scope:
         values = values.renamed([("^", f"{scope.strip('/')}/")])
@@ -151,7 +154,11 @@ def prepared(images: tf.Tensor, file: GraphFile, way: importing.Way, input_spec:
       DataError: it takes others than the input spec makes.
     """
     taken = importing.spec_of(file, way.input)
-    x = images if input_spec is None else preprocess(images, input_spec)
+    if input_spec is not None and taken.dtype == images.dtype == tf.uint8 and takes_pixels(input_spec):
+        record(input_spec)
+        x = images
+    else:
+        x = images if input_spec is None else preprocess(images, input_spec)
     if x.dtype != taken.dtype and x.dtype.is_floating and taken.dtype.is_floating:
         x = tf.cast(x, taken.dtype)
     wanted = [None, *taken.shape.as_list()[1:]] if taken.shape.rank else None
@@ -161,6 +168,11 @@ def prepared(images: tf.Tensor, file: GraphFile, way: importing.Way, input_spec:
             f"{x.shape}; give an input spec of that size, or another `input`"
         )
     return x
+
+
+def takes_pixels(input_spec: InputSpec) -> bool:
+    """Say whether an input spec leaves pixels as they are: RGB or grey in 0..255."""
+    return input_spec.channels != "BGR" and not any(input_spec.mean) and set(input_spec.scale) == {1}
 
 
 def _built(

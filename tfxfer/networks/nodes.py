@@ -59,7 +59,7 @@ class Nodes(Mapping[str, tf.NodeDef]):
           role: what the message calls it.
 
         Raises:
-          GraphError: there is no such node; the message gives the nearest.
+          GraphError: the graph has no such node; the message gives the nearest.
         """
         node, _, output = name.partition(":")
         if node not in self._nodes or not (output or "0").isdigit():
