@@ -88,8 +88,8 @@ def network(
 
     Args:
       what: a name of `tfxfer.models.registry.MODELS`, or the path of a MetaGraph (`.meta`, or the prefix of its
-        checkpoint), of a frozen graph (`.pb`), of a SavedModel, of a model of Keras (`.keras`, whole models in `.h5`), or
-        of a run directory, whose best checkpoint is taken. Or a name of `keras.applications`, as `MobileNetV2`; see
+        checkpoint), of a frozen graph (`.pb`), of a SavedModel, of a model of Keras (`.keras`, whole models in `.h5`),
+        or of a run directory, whose best checkpoint is taken. Or a name of `keras.applications`, as `MobileNetV2`; see
         `tfxfer.networks.applications.read` for the options of these.
       input: of a file: the tensor in the place of which images come. Default: the only one that has to be fed.
       endpoint: what is wanted. Default: of a model, all; of a file, what it declares as its output, or its only one.
