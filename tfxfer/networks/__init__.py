@@ -20,5 +20,6 @@ if TYPE_CHECKING:
     from tfxfer.networks import nodes as nodes
     from tfxfer.networks import run_directory as run_directory
     from tfxfer.networks import saved_model as saved_model
+    from tfxfer.networks import thaw as thaw
 else:
     __getattr__, __dir__ = attach(__name__)

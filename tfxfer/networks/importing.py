@@ -112,6 +112,22 @@ def import_way(
       GraphError: names are in use already, or TensorFlow refuses the graph.
     """
     before = f"{scope.strip('/')}/" if scope else ""
+    variables = _import(file, way, {way.input: tensor}, before)
+    return _endpoints(file, way, before), variables
+
+
+def import_whole(file: GraphFile) -> list[tf.Variable]:
+    """Import all of a network into the default graph, its placeholders as they are, and return its variables.
+
+    Raises:
+      GraphError: as `import_way` raises it.
+    """
+    nodes = list(Nodes(file.graph_def).values())
+    return _import(file, Way(nodes, "", "", {}, file.variables, ()), {}, "")
+
+
+def _import(file: GraphFile, way: Way, inputs: Mapping[str, tf.Tensor], before: str) -> list[tf.Variable]:
+    """Import the nodes of a way with variables anew, under names that begin with `before`."""
     _check_free(file, way, before)
     graph_def = _graph_def(file, way)
     definitions = _add_variables(graph_def, way, before)
@@ -120,13 +136,13 @@ def import_way(
         with tf.name_scope(None):
             tf.graph_util.import_graph_def(
                 graph_def,
-                name=scope.strip("/"),
-                input_map={way.input: tensor} if way.input in taken else {},
+                name=before.strip("/"),
+                input_map={name: tensor for name, tensor in inputs.items() if name in taken},
                 producer_op_list=file.op_list,
             )
     except (ValueError, TypeError, tf.errors.OpError) as error:
         raise GraphError(f"{file.path}: TensorFlow refuses the graph: {str(error).splitlines()[0]}") from None
-    return _endpoints(file, way, before), [_collected(definition) for definition in definitions]
+    return [_collected(definition) for definition in definitions]
 
 
 def _tensor(file: GraphFile, index: Nodes, name: str, role: str) -> str:
@@ -435,7 +451,7 @@ def _graph_def(file: GraphFile, way: Way) -> tf.GraphDef:
         copy.device = ""
         for attribute in _DROPPED_ATTRIBUTES:
             copy.attr.pop(attribute, None)
-        if copy.op == "PlaceholderWithDefault":  # nobody feeds it any more
+        if way.input and copy.op == "PlaceholderWithDefault":  # nobody feeds it any more
             copy.op = "Identity"
             copy.attr["T"].CopyFrom(copy.attr["dtype"])
             copy.attr.pop("dtype")
