@@ -88,7 +88,7 @@ def test_names_are_shown_before_anything_is_written(npz, tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split() for line in lines[:2]] == [
         ["in", "IN", "in", "OUT", "shape", "dtype", "role"],
-        ["conv1_b", "conv1/bias", "(3,", "1)", "->", "(1,", "3)", "float32", "->", "float16", "kernel"],
+        ["conv1_b", "conv1/bias", "(3,", "1)", "->", "(1,", "3)", "float32", "->", "float16", "bias"],
     ]
     assert (
         lines[-1] == f"{tmp_path / 'out.ckpt'} would be: TensorFlow checkpoint V2, 4 tensors, 18 parameters, 36 bytes"

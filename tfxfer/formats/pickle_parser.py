@@ -121,6 +121,7 @@ class Machine:
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
         self.refusals: dict[str, str] = {}
+        self.refused = 0
         self.objects = itertools.count()  # that are keys of dicts
 
     def run(self) -> Any:
@@ -282,15 +283,19 @@ class Machine:
 
     def refusal(self, name: str) -> str:
         """Return words about a function that is not called, the same string each time."""
-        if len(self.refusals) > MOST_FUNCTIONS:
+        self.refused += 1
+        if len(self.refusals) > MOST_FUNCTIONS or self.refused > 100 * MOST_FUNCTIONS:
             raise WeightsError(
-                f"{self.cursor.where} is hostile: its pickle names more than {MOST_FUNCTIONS:,} functions"
+                f"{self.cursor.where} is hostile: its pickle names more than {MOST_FUNCTIONS:,} functions, or some of "
+                "them again and again"
             )
-        words = (
+        if name in self.refusals:
+            return self.refusals[name]
+        self.refusals[name] = (
             f"refused: its pickle would call {name}; tfxfer reads arrays, dicts, lists, tuples, strings "
             "and numbers, and runs no code from a file"
         )
-        return self.refusals.setdefault(name, words)
+        return self.refusals[name]
 
     def call(self) -> None:
         """Do what numpy's functions would do with the arguments on the stack."""
@@ -391,8 +396,8 @@ def _float(machine: Machine) -> None:
 
 
 def _global(machine: Machine) -> None:
-    module, name = (machine.cursor.until(b"\n", 256).decode("utf-8", "replace") for _ in range(2))
-    machine.function(module, name)
+    module, name = machine.cursor.until(b"\n", 256), machine.cursor.until(b"\n", 256)
+    machine.function(module.decode("utf-8", "replace"), name.decode("utf-8", "replace"))
 
 
 def _stack_global(machine: Machine) -> None:
