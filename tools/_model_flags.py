@@ -9,10 +9,17 @@ from absl import flags
 
 from tfxfer.errors import RestoreError
 from tfxfer.input_spec import InputSpec, with_size
+from tfxfer.models.packaged import DEFAULT, PACKAGES
 from tfxfer.models.recognition import recognise
 from tfxfer.models.registry import MODELS
 from tfxfer.tools import _flags
 from tfxfer.weights import Weights, open_weights
+
+_MODEL_HELP = f"The network to build; {DEFAULT} for pictures, if neither --model nor --weights is given."
+_WEIGHTS_HELP = (
+    f"File whose variables are restored. Default: of {' or '.join(PACKAGES)} the one that an installed package brings, "
+    f"as 'tfxfer[pictures]' does of {DEFAULT}."
+)
 
 
 def define(values: flags.FlagValues) -> None:
@@ -25,8 +32,8 @@ def define(values: flags.FlagValues) -> None:
 def define_model(values: flags.FlagValues) -> None:
     """Define the flags that say which model it is, and what file its weights are in."""
     with _flags.group(values, "model"):
-        flags.DEFINE_enum("model", "autoencoder", list(MODELS), "The network to build.", flag_values=values)
-        flags.DEFINE_string("weights", None, "File whose variables are restored.", flag_values=values)
+        flags.DEFINE_enum("model", "autoencoder", list(MODELS), _MODEL_HELP, flag_values=values)
+        flags.DEFINE_string("weights", None, _WEIGHTS_HELP, flag_values=values)
         flags.DEFINE_string(
             "source",
             None,
@@ -78,7 +85,8 @@ def define_head(values: flags.FlagValues) -> None:
         flags.DEFINE_float(
             "dropout",
             0.0,
-            "Share of each hidden layer's output dropped in training, from 0 to below 1.",
+            "Share of each hidden layer's output dropped in training, from 0 to below 1. Default: 0; 0.5 on the usual "
+            f"endpoint of {DEFAULT}.",
             0.0,
             0.999,
             flag_values=values,

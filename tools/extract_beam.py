@@ -29,7 +29,7 @@ from absl import flags
 from tfxfer import files, names
 from tfxfer.errors import DataError
 from tfxfer.store.store import Store
-from tfxfer.tools import _flags, _model_flags, _store, _training_flags
+from tfxfer.tools import _flags, _model_flags, _packaged, _store, _training_flags
 from tfxfer.tools._quiet import filtered_stderr
 
 NEEDS = {
@@ -127,6 +127,7 @@ def _imply(settings: Any) -> None:
     kinds = [name for name in ("listing", "pattern") if settings[name].value]
     if len(kinds) == 1 and not settings["dataset"].present:
         settings.dataset = kinds[0]
+    _packaged.imply(settings, pictures=True)
 
 
 def _check_beam() -> None:
@@ -160,8 +161,9 @@ def opened(argv: tuple[str, ...]) -> Iterator[Any]:
 
 
 def _for_workers(own: list[str], settings: Any) -> list[str]:
-    """Return the command line with --weights as it is found from any folder."""
-    return [*own, f"--weights={os.path.abspath(settings.weights)}"] if settings.weights else own
+    """Return the command line with the network that was found, and with --weights as it is found from any folder."""
+    weights = [f"--weights={os.path.abspath(settings.weights)}"] if settings.weights else []
+    return [*own, f"--model={settings.model}", *weights]
 
 
 def _origin(settings: Any) -> Any:
