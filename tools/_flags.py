@@ -253,7 +253,7 @@ def define_class_names(values: flags.FlagValues) -> None:
         "class_names",
         None,
         "File of the classes' names: imagenet_class_index.json, synset_words.txt, or one name a line; default: the "
-        "names of the run, or numbers.",
+        "names of the run, ImageNet's of a model's own 1000, or numbers.",
         flag_values=values,
     )
 

@@ -10,10 +10,17 @@ from absl import flags
 
 from tfxfer.errors import RestoreError
 from tfxfer.input_spec import InputSpec, with_size
+from tfxfer.models.packaged import DEFAULT, PACKAGES
 from tfxfer.models.recognition import recognise
 from tfxfer.models.registry import MODELS, Model
 from tfxfer.tools import _flags, _input_spec_flags
 from tfxfer.weights import Weights, open_weights
+
+_MODEL_HELP = f"The network to build ({DEFAULT} for pictures, if neither --model nor --weights is given)"
+_WEIGHTS_HELP = (
+    "File whose variables are restored. Default: of a network in a file, what lies in it or beside it; of "
+    f"{' or '.join(PACKAGES)} the one that an installed package brings, as 'tfxfer[pictures]' does of {DEFAULT}."
+)
 
 
 def define(values: flags.FlagValues) -> None:
@@ -26,13 +33,8 @@ def define(values: flags.FlagValues) -> None:
 def define_model(values: flags.FlagValues) -> None:
     """Define the flags that say which model it is, and what file its weights are in."""
     with _flags.group(values, "model"):
-        define_name(values, "autoencoder", "The network to build")
-        flags.DEFINE_string(
-            "weights",
-            None,
-            "File whose variables are restored. Default: of a network in a file, what lies in it or beside it.",
-            flag_values=values,
-        )
+        define_name(values, "autoencoder", _MODEL_HELP)
+        flags.DEFINE_string("weights", None, _WEIGHTS_HELP, flag_values=values)
         flags.DEFINE_string(
             "source",
             None,
@@ -135,7 +137,8 @@ def define_head(values: flags.FlagValues) -> None:
         flags.DEFINE_float(
             "dropout",
             0.0,
-            "Share of each hidden layer's output dropped in training, from 0 to below 1.",
+            "Share of each hidden layer's output dropped in training, from 0 to below 1. Default: 0; 0.5 on the usual "
+            f"endpoint of {DEFAULT}.",
             0.0,
             0.999,
             flag_values=values,

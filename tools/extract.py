@@ -29,7 +29,7 @@ from absl import flags
 from tfxfer import names
 from tfxfer.data import Data, Split
 from tfxfer.errors import DataError
-from tfxfer.tools import _data_flags, _flags, _model_flags, _report, _store, _training_flags
+from tfxfer.tools import _data_flags, _flags, _model_flags, _packaged, _report, _store, _training_flags
 
 PRECISIONS = ("float32", "bfloat16", "auto")
 UNITS = {"avx512_bf16", "amx_bf16"}
@@ -60,7 +60,7 @@ def define_flags() -> flags.FlagValues:
 def main(argv: list[str]) -> int:
     """Run the tool; see the module's docstring."""
     settings = define_flags()
-    out = Path(*_flags.parse(settings, argv, __doc__, at_least=1, at_most=1, imply=_data_flags.imply))
+    out = Path(*_flags.parse(settings, argv, __doc__, at_least=1, at_most=1, imply=_packaged.imply_for_examples))
     _check_out(out, settings.overwrite)
     bfloat16 = _in_bfloat16(settings.precision)
     opened = _model_flags.open_model(settings)

@@ -29,7 +29,7 @@ from absl import flags
 from tfxfer import files, names
 from tfxfer.errors import DataError
 from tfxfer.store.store import Store
-from tfxfer.tools import _flags, _model_flags, _store, _training_flags
+from tfxfer.tools import _flags, _model_flags, _packaged, _store, _training_flags
 from tfxfer.tools._quiet import filtered_stderr
 
 NEEDS = {
@@ -128,6 +128,7 @@ def _imply(settings: Any) -> None:
     kinds = [name for name in ("listing", "pattern") if settings[name].value]
     if len(kinds) == 1 and not settings["dataset"].present:
         settings.dataset = kinds[0]
+    _packaged.imply(settings, pictures=True)
 
 
 def _check_beam() -> None:
@@ -162,9 +163,12 @@ def opened(argv: tuple[str, ...]) -> Iterator[Any]:
 
 
 def _for_workers(own: list[str], settings: Any) -> list[str]:
-    """Return the command line with --weights and a file --model as they are found from any folder."""
-    paths = {"weights": settings.weights, "model": settings.model if _model_flags.is_file(settings) else None}
-    return [*own, *(f"--{name}={os.path.abspath(path)}" for name, path in paths.items() if path)]
+    """Return the command line with the network that was found, and with files as they are found from any folder."""
+    model = settings.model
+    if os.path.exists(model) or os.path.exists(f"{model}.meta"):
+        model = os.path.abspath(model)
+    weights = [f"--weights={os.path.abspath(settings.weights)}"] if settings.weights else []
+    return [*own, f"--model={model}", *weights]
 
 
 def _origin(settings: Any) -> Any:

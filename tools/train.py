@@ -5,10 +5,14 @@
 restores the convolutions of an autoencoder, trains the fully connected layers on the digits for 20 epochs, and ends
 with a line like `test accuracy 0.9917`. Stopped at any moment, the same command goes on where it stood.
 
+    tfxfer train --data_dir=flower_photos --logdir=runs/flowers
+
+takes pictures, a folder for each class, and puts a head on EfficientNet-Lite0, whose weights 'tfxfer[pictures]' brings.
+
     tfxfer train --model=vgg16 --weights=vgg16_weights.npz --dataset=folder --data_dir=flower_photos \\
         --endpoint=fc6 --hidden=256 --store=store --logdir=runs/flowers
 
-puts a head on VGG16's fc6 for the pictures of a folder; with --store, the frozen layers see each picture once, ever.
+puts one on VGG16's fc6. With --store, the frozen layers see each picture once, ever; without, mostly once a start.
 
     tfxfer train --model=model.ckpt.meta --endpoint=pool --feed=is_training=False --input_spec=tf --data_dir=photos \\
         --logdir=runs/mine
@@ -25,7 +29,17 @@ from typing import Any
 
 from absl import flags
 
-from tfxfer.tools import _board, _cluster, _data_flags, _flags, _model_flags, _report, _store, _training_flags
+from tfxfer.tools import (
+    _board,
+    _cluster,
+    _data_flags,
+    _flags,
+    _model_flags,
+    _packaged,
+    _report,
+    _store,
+    _training_flags,
+)
 
 
 def define_flags() -> flags.FlagValues:
@@ -53,7 +67,7 @@ def define_flags() -> flags.FlagValues:
         _report.define_top_k(values)
         flags.DEFINE_bool("dry_run", False, "Print what would be restored and trained, and stop.", flag_values=values)
     _model_flags.define(values)
-    _store.define(values, "computed at each step")
+    _store.define_in_training(values)
     _data_flags.define(values)
     _data_flags.define_augment(values)
     _training_flags.define(values)
@@ -67,7 +81,7 @@ def define_flags() -> flags.FlagValues:
 def main(argv: list[str]) -> int:
     """Run the tool; see the module's docstring."""
     settings = define_flags()
-    _flags.parse(settings, argv, __doc__, at_most=0, imply=_data_flags.imply, uses=_store.USES)
+    _flags.parse(settings, argv, __doc__, at_most=0, imply=_packaged.imply_for_examples, uses=_store.USES)
     if not settings.logdir and not settings.dry_run:
         raise _flags.UsageError("--logdir is needed: the directory that the run is written to")
     _data_flags.find_from_anywhere(settings)
@@ -110,9 +124,10 @@ def main(argv: list[str]) -> int:
             return 0
         if own is not None and not own.task.chief:
             return _cluster.work(own, step, plans, examples)
-        with _cluster.session(own, step, plans, examples, settings) as sess, _report.logging():
-            if settings.store:
-                examples = tx.precompute(sess, step, examples, store=settings.store, **_store.options(settings))
+        kept = _store.place(settings, step, examples, alone=own is None)
+        with _cluster.session(own, step, plans, examples, settings) as sess, _report.logging(), kept as store:
+            if store:
+                examples = tx.precompute(sess, step, examples, store=store, **_store.options(settings))
             fitted = tx.fit(sess, step, examples, **_training_flags.fitting(settings))
             step.saver.restore(sess, fitted.best)
             result = tx.evaluate(sess, step, examples.test, class_names=examples.class_names, top_k=settings.top_k)

@@ -15,6 +15,7 @@ from tfxfer.graph.importing import recorded
 from tfxfer.graph.preprocessing import preprocess, record
 from tfxfer.graph.variables import model_variables
 from tfxfer.input_spec import CHANNELS, InputSpec
+from tfxfer.models.packaged import packaged_weights
 from tfxfer.models.recognition import recognise
 from tfxfer.models.registry import MODELS, find_model
 from tfxfer.networks import importing
@@ -94,7 +95,9 @@ def network(
       input: of a file: the tensor in the place of which images come. Default: the only one that has to be fed.
       endpoint: what is wanted. Default: of a model, all; of a file, what it declares as its output, or its only one.
       feeds: of a file: values that placeholders, or any tensors, are bound to: `{"is_training": False}`.
-      weights: the values of the variables, or a file that holds them. Default: those that lie in the file or beside it.
+      weights: the values of the variables, or a file that holds them. Default: of a file,
+        those that lie in it or beside it; of a model, those that an installed package brings, as `tfxfer[pictures]`
+        does of efficientnet_lite0.
       input_spec: what the network expects of pictures. With one, images are uint8 [n, height, width, channels], and are
         prepared in the graph. Default: of a model, that of its weights; of a file, what it says; where it says nothing,
         images are fed as the network takes them.
@@ -183,6 +186,7 @@ def _built(
 ) -> Network:
     model = find_model(name)
     values = None
+    weights = packaged_weights(name) if weights is None else weights
     if weights is not None and model.variables:
         recognised = recognise(weights, model=name)
         values, input_spec = recognised.weights, input_spec or recognised.input_spec

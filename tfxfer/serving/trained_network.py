@@ -15,6 +15,7 @@ import tensorflow.compat.v1 as tf
 from tfxfer.errors import DataError, GraphError, WeightsError
 from tfxfer.graph.variables import select
 from tfxfer.input_spec import CHANNELS, InputSpec, with_size
+from tfxfer.models.imagenet import usual_class_names
 from tfxfer.models.network import build_classifier, build_endpoints, count_classes
 from tfxfer.models.recognition import Rename, recognise
 from tfxfer.models.registry import find_model
@@ -146,7 +147,7 @@ def open_classifier(
       model: a name in `tfxfer.models.registry.MODELS`.
       weights, source, rename: as `tfxfer.recognise` takes them.
       image_size: side of the square that pictures are brought to, in pixels. Default: what the weights expect.
-      class_names: one for each class. Default: those of the input spec, or numbers.
+      class_names: one for each class. Default: those of the input spec; else ImageNet's, if there are 1000; or numbers.
 
     Raises:
       GraphError: the model has no classifier of its own.
@@ -158,7 +159,7 @@ def open_classifier(
     file = recognise(weights, model=model, source=source, rename=rename)
     input_spec = with_size(file.input_spec, image_size)
     classes = count_classes(model, file.weights)
-    known = input_spec.class_names if len(input_spec.class_names) == classes else map(str, range(classes))
+    known = input_spec.class_names if len(input_spec.class_names) == classes else usual_class_names(classes)
 
     build = functools.partial(build_classifier, model, classes=classes, endpoint="prob")
     return TrainedNetwork(build, file.weights, input_spec, tuple(class_names or known))
