@@ -71,7 +71,5 @@ def test_a_graph_without_weights_is_refused(tmp_path, monkeypatch):
         tf.train.export_meta_graph("plain.meta")
         (tmp_path / "plain.pb").write_bytes(graph.as_graph_def().SerializeToString())
     for path in ("plain.meta", "plain.pb"):
-        with pytest.raises(
-            WeightsError, match=r"has no weights that could become variables|no constants that are weights"
-        ):
+        with pytest.raises(WeightsError, match=r"has no weights that could|no constants that are weights"):
             thaw(path, "out.ckpt")
