@@ -6,6 +6,7 @@ from tfxfer._lazy import attach
 
 if TYPE_CHECKING:
     from tfxfer.networks import applications as applications
+    from tfxfer.networks import candidates as candidates
     from tfxfer.networks import file_model as file_model
     from tfxfer.networks import files as files
     from tfxfer.networks import folding as folding
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from tfxfer.networks import keras_file as keras_file
     from tfxfer.networks import keras_trace as keras_trace
     from tfxfer.networks import meta_graph as meta_graph
+    from tfxfer.networks import multiply_adds as multiply_adds
     from tfxfer.networks import network as network
     from tfxfer.networks import nodes as nodes
     from tfxfer.networks import run_directory as run_directory

@@ -51,7 +51,7 @@ def thaw(path: str | os.PathLike[str], out: str | os.PathLike[str], *, overwrite
       >>> with tf.Graph().as_default() as graph:
       ...     x = tf.placeholder(tf.float32, [None, 2], "x")
       ...     y = tf.matmul(x, tf.constant([[1.0], [2.0]], name="fc/weights"), name="y")
-      ...     written = open("frozen.pb", "wb").write(graph.as_graph_def().SerializeToString())
+      ...     written = tf.io.write_graph(graph, ".", "frozen.pb", as_text=False)
       >>> tx.networks.thaw.thaw("frozen.pb", "thawed.ckpt").variables
       {'fc/weights': (2, 1)}
     """
