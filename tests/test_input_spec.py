@@ -7,11 +7,12 @@ import json
 import math
 
 import hypothesis
+import numpy as np
 import pytest
 from hypothesis import strategies
 
-from tfxfer.errors import WeightsError
-from tfxfer.input_spec import CHANNELS, InputSpec, sidecar
+from tfxfer.errors import SelectionError, WeightsError
+from tfxfer.input_spec import CHANNELS, KERAS_MODES, InputSpec, sidecar
 
 VGG = InputSpec("vgg16", "vgg16_keras", (224, 224), "BGR", (103.939, 116.779, 123.68), (1, 1, 1))
 DIGITS = InputSpec("autoencoder", "trained here", (28, 28), "grey", (0,), (1 / 255,), "plain", tuple("0123456789"))
@@ -157,3 +158,24 @@ def test_a_input_spec_cut_short_anywhere_is_refused(tmp_path):
         path.write_bytes(data[:length])
         with pytest.raises(WeightsError):
             InputSpec.load(tmp_path / "model")
+
+
+# --- Keras's words ---
+
+
+@pytest.mark.parametrize("mode", KERAS_MODES)
+def test_a_mode_of_keras_prepares_pixels_as_keras_does(mode):
+    from keras.applications import imagenet_utils
+
+    spec = InputSpec.of_keras(mode, (8, 8), model="mobilenet")
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3)).astype(np.float32)
+    expected = pixels if mode == "none" else imagenet_utils.preprocess_input(pixels.copy(), mode=mode)
+    ordered = pixels[..., ::-1] if spec.channels == "BGR" else pixels
+    prepared = (ordered - np.float32(spec.mean)) * np.float32(spec.scale)
+    np.testing.assert_allclose(prepared, expected, rtol=1e-5, atol=1e-5)
+    assert (spec.model, spec.size, mode in spec.source) == ("mobilenet", (8, 8), True)
+
+
+def test_a_mode_that_keras_does_not_have_is_refused_with_the_nearest():
+    with pytest.raises(SelectionError, match=r"'torhc' is not a mode of Keras's.*torch.*the modes are caffe"):
+        InputSpec.of_keras("torhc", (8, 8), model="x")

@@ -40,6 +40,7 @@ FLOORS = {
     "data": GROUND,
     "graph": BYTES | {"data"},
     "models": GRAPHS,
+    "networks": GRAPHS | {"models"},
     "restore": GRAPHS,
     "frontier": GRAPHS,
     "store": GRAPHS | {"frontier"},
@@ -47,7 +48,7 @@ FLOORS = {
     "evaluation": GRAPHS | {"frontier", "store", "plots"},
     "tensorboard": SESSIONS | {"plots"},
     "train": SESSIONS | {"tensorboard"},
-    "serving": SESSIONS | {"models", "train", "report"},
+    "serving": SESSIONS | {"models", "networks", "train", "report"},
     "report": BYTES | {"plots"},
 }
 WITHOUT_TENSORFLOW = BYTES | {"weight_tools", "data", "report", "plots"}

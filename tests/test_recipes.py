@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import tfxfer as tx
+from tests.networks.made import write_frozen
 from tests.tools.test_predict import COLOURS, coloured, run
 from tfxfer.runs.settings import read_settings
 from tfxfer.tools import _main, convert_weights, evaluate, extract, predict, train
@@ -202,6 +203,19 @@ def test_the_models_own_classifier_is_made_for_the_classes_at_hand(pictures, tmp
     assert [row["name"] for row in said[0]] == [row["name"] for row in said[1]]
     assert said[1] == said[2]
     assert {row["name"] for row in said[0]} == set(COLOURS)
+
+
+def test_a_frozen_graph_is_trained_on_by_the_commands_of_its_recipe(tmp_path, monkeypatch, capsys):
+    coloured(tmp_path / "flowers")
+    (tmp_path / "photographs").symlink_to(tmp_path / "flowers/rose")
+    monkeypatch.chdir(tmp_path)
+    write_frozen("frozen.pb")
+    [training, *others] = [words for words in commands("6") if words[0] == "tfxfer"]
+    assert _main.main(training) == 0
+    Path("frozen.pb").unlink()
+    for words in others:
+        assert _main.main(words) == 0
+    assert re.search(r"test accuracy [01]\.", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(("more", "error"), [

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tfxfer import input_spec as input_spec
     from tfxfer import models as models
     from tfxfer import names as names
+    from tfxfer import networks as networks
     from tfxfer import plots as plots
     from tfxfer import progress as progress
     from tfxfer import report as report
@@ -58,6 +59,8 @@ if TYPE_CHECKING:
     from tfxfer.graph.variables import select as select
     from tfxfer.input_spec import InputSpec as InputSpec
     from tfxfer.models.recognition import recognise as recognise
+    from tfxfer.networks.network import Network as Network
+    from tfxfer.networks.network import network as network
     from tfxfer.restore.plan import Plan as Plan
     from tfxfer.restore.plan import plan as plan
     from tfxfer.restore.session import session as session
@@ -81,6 +84,7 @@ _HOMES = {
     "Evaluation": "tfxfer.evaluation.evaluate",
     "Fitted": "tfxfer.train.training",
     "InputSpec": "tfxfer.input_spec",
+    "Network": "tfxfer.networks.network",
     "Plan": "tfxfer.restore.plan",
     "Split": "tfxfer.data",
     "Run": "tfxfer.serving.run",
@@ -94,6 +98,7 @@ _HOMES = {
     "extract": "tfxfer.store.extraction",
     "fit": "tfxfer.train.fit",
     "import_meta_graph": "tfxfer.graph.importing",
+    "network": "tfxfer.networks.network",
     "open_run": "tfxfer.serving.run",
     "open_weights": "tfxfer.weights",
     "plan": "tfxfer.restore.plan",

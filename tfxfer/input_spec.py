@@ -9,18 +9,30 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tfxfer import files, names
-from tfxfer.errors import WeightsError
+from tfxfer.errors import SelectionError, WeightsError
 
 SUFFIX = ".input_spec.json"
 CHANNELS = {"RGB": 3, "BGR": 3, "grey": 1}
 RESIZES = ("crop", "plain")
 MAX_SIDE = 65535
 MAX_NUMBER = 1e9
+_IMAGENET_MEAN, _IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of RGB in 0..1
+# Keras's words for how pixels are prepared: order of channels, mean and scale.
+KERAS_MODES: dict[str, tuple[str, tuple[float, ...], tuple[float, ...]]] = {
+    "caffe": ("BGR", (103.939, 116.779, 123.68), (1.0, 1.0, 1.0)),
+    "tf": ("RGB", (127.5, 127.5, 127.5), (1 / 127.5, 1 / 127.5, 1 / 127.5)),
+    "torch": (
+        "RGB",
+        tuple(255 * mean for mean in _IMAGENET_MEAN),
+        tuple(1 / (255 * deviation) for deviation in _IMAGENET_DEVIATION),
+    ),
+    "none": ("RGB", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +80,38 @@ class InputSpec:
         size = f"{self.size[0]}x{self.size[1]} by {self.resize!r}"
         return f"{size}, {self.channels}, minus ({_numbers(self.mean)}){times}"
 
+    @classmethod
+    def of_keras(
+        cls,
+        mode: str,
+        size: tuple[int, int],
+        *,
+        model: str,
+        source: str = "",
+        resize: str = "crop",
+        class_names: Sequence[str] = (),
+    ) -> InputSpec:
+        """Make the input spec of what Keras calls a mode of `preprocess_input`.
+
+            tx.InputSpec.of_keras("tf", (224, 224), model="mobilenet")
+
+        Args:
+          mode: `caffe`, BGR minus the mean of ImageNet; `tf`, RGB in -1..1; `torch`, RGB in 0..1 minus mean by standard
+            deviation of ImageNet; `none`, RGB in 0..255.
+          size, model, resize, class_names: as `InputSpec` has them.
+          source: where the weights come from. Default: the mode in words.
+
+        Raises:
+          SelectionError: `mode` is none of these.
+          WeightsError: some value is of the wrong type or out of range.
+        """
+        if mode not in KERAS_MODES:
+            near = names.did_you_mean(mode, KERAS_MODES)
+            raise SelectionError(f"{mode!r} is not a mode of Keras's{near}; the modes are {', '.join(KERAS_MODES)}")
+        channels, mean, scale = KERAS_MODES[mode]
+        source = source or f"pixels as Keras's mode {mode} prepares them"
+        return cls(model, source, size, channels, mean, scale, resize, tuple(class_names))
+
     def to_json(self) -> dict[str, Any]:
         """Return it as a dict of strings, numbers and lists."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
@@ -104,15 +148,18 @@ class InputSpec:
 
     @classmethod
     def load(cls, prefix: str | os.PathLike[str]) -> InputSpec:
-        """Read the input spec beside the checkpoint of this prefix.
+        """Read the input spec beside the checkpoint of this prefix, or the file that is named, `*.json`.
 
         Raises:
           WeightsError: there is none, or it is not JSON, or not an input spec.
         """
-        path = sidecar(prefix)
+        itself = os.fspath(prefix).endswith(".json")
+        path = Path(prefix) if itself else sidecar(prefix)
         try:
             value = json.loads(path.read_bytes())
         except FileNotFoundError:
+            if itself:
+                raise WeightsError(f"{path} is not there") from None
             raise WeightsError(f"no input spec lies beside {os.fspath(prefix)}: {path} is missing") from None
         except OSError as error:
             raise WeightsError(f"{path} cannot be read: {error.strerror}") from None

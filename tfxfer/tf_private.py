@@ -1,11 +1,14 @@
-"""Everything that tfxfer takes of TensorFlow by a private name, each with the reason; seen in TensorFlow 2.21.
+"""Everything that tfxfer takes of TensorFlow and Keras by a private name, each with the reason; seen in TensorFlow 2.21
+and Keras 3.15.
 
 It lies below all packages, since `data` decodes by a session too. TensorFlow is imported by those who call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,3 +65,84 @@ def session_callable(sess: Any, options: Any) -> Callable[..., list[np.ndarray]]
 def release(call: Any) -> None:
     """Keep a `session_callable` from being freed by functions of TensorFlow that are gone when the process ends."""
     call._handle = None
+
+
+def set_slice_info(variable: Any, definition: Any, before: str) -> None:
+    """Tell a variable which part of a whole it is, as a SaveSliceInfoDef says; a part's whole has the prefix `before`:
+    TensorFlow tells it only where it splits the variable itself."""
+    import tensorflow.compat.v1 as tf
+
+    info = tf.Variable.SaveSliceInfo(save_slice_info_def=definition)
+    info.full_name = f"{before}{info.full_name}"
+    variable._set_save_slice_info(info)
+
+
+@contextlib.contextmanager
+def keras_apart() -> Iterator[None]:
+    """Let Keras build models within a graph of TensorFlow 1, without a trace in what Keras keeps for the process.
+
+    Keras needs eager execution, which `tf.init_scope` does not give within `with tf.Graph().as_default()`. The names
+    of layers count up in the process, and what is not initialised would be when the user's own code leaves a scope;
+    Keras tells of both only to forget everything, the user's models too.
+    """
+    from keras.src.backend.common import global_state  # type: ignore[import-untyped]
+    from tensorflow.python.eager import context
+
+    kept = ("object_name_uids", "uninitialized_variables")
+    before = {name: global_state.get_global_attribute(name) for name in kept}
+    for name in kept:
+        global_state.set_global_attribute(name, None)
+    try:
+        with context.eager_mode():
+            yield
+    finally:
+        for name, value in before.items():
+            global_state.set_global_attribute(name, value)
+
+
+def keras_unnamed(variables: Sequence[Any]) -> list[Any]:
+    """Return the variables that Keras made within `keras_apart` and that are not among those given: a model does not
+    list what a layer hides from it."""
+    from keras.src.backend.common import global_state
+
+    known = {id(variable) for variable in variables}
+    made = global_state.get_global_attribute("uninitialized_variables") or []
+    return [variable for variable in made if id(variable) not in known]
+
+
+def legacy_keras_model(config: Mapping[str, Any]) -> Any:
+    """Build the model of a config in HDF5, as `keras.models.load_model` does before it loads the weights: that cannot
+    be left out."""
+    from keras.src.legacy.saving import (  # type: ignore[import-untyped]
+        json_utils,
+        saving_options,
+        saving_utils,
+    )
+    from keras.src.saving import serialization_lib  # type: ignore[import-untyped]
+
+    with saving_options.keras_option_scope(use_legacy_config=True), serialization_lib.SafeModeScope(True):
+        return saving_utils.model_from_config(json_utils.decode(json.dumps(config)))
+
+
+def keras_places(model: Any) -> dict[str, Any]:
+    """Return the variables of a model by where Keras 3 saves them, as `layers/conv2d/vars/0`: it tells only while it
+    writes a file."""
+    from keras.src.saving import saving_lib
+
+    class Store(saving_lib.H5IOStore):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.groups: dict[str, dict[str, Any]] = {}
+
+        def __bool__(self) -> bool:
+            return True
+
+        def make(self, path: str, metadata: Any = None) -> dict[str, Any]:
+            return self.groups.setdefault(path, {})
+
+    store = Store()
+    saving_lib._save_state(model, store, None, "", set())
+    return {
+        f"{group}/vars/{key}".lstrip("/"): variable
+        for group, variables in store.groups.items()
+        for key, variable in variables.items()
+    }

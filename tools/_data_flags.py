@@ -170,6 +170,7 @@ def load(settings: Any, input_spec: InputSpec | None = None) -> data.Data:
       DataError: there are none there, or they cannot be used.
     """
     store = settings.store if settings.dataset in PICTURES and input_spec is not None else None
+    store = None if store == "none" else store
     if store:
         Store(store)  # Made, or refused, before all pictures are looked at.
     stored = {name: settings[name].value for name in settings}

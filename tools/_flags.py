@@ -134,6 +134,33 @@ def DEFINE_ints(name: str, default: Any, help: str, values: flags.FlagValues) ->
     flags.DEFINE_flag(_ListFlag(name, default, help, "N,N,...", _ints, repeatable=False), values)
 
 
+def DEFINE_floats(name: str, help: str, values: flags.FlagValues) -> None:
+    """Define a flag of numbers between commas; its value is a list[float], or None."""
+    flags.DEFINE_flag(_ListFlag(name, None, help, "NUMBER,...", _floats, repeatable=False), values)
+
+
+def DEFINE_feeds(name: str, help: str, values: flags.FlagValues) -> None:
+    """Define a repeatable flag `NAME=VALUE`; its value is a dict of Python's literals, or of texts."""
+    flags.DEFINE_flag(_ListFlag(name, {}, help, "NAME=VALUE", _feed, dict), values)
+
+
+def _floats(text: str) -> list[float]:
+    try:
+        return [float(piece) for piece in text.split(",")]
+    except ValueError:
+        raise ValueError("write numbers, as in 103.939,116.779,123.68") from None
+
+
+def _feed(text: str) -> list[tuple[str, Any]]:
+    name, equals, value = text.partition("=")
+    if not name.strip() or not equals:
+        raise ValueError("write NAME=VALUE, as in is_training=False")
+    try:
+        return [(name.strip(), ast.literal_eval(value.strip()))]
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return [(name.strip(), value)]
+
+
 def _ints(text: str) -> list[int]:
     pieces = [] if text.strip() in ("", "none") else text.split(",")
     if not all(piece.strip().isdecimal() and int(piece) > 0 for piece in pieces):
@@ -226,7 +253,7 @@ def define_class_names(values: flags.FlagValues) -> None:
         "class_names",
         None,
         "File of the classes' names: imagenet_class_index.json, synset_words.txt, or one name a line; default: the "
-        "names of the run, or numbers.",
+        "names of the run, ImageNet's of a model's own 1000, or numbers.",
         flag_values=values,
     )
 
@@ -248,7 +275,7 @@ class Use(NamedTuple):
 
     flag: str
     other: str
-    values: tuple[str, ...] | Callable[[], tuple[str, ...]] = ()
+    values: tuple[str, ...] | Callable[[Any], tuple[str, ...]] = ()
     unless: bool = False
     what: str = ""
 
@@ -256,12 +283,12 @@ class Use(NamedTuple):
         """Say whether the flag is used under these values."""
         value = values[self.other].value
         items = value if isinstance(value, list) else [value]
-        sufficient = self.sufficient()
+        sufficient = self.sufficient(values)
         return (any(item in sufficient for item in items) if sufficient else bool(value)) != self.unless
 
-    def sufficient(self) -> tuple[str, ...]:
+    def sufficient(self, values: flags.FlagValues | None = None) -> tuple[str, ...]:
         """Return the values of `other` with which the flag is used; if empty, any that is not empty."""
-        return self.values() if callable(self.values) else self.values
+        return self.values(values) if callable(self.values) else self.values
 
     def cure(self, values: flags.FlagValues) -> str:
         """Say what must be given, or left out, for the flag to be used."""
@@ -269,27 +296,38 @@ class Use(NamedTuple):
             shown = "" if isinstance(values[self.other].value, list) else f"={values[self.other].value}"
             return f"not used with --{self.other}{shown}; leave one of the two out"
         if self.unless:
-            return f"give another --{self.other} too"
-        sufficient = self.sufficient()
+            return f"give another --{self.other} too{f', {self.what}' if self.what else ''}"
+        sufficient = self.sufficient(values)
         possible = getattr(values[self.other].parser, "enum_values", sufficient)
         wanted = [f"--{self.other}={value}" for value in sufficient if value in possible] or [f"--{self.other}"]
         return f"give {' or '.join(wanted)} too{f', {self.what}' if self.what else ''}"
 
 
-def _own_classifiers() -> tuple[str, ...]:
+def _own_classifiers(values: Any = None) -> tuple[str, ...]:
     """Return the endpoints that are a model's own classifier; what most tools do not need is loaded here."""
     from tfxfer.models.registry import MODELS
 
+    if values is not None and "model" in values and values["model"].value not in MODELS:
+        return ("",)  # a network in a file has none
     return tuple(model.classifier for model in MODELS.values() if model.classifier)
 
 
-def _without_sources() -> tuple[str, ...]:
+def models(values: Any = None) -> tuple[str, ...]:
+    """Return the models of the registry."""
+    from tfxfer.models.registry import MODELS
+
+    return tuple(MODELS)
+
+
+def _without_sources(values: Any = None) -> tuple[str, ...]:
     """Return the models that take images as they are, and whose files have one form."""
     from tfxfer.models.registry import MODELS
 
     return tuple(model.name for model in MODELS.values() if model.input_spec is None)
 
 
+# What a network in a file needs besides, and no model of the registry.
+OF_FILE = ("input", "feed", "moving_averages", "input_spec", "mean", "scale", "bgr")
 # Each row holds in every tool that has both flags; a tool hands rows of its own to `parse`.
 USES = (
     Use("data_dir", "dataset", ("mnist", "folder", "listing")),
@@ -303,6 +341,8 @@ USES = (
     Use("source", "model", _without_sources, unless=True),
     Use("rename", "weights", what="the file whose names are changed"),
     Use("image_size", "model", _without_sources, unless=True),
+    *(Use(flag, "model", models, unless=True, what="a network in a file") for flag in OF_FILE),
+    *(Use(flag, "input_spec", unless=True) for flag in ("mean", "scale", "bgr")),
     Use("hidden", "endpoint", _own_classifiers, unless=True),
     Use("decay_steps", "schedule", ("cosine", "exponential")),
     Use("decay_rate", "schedule", ("exponential",)),
@@ -433,10 +473,11 @@ def _shown(default: Any) -> str:
 # --- messages of the library ---
 
 # Parameters of the library whose flags have other names.
-FLAG_OF = {"variables": "restore", "size": "image_size", "root": "data_dir", "dtype": "store_dtype"}
+FLAG_OF = {"variables": "restore", "size": "image_size", "root": "data_dir", "dtype": "store_dtype", "feeds": "feed"}
 OF_TRAINING = {"logdir"}  # a flag of `train` that messages of other tools name too
 PHRASES = {"select fewer variables": ("restore", "restore fewer variables by --restore")}
 _RULES = re.compile(r"(?:`|open_weights\(path, )?\brename=(\[.*\])[`)]?")
+_FEEDS = re.compile(r"\bfeeds=(\{[^{}]*\})")
 _QUOTED = re.compile(r"`([a-z]\w*)(?:=([^`]*))?`")
 
 
@@ -462,8 +503,18 @@ def in_flags(text: str, values: Mapping[str, Any] | flags.FlagValues | None = No
 
     for phrase, (name, ours) in PHRASES.items():
         text = text.replace(phrase, ours) if name in known else text
+    text = _FEEDS.sub(lambda match: _feeds_in_flags(match, known), text)
     text = _RULES.sub(lambda match: _rules_in_flags(match, known), text)
     return _QUOTED.sub(quoted, text)
+
+
+def _feeds_in_flags(match: re.Match[str], known: Mapping[str, Any] | flags.FlagValues) -> str:
+    """Write `feeds={name: value}` as flags; `...` is a value to be filled in."""
+    if "feed" not in known:
+        return match[0]
+    values = ast.literal_eval(match[1])
+    texts = [f"{name}={'VALUE' if value is ... else value}" for name, value in values.items()]
+    return " ".join(f"--feed={shlex.quote(text)}" for text in texts)
 
 
 def _rules_in_flags(match: re.Match[str], known: Mapping[str, Any] | flags.FlagValues) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,10 +10,17 @@ from absl import flags
 
 from tfxfer.errors import RestoreError
 from tfxfer.input_spec import InputSpec, with_size
+from tfxfer.models.packaged import DEFAULT, PACKAGES
 from tfxfer.models.recognition import recognise
-from tfxfer.models.registry import MODELS
-from tfxfer.tools import _flags
+from tfxfer.models.registry import MODELS, Model
+from tfxfer.tools import _flags, _input_spec_flags
 from tfxfer.weights import Weights, open_weights
+
+_MODEL_HELP = f"The network to build ({DEFAULT} for pictures, if neither --model nor --weights is given)"
+_WEIGHTS_HELP = (
+    "File whose variables are restored. Default: of a network in a file, what lies in it or beside it; of "
+    f"{' or '.join(PACKAGES)} the one that an installed package brings, as 'tfxfer[pictures]' does of {DEFAULT}."
+)
 
 
 def define(values: flags.FlagValues) -> None:
@@ -25,8 +33,8 @@ def define(values: flags.FlagValues) -> None:
 def define_model(values: flags.FlagValues) -> None:
     """Define the flags that say which model it is, and what file its weights are in."""
     with _flags.group(values, "model"):
-        flags.DEFINE_enum("model", "autoencoder", list(MODELS), "The network to build.", flag_values=values)
-        flags.DEFINE_string("weights", None, "File whose variables are restored.", flag_values=values)
+        define_name(values, "autoencoder", _MODEL_HELP)
+        flags.DEFINE_string("weights", None, _WEIGHTS_HELP, flag_values=values)
         flags.DEFINE_string(
             "source",
             None,
@@ -48,6 +56,43 @@ def define_model(values: flags.FlagValues) -> None:
             flag_values=values,
         )
 
+    define_file(values)
+
+
+def define_name(values: flags.FlagValues, default: str | None, purpose: str) -> None:
+    """Define --model."""
+    help = (
+        f"{purpose}: {', '.join(MODELS)}; or a network in a file: a MetaGraph (.meta, or its checkpoint's prefix), "
+        "a frozen graph (.pb), or a run directory."
+    )
+    flag: flags.Flag = flags.Flag(flags.ArgumentParser(), None, "model", default, help)
+    flag.form = "NAME|FILE"  # type: ignore[attr-defined]  # what --help shows
+    flag.choices = [*MODELS, "@"]  # type: ignore[attr-defined]  # what completion offers: names, and files
+    flags.DEFINE_flag(flag, values)
+
+
+def define_file(values: flags.FlagValues) -> None:
+    """Define the flags of networks in files."""
+    with _flags.group(values, "a network in a file"):
+        flags.DEFINE_string(
+            "input",
+            None,
+            "The tensor in the place of which pictures come. Default: the only one that has to be fed.",
+            flag_values=values,
+        )
+        _flags.DEFINE_feeds(
+            "feed",
+            "Value of a placeholder, or of any tensor, as Python writes it: is_training=False, keep_prob=1.0.",
+            values,
+        )
+        flags.DEFINE_bool(
+            "moving_averages",
+            False,
+            "Take the moving averages that training kept of the variables (NAME/ExponentialMovingAverage).",
+            flag_values=values,
+        )
+        _input_spec_flags.define(values)
+
 
 def _by_model(attribute: str) -> str:
     """Say what an attribute of `Model` is, for the models that have it: `fc8 (vgg11, vgg13) or pool10 (...)`."""
@@ -66,9 +111,23 @@ def define_endpoint(values: flags.FlagValues) -> None:
             None,
             "What the head is put on, as pool5, fc6 or pool5:mean (averaged over positions); "
             f"{_by_model('classifier')} is the model's own classifier, made for the classes at hand. "
-            f"Default: {_by_model('bottleneck')}.",
+            f"Default: {_by_model('bottleneck')}; of a network in a file, its output.",
             flag_values=values,
         )
+
+
+def define_probabilities(values: flags.FlagValues) -> None:
+    """Define the flag that says which tensor of a network in a file is the probabilities of its classes."""
+    with _flags.group(values, "a network in a file"):
+        flags.DEFINE_string(
+            "endpoint",
+            None,
+            "The tensor that is the probabilities of the classes, as a softmax gives them. Default: its output.",
+            flag_values=values,
+        )
+
+
+USES = (_flags.Use("endpoint", "model", _flags.models, unless=True, what="a network in a file"),)
 
 
 def define_head(values: flags.FlagValues) -> None:
@@ -78,7 +137,8 @@ def define_head(values: flags.FlagValues) -> None:
         flags.DEFINE_float(
             "dropout",
             0.0,
-            "Share of each hidden layer's output dropped in training, from 0 to below 1.",
+            "Share of each hidden layer's output dropped in training, from 0 to below 1. Default: 0; 0.5 on the usual "
+            f"endpoint of {DEFAULT}.",
             0.0,
             0.999,
             flag_values=values,
@@ -92,27 +152,69 @@ def define_head(values: flags.FlagValues) -> None:
         )
 
 
-def notes(settings: Any) -> list[str]:
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """What --model and --weights are.
+
+    Attributes:
+      model: the network: a row of the registry, or one like it for a file.
+      weights: the values of its variables, under its names; None without them.
+      input_spec: what they expect of pictures; None for a model that takes images as they are.
+      endpoint: what --endpoint is, or is by default.
+    """
+
+    model: Model
+    weights: Weights | None
+    input_spec: InputSpec | None
+    endpoint: str
+
+    def free_name(self, name: str) -> str:
+        """Return a name for a placeholder that the network, which keeps its own names, does not use."""
+        while name in self.model.endpoints:
+            name += "_"
+        return name
+
+
+def is_file(settings: Any) -> bool:
+    """Say whether --model is a network in a file, or one by a name that only its reader knows."""
+    return settings.model not in MODELS
+
+
+def notes(settings: Any, opened: Opened) -> list[str]:
     """Say what a head of these flags does not use."""
-    own = bool(settings.endpoint) and settings.endpoint == MODELS[settings.model].classifier
+    own = bool(settings.endpoint) and settings.endpoint == opened.model.classifier
     unused = settings.dropout and not settings.hidden and not own
     return [f"--dropout={settings.dropout:g}: not used, as --hidden=none leaves no layer to drop from"] * bool(unused)
 
 
-def open_weights_flag(settings: Any, *, show: bool = True) -> tuple[Weights | None, InputSpec | None]:
-    """Open --weights under our names and say what they expect of their input.
+def open_model(settings: Any, *, show: bool = True) -> Opened:
+    """Open --model, and --weights under its names.
 
     Args:
       settings: the flags' values, as attributes.
       show: whether to print what the file was recognised as.
 
-    Returns:
-      The weights, or None without --weights; and the input spec, or None for a model that takes images as they are.
-
     Raises:
-      WeightsError: the file cannot be read, or not be recognised as weights of --model.
+      SelectionError: --model is neither the name of a network nor a file.
+      WeightsError: a file cannot be read, or not be recognised as weights of --model.
+      GraphError, DataError: a network in a file cannot be taken as asked.
     """
-    rename, input_spec = settings.rename or None, MODELS[settings.model].input_spec
+    if is_file(settings):
+        file_model, of_file = open_file(settings)
+        model = file_model.model(of_file)
+        if show:
+            ends = f"{file_model.input} to {model.bottleneck}"
+            print(f"{file_model.file.path}: {file_model.file.kind}, {ends}; pictures {of_file}")
+        return Opened(model, file_model.weights, of_file, model.bottleneck)
+    model = MODELS[settings.model]
+    weights, input_spec = _open_weights(settings, model, show)
+    endpoint = (settings.endpoint if "endpoint" in settings else None) or model.bottleneck
+    return Opened(model, weights, input_spec, endpoint)
+
+
+def _open_weights(settings: Any, model: Model, show: bool) -> tuple[Weights | None, InputSpec | None]:
+    """Open --weights under our names and say what they expect of their input."""
+    rename, input_spec = settings.rename or None, model.input_spec
     weights = None
     if input_spec is None:
         return (open_weights(settings.weights, rename=rename) if settings.weights else None), None
@@ -124,11 +226,43 @@ def open_weights_flag(settings: Any, *, show: bool = True) -> tuple[Weights | No
     return weights, with_size(input_spec, settings.image_size)
 
 
+def open_file(settings: Any, weights: str | None = None) -> tuple[Any, InputSpec]:
+    """Open the network in the file --model: a `FileModel`, and what it expects of pictures.
+
+    Args:
+      settings: the flags' values.
+      weights: the file of its weights. Default: --weights, or what lies in the file or beside it.
+
+    Raises:
+      UsageError: a flag is given that a network in a file does not use.
+      SelectionError, WeightsError, GraphError, DataError: it cannot be taken as asked.
+    """
+    if settings["source"].present:
+        raise _flags.UsageError(
+            f"--source: a form of the weights of our models, and not used with the file --model={settings.model}; "
+            "leave it out"
+        )
+    from tfxfer.networks.file_model import open_model as open_file_model
+
+    weights = weights or (settings.weights if "weights" in settings else None)
+    opened = open_file_model(
+        settings.model,
+        input=settings.input,
+        endpoint=settings.endpoint if "endpoint" in settings else None,
+        feeds=settings.feed,
+        weights=open_weights(weights, rename=settings.rename or None) if weights else None,
+        moving_averages=settings.moving_averages,
+    )
+    return opened, _input_spec_flags.input_spec(settings, opened)
+
+
 def open_classifier(settings: Any) -> Any:
     """Return the `TrainedNetwork` of --model, which has a classifier of its own, and --weights."""
-    from tfxfer.serving.trained_network import open_classifier
+    from tfxfer.serving import trained_network
 
-    return open_classifier(
+    if is_file(settings):
+        return trained_network.open_file(*open_file(settings))
+    return trained_network.open_classifier(
         settings.model,
         settings.weights,
         source=settings.source,
@@ -137,34 +271,29 @@ def open_classifier(settings: Any) -> Any:
     )
 
 
-def endpoint_of(settings: Any) -> str:
-    """Return --endpoint, or what it is by default."""
-    return settings.endpoint or MODELS[settings.model].bottleneck
-
-
-def endpoints(settings: Any, images: Any, weights: Weights | None, input_spec: InputSpec | None) -> dict[str, Any]:
-    """Build --model up to --endpoint and return all its endpoints, with as many classes as the weights have.
+def endpoints(opened: Opened, images: Any) -> dict[str, Any]:
+    """Build the model up to the endpoint and return all its endpoints, with as many classes as the weights have.
 
     Raises:
       GraphError: the network has no such endpoint, or it cannot be averaged.
     """
     from tfxfer.models.network import build_endpoints, count_classes
 
-    classes = count_classes(settings.model, weights)
-    return build_endpoints(settings.model, images, endpoint=settings.endpoint, classes=classes, input_spec=input_spec)
+    model, classes = opened.model, count_classes(opened.model, opened.weights)
+    return build_endpoints(model, images, endpoint=opened.endpoint, classes=classes, input_spec=opened.input_spec)
 
 
-def build(settings: Any, shape: tuple[int, ...], classes: int, input_spec: InputSpec | None) -> tuple[Any, Any, Any]:
+def build(settings: Any, opened: Opened, shape: tuple[int, ...], classes: int) -> tuple[Any, Any, Any]:
     """Build the network with its classifier in the default graph.
 
     Args:
       settings: the flags' values, as attributes.
+      opened: the model.
       shape: of an image.
       classes: how many there are.
-      input_spec: what the weights expect of their input.
 
     Returns:
-      The placeholders of the images and of the labels, and the `Network`.
+      The placeholders of the images and of the labels, and the `Classifier`.
 
     Raises:
       GraphError: the network has no such endpoint, or the head cannot be built as asked.
@@ -174,10 +303,12 @@ def build(settings: Any, shape: tuple[int, ...], classes: int, input_spec: Input
     from tfxfer.models.network import build_network
 
     tf.set_random_seed(settings.seed)
-    images = tf.placeholder(tf.uint8, [None, *shape], name="images")
-    labels = tf.placeholder(tf.int64, [None], name="labels")
-    options = {name: settings[name].value for name in ("endpoint", "hidden", "dropout", "loss")}
-    return images, labels, build_network(settings.model, images, classes=classes, input_spec=input_spec, **options)
+    images = tf.placeholder(tf.uint8, [None, *shape], name=opened.free_name("images"))
+    labels = tf.placeholder(tf.int64, [None], name=opened.free_name("labels"))
+    options = {name: settings[name].value for name in ("hidden", "dropout", "loss")}
+    model, endpoint = opened.model, opened.endpoint
+    network = build_network(model, images, classes=classes, endpoint=endpoint, input_spec=opened.input_spec, **options)
+    return images, labels, network
 
 
 def plans(
@@ -198,6 +329,12 @@ def plans(
 
     if settings.restore == ["none"]:
         return []
+    if weights is None and is_file(settings):
+        raise RestoreError(
+            f"--model={settings.model} has no weights in it or beside it (a checkpoint is PREFIX.index and "
+            "PREFIX.data-*, and its graph PREFIX.meta); give the file that has them by --weights, or --restore=none "
+            "to train from scratch"
+        )
     if weights is None:
         raise RestoreError("--weights is needed, the file to restore from; or --restore=none for a random baseline")
     try:

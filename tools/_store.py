@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from absl import flags
 
+from tfxfer.data.dataset import PICTURES
+from tfxfer.errors import GraphError
 from tfxfer.tools import _flags
 
 # Of tools that have no store without --store.
-USES = tuple(_flags.Use(name, "store", what="the directory that is filled") for name in ("store_dtype", "workers"))
+USES = (
+    *(_flags.Use(name, "store", what="the directory that is filled") for name in ("store_dtype", "workers")),
+    *(_flags.Use(name, "store", ("none",), unless=True) for name in ("store_dtype", "workers")),
+)
 
 
 def define(values: flags.FlagValues, default: str) -> None:
@@ -35,6 +46,48 @@ def define(values: flags.FlagValues, default: str) -> None:
             1,
             flag_values=values,
         )
+
+
+def define_in_training(values: flags.FlagValues) -> None:
+    """Define the flags of the store of a training, in which it can be left out."""
+    define(
+        values,
+        "a temporary one beside --logdir, where what the frozen layers make of a picture is smaller than the picture; "
+        "none computes it at each step",
+    )
+
+
+@contextlib.contextmanager
+def place(settings: Any, step: Any, examples: Any, *, alone: bool = True) -> Iterator[str | None]:
+    """Give the folder in which what a step's frozen layers compute is kept, or None where it is not.
+
+    Args:
+      settings: the flags' values.
+      step: what `tfxfer.train_step` returned.
+      examples: the data.
+      alone: whether one process trains.
+    """
+    if settings.store or not alone or settings.dataset not in PICTURES or not _pays(step, examples.train.images):
+        yield None if settings.store == "none" else settings.store
+        return
+    logdir = Path(settings.logdir).absolute()
+    logdir.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{logdir.name}.", suffix=".store", dir=logdir.parent) as folder:
+        yield folder
+
+
+def _pays(step: Any, images: Any) -> bool:
+    """Return whether what is computed once is smaller than the picture that it is computed of, in all stages."""
+    from tfxfer.frontier.search import frontier
+
+    try:
+        tensors = {tensor.name: tensor for stage in step.stages for tensor in frontier(step, stage).tensors}
+    except GraphError:
+        return False
+    if step.images.name in tensors or not all(tensor.shape[1:].is_fully_defined() for tensor in tensors.values()):
+        return False
+    sizes = [math.prod(tensor.shape.as_list()[1:]) * tensor.dtype.size for tensor in tensors.values()]
+    return sum(sizes) < math.prod(images.shape[1:]) * np.dtype(images.dtype).itemsize
 
 
 def define_dtype(values: flags.FlagValues) -> None:

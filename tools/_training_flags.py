@@ -15,6 +15,7 @@ from tfxfer import names
 from tfxfer.data.batches import steps_per_epoch
 from tfxfer.errors import DataError, RunError
 from tfxfer.graph.optimizers import OPTIMIZERS
+from tfxfer.models.registry import MODELS
 from tfxfer.runs.settings import read_settings
 from tfxfer.tools import _flags
 
@@ -227,6 +228,10 @@ def fitting(settings: Any) -> dict[str, Any]:
     stored = {name: settings[name].value for name in settings if name not in taken}
     if stored.get("weights"):
         stored["weights"] = os.path.abspath(stored["weights"])
+    paths = {*PATHS}
+    if _is_path(stored.get("model", "")):
+        stored["model"] = os.path.abspath(stored["model"])
+        paths.add("model")  # its graph is compared
     # A flag that does nothing cannot be given again either: older versions stored defaults that were others.
     idle = {row.flag for row in _flags.unused(settings)}
     return {
@@ -234,8 +239,13 @@ def fitting(settings: Any) -> dict[str, Any]:
         "checkpoints": CheckpointOptions(**_values(settings, CHECKPOINTS)),
         "summaries": SummaryOptions(**_values(settings, SUMMARIES)),
         "settings": stored,
-        "may_change": [name for name in stored if name in PATHS or name in idle],
+        "may_change": [name for name in stored if name in paths or name in idle],
     }
+
+
+def _is_path(model: str) -> bool:
+    """Say whether --model is a file, or the prefix of one, and not a name."""
+    return model not in MODELS and (os.path.exists(model) or os.path.exists(f"{model}.meta"))
 
 
 def _values(settings: Any, names_of_flags: Sequence[str]) -> dict[str, Any]:

@@ -19,14 +19,13 @@ import contextlib
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import flags
 
-from tfxfer.models.registry import MODELS
 from tfxfer.runs.files import is_run
-from tfxfer.tools import _flags, _pager, _training_flags
+from tfxfer.tools import _flags, _model_flags, _pager, _training_flags
 
 DIFFERENT = 3
 USES = tuple(_flags.Use(name, "images", unless=True) for name in ("random", "seed"))
@@ -52,7 +51,7 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_integer("batch_size", 4, "Pictures that go through the networks at once.", 1, flag_values=values)
     flags.DEFINE_bool("json", False, "Print one JSON object and nothing else.", flag_values=values)
     with _flags.group(values, "what files are"):
-        flags.DEFINE_enum("model", None, list(MODELS), "The network that files of weights are of.", flag_values=values)
+        _model_flags.define_name(values, None, "The network that files of weights are of")
         flags.DEFINE_string(
             "source", None, "Form in which files have it, as vgg16_keras. Default: recognised.", flag_values=values
         )
@@ -64,6 +63,7 @@ def define_flags() -> flags.FlagValues:
             1,
             flag_values=values,
         )
+    _model_flags.define_file(values)
     _flags.define_session(values)
     return values
 
@@ -77,7 +77,7 @@ def main(argv: list[str]) -> int:
     from tfxfer.serving.model_pair import FileOptions, open_pair, pictures_in, random_pictures, running
 
     _check_used(paths, values)
-    options = FileOptions(values.model, values.source, values.rename or None, values.image_size)
+    options = FileOptions(values.model, values.source, values.rename or None, values.image_size, _opener(values))
     pair = open_pair(paths, checkpoint=values.checkpoint, endpoint=values.endpoint, options=options)
     for_a: Any
     for_b: Any
@@ -102,6 +102,15 @@ def main(argv: list[str]) -> int:
     return DIFFERENT if parted else 0
 
 
+def _opener(values: Any) -> Callable[[str], Any] | None:
+    """Return what opens a file of weights of the network in the file --model; None where that is a name, or nothing."""
+    if not values.model or not _model_flags.is_file(values):
+        return None
+    from tfxfer.serving.trained_network import open_file
+
+    return lambda path: open_file(*_model_flags.open_file(values, path), classifier=False)
+
+
 def _check_used(paths: Sequence[str], values: Any) -> None:
     """Refuse flags of files of weights where there are none, and of runs where there are none.
 
@@ -112,9 +121,13 @@ def _check_used(paths: Sequence[str], values: Any) -> None:
 
     runs = [path for path in paths if is_run(path)]
     files = [path for path in paths if path not in runs and not is_export(path)]
-    given = [f"--{name}" for name in ("model", "source", "rename", "image_size") if values[name].present]
+    of_files = ("model", "source", "rename", "image_size", *_flags.OF_FILE)
+    given = [f"--{name}" for name in of_files if values[name].present]
     if given and not files:
         raise _flags.UsageError(f"{' and '.join(given)}: for files of weights, and none is given; leave this out")
+    of_network = [f"--{name}" for name in _flags.OF_FILE if values[name].present]
+    if of_network and not values.model:
+        raise _flags.UsageError(f"{' and '.join(of_network)}: give --model too, a network in a file")
     if values["checkpoint"].present and not runs:
         raise _flags.UsageError("--checkpoint: for run directories, and none is given; leave it out")
 

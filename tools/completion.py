@@ -74,10 +74,10 @@ def _spellings(values: flags.FlagValues) -> list[str]:
 
 
 def _choices(values: flags.FlagValues) -> Iterator[tuple[str, list[str]]]:
-    """Yield each flag with known values, and these; `@` stands for the name of a file."""
+    """Yield each flag with known values, and these; `@`, the last, stands for the name of a file."""
     for name in sorted(values):
         flag = values[name]
-        choices = list(getattr(flag.parser, "enum_values", ()))
+        choices = list(getattr(flag.parser, "enum_values", ()) or getattr(flag, "choices", ()))
         if choices:
             yield name, choices
         elif not hasattr(flag, "form") and flag.flag_type().endswith("string") and _OF_FILES.search(flag.help):
@@ -106,10 +106,10 @@ _SCRIPT = r"""# Completion of @COMMAND@ for bash: source <(@COMMAND@ completion 
     esac
 }
 
-# Put the words of $2 that begin with $1 into COMPREPLY, each with $3 before it; if $2 is @, the names of files.
+# Put the words of $2 that begin with $1 into COMPREPLY, each with $3 before it; if $2 ends in @, also files.
 @FUNCTION@_reply() {
-    local word
-    if [[ $2 == @ ]]; then
+    local word words=${2%@}
+    if [[ $2 == *@ ]]; then
         compopt -o filenames 2>/dev/null
         while IFS= read -r word; do
             # A checkpoint is given by its prefix, and shown once.
@@ -117,12 +117,13 @@ _SCRIPT = r"""# Completion of @COMMAND@ for bash: source <(@COMMAND@ completion 
             [[ -f $word ]] && word=${word%.index}
             COMPREPLY+=("$3$word")
         done < <(compgen -f -- "$1")
-    else
+    fi
+    if [[ -n $words ]]; then
         while IFS= read -r word; do
             [[ $word == --no* && $1 != --no* ]] && continue
             [[ $word == *= ]] && compopt -o nospace 2>/dev/null
             COMPREPLY+=("$3$word")
-        done < <(compgen -W "$2" -- "$1")
+        done < <(compgen -W "$words" -- "$1")
     fi
 }
 

@@ -26,7 +26,7 @@ from tfxfer.data.labels import class_names
 from tfxfer.tools import _flags, _model_flags, _training_flags
 
 COMPARED = 8  # pictures of a run's data
-USES = (_flags.Use("checkpoint", "weights", unless=True),)
+USES = (_flags.Use("checkpoint", "weights", unless=True), *_model_flags.USES)
 
 
 def define_flags() -> flags.FlagValues:
@@ -44,6 +44,7 @@ def define_flags() -> flags.FlagValues:
     )
     flags.DEFINE_bool("overwrite", False, "Move what is there aside.", flag_values=values)
     _model_flags.define_model(values)
+    _model_flags.define_probabilities(values)
     _flags.define_session(values)
     return values
 
@@ -52,8 +53,13 @@ def main(argv: list[str]) -> int:
     """Run the tool; see the module's docstring."""
     values = define_flags()
     *run, out = _flags.parse(values, argv, __doc__, at_least=1, at_most=2, uses=USES)
-    if bool(run) == bool(values.weights) or (run and values["model"].present):
-        raise _flags.UsageError("give RUN and OUT; or OUT, --model and --weights")
+    has_weights = bool(values.weights) or _model_flags.is_file(values)
+    if bool(run) == has_weights or (run and values["model"].present):
+        raise _flags.UsageError(
+            "give RUN and OUT; or OUT, --model and --weights; a network in a file may have its weights itself"
+        )
+    if not run and values["checkpoint"].present:
+        raise _flags.UsageError("--checkpoint: for run directories, and none is given; leave it out")
     if run and values["image_size"].present:
         raise _flags.UsageError("--image_size: a run has its size already; leave it out")
     from tfxfer.serving.run import open_run

@@ -11,6 +11,7 @@ OUT is a folder, which holds in the end, row by row (training, validation, test;
     labels        the name of each row's class, as csv
 
 It is complete or not there. With --store, what is computed is kept, also when stopped, and never computed again.
+--model may be a file too, of a network: a MetaGraph or a frozen graph.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from absl import flags
 from tfxfer import names
 from tfxfer.data import Data, Split
 from tfxfer.errors import DataError
-from tfxfer.tools import _data_flags, _flags, _model_flags, _report, _store, _training_flags
+from tfxfer.tools import _data_flags, _flags, _model_flags, _packaged, _report, _store, _training_flags
 
 PRECISIONS = ("float32", "bfloat16", "auto")
 UNITS = {"avx512_bf16", "amx_bf16"}
@@ -59,11 +60,11 @@ def define_flags() -> flags.FlagValues:
 def main(argv: list[str]) -> int:
     """Run the tool; see the module's docstring."""
     settings = define_flags()
-    out = Path(*_flags.parse(settings, argv, __doc__, at_least=1, at_most=1, imply=_data_flags.imply))
+    out = Path(*_flags.parse(settings, argv, __doc__, at_least=1, at_most=1, imply=_packaged.imply_for_examples))
     _check_out(out, settings.overwrite)
     bfloat16 = _in_bfloat16(settings.precision)
-    weights, input_spec = _model_flags.open_weights_flag(settings)
-    examples = _data_flags.augmented(_data_flags.load(settings, input_spec), settings)
+    opened = _model_flags.open_model(settings)
+    examples = _data_flags.augmented(_data_flags.load(settings, opened.input_spec), settings)
     _report.show_notes(examples)
 
     import tensorflow.compat.v1 as tf
@@ -75,10 +76,11 @@ def main(argv: list[str]) -> int:
     splits = _splits(examples)
     with tf.Graph().as_default(), contextlib.ExitStack() as stack:
         tf.set_random_seed(settings.seed)
-        images = tf.placeholder(tf.uint8, [None, *examples.train.images.shape[1:]], name="images")
-        ends = _model_flags.endpoints(settings, images, weights, input_spec)
-        codes = ends[_model_flags.endpoint_of(settings)]
-        plans = _model_flags.plans(settings, weights, [".*"], ends)
+        shape = examples.train.images.shape[1:]
+        images = tf.placeholder(tf.uint8, [None, *shape], name=opened.free_name("images"))
+        ends = _model_flags.endpoints(opened, images)
+        codes = ends[opened.endpoint]
+        plans = _model_flags.plans(settings, opened.weights, [".*"], ends)
         sess = stack.enter_context(tx.session(*plans, **_training_flags.session_options(settings)))
         if bfloat16:
             sess = stack.enter_context(_bfloat16_session(sess))
@@ -91,7 +93,7 @@ def main(argv: list[str]) -> int:
         if aside:
             print(f"moved {out} to {aside}")
     shape = (sum(map(len, splits.values())), *codes.shape.as_list()[1:])
-    print(f"{out}: {_model_flags.endpoint_of(settings)} {shape}, computed in {'bfloat16' if bfloat16 else 'float32'}")
+    print(f"{out}: {opened.endpoint} {shape}, computed in {'bfloat16' if bfloat16 else 'float32'}")
     return 0
 
 

@@ -29,7 +29,7 @@ from absl import flags
 from tfxfer import files, names
 from tfxfer.errors import DataError
 from tfxfer.store.store import Store
-from tfxfer.tools import _flags, _model_flags, _store, _training_flags
+from tfxfer.tools import _flags, _model_flags, _packaged, _store, _training_flags
 from tfxfer.tools._quiet import filtered_stderr
 
 NEEDS = {
@@ -92,7 +92,8 @@ def main(argv: list[str]) -> int:
     flag, what = NEEDS[settings.dataset]
     if not settings[flag].value:
         raise _flags.UsageError(f"--dataset={settings.dataset} needs --{flag}, {what}")
-    _, input_spec = _model_flags.open_weights_flag(settings)
+    model = _model_flags.open_model(settings)
+    input_spec = model.input_spec
     if input_spec is None:
         raise DataError(f"--model={settings.model} does not take RGB pictures; take another --model")
 
@@ -115,7 +116,7 @@ def main(argv: list[str]) -> int:
     with filtered_stderr(*NOTES):
         counts = pipeline.run(job, _origin(settings), bad, _with_defaults(options))
     print(
-        f"{store}: {_model_flags.endpoint_of(settings)} of {counts['pictures']:,} pictures: {counts['computed']:,} "
+        f"{store}: {model.endpoint} of {counts['pictures']:,} pictures: {counts['computed']:,} "
         f"computed, {counts['found']:,} there before, {counts['failures']:,} bad"
     )
     _check_share(counts, settings.most_bad, bad)
@@ -127,6 +128,7 @@ def _imply(settings: Any) -> None:
     kinds = [name for name in ("listing", "pattern") if settings[name].value]
     if len(kinds) == 1 and not settings["dataset"].present:
         settings.dataset = kinds[0]
+    _packaged.imply(settings, pictures=True)
 
 
 def _check_beam() -> None:
@@ -141,7 +143,8 @@ def opened(argv: tuple[str, ...]) -> Iterator[Any]:
     """Open the network that a command line asks for; done on the machine that starts the job and in every worker."""
     settings = define_flags()
     _flags.parse(settings, list(argv), __doc__, imply=_imply)
-    weights, input_spec = _model_flags.open_weights_flag(settings, show=False)
+    model = _model_flags.open_model(settings, show=False)
+    input_spec = model.input_spec
 
     import tensorflow.compat.v1 as tf
 
@@ -152,16 +155,20 @@ def opened(argv: tuple[str, ...]) -> Iterator[Any]:
         raise DataError(f"--model={settings.model} does not take RGB pictures; take another --model")
     with tf.Graph().as_default():
         tf.set_random_seed(settings.seed)
-        images = tf.placeholder(tf.uint8, [None, *input_spec.size, 3], name="images")
-        ends = _model_flags.endpoints(settings, images, weights, input_spec)
-        codes, plans = ends[_model_flags.endpoint_of(settings)], _model_flags.plans(settings, weights, [".*"], ends)
+        images = tf.placeholder(tf.uint8, [None, *input_spec.size, 3], name=model.free_name("images"))
+        ends = _model_flags.endpoints(model, images)
+        codes, plans = ends[model.endpoint], _model_flags.plans(settings, model.weights, [".*"], ends)
         with tx.session(*plans, **_training_flags.session_options(settings)) as sess:
             yield Network(sess, images, [codes])
 
 
 def _for_workers(own: list[str], settings: Any) -> list[str]:
-    """Return the command line with --weights as it is found from any folder."""
-    return [*own, f"--weights={os.path.abspath(settings.weights)}"] if settings.weights else own
+    """Return the command line with the network that was found, and with files as they are found from any folder."""
+    model = settings.model
+    if os.path.exists(model) or os.path.exists(f"{model}.meta"):
+        model = os.path.abspath(model)
+    weights = [f"--weights={os.path.abspath(settings.weights)}"] if settings.weights else []
+    return [*own, f"--model={model}", *weights]
 
 
 def _origin(settings: Any) -> Any:

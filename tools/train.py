@@ -5,10 +5,19 @@
 restores the convolutions of an autoencoder, trains the fully connected layers on the digits for 20 epochs, and ends
 with a line like `test accuracy 0.9917`. Stopped at any moment, the same command goes on where it stood.
 
+    tfxfer train --data_dir=flower_photos --logdir=runs/flowers
+
+takes pictures, a folder for each class, and puts a head on EfficientNet-Lite0, whose weights 'tfxfer[pictures]' brings.
+
     tfxfer train --model=vgg16 --weights=vgg16_weights.npz --dataset=folder --data_dir=flower_photos \\
         --endpoint=fc6 --hidden=256 --store=store --logdir=runs/flowers
 
-puts a head on VGG16's fc6 for the pictures of a folder; with --store, the frozen layers see each picture once, ever.
+puts one on VGG16's fc6. With --store, the frozen layers see each picture once, ever; without, mostly once a start.
+
+    tfxfer train --model=model.ckpt.meta --endpoint=pool --feed=is_training=False --input_spec=tf --data_dir=photos \\
+        --logdir=runs/mine
+
+puts one on a tensor of a network in a file, a MetaGraph or a frozen graph; the run keeps the network.
 What the test gave, its worst mistakes included, is in the run's test.json. Where TF_CONFIG names a cluster, this is one
 of its tasks: see docs/scale.md.
 """
@@ -20,7 +29,17 @@ from typing import Any
 
 from absl import flags
 
-from tfxfer.tools import _board, _cluster, _data_flags, _flags, _model_flags, _report, _store, _training_flags
+from tfxfer.tools import (
+    _board,
+    _cluster,
+    _data_flags,
+    _flags,
+    _model_flags,
+    _packaged,
+    _report,
+    _store,
+    _training_flags,
+)
 
 
 def define_flags() -> flags.FlagValues:
@@ -48,7 +67,7 @@ def define_flags() -> flags.FlagValues:
         _report.define_top_k(values)
         flags.DEFINE_bool("dry_run", False, "Print what would be restored and trained, and stop.", flag_values=values)
     _model_flags.define(values)
-    _store.define(values, "computed at each step")
+    _store.define_in_training(values)
     _data_flags.define(values)
     _data_flags.define_augment(values)
     _training_flags.define(values)
@@ -62,7 +81,7 @@ def define_flags() -> flags.FlagValues:
 def main(argv: list[str]) -> int:
     """Run the tool; see the module's docstring."""
     settings = define_flags()
-    _flags.parse(settings, argv, __doc__, at_most=0, imply=_data_flags.imply, uses=_store.USES)
+    _flags.parse(settings, argv, __doc__, at_most=0, imply=_packaged.imply_for_examples, uses=_store.USES)
     if not settings.logdir and not settings.dry_run:
         raise _flags.UsageError("--logdir is needed: the directory that the run is written to")
     _data_flags.find_from_anywhere(settings)
@@ -70,11 +89,13 @@ def main(argv: list[str]) -> int:
     if own is not None and own.task.serves:
         return _cluster.serve(own)
     _report.check_picture(settings.picture)
-    weights, input_spec = _model_flags.open_weights_flag(settings)
-    examples = _data_flags.augmented(_data_flags.load(settings, input_spec), settings)
+    opened = _model_flags.open_model(settings)
+    examples = _data_flags.augmented(_data_flags.load(settings, opened.input_spec), settings)
     _report.show_notes(examples)
     _report.check_top_k(settings, len(examples.class_names))
-    _report.show_misfits([*_model_flags.notes(settings), *_training_flags.fit_to_length(settings, len(examples.train))])
+    _report.show_misfits(
+        [*_model_flags.notes(settings, opened), *_training_flags.fit_to_length(settings, len(examples.train))]
+    )
     weights_of_classes = _training_flags.class_weights(settings, examples.train.labels, examples.class_names)
 
     import tensorflow.compat.v1 as tf
@@ -83,8 +104,8 @@ def main(argv: list[str]) -> int:
 
     with tf.Graph().as_default(), _cluster.placed(own):
         shape, classes = examples.train.images.shape[1:], len(examples.class_names)
-        images, labels, network = _model_flags.build(settings, shape, classes, input_spec)
-        plans = _model_flags.plans(settings, weights, network.restored, network.endpoints)
+        images, labels, network = _model_flags.build(settings, opened, shape, classes)
+        plans = _model_flags.plans(settings, opened.weights, network.restored, network.endpoints)
         step = tx.train_step(
             images,
             labels,
@@ -103,9 +124,10 @@ def main(argv: list[str]) -> int:
             return 0
         if own is not None and not own.task.chief:
             return _cluster.work(own, step, plans, examples)
-        with _cluster.session(own, step, plans, examples, settings) as sess, _report.logging():
-            if settings.store:
-                examples = tx.precompute(sess, step, examples, store=settings.store, **_store.options(settings))
+        kept = _store.place(settings, step, examples, alone=own is None)
+        with _cluster.session(own, step, plans, examples, settings) as sess, _report.logging(), kept as store:
+            if store:
+                examples = tx.precompute(sess, step, examples, store=store, **_store.options(settings))
             fitted = tx.fit(sess, step, examples, **_training_flags.fitting(settings))
             step.saver.restore(sess, fitted.best)
             result = tx.evaluate(sess, step, examples.test, class_names=examples.class_names, top_k=settings.top_k)

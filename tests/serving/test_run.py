@@ -179,7 +179,9 @@ def test_a_network_that_lay_on_other_devices_predicts_here(own_run, tmp_path):
 def test_of_a_network_of_ones_own_what_nobody_says_is_asked_for(own_run, tmp_path):
     folder, arrays, _ = own_run
     run = open_run(folder)
-    with pytest.raises(RunError, match=r"was not made by `tfxfer train`: its settings.json has no model, dataset"):
+    with pytest.raises(
+        RunError, match=r"was not made by `tfxfer train`: its settings.json has no dataset; give the examples"
+    ):
         run.evaluate()
     with pytest.raises(DataError, match="takes grey images of 4x4, and not RGB pictures"):
         run.predict([tmp_path / "x.png"])

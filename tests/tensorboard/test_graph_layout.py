@@ -10,6 +10,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import tfxfer as tx
+from tests.networks.made import FEEDS, write_trained
 from tfxfer.graph import layers
 from tfxfer.models import autoencoder, heads, squeezenet
 from tfxfer.tensorboard import graph_layout
@@ -230,3 +231,24 @@ def test_what_is_behind_no_op_of_ours_is_left_out_and_optimized_ops_are_found():
     [shown] = graph_layout.display_metadata(metadata, names).step_stats.dev_stats
     assert [stats.node_name for stats in shown.node_stats] == [
         "TRAINED/fc1/MatMul", "TRAINED/fc1/MatMul", "images", "FROZEN/conv"]  # fmt: skip
+
+
+def test_what_came_out_of_a_file_is_told_apart_frozen_and_trained(tmp_path):
+    with tf.Graph().as_default():
+        write_trained(str(tmp_path / "model.ckpt"))
+    net = tx.network(tmp_path / "model.ckpt", endpoint="pool", feeds=FEEDS)
+    logits = heads.classifier(net["pool"], hidden=[], classes=3)
+    labels = tf.placeholder(tf.int64, [None], name="labels")
+    step = tx.train_step(net.images, labels, logits, train=["conv2/.*", "logits/.*"])
+    names = graph_layout.display_names(step)
+    assert boxes(names) == {"images", "labels", "FROZEN", "TRAINED", "LOSS", "SOLVER", "SUMMARY"} | (
+        {"SAVE"} & boxes(names)
+    )
+    assert {names[name].rpartition("/")[0] for name in ("conv1/kernel", "conv2/kernel/part_0")} == {
+        "FROZEN/IMPORTED/conv1",
+        "TRAINED/IMPORTED/conv2/kernel",
+    }
+    assert (names["relu1"], names["pool"]) == ("FROZEN/IMPORTED/relu1", "TRAINED/IMPORTED/pool")
+    assert names["HEAD/logits/BiasAdd"] == "TRAINED/HEAD/logits/BiasAdd"
+    shown = graph_layout.display_graph(tf.get_default_graph(), names)
+    assert {node.name for node in shown.node} == set(names.values())

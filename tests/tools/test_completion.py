@@ -55,7 +55,7 @@ def complete(script: Path, *words: str) -> list[str]:
 
 def test_all_tools_are_offered(script):
     assert complete(script, "tfxfer", "") == sorted([*_main.tools(), "--help", "--version"])
-    assert complete(script, "tfxfer", "inspect_") == ["inspect_weights"]
+    assert complete(script, "tfxfer", "inspect_") == ["inspect_graph", "inspect_weights"]
     assert complete(script, "tfxfer", "--v") == ["--version"]
 
 
@@ -119,6 +119,11 @@ def test_a_checkpoint_is_offered_once_by_its_prefix(script, here):
     assert complete(script, "tfxfer", "inspect_weights", "") == [
         "lone.meta", "model.ckpt-7", "my net.h5", "net.npz", "runs",
     ]  # fmt: skip
+
+
+def test_names_and_files_are_offered_where_a_network_may_be_either(script, here):
+    assert set(complete(script, "tfxfer", "train", "--model", "=", "mo")) == {"mobilenet_v2", "model.ckpt-7"}
+    assert complete(script, "tfxfer", "train", "--input_spec", "=", "t") == ["tf", "torch"]
 
 
 @pytest.mark.parametrize("words", [["--weights", "=", "ne"], ["--weights=ne"], ["--weights", "ne"]])
@@ -191,7 +196,7 @@ def test_the_tab_key_completes_on_a_terminal(script, here):
         show = "tfxfer() { printf '<%s>' \"$@\"; }"
         os.write(master, f"bind 'set enable-bracketed-paste off'; {show}; source {script}; echo ready\n".encode())
         until(r"\nready")
-        os.write(master, b"tfxfer ins\t--so\tsi\tmy\t\n")
+        os.write(master, b"tfxfer inspect_w\t--so\tsi\tmy\t\n")
         until(r"\n<inspect_weights><--sort=size><my net\.h5>")
     finally:
         os.write(master, b"exit\n")

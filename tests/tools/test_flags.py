@@ -332,3 +332,21 @@ def test_before_flags_are_parsed_messages_stay_as_they_are(capsys):
 
     assert _flags.run(main, ["tool"]) == 1
     assert capsys.readouterr().err == "RestoreError: `epochs=3` and `logdir`\n"
+
+
+# --- values of tensors ---
+
+
+def test_a_feed_is_a_literal_of_python_or_a_text_and_the_library_names_it_as_the_flag():
+    values = flags.FlagValues()
+    _flags.DEFINE_feeds("feed", "Values.", values)
+    _flags.DEFINE_floats("mean", "Numbers.", values)
+    feeds = ("is_training=False", "keep_prob=1.0", "mode=a=b", "v:0=[1, 2]")
+    values(["tool", *(f"--feed={feed}" for feed in feeds), "--mean=1,2"])
+    assert values.feed == {"is_training": False, "keep_prob": 1.0, "mode": "a=b", "v:0": [1, 2]}
+    assert values.mean == [1.0, 2.0]
+    said = _flags.in_flags("give feeds={'a': ..., 'b c': ...}, or another of `feeds`", values)
+    assert said == "give --feed=a=VALUE --feed='b c=VALUE', or another of --feed"
+    for wrong in ("--feed=x", "--feed==1", "--mean=a"):
+        with pytest.raises(flags.Error, match="write "):
+            values(["tool", wrong])

@@ -123,7 +123,6 @@ def test_a_run_whose_classes_are_told_apart_by_one_logit(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("arguments", "status", "error"), [
-    (["{pictures}"], 2, "UsageError: give --run, or --model and --weights"),
     (["{pictures}", "--run={run}", "--weights=x.npz"], 2, "give --run, or --model and --weights"),
     (["{pictures}", "--run={run}", "--model=vgg16"], 2, "give --run, or --model and --weights"),
     ([], 2, "too few"),

@@ -196,7 +196,7 @@ def evaluate(
         raise DataError(f"there are {len(class_names)} class names, and the model has {classes} classes")
     if not verified:
         provenance.check(sess, step, {"the split": split}, stage)
-    means, probabilities = _run(sess, step, split, batch_size, [step.probabilities], stage)
+    means, probabilities = Pass(sess, step, split, batch_size, [step.probabilities], stage).run()
     named = tuple(class_names) or tuple(map(str, range(classes)))
     result = Evaluation(means, probabilities[0], class_numbers(split.labels), named, top_k)
     if result.undecided:
@@ -225,7 +225,7 @@ def measure(
         raise DataError("the step has no metrics; build it with labels, or with a loss that is a tensor [batch]")
     if not verified:
         provenance.check(sess, step, {"the split": split}, stage)
-    return _run(sess, step, split, batch_size, [], stage)[0]
+    return Pass(sess, step, split, batch_size, stage=stage).run()[0]
 
 
 def check_split(step: EvalStep, split: Split, name: str) -> None:
@@ -285,18 +285,28 @@ def _holds(placeholder: tf.Tensor, dtype: np.dtype) -> bool:
     return np.can_cast(dtype, placeholder.dtype.as_numpy_dtype, "safe")
 
 
-def _run(
-    sess: tf.Session,
-    step: EvalStep,
-    split: Split,
-    batch_size: int,
-    fetches: Sequence[tf.Tensor],
-    stage: StageOps | None = None,
-) -> tuple[dict[str, float], list[np.ndarray]]:
-    feed = Feed(step, split, stage)
-    call = compiled(sess, [*step.metrics.values(), *fetches], feed.tensors)
-    with feed.batches(chunks(len(split), batch_size)) as batches:
-        rows = [call(*arrays) for arrays in batches]
-    columns = [np.concatenate(column) for column in zip(*rows, strict=True)]
-    means = {name: float(values.mean(dtype=np.float64)) for name, values in zip(step.metrics, columns, strict=False)}
-    return means, columns[len(means) :]
+class Pass:
+    """Examples that go through a step, any number of times: what is fed is found, and the call compiled, once."""
+
+    def __init__(
+        self,
+        sess: tf.Session,
+        step: EvalStep,
+        split: Split,
+        batch_size: int = BATCH_SIZE,
+        fetches: Sequence[tf.Tensor] = (),
+        stage: StageOps | None = None,
+    ) -> None:
+        """Take a split whose features, if it has any, were verified; `fetches` is what is wanted beside the metrics."""
+        self._step, self._split, self._batch_size = step, split, batch_size
+        self._feed = Feed(step, split, stage)
+        self._call = compiled(sess, [*step.metrics.values(), *fetches], self._feed.tensors)
+
+    def run(self) -> tuple[dict[str, float], list[np.ndarray]]:
+        """Return the means of the metrics as the session's variables are now, and the rows of what else is fetched."""
+        with self._feed.batches(chunks(len(self._split), self._batch_size)) as batches:
+            rows = [self._call(*arrays) for arrays in batches]
+        columns = [np.concatenate(column) for column in zip(*rows, strict=True)]
+        metrics = zip(self._step.metrics, columns, strict=False)
+        means = {name: float(values.mean(dtype=np.float64)) for name, values in metrics}
+        return means, columns[len(means) :]

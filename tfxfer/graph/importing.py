@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import tensorflow.compat.v1 as tf
@@ -11,6 +12,9 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from tfxfer.errors import GraphError, WeightsError
 from tfxfer.graph.traversal import PLACEHOLDERS, VARIABLES
+
+# A tuple: TensorFlow writes no collection of such a key into a MetaGraph. It holds names of ops.
+IMPORTED = ("tfxfer_imported",)
 
 
 def import_meta_graph(
@@ -60,7 +64,7 @@ def import_meta_graph(
         raise GraphError("import_meta_graph wants a scope, which tells one copy from another")
     if any(op.name.startswith(f"{scope}/") for op in graph.get_operations()):
         raise GraphError(f"the scope {scope} is in the graph already; import into another")
-    meta = _read(path)
+    meta = read_meta_graph(path)
     library = [node for function in meta.graph_def.library.function for node in function.node_def]
     for node in (*meta.graph_def.node, *library):
         shared = node.attr["shared_name"].s.decode() if "shared_name" in node.attr else ""
@@ -68,6 +72,15 @@ def import_meta_graph(
             node.attr["shared_name"].s = f"{scope}/{shared or node.name}".encode()
     inputs = dict(input_map) if input_map else None
     return tf.train.import_meta_graph(meta, clear_devices=clear_devices, import_scope=scope, input_map=inputs)
+
+
+@contextlib.contextmanager
+def recorded() -> Iterator[None]:
+    """Record what is added to the default graph within as imported, so that TensorBoard tells it apart."""
+    graph = tf.get_default_graph()
+    before = len(graph.get_operations())
+    yield
+    graph.get_collection_ref(IMPORTED).extend(op.name for op in graph.get_operations()[before:])
 
 
 def read_placeholder(path: str | os.PathLike[str], name: str) -> tf.TensorSpec:
@@ -82,13 +95,18 @@ def read_placeholder(path: str | os.PathLike[str], name: str) -> tf.TensorSpec:
       GraphError: it holds no placeholder of this name.
     """
     wanted = name.removesuffix(":0")
-    for node in _read(path).graph_def.node:
+    for node in read_meta_graph(path).graph_def.node:
         if node.name == wanted and node.op in PLACEHOLDERS:
             return tf.TensorSpec(tf.TensorShape(node.attr["shape"].shape), node.attr["dtype"].type)
     raise GraphError(f"{os.fspath(path)}.meta holds no placeholder {name}")
 
 
-def _read(path: str | os.PathLike[str]) -> tf.MetaGraphDef:
+def read_meta_graph(path: str | os.PathLike[str]) -> tf.MetaGraphDef:
+    """Read a MetaGraph.
+
+    Raises:
+      WeightsError: the file is missing, or is not a MetaGraph.
+    """
     name = os.fspath(path)
     file = Path(name if name.endswith(".meta") else f"{name}.meta")
     try:

@@ -31,7 +31,7 @@ def preprocess(images: tf.Tensor, input_spec: InputSpec) -> tf.Tensor:
       DataError: images are not uint8, or not of the input spec's number of channels.
     """
     _check(images, input_spec)
-    tf.add_to_collection(INPUT_SPECS, json.dumps(input_spec.to_json()))
+    record(input_spec)
     with tf.name_scope("PREPROCESS"):
         pixels = tf.reverse(images, [-1]) if input_spec.channels == "BGR" else images
         pixels = tf.cast(pixels, tf.float32)
@@ -40,6 +40,11 @@ def preprocess(images: tf.Tensor, input_spec: InputSpec) -> tf.Tensor:
         if set(input_spec.scale) != {1}:
             pixels *= tf.constant(input_spec.scale, tf.float32, name="scale")
         return tf.identity(pixels, "input")
+
+
+def record(input_spec: InputSpec) -> None:
+    """Record in the default graph by what input spec its pictures are prepared."""
+    tf.add_to_collection(INPUT_SPECS, json.dumps(input_spec.to_json()))
 
 
 def input_specs(graph: tf.Graph | None = None) -> list[InputSpec]:

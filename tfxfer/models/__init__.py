@@ -10,11 +10,13 @@ if TYPE_CHECKING:
     from tfxfer.models import efficientnet_lite_sources as efficientnet_lite_sources
     from tfxfer.models import family as family
     from tfxfer.models import heads as heads
+    from tfxfer.models import imagenet as imagenet
     from tfxfer.models import mobilenet_v2 as mobilenet_v2
     from tfxfer.models import mobilenet_v2_sources as mobilenet_v2_sources
     from tfxfer.models import network as network
     from tfxfer.models import normalised as normalised
     from tfxfer.models import normalised_sources as normalised_sources
+    from tfxfer.models import packaged as packaged
     from tfxfer.models import recognition as recognition
     from tfxfer.models import registry as registry
     from tfxfer.models import resnet as resnet

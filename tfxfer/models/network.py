@@ -1,4 +1,4 @@
-"""A network of the registry up to one of its endpoints, and a classifier on it."""
+"""A model up to one of its endpoints, and a classifier on it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tfxfer.graph.partitioned import wholes
 from tfxfer.graph.variables import select
 from tfxfer.input_spec import InputSpec
 from tfxfer.models import heads
-from tfxfer.models.registry import find_model
+from tfxfer.models.registry import Model, find_model
 from tfxfer.models.sources import check_last
 from tfxfer.weights import Weights
 
 
 @dataclasses.dataclass(frozen=True)
-class Network:
+class Classifier:
     """What `build_network` built.
 
     Attributes:
@@ -37,7 +37,7 @@ class Network:
 
 
 def build_endpoints(
-    model: str,
+    model: str | Model,
     images: tf.Tensor,
     *,
     endpoint: str | None = None,
@@ -48,7 +48,7 @@ def build_endpoints(
     """Build a model up to an endpoint and return all its endpoints, that one among them.
 
     Args:
-      model: a name in `registry.MODELS`.
+      model: a name in `registry.MODELS`, or a row such as `networks.file_model.as_model` makes of a file.
       images: uint8 [n, height, width, channels].
       endpoint: as `pool5`, or `pool5:mean`, its average over positions. Default: `Model.bottleneck`.
       classes, dropout: of the model's own classifier.
@@ -60,18 +60,24 @@ def build_endpoints(
     """
     row = find_model(model)
     endpoint = endpoint or row.bottleneck
-    layer, _, pooling = endpoint.partition(":")
+    layer, pooling = _divided(endpoint)
     ends = row.build(images, classes=classes, last=layer, dropout=dropout, input_spec=input_spec)
     check_last(endpoint, pooling or None, ["mean"])
     if pooling:
         if ends[layer].shape.rank != 4:
             raise GraphError(f"{layer} {ends[layer].shape} has no positions to average over; leave :{pooling} out")
-        ends[endpoint] = tf.reduce_mean(ends[layer], axis=[1, 2], name=f"{layer}/mean")
+        ends[endpoint] = tf.reduce_mean(ends[layer], axis=[1, 2], name=f"{layer.replace(':', '_')}/mean")
     return ends
 
 
+def _divided(endpoint: str) -> tuple[str, str]:
+    """Return the layer and how it is pooled; `split:1`, the second output of an op, is not pooled."""
+    layer, _, pooling = endpoint.rpartition(":")
+    return (layer, pooling) if layer and not pooling.isdecimal() else (endpoint, "")
+
+
 def build_network(
-    model: str,
+    model: str | Model,
     images: tf.Tensor,
     *,
     classes: int,
@@ -80,7 +86,7 @@ def build_network(
     dropout: float = 0.0,
     loss: str = "softmax",
     input_spec: InputSpec | None = None,
-) -> Network:
+) -> Classifier:
     """Build a model and its classifier: a new head on an endpoint, or the model's own, if `endpoint` is that.
 
     Args:
@@ -104,11 +110,11 @@ def build_network(
         logits = heads.classifier(ends[endpoint], hidden=hidden, classes=classes, dropout=dropout, loss=loss)
         head = select(".*")[len(base) :]
     restored, trained = (names.exactly(wholes(variables)) for variables in (base, head))
-    return Network(logits, ends, restored, trained)
+    return Classifier(logits, ends, restored, trained)
 
 
 def build_classifier(
-    model: str,
+    model: str | Model,
     images: tf.Tensor,
     *,
     classes: int,
@@ -140,7 +146,7 @@ def build_classifier(
     return {**ends, "prob": losses.class_probabilities(network.logits)}
 
 
-def count_classes(model: str, weights: Weights | None) -> int:
+def count_classes(model: str | Model, weights: Weights | None) -> int:
     """Return how many classes the model's own classifier has in a file; 1000, ImageNet's, where the file lacks it."""
     bias = f"{find_model(model).last_layer}/bias"
     return weights.shape(bias)[0] if weights is not None and bias in weights else 1000

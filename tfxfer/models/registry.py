@@ -96,12 +96,14 @@ class Model:
         return ends
 
 
-def find_model(name: str) -> Model:
-    """Return the row of a network.
+def find_model(name: str | Model) -> Model:
+    """Return the row of a network; a row itself, such as one of a network in a file, is returned as it is.
 
     Raises:
       SelectionError: no network has this name; the message lists the names.
     """
+    if isinstance(name, Model):
+        return name
     if name not in MODELS:
         raise SelectionError(
             f"{name!r} is not a model{names.did_you_mean(name, MODELS)}; the models are {', '.join(MODELS)}"

@@ -37,12 +37,14 @@ class FileOptions:
       model: the network that they are of. Default: as their input spec, or their names and shapes, say.
       source, rename: as `tfxfer.recognise` takes them.
       image_size: side of the square that pictures are brought to, in pixels. Default: what the weights expect.
+      open: opens a file by its path, where they are of a network in a file.
     """
 
     model: str | None = None
     source: str | None = None
     rename: Rename | None = None
     image_size: int | None = None
+    open: Callable[[str], TrainedNetwork] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,6 +150,9 @@ def _model_of(path: str) -> str | None:
 
 
 def _of_file(path: str, name: str, other: Side | None, endpoint: str | None, options: FileOptions) -> Side:
+    if options.open is not None:
+        network = options.open(path)
+        return Side(path, network, network.input_spec)
     if name not in MODELS:
         raise WeightsError(f"{path} does not show which network it is of; name it by `model`")
     model = MODELS[name]

@@ -29,12 +29,14 @@ from tfxfer.data.listings import read
 from tfxfer.data.splits import Data, Split
 from tfxfer.errors import DataError, GraphError, RunError, WeightsError
 from tfxfer.evaluation.evaluate import Evaluation, evaluate
-from tfxfer.graph.eval_step import eval_step
-from tfxfer.graph.importing import import_meta_graph, read_placeholder
+from tfxfer.graph.eval_step import EvalStep, eval_step
+from tfxfer.graph.importing import read_placeholder
 from tfxfer.graph.variables import select
 from tfxfer.input_spec import InputSpec
 from tfxfer.models.network import build_classifier, build_endpoints, build_network
-from tfxfer.models.registry import MODELS
+from tfxfer.models.registry import MODELS, Model
+from tfxfer.networks import meta_graph
+from tfxfer.networks.file_model import FileModel, as_model
 from tfxfer.report import run_reader
 from tfxfer.report.run_reader import Test
 from tfxfer.restore.plan import plan
@@ -48,6 +50,7 @@ from tfxfer.weights import Weights, open_weights
 Row = Mapping[str, Any]
 _SCOPE = "network"  # into which a MetaGraph is imported
 _AFTER = {"best": "the first validation", "last": "the first epoch"}
+_EVALUATE = "give the examples, in Python: run.evaluate(data=...)"
 _BUILD = "give what builds the network as `build`, in Python: run.predict(..., build=...)"
 
 
@@ -69,8 +72,8 @@ class Run:
     """A run directory, as it was when it was opened.
 
     What needs the network (`predict`, `evaluate`, `export`, `network`) builds it from the settings of `tfxfer train`. A
-    network that a program of your own gave to `tfxfer.fit` is imported from the MetaGraph beside the checkpoint, but
-    for `evaluate`; or give what builds it as `build`, a function from images, uint8 [n, height, width, channels], to
+    network in a file, and one that a program of your own gave to `tfxfer.fit`, is imported from the MetaGraph beside
+    the checkpoint; or give what builds it as `build`, a function from images, uint8 [n, height, width, channels], to
     endpoints by name, the last of them the probabilities [n, classes].
 
     Attributes:
@@ -160,20 +163,22 @@ class Run:
         return weights.input_spec() or InputSpec.load(self.checkpoint)
 
     def check_network(self) -> None:
-        """Refuse settings that do not say what the network is.
+        """Refuse settings that do not say what the network is, or on which examples it was trained.
 
         Raises:
           RunError: values are missing, or are not what they must be.
         """
-        missing = [name for name in _NETWORK if name not in self.settings]
+        # What lies as a MetaGraph beside the checkpoints lacks only its examples.
+        checks = _NETWORK if self._is_ours() else {"dataset": _NETWORK["dataset"]}
+        missing = [name for name in checks if name not in self.settings]
         if missing:
+            cure = f"to predict or export, {_BUILD}" if self._is_ours() else _EVALUATE
             raise RunError(
-                f"{self.path} was not made by `tfxfer train`: its settings.json has no {', '.join(missing)}; to "
-                f"predict or export, {_BUILD}"
+                f"{self.path} was not made by `tfxfer train`: its settings.json has no {', '.join(missing)}; {cure}"
             )
         wrong = [
             f"{name} is {self.settings[name]!r}, not {meaning}"
-            for name, (fits, meaning) in _NETWORK.items()
+            for name, (fits, meaning) in checks.items()
             if not fits(self.settings[name])
         ]
         if wrong:
@@ -187,15 +192,16 @@ class Run:
         Args:
           checkpoint: as `weights` takes it.
           build: what builds a network that is in no settings.
-          endpoint: build no further than to this endpoint, and no head. Default: all, up to the probabilities.
+          endpoint: build no further than to this endpoint, and no head. Default: all, up to the probabilities; of what
+            is imported, these alone.
 
         Raises:
           RunError: the run has no such checkpoint, or the settings do not say what the network is.
         """
         if build is not None:
             return self._own_network(self.weights(checkpoint), build)
-        if "tensors" in self.settings and endpoint is None and not all(name in self.settings for name in _NETWORK):
-            return self._imported(self.weights(checkpoint))
+        if not self._is_ours():
+            return self._imported(self.weights(checkpoint), endpoint)
         self.check_network()
         weights = self.weights(checkpoint)
         input_spec = self.input_spec_of(weights)
@@ -260,21 +266,16 @@ class Run:
           RunError: the run has no such checkpoint, or the settings do not say what the network is.
           DataError: the examples are not there any more, or cannot be used.
         """
-        self.check_network()
+        if self._is_ours() or (data is None and not isinstance(split, Split)):
+            self.check_network()
         weights = self.weights(checkpoint)
-        input_spec = self.input_spec_of(weights)
         if isinstance(split, Split):
-            examples, class_names = split, input_spec.class_names
+            examples, class_names = split, self._class_names(weights.input_spec())
         else:
-            data = data or self.load_data(input_spec)
+            data = data or self.load_data(self.input_spec_of(weights))
             examples, class_names = _split_of(data, split), data.class_names
         with tf.Graph().as_default():
-            images = tf.placeholder(tf.uint8, [None, *examples.images.shape[1:]], name="images")
-            labels = tf.placeholder(tf.int64, [None], name="labels")
-            network = build_network(
-                self.settings["model"], images, classes=len(class_names), input_spec=input_spec, **self._head()
-            )
-            step = eval_step(images, labels, network.logits, loss=self.settings["loss"])
+            step, weights = self._eval_step(weights, examples, len(class_names))
             with session(plan(select(".*"), weights), **session_options) as sess:
                 return evaluate(sess, step, examples, class_names=class_names, top_k=top_k)
 
@@ -320,6 +321,26 @@ class Run:
         usable = [path for path in paths if os.path.exists(path) and not pillow_kind(path)]
         return None, usable[:: max(1, len(usable) // count)][:count]
 
+    def _eval_step(self, weights: Weights, examples: Split, classes: int) -> tuple[EvalStep, Weights]:
+        """Build what evaluates in the default graph, and return it with the weights under the names of that graph."""
+        labels = tf.placeholder(tf.int64, [None], name="labels")
+        loss = self.settings.get("loss")
+        if self._is_ours():
+            images = tf.placeholder(tf.uint8, [None, *examples.images.shape[1:]], name="images")
+            input_spec = self.input_spec_of(weights)
+            model = self.settings["model"]
+            network = build_network(model, images, classes=classes, input_spec=input_spec, **self._head())
+            return eval_step(images, labels, network.logits, loss=self.settings["loss"]), weights
+        if not isinstance(loss, str):
+            raise RunError(
+                f"{self.path} was trained by a loss of its own, which settings.json does not hold; build a "
+                "step with it by tfxfer.eval_step, and call tfxfer.evaluate"
+            )
+        opened = self._opened(weights, "outputs")
+        images = tf.placeholder(opened.taken.dtype, opened.taken.shape, name="images")
+        [logits] = _end_of(opened.model(scope=_SCOPE), images).values()
+        return eval_step(images, labels, logits, loss=loss), _scoped(weights)
+
     def _own_network(self, weights: Weights, build: Build) -> TrainedNetwork:
         input_spec = weights.input_spec()
 
@@ -328,42 +349,60 @@ class Run:
 
         return TrainedNetwork(build_own, weights, input_spec, self._class_names(input_spec))
 
-    def _imported(self, weights: Weights) -> TrainedNetwork:
-        """Return the network that `tfxfer.fit` trained, from the MetaGraph beside the checkpoint, or beside the best.
+    def _imported(self, weights: Weights, endpoint: str | None = None) -> TrainedNetwork:
+        """Return the network that was trained, from the MetaGraph beside the checkpoint.
+
+        Args:
+          weights: its weights.
+          endpoint: as `network` takes it.
 
         Raises:
           RunError: the MetaGraph cannot be read, has no probabilities, or wants values that no file of the run holds.
+        """
+        opened = self._opened(weights, endpoint or "probabilities", named=endpoint is None)
+        row = opened.model(scope=_SCOPE)
+        build = functools.partial(_end_of, row) if endpoint is None else functools.partial(_ends_of, row)
+        input_spec = weights.input_spec()
+        return TrainedNetwork(build, _scoped(weights), input_spec, self._class_names(input_spec), opened.taken)
+
+    def _opened(self, weights: Weights, endpoint: str, *, named: bool = True) -> FileModel:
+        """Find the way to an endpoint in the MetaGraph beside a checkpoint, or beside the best.
+
+        Args:
+          weights: the checkpoint, or other weights.
+          endpoint: a tensor, or what `tensors` in the settings calls one, if it is `named` there.
+          named: whether it is.
+
+        Raises:
+          RunError: the MetaGraph cannot be read, or has no such tensor; or nobody says what placeholders are fed.
         """
         prefix = weights.checkpoint or weights.path
         if not Path(f"{prefix}.meta").exists():  # an average, say
             prefix = self.checkpoint
         tensors, feeds = self._served()
+        texts = [name for name, value in feeds.items() if isinstance(value, str)]
+        if texts or (named and endpoint not in tensors):
+            lacks = f"what {names.listed(texts)} is fed" if texts else endpoint
+            raise RunError(f"{self.path} does not hold {lacks}; {_BUILD}")
         try:
-            images = read_placeholder(prefix, tensors["images"])
+            taken = read_placeholder(prefix, tensors["images"])
+            file = meta_graph.read(prefix, weights=weights)
         except (WeightsError, GraphError) as error:
             raise RunError(f"{error}; {_BUILD}") from None
-        texts = [name for name, value in feeds.items() if isinstance(value, str)]
-        if "probabilities" not in tensors or texts:
-            lacks = f"what {names.listed(texts)} is fed" if texts else "probabilities"
-            raise RunError(f"{self.path} does not hold {lacks}; {_BUILD}")
-        build = functools.partial(self._import, prefix)
-        renamed = weights.renamed([("^", f"{_SCOPE}/")])
-        input_spec = weights.input_spec()
-        return TrainedNetwork(build, renamed, input_spec, self._class_names(input_spec), images)
-
-    def _import(self, prefix: str, images: tf.Tensor, *, input_spec: InputSpec | None) -> Mapping[str, tf.Tensor]:
-        """Import the network into the default graph; its placeholders take what evaluation fed."""
-        tensors, feeds = self._served()
         try:
-            constants = {
-                f"{name}:0": tf.constant(value, read_placeholder(prefix, name).dtype) for name, value in feeds.items()
-            }
-            # Of a run that a cluster trained, ops lie on parameter servers.
-            import_meta_graph(prefix, _SCOPE, input_map={tensors["images"]: images, **constants}, clear_devices=True)
-            probabilities = tf.get_default_graph().get_tensor_by_name(f"{_SCOPE}/{tensors['probabilities']}")
-        except (KeyError, TypeError, ValueError) as error:
+            end = tensors[endpoint] if named else endpoint
+            opened = as_model(file, input=tensors["images"], endpoint=end, feeds=feeds)
+        except GraphError as error:
+            if not named:
+                raise
             raise RunError(f"{self.path}/settings.json does not fit {prefix}.meta: {error}; {_BUILD}") from None
-        return {"probabilities": probabilities}
+        return dataclasses.replace(opened, taken=taken)
+
+    def _is_ours(self) -> bool:
+        """Say whether the network is a model of the registry, or else lies as a MetaGraph beside the checkpoints."""
+        whole = all(name in self.settings for name in _NETWORK)
+        model = self.settings.get("model")
+        return "tensors" not in self.settings or (whole and not (isinstance(model, str) and model not in MODELS))
 
     def _served(self) -> tuple[Mapping[str, str], Mapping[str, Any]]:
         """Return the names of the tensors by which the network is run, and what evaluation fed, by placeholder."""
@@ -380,6 +419,20 @@ class Run:
 
     def _head(self) -> dict[str, Any]:
         return {name: self.settings[name] for name in ("endpoint", "hidden", "loss")}
+
+
+def _ends_of(model: Model, images: tf.Tensor, *, input_spec: InputSpec | None = None) -> Mapping[str, tf.Tensor]:
+    """Import a network that prepares pictures itself, and return its endpoints."""
+    return build_endpoints(model, images)
+
+
+def _end_of(model: Model, images: tf.Tensor, *, input_spec: InputSpec | None = None) -> Mapping[str, tf.Tensor]:
+    """Import a network that prepares pictures itself, and return its last endpoint alone."""
+    return dict(list(build_endpoints(model, images).items())[-1:])
+
+
+def _scoped(weights: Weights) -> Weights:
+    return weights.renamed([("^", f"{_SCOPE}/")])
 
 
 def open_run(path: str | os.PathLike[str]) -> Run:

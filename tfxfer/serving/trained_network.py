@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from tfxfer.errors import DataError, GraphError
+from tfxfer.errors import DataError, GraphError, WeightsError
 from tfxfer.graph.variables import select
 from tfxfer.input_spec import CHANNELS, InputSpec, with_size
-from tfxfer.models.network import build_classifier, count_classes
+from tfxfer.models.imagenet import usual_class_names
+from tfxfer.models.network import build_classifier, build_endpoints, count_classes
 from tfxfer.models.recognition import Rename, recognise
 from tfxfer.models.registry import find_model
+from tfxfer.networks.file_model import FileModel, check_probabilities
 from tfxfer.restore.plan import plan
 from tfxfer.restore.session import session
 from tfxfer.serving.export import Exported, export_model
@@ -145,7 +147,7 @@ def open_classifier(
       model: a name in `tfxfer.models.registry.MODELS`.
       weights, source, rename: as `tfxfer.recognise` takes them.
       image_size: side of the square that pictures are brought to, in pixels. Default: what the weights expect.
-      class_names: one for each class. Default: those of the input spec, or numbers.
+      class_names: one for each class. Default: those of the input spec; else ImageNet's, if there are 1000; or numbers.
 
     Raises:
       GraphError: the model has no classifier of its own.
@@ -157,7 +159,39 @@ def open_classifier(
     file = recognise(weights, model=model, source=source, rename=rename)
     input_spec = with_size(file.input_spec, image_size)
     classes = count_classes(model, file.weights)
-    known = input_spec.class_names if len(input_spec.class_names) == classes else map(str, range(classes))
+    known = input_spec.class_names if len(input_spec.class_names) == classes else usual_class_names(classes)
 
     build = functools.partial(build_classifier, model, classes=classes, endpoint="prob")
     return TrainedNetwork(build, file.weights, input_spec, tuple(class_names or known))
+
+
+def open_file(opened: FileModel, input_spec: InputSpec, *, classifier: bool = True) -> TrainedNetwork:
+    """Return a network in a file.
+
+    Args:
+      opened: the network, and the way through it.
+      input_spec: what it expects of pictures.
+      classifier: whether its endpoint is the probabilities of its classes, and alone is wanted; otherwise all
+        endpoints up to it are.
+
+    Raises:
+      GraphError: the endpoint of a classifier is not a softmax or a sigmoid, float [n, classes].
+      WeightsError: nobody has its weights.
+    """
+    if opened.weights is None:
+        path = opened.file.path
+        raise WeightsError(f"{path} has no weights in it or beside it; give the file that has them (`weights`)")
+    row = opened.model(input_spec)
+    if not classifier:
+        return TrainedNetwork(functools.partial(build_endpoints, row), opened.weights, input_spec)
+
+    def build(images: tf.Tensor, *, input_spec: InputSpec | None) -> Mapping[str, tf.Tensor]:
+        end = build_endpoints(row, images, input_spec=input_spec)[row.bottleneck]
+        check_probabilities(end, opened.file.path)
+        return {row.bottleneck: end}
+
+    with tf.Graph().as_default():
+        images = tf.placeholder(tf.uint8, [None, *input_spec.size, CHANNELS[input_spec.channels]])
+        classes = build(images, input_spec=input_spec)[row.bottleneck].shape.as_list()[1]
+    known = input_spec.class_names if len(input_spec.class_names) == classes else map(str, range(classes or 0))
+    return TrainedNetwork(build, opened.weights, input_spec, tuple(known))

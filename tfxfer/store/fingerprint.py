@@ -19,6 +19,7 @@ from tfxfer.tf_private import session_config
 from tfxfer.weights.digests import digest
 
 _SHOWN = {"Print", "PrintV2"}  # They show something, and change nothing.
+READ_TOGETHER = 16 << 20  # bytes
 
 NOTHING: Mapping[tf.Tensor, np.ndarray] = {}
 
@@ -65,8 +66,6 @@ def addresses(
         if op.type in ("Placeholder", "PlaceholderV2"):
             raise GraphError(f"{op.name} must be fed, and only {images.op.name} is; compute what does not depend on it")
         if op.type in VARIABLES:
-            if op.name not in values:
-                values[op.name] = digest(sess.run(value_of(op)))
             return values[op.name]
         taken = [f"{what}:{tensor.value_index}" for what, tensor in zip(inputs, op.inputs, strict=True)]
         return hash_parts(functions.digest(op.type), functions.attributes(op.node_def.attr), taken)
@@ -76,8 +75,37 @@ def addresses(
     def inputs(op: tf.Operation) -> list[tf.Operation]:
         return [] if op is images.op or op in constants else [tensor.op for tensor in op.inputs]
 
+    values |= _digests(sess, [op for op in _reached(tensors, inputs) if op.type in VARIABLES and op.name not in values])
     folded = [_fold(tensor.op, inputs, combine) for tensor in tensors]
     return [hash_parts(digest, tensor.value_index, settings) for digest, tensor in zip(folded, tensors, strict=True)]
+
+
+def _reached(
+    tensors: Sequence[tf.Tensor], inputs: Callable[[tf.Operation], Sequence[tf.Operation]]
+) -> list[tf.Operation]:
+    """Return the ops that tensors are computed by, each once."""
+    reached: dict[tf.Operation, None] = {}
+    stack = [tensor.op for tensor in tensors]
+    while stack:
+        op = stack.pop()
+        if op not in reached:
+            reached[op] = None
+            stack += inputs(op)
+    return list(reached)
+
+
+def _digests(sess: tf.Session, variables: Sequence[tf.Operation]) -> dict[str, str]:
+    """Return the digest of the value of each variable; small ones are read together, since a run takes its time."""
+    digests: dict[str, str] = {}
+    group: dict[str, tf.Tensor] = {}
+    size = 0
+    for number, op in enumerate(variables, 1):
+        value = group[op.name] = value_of(op)
+        size += (value.shape.num_elements() or READ_TOGETHER) * value.dtype.size
+        if size >= READ_TOGETHER or number == len(variables):
+            digests |= {name: digest(array) for name, array in sess.run(group).items()}
+            group, size = {}, 0
+    return digests
 
 
 def _check(tensors: Sequence[tf.Tensor]) -> None:

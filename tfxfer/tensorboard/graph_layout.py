@@ -4,6 +4,7 @@ In the graph that runs nothing is renamed. In the copy the network lies in boxes
 `TRAINED` and, of what is trained from a later epoch on, `EPOCH_10`, with the name scopes of the model in them; a
 variable lies in the box of the layer that reads it; what optimizers keep is in `SOLVER/slots`, savers are in `SAVE`. So
 the inputs are the only ops at top level. Where all of the network is trained, or nothing, its scopes need no such box.
+What came out of a file lies in a scope `IMPORTED` within these boxes.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Mapping, Sequence
 
 import tensorflow.compat.v1 as tf
 
+from tfxfer.graph.importing import IMPORTED
 from tfxfer.graph.train_step import Step
 from tfxfer.graph.traversal import VARIABLES, needed, spread
 
@@ -99,6 +101,7 @@ class _Layout:
         ops = step.images.graph.get_operations()
         self._global_step = step.global_step.op.name
         self._inputs = {tensor.op.name for tensor in (step.images, step.labels) if tensor is not None}
+        self._imported = set(step.images.graph.get_collection(IMPORTED))
         self._slots = {slot.op.name for slot in step.slots}
         variables = {op.name for op in ops if op.type in VARIABLES}
         self._owners = {op.name: _owner(op.name, variables) for op in ops}
@@ -122,13 +125,17 @@ class _Layout:
         if name in self._inputs:
             return name
         if self._in_network(name):
-            return self._boxes.put(name, name)
+            return self._boxes.put(name, self._whence(name, name))
         if _top(name) in self._savers:
             return f"SAVE/{name}"
         return name if _top(name) else f"OTHER/{name}"
 
+    def _whence(self, name: str, shown: str) -> str:
+        """Put what came out of a file into a scope of its own."""
+        return f"IMPORTED/{shown}" if name in self._imported else shown
+
     def _in_network(self, name: str) -> bool:
-        return name in self._forward or _top(name) in self._scopes
+        return name in self._imported or name in self._forward or _top(name) in self._scopes
 
     def _home(self, name: str, readers: Sequence[str]) -> str:
         """Return the name of a variable in the scope of the layer that reads it."""
@@ -136,13 +143,16 @@ class _Layout:
             return f"SOLVER/{name}"
         if not readers or name in self._slots:
             return f"SOLVER/slots/{name}"
+        return self._whence(name, self._beside(name, readers))
+
+    def _beside(self, name: str, readers: Sequence[str]) -> str:
         scope = name.rpartition("/")[0]
         for reader in readers:
             outer, inside, _ = f"/{reader}".partition(f"/{scope}/")
             if scope and inside:
                 return f"{outer}/{name}".lstrip("/")
         outer = _top(readers[0])
-        return f"{outer}/{name}" if outer in self._scopes else name
+        return f"{outer}/{name}" if outer in self._scopes and name not in self._imported else name
 
 
 class _Boxes:

@@ -55,7 +55,7 @@ def of_run(sess: tf.Session, step: Step, data: Data) -> dict[str, Any]:
 
 def _served(step: Step) -> dict[str, str]:
     """Return the names of the tensors by which the network is asked, in the MetaGraphs of the run."""
-    tensors = {"images": step.images, "probabilities": step.probabilities}
+    tensors = {"images": step.images, "outputs": step.outputs, "probabilities": step.probabilities}
     return {name: tensor.name for name, tensor in tensors.items() if tensor is not None}
 
 

@@ -40,6 +40,7 @@ class TrainingLoop:
         self.training, self.options, self.state = training, training.options, training.state
         self.sess, self.step, self.data = training.sess, training.step, training.data
         self.stage = self._current_stage()
+        self.validation: evaluate.Pass | None = None  # in this stage, from its first validation on
         self.started, self.examples = time.monotonic(), 0  # of this start
         self.received = stack.enter_context(signals.noted())
         self.steps = make_steps(self.sess, self.options, len(self.data.train), self.received)
@@ -67,6 +68,7 @@ class TrainingLoop:
         splits = {"train": self.data.train, "validation": self.data.validation}
         provenance.check(self.sess, self.step, splits, self.stage)
         call = compiled(self.sess, list(self.step.metrics.values()), feed.tensors, [self.stage.apply])
+        self.validation = None
         # In each stage from where it stands: what was decoded ahead for the last one does not count as seen.
         with feed.batches(self.steps.order(self.stage, self.state.step)) as loaded:
             for arrays in loaded:
@@ -152,7 +154,8 @@ class TrainingLoop:
         """Return the means of a validation and, if it is to be shown, what the model says of each example."""
         split = self.data.validation
         if not self.board.needs_probabilities():
-            return evaluate.measure(self.sess, self.step, split, stage=self.stage, verified=True), None
+            self.validation = self.validation or evaluate.Pass(self.sess, self.step, split, stage=self.stage)
+            return self.validation.run()[0], None
         names = tuple(self.data.class_names)
         names = names if len(names) == self.step.probabilities.shape[1] else ()  # type: ignore[union-attr]  # has labels
         result = evaluate.evaluate(self.sess, self.step, split, class_names=names, stage=self.stage, verified=True)

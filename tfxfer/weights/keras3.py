@@ -12,7 +12,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from tfxfer.errors import WeightsError
 from tfxfer.formats import hdf5, reading, zip_members
@@ -59,6 +61,32 @@ def read(path: Path) -> dict[str, Tensor]:
     Raises:
       WeightsError: the archive is corrupt, lacks a part, or its config and its weights do not belong together.
     """
+    archive = _opened(path)
+    named = tensors(archive.root, hdf5.in_order(archive.root), archive.config)
+    return zip_members.checked_once(named, archive.member, archive.weights)
+
+
+def read_model(path: Path) -> tuple[Any, dict[str, str]]:
+    """Return the config.json of a `.keras` archive, and where each variable lies by the name that `read` gives to it.
+
+    Raises:
+      WeightsError: as `read`.
+    """
+    archive = _opened(path)
+    datasets = hdf5.in_order(archive.root)
+    places = {id(dataset.tensor): dataset.path for dataset in datasets}
+    named = tensors(archive.root, datasets, archive.config)
+    return archive.config, {name: places[id(tensor)] for name, tensor in named.items()}
+
+
+class _Archive(NamedTuple):
+    config: Any
+    root: hdf5.Object
+    member: zip_members.Member
+    weights: np.ndarray
+
+
+def _opened(path: Path) -> _Archive:
     data, where = reading.map_file(path), str(path)
     members = zip_members.members(data, where)
     if missing := {CONFIG, WEIGHTS} - members.keys():
@@ -71,8 +99,7 @@ def read(path: Path) -> dict[str, Tensor]:
         )
     config = reading.parse_json(config_member.whole().tobytes(), f"{where}: {CONFIG}")
     weights = weights_member.whole()
-    root = hdf5.root(weights, f"{where}: {WEIGHTS}")
-    return zip_members.checked_once(tensors(root, hdf5.in_order(root), config), weights_member, weights)
+    return _Archive(config, hdf5.root(weights, f"{where}: {WEIGHTS}"), weights_member, weights)
 
 
 def tensors(root: hdf5.Object, datasets: Sequence[hdf5.Object], config: Any = None) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tfxfer import names
 from tfxfer.formats import hdf5, reading
@@ -42,6 +43,16 @@ def read(path: Path) -> dict[str, Tensor]:
     if keras3.wrote(datasets):
         return keras3.tensors(root, datasets)
     return hdf5.named((dataset.path, dataset) for dataset in datasets)
+
+
+def read_model(path: Path) -> Any:
+    """Return the config of the model in an HDF5 file; None where the file holds weights alone.
+
+    Raises:
+      WeightsError: the file is cut short or corrupt, or the config is not JSON.
+    """
+    config = hdf5.root(reading.map_file(path), str(path)).texts("model_config")
+    return reading.parse_json(config[0].encode(), f"{path}: model_config") if config else None
 
 
 def _of_model(group: hdf5.Object) -> Iterator[tuple[str, hdf5.Object]]:

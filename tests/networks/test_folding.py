@@ -1,0 +1,105 @@
+"""What follows from bound placeholders, against what TensorFlow computes where they are fed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+from tfxfer.networks.folding import fold
+from tfxfer.networks.inlining import calls, inline
+from tfxfer.networks.nodes import Nodes
+
+IMAGES = np.linspace(-1, 1, 24, dtype=np.float32).reshape(4, 6)
+
+
+def build(make):
+    with tf.Graph().as_default() as graph:
+        x = tf.placeholder(tf.float32, [None, 6], "x")
+        flags = {
+            "training": tf.placeholder(tf.bool, [], "training"),
+            "keep": tf.placeholder(tf.float32, [], "keep"),
+            "rate": tf.placeholder(tf.float32, [], "rate"),
+        }
+        tf.identity(make(x, flags), "y")
+    return graph.as_graph_def()
+
+
+def run(graph_def, feeds):
+    with tf.Graph().as_default() as graph:
+        tf.graph_util.import_graph_def(graph_def, name="")
+        with tf.Session() as sess:
+            there = {op.name for op in graph.get_operations() if op.type == "Placeholder"}
+            return sess.run("y:0", {f"{name}:0": value for name, value in feeds.items() if name in there})
+
+
+def folded(graph_def, feeds):
+    result = fold(graph_def, {f"{name}:0": np.asarray(value, dtype) for name, (value, dtype) in feeds.items()})
+    while calls(result):
+        result = fold(inline(result), {})
+    return result
+
+
+MAKES = {
+    "cond": lambda x, f: tf.cond(f["training"], lambda: x - tf.reduce_mean(x, 0), lambda: x * 3.0),
+    "cond of not": lambda x, f: tf.cond(
+        tf.logical_not(f["training"]), lambda: x * 3.0, lambda: x - tf.reduce_mean(x, 0)
+    ),
+    "cond within cond": lambda x, f: tf.cond(
+        f["training"],
+        lambda: x - tf.reduce_mean(x, 0),
+        lambda: tf.cond(tf.logical_and(f["training"], True), lambda: x - tf.reduce_mean(x, 0), lambda: x + 2.0),
+    ),
+    "cond of constants": lambda x, f: tf.cond(f["training"], lambda: x - tf.reduce_mean(x, 0), lambda: x * 0 + 7.0),
+    "dropout by rate": lambda x, f: tf.nn.dropout(x, rate=f["rate"]),
+    "dropout by keep": lambda x, f: tf.nn.dropout(x, rate=1 - f["keep"]),
+    "dropout of old": lambda x, f: x / f["keep"] * tf.floor(f["keep"] + tf.random_uniform(tf.shape(x))),
+    "dropout by cast": lambda x, f: x * tf.cast(tf.random_uniform(tf.shape(x)) >= f["rate"], tf.float32),
+}
+FEEDS = {"training": (False, bool), "keep": (1.0, np.float32), "rate": (0.0, np.float32)}
+
+
+@pytest.mark.parametrize("name", MAKES)
+def test_nothing_of_training_is_left_and_no_value_changes(name, control_flow):
+    graph_def = build(MAKES[name])
+    expected = run(graph_def, {"x": IMAGES, **{key: value for key, (value, _) in FEEDS.items()}})
+    result = folded(graph_def, FEEDS)
+    kinds = {node.op for node in Nodes(result).needed(["y:0"]).nodes}
+    assert not kinds & {"Mean", "RandomUniform", "If", "StatelessIf", "Switch", "Merge", "PartitionedCall"}
+    np.testing.assert_array_equal(run(result, {"x": IMAGES}), expected)
+
+
+@pytest.mark.parametrize("name", MAKES)
+def test_where_training_is_on_it_stays_as_it_is(name, control_flow):
+    feeds = {"training": (True, bool), "keep": (0.5, np.float32), "rate": (0.5, np.float32)}
+    result = folded(build(MAKES[name]), feeds)
+    kinds = {node.op for node in Nodes(result).needed(["y:0"]).nodes}
+    assert kinds & {"Mean", "RandomUniform"}
+
+
+def test_without_a_value_nothing_is_taken_for_decided(control_flow):
+    for name in ("cond", "dropout by keep"):
+        graph_def = build(MAKES[name])
+        assert fold(graph_def, {}) == graph_def
+
+
+def test_a_loop_stays_and_computes_the_same(control_flow):
+    def make(x, f):
+        n = tf.cond(f["training"], lambda: tf.constant(5), lambda: tf.constant(2))
+        return tf.while_loop(lambda i, v: i < n, lambda i, v: (i + 1, v * 2), [tf.constant(0), x])[1]
+
+    result = folded(build(make), FEEDS)
+    np.testing.assert_array_equal(run(result, {"x": IMAGES}), IMAGES * 4)
+
+
+def test_a_mask_that_decides_a_shape_is_left():
+    graph_def = build(lambda x, f: tf.cast(tf.random_uniform(tf.shape(x)) >= f["rate"], tf.float32))
+    result = folded(graph_def, FEEDS)
+    assert run(result, {"x": IMAGES}).shape == (4, 6)
+
+
+def test_the_bound_graph_is_a_copy():
+    graph_def = build(MAKES["cond"])
+    before = graph_def.SerializeToString(deterministic=True)
+    folded(graph_def, FEEDS)
+    assert graph_def.SerializeToString(deterministic=True) == before

@@ -1,0 +1,96 @@
+"""The way to an endpoint through a graph in a file, and what is refused on it."""
+
+from __future__ import annotations
+
+import pytest
+import tensorflow.compat.v1 as tf
+
+import tfxfer as tx
+from tests.networks.made import FEEDS
+from tfxfer.errors import GraphError
+
+
+def write(make):
+    """Write `plain.meta`, the MetaGraph of what a function builds."""
+    with tf.Graph().as_default():
+        make()
+        tf.train.export_meta_graph("plain.meta")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, r"may be the endpoint; name it \(`endpoint`\): .*Mean:0|also needs IteratorGetNext:1"),
+        ({"endpoint": "pool"}, r"pool:0 also needs .*is_training:0 \(bool \(\)\).*give each a value \(`feeds`\)"),
+        ({"endpoint": "pooll", "feeds": FEEDS}, r"no endpoint 'pooll' \(did you mean pool\?\)"),
+        ({"endpoint": "pool", "input": "batsh"}, r"no input 'batsh' \(did you mean batch\?\)"),
+        ({"endpoint": "pool", "feeds": {"training": 1}}, r"no tensor to be fed 'training'"),
+        (
+            {"endpoint": "pool", "feeds": {"is_training": 3.5, "keep_prob": "a"}},
+            r"is_training:0 is bool(.|\n)*keep_prob:0 is float32",
+        ),
+        ({"endpoint": "pool", "feeds": {"is_training": [True], "keep_prob": 1}}, r"has the shape \(\), and \[True\]"),
+        ({"endpoint": "conv1/kernel", "feeds": FEEDS}, r"needs no input that has to be fed"),
+        ({"endpoint": "relu1", "input": "pool", "feeds": FEEDS}, r"relu1:0 does not come from the input pool:0"),
+    ],
+)
+def test_what_cannot_be_imported_is_refused_by_name(trained, options, words):
+    with pytest.raises(GraphError, match=words):
+        tx.network("model.ckpt.meta", **options)
+
+
+def test_names_that_are_in_use_are_refused_and_a_scope_cures(trained):
+    tx.network("model.ckpt.meta", endpoint="pool", feeds=FEEDS)
+    with pytest.raises(GraphError, match=r"already has ops named .*`scope`"):
+        tx.network("model.ckpt.meta", endpoint="pool", feeds=FEEDS)
+    tx.network("model.ckpt.meta", endpoint="pool", feeds=FEEDS, scope="again")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with tf.Graph().as_default():
+        yield tmp_path
+
+
+def test_an_endpoint_that_waits_for_a_write_of_what_it_reads_is_refused(folder):
+    def make():
+        x = tf.placeholder(tf.float32, [None, 3], "x")
+        shift = tf.get_variable("shift", [3], use_resource=True)
+        with tf.control_dependencies([shift.assign_add([1.0, 1.0, 1.0])]):
+            tf.add(x, shift.read_value(), name="y")
+
+    write(make)
+    with pytest.raises(GraphError, match=r"reads variables that are written before, in the same step: shift \(by "):
+        tx.network("plain.meta", endpoint="y")
+
+
+def test_python_functions_and_ops_that_are_not_known_are_named_and_an_endpoint_before_them_cures(folder):
+    def make():
+        x = tf.placeholder(tf.float32, [None, 3], "x")
+        y = tf.multiply(x, tf.get_variable("scale", [3]), name="y")
+        tf.numpy_function(lambda a: a, [y], tf.float32, name="python")
+
+    write(make)
+    with pytest.raises(GraphError, match="python run Python functions, which no file holds"):
+        tx.network("plain.meta", endpoint="python")
+    assert list(tx.network("plain.meta", endpoint="y")) == ["y"]
+    meta = tf.MetaGraphDef.FromString((folder / "plain.meta").read_bytes())
+    next(node for node in meta.graph_def.node if node.name == "y").op = "MyMultiply"
+    (folder / "plain.meta").write_bytes(meta.SerializeToString())
+    with pytest.raises(GraphError, match=r"has no ops y \(MyMultiply\); load the library that has them"):
+        tx.network("plain.meta", endpoint="y", scope="again")
+
+
+def test_two_inputs_are_named_and_choosing_one_and_feeding_the_other_cures(folder):
+    def make():
+        first, second = (tf.placeholder(tf.float32, [None, 4, 4, 3], name) for name in ("first", "second"))
+        tf.add(first, second * tf.get_variable("scale", [3]), name="y")
+
+    write(make)
+    with pytest.raises(GraphError, match=r"needs 2 inputs: second:0 \(float32 .*, first:0 .*name the one.*`input`"):
+        tx.network("plain.meta", endpoint="y")
+    with pytest.raises(GraphError, match=r"also needs second:0 \(float32 .*give each a value \(`feeds`\)"):
+        tx.network("plain.meta", endpoint="y", input="first")
+    net = tx.network("plain.meta", endpoint="y", input="first", feeds={"second": [[[[0.0] * 3] * 4] * 4]})
+    assert net.images.shape.as_list() == [None, 4, 4, 3]

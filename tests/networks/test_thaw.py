@@ -1,0 +1,75 @@
+"""Frozen graphs as checkpoints and MetaGraphs, which TensorFlow itself imports."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import tfxfer as tx
+from tfxfer.errors import WeightsError
+from tfxfer.networks.thaw import thaw
+
+IMAGES = np.random.default_rng(7).random((3, 4, 4, 2), np.float32)
+
+
+@pytest.fixture
+def outputs(tmp_path, monkeypatch):
+    """Write `frozen.pb`, a network with a placeholder that has a default and a scope named as an op; run it."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(3)
+    with tf.Graph().as_default() as graph:
+        x = tf.placeholder(tf.float32, [None, 4, 4, 2], "x")
+        keep = tf.placeholder_with_default(1.0, [], "keep")
+        kernel = tf.constant(rng.random((3, 3, 2, 5), np.float32), name="conv/kernel")
+        x = tf.nn.conv2d(x, kernel, [1, 1, 1, 1], "SAME", name="conv")
+        statistics = [tf.constant(rng.random(5, np.float32), name=f"bn/{part}") for part in ("g", "b", "m", "v")]
+        x = tf.nn.fused_batch_norm(x, *statistics, is_training=False)[0] * keep
+        tf.nn.softmax(tf.reduce_mean(x, [1, 2]), name="softmax")
+        with open("frozen.pb", "wb") as file:
+            file.write(graph.as_graph_def().SerializeToString())
+        with tf.Session() as sess:
+            return sess.run("softmax:0", {"x:0": IMAGES})
+
+
+def test_tensorflow_imports_and_restores_what_was_written_to_the_same_bits(outputs):
+    thawed = thaw("frozen.pb", "out/model.ckpt")
+    assert thawed.variables["conv/kernel"] == (3, 3, 2, 5)
+    with tf.Graph().as_default() as graph:
+        saver = tf.train.import_meta_graph("out/model.ckpt.meta")
+        names = {variable.op.name for variable in tf.global_variables()}
+        assert names == {"conv/kernel", "bn/g", "bn/b", "bn/m", "bn/v"} == set(thawed.variables)
+        assert {variable.op.name for variable in tf.trainable_variables()} == {"conv/kernel", "bn/g", "bn/b"}
+        assert graph.get_operation_by_name("keep").type == "PlaceholderWithDefault"
+        with tf.Session() as sess:
+            saver.restore(sess, "out/model.ckpt")
+            np.testing.assert_array_equal(sess.run("softmax:0", {"x:0": IMAGES}), outputs)
+
+
+def test_a_network_of_what_was_written_is_the_same_as_of_the_frozen_graph(outputs):
+    thaw("frozen.pb", "model.ckpt")
+    for path in ("model.ckpt.meta", "frozen.pb"):
+        with tf.Graph().as_default():
+            net = tx.network(path)
+            with tx.session(tx.plan(net.variables, net.weights)) as sess:
+                np.testing.assert_array_equal(sess.run(net["softmax"], {net.images: IMAGES}), outputs)
+
+
+def test_what_is_there_is_not_lost_and_the_cure_cures(outputs, tmp_path):
+    thaw("frozen.pb", "model.ckpt")
+    before = (tmp_path / "model.ckpt.meta").read_bytes()
+    with pytest.raises(WeightsError, match=r"model\.ckpt\.meta is there already.*`overwrite`"):
+        thaw("frozen.pb", "model.ckpt")
+    moved = thaw("frozen.pb", "model.ckpt", overwrite=True).moved
+    assert any(new.read_bytes() == before for new in moved.values())
+
+
+def test_a_graph_without_weights_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with tf.Graph().as_default() as graph:
+        tf.identity(tf.placeholder(tf.float32, [None], "x"), "y")
+        tf.train.export_meta_graph("plain.meta")
+        (tmp_path / "plain.pb").write_bytes(graph.as_graph_def().SerializeToString())
+    for path in ("plain.meta", "plain.pb"):
+        with pytest.raises(WeightsError, match=r"has no weights that could|no constants that are weights"):
+            thaw(path, "out.ckpt")

@@ -1,0 +1,144 @@
+"""A network in a file as a `Model`, so that heads, steps, stores and exports take it as one of the registry."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tensorflow.compat.v1 as tf
+
+from tfxfer.errors import GraphError
+from tfxfer.graph.importing import recorded
+from tfxfer.input_spec import InputSpec
+from tfxfer.models.registry import Model
+from tfxfer.networks import importing
+from tfxfer.networks.files import open_graph
+from tfxfer.networks.graph_file import GraphFile
+from tfxfer.networks.meta_graph import averaged
+from tfxfer.networks.network import prepared
+from tfxfer.weights import Weights
+
+_PROBABILITIES = {"Softmax", "Sigmoid"}
+_PASSING = {"Identity", "Reshape", "Squeeze"}
+MEAN = ":mean"
+
+
+@dataclasses.dataclass(frozen=True)
+class FileModel:
+    """A network in a file, and the way through it that was asked for.
+
+    Attributes:
+      file: what the file describes.
+      input, endpoint: full names of tensors.
+      pooling: `:mean` where the endpoint is averaged over its positions; empty elsewhere.
+      feeds: values that tensors are bound to, by name.
+      taken: dtype and shape of the input.
+      nodes: the names of what is imported.
+    """
+
+    file: GraphFile
+    input: str
+    endpoint: str
+    pooling: str
+    feeds: Mapping[str, Any]
+    taken: tf.TensorSpec
+    nodes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What the network is called: the file's name, without what tells its kind."""
+        name = Path(self.file.path).name
+        return name.removesuffix(".meta").removesuffix(".pb") or name
+
+    @property
+    def weights(self) -> Weights | None:
+        """The values of its variables; None where nobody has them."""
+        return self.file.weights
+
+    @property
+    def stated(self) -> InputSpec | None:
+        """What the file, or the input spec beside its weights, says of pictures."""
+        beside = self.weights.input_spec() if self.weights is not None else None
+        return beside or self.file.stated
+
+    def model(self, input_spec: InputSpec | None = None, *, scope: str = "") -> Model:
+        """Return the network as a row of the registry.
+
+        Args:
+          input_spec: what it expects of pictures, which are uint8 then. Default: it is fed images as it takes them.
+          scope: what is put before the names of its ops and variables. Default: nothing.
+        """
+
+        def build(
+            images: tf.Tensor, *, last: str | None = None, input_spec: InputSpec | None = None
+        ) -> dict[str, tf.Tensor]:
+            way = importing.find_way(self.file, input=self.input, endpoint=last or self.endpoint, feeds=self.feeds)
+            x = prepared(images, self.file, way, input_spec)
+            with recorded():
+                *ends, (_, end) = importing.import_way(self.file, way, x, scope=scope)[0].items()
+            return {**dict(ends), last or self.endpoint: end}
+
+        endpoint = self.endpoint.removesuffix(":0") + self.pooling
+        return Model(self.name, build, (*self.nodes, endpoint), endpoint, first_layer="", input_spec=input_spec)
+
+
+def open_model(
+    path: str | os.PathLike[str],
+    *,
+    input: str | None = None,
+    endpoint: str | None = None,
+    feeds: Mapping[str, Any] | None = None,
+    weights: Weights | str | os.PathLike[str] | None = None,
+    moving_averages: bool = False,
+    **options: Any,
+) -> FileModel:
+    """Open a network in a file; nothing is in a graph yet.
+
+        opened = open_model("model.ckpt.meta", endpoint="pool_3", feeds={"is_training": False})
+        ends = build_endpoints(opened.model(input_spec), images)
+
+    Args:
+      path, input, feeds, weights, **options: as `tfxfer.network` takes them.
+      endpoint: as `tfxfer.network` takes it; `pool:mean` is averaged over positions.
+      moving_averages: whether variables get the averages that training kept of them, in whatever file they are.
+
+    Raises:
+      SelectionError, WeightsError, GraphError: as `tfxfer.network` raises them.
+    """
+    file = open_graph(os.fspath(path), weights=weights, **options)
+    if moving_averages:
+        file = dataclasses.replace(file, weights=averaged(file.weights, file.path))
+    return as_model(file, input=input, endpoint=endpoint, feeds=feeds)
+
+
+def as_model(
+    file: GraphFile, *, input: str | None = None, endpoint: str | None = None, feeds: Mapping[str, Any] | None = None
+) -> FileModel:
+    """Choose a way through a network; arguments and errors as `open_model` has them."""
+    pooling = MEAN if endpoint and endpoint.endswith(MEAN) else ""
+    way = importing.find_way(file, input=input, endpoint=(endpoint or "").removesuffix(pooling) or None, feeds=feeds)
+    nodes = tuple(node.name for node in way.nodes if node.name != way.input.partition(":")[0])
+    taken = importing.spec_of(file, way.input)
+    return FileModel(file, way.input, way.endpoint, pooling, dict(feeds or {}), taken, nodes)
+
+
+def check_probabilities(tensor: tf.Tensor, path: str) -> None:
+    """Refuse what is not the probabilities of a classifier's own classes, float [n, classes].
+
+    Raises:
+      GraphError: it is not a softmax or a sigmoid.
+    """
+    op = tensor.op
+    while op.type in _PASSING:
+        op = op.inputs[0].op
+    if op.type not in _PROBABILITIES or tensor.shape.rank != 2:
+        graph = tensor.graph
+        there = [o.name for o in graph.get_operations() if o.type in _PROBABILITIES]
+        choose = f"choose `endpoint={there[-1]}`" if there else "train a head on it"
+        raise GraphError(
+            f"{path}: {tensor.op.name} {tensor.shape} is a {op.type}, and not probabilities of classes, as a softmax "
+            f"gives them; {choose}"
+        )

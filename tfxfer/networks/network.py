@@ -1,0 +1,203 @@
+"""A network in the default graph: built by its name, or out of the file that somebody has of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import tensorflow.compat.v1 as tf
+
+from tfxfer import names
+from tfxfer.errors import DataError, GraphError, WeightsError
+from tfxfer.graph.importing import recorded
+from tfxfer.graph.preprocessing import preprocess, record
+from tfxfer.graph.variables import model_variables
+from tfxfer.input_spec import CHANNELS, InputSpec
+from tfxfer.models.packaged import packaged_weights
+from tfxfer.models.recognition import recognise
+from tfxfer.models.registry import MODELS, find_model
+from tfxfer.networks import importing
+from tfxfer.networks.files import open_graph
+from tfxfer.networks.graph_file import GraphFile
+from tfxfer.weights import Weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """What `network` built or imported. `network["pool_3"]` is an endpoint, or any other tensor by its name.
+
+    Attributes:
+      images: the placeholder that pictures are fed to.
+      endpoints: tensors that come from the images, by name, in order.
+      variables: all that the endpoints read, in the order in which they were made.
+      weights: the values of the variables, under their names, to be given to `plan`; None where nobody has them.
+      input_spec: what the network expects of pictures; None where nobody says, and images are fed as it takes them.
+
+    Example:
+      >>> net = tx.network("squeezenet1_1", endpoint="fire2")
+      >>> list(net), net["fire2:mean"].shape.as_list()
+      (['input', 'conv1', 'pool1', 'fire2'], [None, 128])
+    """
+
+    images: tf.Tensor
+    endpoints: Mapping[str, tf.Tensor]
+    variables: list[tf.Variable]
+    weights: Weights | None
+    input_spec: InputSpec | None
+
+    def __getitem__(self, name: str) -> tf.Tensor:
+        """Return an endpoint, `NAME:mean`, its average over positions, or a tensor of the graph by its name.
+
+        Raises:
+          GraphError: there is nothing of this name; the message gives the nearest.
+        """
+        if name in self.endpoints:
+            return self.endpoints[name]
+        layer, _, pooling = name.rpartition(":")
+        if pooling == "mean" and layer:
+            return tf.reduce_mean(self[layer], axis=[1, 2], name=f"{layer}/mean")
+        try:
+            return self.images.graph.get_tensor_by_name(name if ":" in name else f"{name}:0")
+        except (KeyError, ValueError):
+            near = names.did_you_mean(name, self.endpoints)
+            raise GraphError(f"the network has no endpoint {name!r}{near}; {_listed(self.endpoints)}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.endpoints)
+
+
+def network(
+    what: str | os.PathLike[str],
+    *,
+    input: str | None = None,
+    endpoint: str | None = None,
+    feeds: Mapping[str, Any] | None = None,
+    weights: Weights | str | os.PathLike[str] | None = None,
+    input_spec: InputSpec | None = None,
+    scope: str = "",
+    **options: Any,
+) -> Network:
+    """Bring a network into the default graph: one that tfxfer knows by name, or one out of a file.
+
+        net = tx.network("vgg16", weights="vgg16_weights.npz", endpoint="pool5")
+        net = tx.network("inception.ckpt.meta", endpoint="pool_3", feeds={"is_training": False})
+
+    Of a file, only what the endpoint needs is imported; see `tfxfer.networks.importing`. Its variables have the names
+    that `open_weights` gives for the same file, and are planned, restored, frozen and trained as any others.
+
+    Args:
+      what: a name of `tfxfer.models.registry.MODELS`, or the path of a MetaGraph (`.meta`, or the prefix of its
+        checkpoint), of a frozen graph (`.pb`), of a SavedModel, of a model of Keras (`.keras`, whole models in `.h5`),
+        or of a run directory, whose best checkpoint is taken. Or a name of `keras.applications`, as `MobileNetV2`; see
+        `tfxfer.networks.applications.read` for the options of these.
+      input: of a file: the tensor in the place of which images come. Default: the only one that has to be fed.
+      endpoint: what is wanted. Default: of a model, all; of a file, what it declares as its output, or its only one.
+      feeds: of a file: values that placeholders, or any tensors, are bound to: `{"is_training": False}`.
+      weights: the values of the variables, or a file that holds them. Default: of a file,
+        those that lie in it or beside it; of a model, those that an installed package brings, as `tfxfer[pictures]`
+        does of efficientnet_lite0.
+      input_spec: what the network expects of pictures. With one, images are uint8 [n, height, width, channels], and are
+        prepared in the graph. Default: of a model, that of its weights; of a file, what it says; where it says nothing,
+        images are fed as the network takes them.
+      scope: of a file: what is put before all its names. Default: nothing.
+      **options: of a file: as the reader of its kind takes them.
+
+    Raises:
+      SelectionError: `what` is neither a file nor a name of a network.
+      WeightsError: a file cannot be read, or is not of this network.
+      GraphError: the graph cannot be imported as asked; see `importing.find_way`.
+      DataError: the input spec does not fit to the input.
+
+    Example:
+      >>> with tf.Graph().as_default():
+      ...     x = tf.placeholder(tf.float32, [None, 8, 8, 3], "x")
+      ...     flat = tf.reshape(tf.nn.dropout(x, rate=tf.placeholder(tf.float32, [], "rate")), [-1, 192])
+      ...     logits = tf.matmul(flat, tf.get_variable("fc/kernel", [192, 2]), name="logits")
+      ...     with tf.Session() as sess:
+      ...         sess.run(tf.global_variables_initializer())
+      ...         prefix = tf.train.Saver().save(sess, "model.ckpt")
+      >>> net = tx.network("model.ckpt.meta", endpoint="logits", feeds={"rate": 0.0})
+      >>> net.images.shape.as_list(), [variable.op.name for variable in net.variables]
+      ([None, 8, 8, 3], ['fc/kernel'])
+      >>> [pairing.status for pairing in tx.plan(net.variables, net.weights).pairings]
+      ['restored']
+    """
+    name = os.fspath(what)
+    if name in MODELS:
+        return _built(name, endpoint, weights, input_spec)
+    file = open_graph(name, weights=weights, **options)
+    way = importing.find_way(file, input=input, endpoint=endpoint, feeds=feeds)
+    spec = input_spec or file.stated
+    images = placeholder(file, way, spec)
+    x = prepared(images, file, way, spec)
+    with recorded():
+        ends, variables = importing.import_way(file, way, x, scope=scope)
+    values = file.weights
+    if values is not None and scope:
+        values = values.renamed([("^", f"{scope.strip('/')}/")])
+    return Network(images, ends, variables, values, spec)
+
+
+def placeholder(file: GraphFile, way: importing.Way, input_spec: InputSpec | None) -> tf.Tensor:
+    """Make the placeholder of the images: uint8 as an input spec says, or of the dtype and shape of the input."""
+    if input_spec is not None:
+        shape = [None, *input_spec.size, CHANNELS[input_spec.channels]]
+        return tf.placeholder(tf.uint8, shape, name="images")
+    taken = importing.spec_of(file, way.input)
+    shape = [None, *taken.shape.as_list()[1:]] if taken.shape.rank else taken.shape
+    return tf.placeholder(taken.dtype, shape, name="images")
+
+
+def prepared(images: tf.Tensor, file: GraphFile, way: importing.Way, input_spec: InputSpec | None) -> tf.Tensor:
+    """Return images as the input takes them.
+
+    Raises:
+      DataError: it takes others than the input spec makes.
+    """
+    taken = importing.spec_of(file, way.input)
+    if input_spec is not None and taken.dtype == images.dtype == tf.uint8 and takes_pixels(input_spec):
+        record(input_spec)
+        x = images
+    else:
+        x = images if input_spec is None else preprocess(images, input_spec)
+    if x.dtype != taken.dtype and x.dtype.is_floating and taken.dtype.is_floating:
+        x = tf.cast(x, taken.dtype)
+    wanted = [None, *taken.shape.as_list()[1:]] if taken.shape.rank else None
+    if x.dtype != taken.dtype or not x.shape.is_compatible_with(tf.TensorShape(wanted)):
+        raise DataError(
+            f"{file.path}: the input {way.input} takes {taken.dtype.name} {taken.shape}, and gets {x.dtype.name} "
+            f"{x.shape}; give an input spec of that size, or another `input`"
+        )
+    return x
+
+
+def takes_pixels(input_spec: InputSpec) -> bool:
+    """Say whether an input spec leaves pixels as they are: RGB or grey in 0..255."""
+    return input_spec.channels != "BGR" and not any(input_spec.mean) and set(input_spec.scale) == {1}
+
+
+def _built(
+    name: str,
+    endpoint: str | None,
+    weights: Weights | str | os.PathLike[str] | None,
+    input_spec: InputSpec | None,
+) -> Network:
+    model = find_model(name)
+    values = None
+    weights = packaged_weights(name) if weights is None else weights
+    if weights is not None and model.variables:
+        recognised = recognise(weights, model=name)
+        values, input_spec = recognised.weights, input_spec or recognised.input_spec
+    input_spec = input_spec or model.input_spec
+    if input_spec is None:
+        raise WeightsError(f"{name} takes images of any size; call tfxfer.{model.builder} with a placeholder of yours")
+    images = tf.placeholder(tf.uint8, [None, *input_spec.size, CHANNELS[input_spec.channels]], name="images")
+    ends = model.build(images, last=endpoint, input_spec=input_spec)
+    variables = model_variables(outputs=[list(ends.values())[-1]])
+    return Network(images, ends, variables, values, input_spec)
+
+
+def _listed(endpoints: Mapping[str, tf.Tensor]) -> str:
+    return f"it has {names.listed(list(endpoints)[-12:], 12)}"

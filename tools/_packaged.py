@@ -1,0 +1,61 @@
+"""What is taken where nobody names a network or its weights: the usual one for pictures, as an extra brings it."""
+
+from __future__ import annotations
+
+import sys
+from typing import IO, Any
+
+from tfxfer import extras
+from tfxfer.data.dataset import PICTURES
+from tfxfer.errors import MissingPackageError
+from tfxfer.models.packaged import DEFAULT, PACKAGES, packaged_weights
+from tfxfer.tools import _data_flags
+
+DROPOUT = 0.5  # of the default head on DEFAULT; docs/recipes.md has what it brings
+
+
+def imply_for_examples(settings: Any) -> None:
+    """Let the examples say what --dataset is, and then which network they are for, where nobody does.
+
+    Raises:
+      DataError, UsageError: as `_data_flags.imply` raises them.
+      MissingPackageError, WeightsError: as `imply` raises them.
+    """
+    _data_flags.imply(settings)
+    imply(settings, pictures=settings.dataset in PICTURES)
+
+
+def imply(settings: Any, *, pictures: bool, file: IO[str] | None = None) -> None:
+    """Set --model, --weights and --dropout where neither --weights is given nor --restore=none; print what was set.
+
+    Args:
+      settings: the flags' values.
+      pictures: whether it is pictures that go into the network, and --model is the usual one if it is not given.
+      file: where what was set is printed. Default: the standard output.
+
+    Raises:
+      MissingPackageError: no package is installed that brings the weights of the usual network.
+      WeightsError: it is installed, and its file is not the one that was published.
+    """
+    if settings.weights or (settings["model"].present and settings.model not in PACKAGES):
+        return
+    implied: dict[str, Any] = {}
+    if pictures and not settings["model"].present:
+        implied["model"] = settings.model = DEFAULT
+    if settings.model in PACKAGES and ("restore" not in settings or settings.restore != ["none"]):
+        path = packaged_weights(settings.model)
+        if path is None and settings.model == DEFAULT:
+            raise MissingPackageError(
+                f"{extras.cure(PACKAGES[DEFAULT].folder)}, or give another --model and its --weights"
+            )
+        if path is not None:
+            implied["weights"] = settings.weights = str(path)
+    if settings.model == DEFAULT and _has_usual_head(settings):
+        implied["dropout"] = settings.dropout = DROPOUT
+    if implied:
+        flags = " ".join(f"--{name}={value}" for name, value in implied.items())
+        print(f"{flags}, as none is given", flush=True, file=file or sys.stdout)
+
+
+def _has_usual_head(settings: Any) -> bool:
+    return "dropout" in settings and not settings["dropout"].present and settings.hidden and not settings.endpoint
