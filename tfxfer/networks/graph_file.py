@@ -60,3 +60,13 @@ class GraphFile:
     endpoints: Mapping[str, str] = dataclasses.field(default_factory=dict)
     op_list: Any = None
     stated: InputSpec | None = None
+
+    @property
+    def input_spec(self) -> InputSpec | None:
+        """What the input spec beside the weights says of pictures, or else the file itself; None where neither does.
+
+        Raises:
+          WeightsError: the input spec cannot be read.
+        """
+        beside = self.weights.input_spec() if self.weights is not None else None
+        return beside or self.stated

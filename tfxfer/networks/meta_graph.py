@@ -24,7 +24,6 @@ def read(
     path: str | os.PathLike[str],
     *,
     weights: Weights | None = None,
-    moving_averages: bool = False,
     signature: str | None = None,
 ) -> GraphFile:
     """Read a network from a MetaGraph, and find its checkpoint.
@@ -32,20 +31,17 @@ def read(
     Args:
       path: the file, `model.ckpt.meta`, or its prefix.
       weights: the values of its variables. Default: the checkpoint beside it, or none where there is none.
-      moving_averages: whether variables get the averages that training kept of them, where the checkpoint has them
-        (`NAME/ExponentialMovingAverage`).
       signature: which of its SignatureDefs tells inputs and outputs, if it has several.
 
     Raises:
-      WeightsError: the file is missing or is not a MetaGraph; the checkpoint cannot be read, or has no averages.
+      WeightsError: the file is missing or is not a MetaGraph; the checkpoint cannot be read; or it has no
+        such signature.
     """
     name = os.fspath(path)
     meta = read_meta_graph(name)
     prefix = name.removesuffix(".meta")
     if weights is None and Path(f"{prefix}.index").exists():
         weights = open_weights(prefix)
-    if moving_averages:
-        weights = averaged(weights, name)
     return described(meta, name, weights, "MetaGraph", signature=signature)
 
 
