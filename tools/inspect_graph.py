@@ -198,7 +198,7 @@ def _preparation(file: Any, inspection: Any, values: Any) -> dict[str, Any]:
 
     taken = spec_of(file, inspection.input)
     sides = taken.shape.as_list()[1:3] if taken.shape.rank else [None]
-    known = file.input_spec is not None
+    known = file.input_spec(inspection.input) is not None
     return {
         "input_spec": None if known or taken.dtype.name == "uint8" else "SPEC",
         "image_size": values.image_size or ("SIDE" if None in sides and not known else None),

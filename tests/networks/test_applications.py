@@ -15,6 +15,8 @@ from tests.networks.made_by_keras import application, outputs, pictures, save_we
 from tests.networks.test_keras_file import FAMILIES, assert_same, ends_of
 from tfxfer.errors import GraphError, SelectionError, WeightsError
 from tfxfer.networks import applications
+from tfxfer.networks.file_model import open_model
+from tfxfer.networks.files import open_graph
 
 # Of Keras itself, where it saves.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning", "ignore::UserWarning")
@@ -222,3 +224,15 @@ def test_a_network_is_described_without_memory_for_its_values():
     size = sum(np.prod(variable.shape) * 4 for variable in file.variables.values())
     assert size > 500 << 20
     assert resident() - before < size / 3
+
+
+def test_how_pictures_are_prepared_is_said_of_the_input_alone_and_not_of_a_layer():
+    with tf.Graph().as_default():
+        net = tx.network("MobileNet", input="conv1_relu", endpoint="conv_pw_1_relu")
+        assert net.input_spec is None
+        assert net.images.dtype == tf.float32
+    opened = open_model("MobileNet", input="conv1_relu", endpoint="conv_pw_1_relu")
+    assert opened.stated is None
+    named = open_model("MobileNet", endpoint="conv_pw_1_relu").stated
+    assert named.class_names[640] == "manhole cover"
+    assert open_graph("MobileNet", include_top=False).stated.class_names == ()

@@ -60,7 +60,7 @@ class FileModel:
     @property
     def stated(self) -> InputSpec | None:
         """What the file, or the input spec beside its weights, says of pictures."""
-        return self.file.input_spec
+        return self.file.input_spec(self.input)
 
     def model(self, input_spec: InputSpec | None = None, *, scope: str = "") -> Model:
         """Return the network as a row of the registry.

@@ -190,7 +190,7 @@ def _check_unused(name: str, options: Mapping[str, Any]) -> None:
 def _stated(file: GraphFile, way: importing.Way) -> InputSpec | None:
     """Return what a file, or the input spec beside its weights, says of an input that takes pictures and not bytes."""
     taken = importing.spec_of(file, way.input)
-    spec = None if taken.dtype == tf.uint8 else file.input_spec
+    spec = None if taken.dtype == tf.uint8 else file.input_spec(way.input)
     pictures = None if spec is None else tf.TensorShape([None, None, None, CHANNELS[spec.channels]])
     return spec if pictures is not None and taken.shape.is_compatible_with(pictures) else None
 
