@@ -280,7 +280,9 @@ def _bind(file: GraphFile, index: Nodes, bound: Mapping[str, Any]) -> tuple[Grap
     graph_def = fold(file.graph_def, values)
     while inlining.calls(graph_def):  # of a branch that is taken
         graph_def = fold(inlining.inline(graph_def), {})
-    changed = dataclasses.replace(file, graph_def=graph_def)
+    # What is fed in the place of a variable is a constant, and no longer one.
+    variables = {name: each for name, each in file.variables.items() if bound.keys().isdisjoint(each.tensors)}
+    changed = dataclasses.replace(file, graph_def=graph_def, variables=variables)
     return changed, Nodes(graph_def)
 
 
@@ -290,7 +292,7 @@ def _value(index: Nodes, name: str, value: Any, faults: list[str]) -> np.ndarray
     try:
         array = np.asarray(value, dtype.as_numpy_dtype if dtype else None)
         lossless = np.array_equal(array, np.asarray(value))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, KeyError):  # NumPy has no resources
         array, lossless = np.zeros(shape.as_list() if shape.is_fully_defined() else []), False
     if not lossless:
         faults.append(f"{name} is {dtype.name if dtype else 'of unknown dtype'}, and cannot be {value!r}")

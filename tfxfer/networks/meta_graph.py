@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import tensorflow.compat.v1 as tf
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from tensorflow.core.framework import variable_pb2
 
 from tfxfer import names
@@ -114,7 +116,8 @@ def _definitions(meta: tf.MetaGraphDef) -> Mapping[str, list[variable_pb2.Variab
     for key, collection in meta.collection_def.items():
         if key.endswith("variables") and collection.WhichOneof("kind") == "bytes_list":
             values = collection.bytes_list.value
-            definitions[key] = [variable_pb2.VariableDef.FromString(value) for value in values]
+            with contextlib.suppress(DecodeError):  # somebody's own collection of something else
+                definitions[key] = [variable_pb2.VariableDef.FromString(value) for value in values]
     return definitions
 
 
