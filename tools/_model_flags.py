@@ -357,6 +357,11 @@ def plans(
 
     if settings.restore == ["none"]:
         return []
+    if weights is None and is_file(settings) and is_keras_name(settings.model):
+        raise RestoreError(
+            f"--weights is needed, the file to restore {settings.model} from, which Keras builds without any; or "
+            "--restore=none for a random baseline"
+        )
     if weights is None and is_file(settings):
         raise RestoreError(
             f"--model={settings.model} has no weights in it or beside it (a checkpoint is PREFIX.index and "
