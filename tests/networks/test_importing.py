@@ -124,3 +124,12 @@ def test_a_collection_of_something_else_is_passed_over(tmp_path):
         prefix = tf.train.Saver().save(sess, str(tmp_path / "model.ckpt"))
     with tf.Graph().as_default():
         assert [variable.op.name for variable in tx.network(prefix).variables] == ["fc/kernel"]
+
+
+def test_a_name_that_is_not_there_is_answered_by_what_may_be_named(trained):
+    with pytest.raises(GraphError, match=r"no endpoint 'nope'; it has .*\brelu2, pool, logits\b"):
+        tx.network("model.ckpt", endpoint="nope", feeds=FEEDS)
+    with pytest.raises(GraphError, match=r"no tensor to be fed 'nope'; it has .*is_training.*keep_prob"):
+        tx.network("model.ckpt", endpoint="pool", feeds={"nope": 1})
+    with pytest.raises(GraphError, match=r"\(did you mean global_average_pooling2d\?\); it has .*\bpredictions\b"):
+        tx.network("MobileNet", endpoint="global_averge_poling2d")

@@ -28,6 +28,7 @@ SHOWN = 12
 _SOURCES = {"Placeholder", "PlaceholderV2", "IteratorGetNext", "IteratorGetNextSync", "ReaderReadV2", "ReaderRead"}
 _TABLES = {"HashTable", "HashTableV2", "MutableHashTable", "MutableHashTableV2", "AnonymousHashTable"}
 _PYTHON = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
+_FED = "tensor to be fed"
 _DROPPED_ATTRIBUTES = ("_class", "_output_shapes", "_XlaCompile", "_XlaScope", "_xla_compile_id")
 
 
@@ -75,7 +76,7 @@ def find_way(
         are named.
     """
     index = Nodes(file.graph_def)
-    bound = {_tensor(file, index, name, "tensor to be fed"): value for name, value in (feeds or {}).items()}
+    bound = {_tensor(file, index, name, _FED): value for name, value in (feeds or {}).items()}
     end = _tensor(file, index, endpoint, "endpoint") if endpoint else _default_endpoint(file, index)
     if bound:
         file, index = _bind(file, index, bound)
@@ -151,7 +152,19 @@ def _tensor(file: GraphFile, index: Nodes, name: str, role: str) -> str:
     try:
         return index.tensor(name, role=role)
     except GraphError as error:
-        raise GraphError(f"{file.path}: {error}") from None
+        near = "" if name.partition(":")[0] in index else names.did_you_mean(name, file.endpoints)
+        there = _nameable(file, index, role)
+        raise GraphError(
+            f"{file.path}: {error}{near}; it has {names.listed(there[-SHOWN:], SHOWN) or 'none'}"
+        ) from None
+
+
+def _nameable(file: GraphFile, index: Nodes, role: str) -> list[str]:
+    """Return what may be named where nothing has a name: what is fed, or else the layers, or numbers up to the ends."""
+    if role == _FED:
+        return [name for name, node in index.items() if node.op in PLACEHOLDERS]
+    before = index.needed(possible_endpoints(file)).nodes
+    return list(file.endpoints) or [node.name for node in before if _is_floating(node) and node.op != "Const"]
 
 
 def _default_endpoint(file: GraphFile, index: Nodes) -> str:
