@@ -174,7 +174,7 @@ def test_the_other_tools_refuse_clearly_too(convolutions, capsys, tool, args, er
 
 def test_evaluate_refuses_a_run_without_a_classifier(convolutions, capsys):
     assert run(evaluate, f"{convolutions}.run") == 1
-    assert "was not made by `tfxfer train`" in capsys.readouterr().err
+    assert "was trained by a loss of its own" in capsys.readouterr().err
 
 
 def test_inspect_weights_lists_names_shapes_and_parameters(convolutions, capsys):

@@ -327,7 +327,7 @@ def _without_sources(values: Any = None) -> tuple[str, ...]:
 
 
 # What a network in a file needs besides, and no model of the registry.
-OF_FILE = ("input", "feed", "moving_averages", "input_spec", "mean", "scale", "bgr")
+OF_FILE = ("input", "feed", "tags", "signature", "moving_averages", "input_spec", "mean", "scale", "bgr")
 # Each row holds in every tool that has both flags; a tool hands rows of its own to `parse`.
 USES = (
     Use("data_dir", "dataset", ("mnist", "folder", "listing")),
@@ -473,7 +473,14 @@ def _shown(default: Any) -> str:
 # --- messages of the library ---
 
 # Parameters of the library whose flags have other names.
-FLAG_OF = {"variables": "restore", "size": "image_size", "root": "data_dir", "dtype": "store_dtype", "feeds": "feed"}
+FLAG_OF = {
+    "variables": "restore",
+    "size": "image_size",
+    "input_size": "image_size",
+    "root": "data_dir",
+    "dtype": "store_dtype",
+    "feeds": "feed",
+}
 OF_TRAINING = {"logdir"}  # a flag of `train` that messages of other tools name too
 PHRASES = {"select fewer variables": ("restore", "restore fewer variables by --restore")}
 _RULES = re.compile(r"(?:`|open_weights\(path, )?\brename=(\[.*\])[`)]?")

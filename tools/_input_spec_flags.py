@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 from absl import flags
@@ -51,12 +52,13 @@ def input_spec(settings: Any, opened: Any) -> InputSpec:
     """
     _check_pictures(opened)
     stated, asked = _of_dtype(opened) or opened.stated, _asked(settings, opened)
-    if stated and asked and _pixels(stated) != _pixels(asked):
+    if stated and asked and not _same_pixels(stated, asked):
+        asked = dataclasses.replace(asked, size=stated.size)
         raise DataError(
             f"{_given(settings)}: {opened.file.path} says itself what it expects, {stated}, and not {asked}; leave "
             "the flag out, or move the input spec beside its weights away if that is wrong"
         )
-    spec = asked or stated
+    spec = asked if str(settings.input_spec).endswith(".json") else stated or asked
     if spec is None:
         taken = f"{opened.input} ({opened.taken.dtype.name} {opened.taken.shape})"
         raise DataError(f"{opened.file.path} does not say how pixels become its input {taken}: {_ASKED}")
@@ -67,8 +69,10 @@ def _given(settings: Any) -> str:
     return " and ".join(f"--{name}" for name in ("input_spec", *PARTS) if settings[name].present)
 
 
-def _pixels(spec: InputSpec) -> tuple[Any, ...]:
-    return (spec.channels, *map(tuple, (spec.mean, spec.scale)))
+def _same_pixels(a: InputSpec, b: InputSpec) -> bool:
+    """Say whether two prepare pixels alike, but for the rounding of their numbers."""
+    pairs = zip((*a.mean, *a.scale), (*b.mean, *b.scale), strict=False)  # as many of both, if the channels are the same
+    return a.channels == b.channels and all(math.isclose(x, y, rel_tol=1e-6, abs_tol=1e-9) for x, y in pairs)
 
 
 def _check_pictures(opened: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -63,7 +64,8 @@ def define_name(values: flags.FlagValues, default: str | None, purpose: str) -> 
     """Define --model."""
     help = (
         f"{purpose}: {', '.join(MODELS)}; or a network in a file: a MetaGraph (.meta, or its checkpoint's prefix), "
-        "a frozen graph (.pb), or a run directory."
+        "a frozen graph (.pb), a SavedModel, a model of Keras (.keras, .h5), or a run directory; or a name of "
+        "keras.applications, as MobileNet."
     )
     flag: flags.Flag = flags.Flag(flags.ArgumentParser(), None, "model", default, help)
     flag.form = "NAME|FILE"  # type: ignore[attr-defined]  # what --help shows
@@ -85,6 +87,7 @@ def define_file(values: flags.FlagValues) -> None:
             "Value of a placeholder, or of any tensor, as Python writes it: is_training=False, keep_prob=1.0.",
             values,
         )
+        define_signature(values)
         flags.DEFINE_bool(
             "moving_averages",
             False,
@@ -92,6 +95,30 @@ def define_file(values: flags.FlagValues) -> None:
             flag_values=values,
         )
         _input_spec_flags.define(values)
+
+
+def define_signature(values: flags.FlagValues) -> None:
+    """Define the flags that say which graph of a file is wanted."""
+    flags.DEFINE_list("tags", None, "Of a SavedModel: the tags of the graph that is wanted.", flag_values=values)
+    flags.DEFINE_string(
+        "signature",
+        None,
+        "Of a MetaGraph or SavedModel: the signature that tells input and output.",
+        flag_values=values,
+    )
+
+
+def file_options(settings: Any) -> dict[str, Any]:
+    """Return the options of `open_graph` that the flags set."""
+    options = {name: settings[name].value for name in ("tags", "signature") if settings[name].value is not None}
+    if "moving_averages" in settings and settings.moving_averages:
+        options["moving_averages"] = True
+    return options
+
+
+def is_keras_name(model: str) -> bool:
+    """Say whether --model is to be the name of a network of `keras.applications`, and not a file."""
+    return model not in MODELS and not (os.path.exists(model) or os.path.exists(f"{model}.meta"))
 
 
 def _by_model(attribute: str) -> str:
@@ -251,7 +278,8 @@ def open_file(settings: Any, weights: str | None = None) -> tuple[Any, InputSpec
         endpoint=settings.endpoint if "endpoint" in settings else None,
         feeds=settings.feed,
         weights=open_weights(weights, rename=settings.rename or None) if weights else None,
-        moving_averages=settings.moving_averages,
+        **file_options(settings),
+        **({"input_size": settings.image_size} if settings.image_size and is_keras_name(settings.model) else {}),
     )
     return opened, _input_spec_flags.input_spec(settings, opened)
 
@@ -329,6 +357,11 @@ def plans(
 
     if settings.restore == ["none"]:
         return []
+    if weights is None and is_file(settings) and is_keras_name(settings.model):
+        raise RestoreError(
+            f"--weights is needed, the file to restore {settings.model} from, which Keras builds without any; or "
+            "--restore=none for a random baseline"
+        )
     if weights is None and is_file(settings):
         raise RestoreError(
             f"--model={settings.model} has no weights in it or beside it (a checkpoint is PREFIX.index and "

@@ -11,7 +11,7 @@ OUT is a folder, which holds in the end, row by row (training, validation, test;
     labels        the name of each row's class, as csv
 
 It is complete or not there. With --store, what is computed is kept, also when stopped, and never computed again.
---model may be a file too, of a network: a MetaGraph or a frozen graph.
+--model may be a file too, of a network; `tfxfer inspect_graph FILE` lists what --endpoint may be.
 """
 
 from __future__ import annotations

@@ -4,11 +4,12 @@
     tfxfer inspect_graph model.ckpt.meta --feed=is_training=False
     tfxfer inspect_graph exported/ --signature=serving_default --all
 
-FILE is a MetaGraph (.meta, or the prefix of its checkpoint), a frozen graph (.pb), a SavedModel, or the name of a
-network of tfxfer. The candidates are the tensors that all of the way from the input to the output goes through; --all
-lists the others too. Of several outputs, the one with most before it is taken. Parameters and multiply-adds, for one
-example, are those up to a candidate. The last line is the command for the next step. A long list goes through $PAGER on
-a terminal.
+FILE is a MetaGraph (.meta, or the prefix of its checkpoint), a frozen graph (.pb), a SavedModel, a model of Keras
+(.keras, .h5), a run directory, or the name of a network of tfxfer or of keras.applications. The candidates are the
+tensors that all of the way from the input to the output goes through; --all lists the others too. Of several outputs,
+the one with most before it is taken. Parameters and multiply-adds, for one example, are those up to a candidate. The
+last line is the command for the next step; what is to be filled in stands there in capitals. A long list goes through
+$PAGER on a terminal.
 
 --json prints `path`, `kind`, `signatures`, `input`, `endpoint`, `suggested` (the name of what the last layer takes),
 `command` and `notes`; `inputs`, `outputs` and `lacking` (what has to be fed) with `name`, `dtype` and `shape`; and all
@@ -26,8 +27,10 @@ from typing import Any
 
 from absl import flags
 
+from tfxfer.models.packaged import packaged_weights
+from tfxfer.models.registry import MODELS
 from tfxfer.names import printable
-from tfxfer.tools import _flags, _pager
+from tfxfer.tools import _flags, _model_flags, _pager
 from tfxfer.weight_tools.tables import table
 
 USES = (_flags.Use("tree", "json", unless=True), _flags.Use("all", "json", unless=True))
@@ -42,17 +45,8 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_string(
         "endpoint", None, "Tensor up to which candidates are listed; default: the output.", flag_values=values
     )
-    flags.DEFINE_multi_string(
-        "feed", [], "NAME=VALUE: what a placeholder or another tensor is bound to, as is_training=False.",
-        flag_values=values,
-    )  # fmt: skip
-    flags.DEFINE_list("tags", None, "Of a SavedModel: the tags of the graph that is wanted.", flag_values=values)
-    flags.DEFINE_string(
-        "signature",
-        None,
-        "Of a MetaGraph or SavedModel: the signature that tells input and output.",
-        flag_values=values,
-    )
+    _flags.DEFINE_feeds("feed", "What a placeholder or another tensor is bound to, as is_training=False.", values)
+    _model_flags.define_signature(values)
     flags.DEFINE_integer(
         "image_size", None, "Height and width of the input in pixels; default: as the file says.", 1, flag_values=values
     )
@@ -67,38 +61,39 @@ def main(argv: list[str]) -> int:
     values = define_flags()
     [path] = _flags.parse(values, argv, __doc__, at_least=1, at_most=1)
     _flags.check_used(values, USES)
-    inspection = _inspected(path, values)
-    if values.json:
-        print(json.dumps(inspection.to_json() | {"command": _command(path, inspection, values)}))
-        return 0
-    _pager.show([*_head(inspection), *_listing(inspection, values), *_foot(path, inspection, values)])
-    return 0
 
+    from tfxfer.networks.candidates import inspect
 
-def _inspected(path: str, values: Any) -> Any:
-    from tfxfer.models.registry import MODELS
-    from tfxfer.networks import candidates
-    from tfxfer.networks.files import open_graph
-
-    options = {name: values[name].value for name in ("tags", "signature") if values[name].value is not None}
-    file = candidates.of_model(path, values.image_size) if path in MODELS else open_graph(path, **options)
-    return candidates.inspect(
+    file = _opened(path, values)
+    built = path in MODELS or _model_flags.is_keras_name(path)  # for pictures of that size already
+    inspection = inspect(
         file,
         input=values.input,
         endpoint=values.endpoint,
-        feeds=dict(map(_feed, values.feed)),
-        image_size=values.image_size if path not in MODELS else None,
+        feeds=values.feed,
+        image_size=None if built else values.image_size,
     )
+    command = _command(path, file, inspection, values)
+    if values.json:
+        print(json.dumps(inspection.to_json() | {"command": command}))
+        return 0
+    _pager.show([*_head(inspection), *_listing(inspection, values), *_foot(inspection, command)])
+    return 0
 
 
-def _feed(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise _flags.UsageError(f"--feed={text}: write NAME=VALUE, as is_training=False")
-    try:
-        return name, json.loads(value.lower() if value in ("True", "False") else value)
-    except ValueError:
-        return name, value
+def _opened(path: str, values: Any) -> Any:
+    from tfxfer.networks.candidates import of_model
+    from tfxfer.networks.files import open_graph
+
+    options = _model_flags.file_options(values)
+    if path in MODELS:
+        if options:
+            given = " and ".join(f"--{name}" for name in options)
+            raise _flags.UsageError(f"{given}: for networks in files, and not used with {path}; leave it out")
+        return of_model(path, values.image_size)
+    if values.image_size and _model_flags.is_keras_name(path):
+        options["input_size"] = values.image_size
+    return open_graph(path, **options)
 
 
 # --- as text ---
@@ -167,30 +162,47 @@ def _as_tree(rows: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
     return lines
 
 
-def _foot(path: str, inspection: Any, values: Any) -> Iterator[str]:
+def _foot(inspection: Any, command: str) -> Iterator[str]:
     yield from (printable(note) for note in inspection.notes)
-    if inspection.suggested:
+    if command:
         yield f"codes of {printable(inspection.suggested)}, which the last layer takes:"
-        yield f"  {printable(_command(path, inspection, values))}"
+        yield f"  {printable(command)}"
 
 
-def _command(path: str, inspection: Any, values: Any) -> str:
+def _command(path: str, file: Any, inspection: Any, values: Any) -> str:
     """Return the command that extracts what the last layer takes; an empty text where nothing is suggested."""
     if not inspection.suggested:
         return ""
-    feeds = [*values.feed, *(f"{port.name.removesuffix(':0')}={_off(port)}" for port in inspection.lacking)]
+    feeds = [f"{name}={value}" for name, value in values.feed.items()]
+    feeds += [f"{port.name.removesuffix(':0')}={_off(port)}" for port in inspection.lacking]
     named = {
         "model": path,
+        "weights": "FILE" if file.weights is None and packaged_weights(path) is None else None,
         "input": inspection.input.removesuffix(":0"),
         "endpoint": inspection.suggested,
         "signature": values.signature,
         "tags": values.tags and ",".join(values.tags),
     }
-    if inspection.kind == "network of tfxfer":
-        named["input"] = None
+    if path in MODELS:
+        named |= {"input": None, "image_size": values.image_size}
+    else:
+        named |= _preparation(file, inspection, values)
     words = [f"--{name}={value}" for name, value in named.items() if value]
     words += [f"--feed={feed}" for feed in feeds]
     return shlex.join(["tfxfer", "extract", "codes", *words, "--dataset=folder", "--data_dir=PICTURES"])
+
+
+def _preparation(file: Any, inspection: Any, values: Any) -> dict[str, Any]:
+    """Return the flags that say how pixels become the input, where the file does not."""
+    from tfxfer.networks.importing import spec_of
+
+    taken = spec_of(file, inspection.input)
+    sides = taken.shape.as_list()[1:3] if taken.shape.rank else [None]
+    known = file.input_spec(inspection.input) is not None
+    return {
+        "input_spec": None if known or taken.dtype.name == "uint8" else "SPEC",
+        "image_size": values.image_size or ("SIDE" if None in sides and not known else None),
+    }
 
 
 def _off(port: Any) -> str:

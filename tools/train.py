@@ -17,7 +17,7 @@ puts one on VGG16's fc6. With --store, the frozen layers see each picture once, 
     tfxfer train --model=model.ckpt.meta --endpoint=pool --feed=is_training=False --input_spec=tf --data_dir=photos \\
         --logdir=runs/mine
 
-puts one on a tensor of a network in a file, a MetaGraph or a frozen graph; the run keeps the network.
+puts one on a tensor of a network in a file; the run keeps the network. --model says which files.
 What the test gave, its worst mistakes included, is in the run's test.json. Where TF_CONFIG names a cluster, this is one
 of its tasks: see docs/scale.md.
 """

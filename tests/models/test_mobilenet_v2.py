@@ -79,6 +79,7 @@ def forward(w: Arrays, x: np.ndarray) -> dict[str, np.ndarray]:
     return ends | classify(w, "classifier.1", x)
 
 
+@pytest.mark.slow
 def test_every_endpoint_agrees_with_plain_ops_through_the_names_of_torchvision(tmp_path):
     source = named(mobilenet_v2.SOURCES, "mobilenet_v2_torchvision")
     torch_networks.compare_with(forward, source, tmp_path, 64)

@@ -324,7 +324,7 @@ def check_parity(tmp_path, model: str, network: keras.Model, images: np.ndarray,
 
 
 @with_keras
-@pytest.mark.parametrize("model", ["vgg16", "vgg19"])
+@pytest.mark.parametrize("model", ["vgg16", pytest.param("vgg19", marks=pytest.mark.slow)])
 def test_without_the_top_every_endpoint_agrees_with_keras(tmp_path, model):
     network = keras_network(model, include_top=False, input_shape=(64, 64, 3))
     check_parity(tmp_path, model, network, pictures(64, 2), FORMATS, top=False)

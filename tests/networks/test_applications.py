@@ -15,6 +15,8 @@ from tests.networks.made_by_keras import application, outputs, pictures, save_we
 from tests.networks.test_keras_file import FAMILIES, assert_same, ends_of
 from tfxfer.errors import GraphError, SelectionError, WeightsError
 from tfxfer.networks import applications
+from tfxfer.networks.file_model import open_model
+from tfxfer.networks.files import open_graph
 
 # Of Keras itself, where it saves.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning", "ignore::UserWarning")
@@ -122,6 +124,7 @@ def test_weights_without_a_classifier_build_the_network_without_one(real_data):
         assert list(net)[-1] == "conv_pw_13_relu"
 
 
+@pytest.mark.slow
 def test_a_checkpoint_under_the_names_of_keras_in_a_scope_is_found():
     model = application("MobileNet", 32, alpha=0.25, classes=5)
     expected = outputs(model, prepared("MobileNet", pictures(32)))["predictions"]
@@ -137,6 +140,7 @@ def test_a_checkpoint_under_the_names_of_keras_in_a_scope_is_found():
         assert_same(result, {"predictions": expected})
 
 
+@pytest.mark.slow
 def test_files_with_older_names_of_layers_are_read_in_the_order_of_the_layers():
     model = application("MobileNetV3Small", 32, classes=5)
     save_weights_as_keras_2(model, "old.h5", rename=lambda name: name.replace("expanded_conv_", "expanded_conv/"))
@@ -222,3 +226,15 @@ def test_a_network_is_described_without_memory_for_its_values():
     size = sum(np.prod(variable.shape) * 4 for variable in file.variables.values())
     assert size > 500 << 20
     assert resident() - before < size / 3
+
+
+def test_how_pictures_are_prepared_is_said_of_the_input_alone_and_not_of_a_layer():
+    with tf.Graph().as_default():
+        net = tx.network("MobileNet", input="conv1_relu", endpoint="conv_pw_1_relu")
+        assert net.input_spec is None
+        assert net.images.dtype == tf.float32
+    opened = open_model("MobileNet", input="conv1_relu", endpoint="conv_pw_1_relu")
+    assert opened.stated is None
+    named = open_model("MobileNet", endpoint="conv_pw_1_relu").stated
+    assert named.class_names[640] == "manhole cover"
+    assert open_graph("MobileNet", include_top=False).stated.class_names == ()

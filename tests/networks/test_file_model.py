@@ -288,7 +288,7 @@ def test_a_metagraph_without_its_checkpoint_is_trained_from_scratch_alone(made, 
          "--input and --feed and --moving_averages: not used with --model=squeezenet1_1; leave one of the two out"),
         (["--model=squeezenet1_1", "--restore=none", "--input_spec=tf", "--bgr"], "--input_spec and --bgr: not used"),
         ([*WAY, "--model={made}/frozen.pb", "--moving_averages"], "--moving_averages: .*has no variable NAME/Exponent"),
-        (["--input=x"], "--input: give another --model too, a network in a file"),
+        (["--input=x", "--restore=none"], "--input: give another --model too, a network in a file"),
         ([M, *WAY[:1], "--feed=is_training", *WAY[2:]], "write NAME=VALUE, as in is_training=F"),
     ],
 )  # fmt: skip
@@ -309,3 +309,15 @@ def test_flags_do_not_contradict_the_input_spec_beside_the_weights(made, tmp_pat
         assert run(train, *way, *agreed, f"--data_dir={made}/pictures", "--dry_run") == 0
     numbers = f"{1 / 127.5!r}"
     assert run(train, *way, "--mean=127.5", f"--scale={numbers}", f"--data_dir={made}/pictures", "--dry_run") == 0
+
+
+def test_a_network_of_keras_by_its_name_is_told_its_size_and_names_its_classes(real_data, tmp_path, capsys):
+    weights = real_data("weights/mobilenet_7_5_224_tf.h5")
+    way = ["--model=MobileNet", f"--weights={weights}"]
+    shutil.copy(real_data("imagenet/samples/n03717622_manhole_cover.JPEG"), tmp_path)
+    assert run(predict, tmp_path, *way, "--image_size=160", "--input_spec=tf", "--top=1") == 0
+    assert "manhole cover" in capsys.readouterr().out
+    assert run(predict, tmp_path, *way, "--image_size=20") == 1
+    assert "give another --image_size" in capsys.readouterr().err
+    assert run(predict, tmp_path, *way, "--input_spec=caffe") == 1
+    assert "and not 224x224 by 'crop', BGR" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.networks.made import write_frozen
 from tfxfer.errors import SelectionError, WeightsError
 from tfxfer.networks.files import open_graph
 
@@ -19,3 +20,12 @@ def test_what_is_neither_a_file_nor_a_network_is_refused_with_the_nearest(tmp_pa
     (tmp_path / "a.meta").write_bytes(b"not a graph")
     with pytest.raises(WeightsError, match="is not a MetaGraph"):
         open_graph(str(tmp_path / "a.meta"))
+
+
+def test_an_option_that_the_reader_does_not_take_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_frozen()
+    with pytest.raises(SelectionError, match=r"frozen\.pb: `tags`: not used with a frozen graph; leave it out"):
+        open_graph("frozen.pb", tags="serve")
+    with pytest.raises(WeightsError, match=r"`moving_averages`: frozen\.pb has no variable"):
+        open_graph("frozen.pb", moving_averages=True)

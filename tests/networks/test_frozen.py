@@ -9,6 +9,7 @@ import tensorflow.compat.v1 as tf
 import tfxfer as tx
 from tfxfer.errors import GraphError, WeightsError
 from tfxfer.networks import frozen
+from tfxfer.networks.files import open_graph
 
 PICTURES = np.random.default_rng(2).random((6, 12, 12, 3), np.float32)
 
@@ -131,3 +132,15 @@ def test_a_file_that_is_not_a_graph_is_refused(tmp_path):
 def test_an_endpoint_before_the_input_is_refused(made):
     with pytest.raises(GraphError, match="does not come from the input"):
         tx.network("frozen.pb", input="pool", endpoint="block1/relu")
+
+
+def test_a_graph_as_text_is_refused_and_the_cure_writes_it_in_binary(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with tf.Graph().as_default() as graph:
+        x = tf.placeholder(tf.float32, [None, 2], "x")
+        tf.matmul(x, tf.constant([[1.0], [2.0]], name="fc/kernel"), name="y")
+        tf.io.write_graph(graph, ".", "frozen.pbtxt", as_text=True)
+        with pytest.raises(WeightsError, match=r"frozen\.pbtxt is a graph as text; .*as_text=False"):
+            open_graph("frozen.pbtxt")
+        tf.io.write_graph(graph, ".", "frozen.pb", as_text=False)
+    assert list(open_graph("frozen.pb").variables) == ["fc/kernel"]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
 import tfxfer as tx
-from tests.networks.made import FEEDS
+from tests.networks.made import FEEDS, write_frozen
 from tfxfer.errors import GraphError
 
 
@@ -94,3 +95,41 @@ def test_two_inputs_are_named_and_choosing_one_and_feeding_the_other_cures(folde
         tx.network("plain.meta", endpoint="y", input="first")
     net = tx.network("plain.meta", endpoint="y", input="first", feeds={"second": [[[[0.0] * 3] * 4] * 4]})
     assert net.images.shape.as_list() == [None, 4, 4, 3]
+
+
+def test_what_is_fed_in_the_place_of_a_weight_is_used_and_is_no_variable(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pictures, _ = write_frozen()
+    zeros = np.zeros([3, 3, 3, 8], np.float32)
+    with tf.Graph().as_default():
+        net = tx.network("frozen.pb", endpoint="Conv2D", feeds={**FEEDS, "conv1/kernel": zeros})
+        assert net.variables == []
+        with tf.Session() as sess:
+            assert not sess.run(net["Conv2D"], {net.images: pictures}).any()
+    with pytest.raises(GraphError, match="conv1/kernel:0 is resource, and cannot be 1"):
+        tx.network("model.ckpt", endpoint="pool", feeds={**FEEDS, "conv1/kernel": 1})
+
+
+def test_an_output_that_an_op_does_not_have_is_refused(trained):
+    with pytest.raises(GraphError, match="the graph has no endpoint 'pool:1': pool has 1 outputs, counted from 0"):
+        tx.network("model.ckpt", endpoint="pool:1", feeds=FEEDS)
+
+
+def test_a_collection_of_something_else_is_passed_over(tmp_path):
+    with tf.Graph().as_default(), tf.Session() as sess:
+        x = tf.placeholder(tf.float32, [None, 2], "x")
+        tf.matmul(x, tf.get_variable("fc/kernel", [2, 2]), name="y")
+        tf.add_to_collection("my_variables", b"\xff\xff")
+        sess.run(tf.global_variables_initializer())
+        prefix = tf.train.Saver().save(sess, str(tmp_path / "model.ckpt"))
+    with tf.Graph().as_default():
+        assert [variable.op.name for variable in tx.network(prefix).variables] == ["fc/kernel"]
+
+
+def test_a_name_that_is_not_there_is_answered_by_what_may_be_named(trained):
+    with pytest.raises(GraphError, match=r"no endpoint 'nope'; it has .*\brelu2, pool, logits\b"):
+        tx.network("model.ckpt", endpoint="nope", feeds=FEEDS)
+    with pytest.raises(GraphError, match=r"no tensor to be fed 'nope'; it has .*is_training.*keep_prob"):
+        tx.network("model.ckpt", endpoint="pool", feeds={"nope": 1})
+    with pytest.raises(GraphError, match=r"\(did you mean global_average_pooling2d\?\); it has .*\bpredictions\b"):
+        tx.network("MobileNet", endpoint="global_averge_poling2d")

@@ -94,6 +94,7 @@ def test_functions_that_call_themselves_are_refused_by_name():
         inline(graph_def)
 
 
+@pytest.mark.slow
 def test_functions_of_another_process_are_put_in_their_place(tmp_path):
     graph_def = traced()
     (tmp_path / "graph.pb").write_bytes(graph_def.SerializeToString())

@@ -152,6 +152,7 @@ def test_a_head_on_a_layer_in_the_middle_is_trained_on_stored_features_and_resum
     assert "go on from step 3 of 6" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_block_of_the_network_itself_is_trained():
     model = mixed()
     model.trainable = False

@@ -12,7 +12,7 @@ import tfxfer as tx
 from tests.networks.made import FEEDS
 from tfxfer.errors import RestoreError, WeightsError
 from tfxfer.graph.partitioned import wholes
-from tfxfer.networks import meta_graph
+from tfxfer.networks import files, meta_graph
 
 
 def test_averages_take_the_place_of_the_variables_when_they_are_asked_for(trained):
@@ -34,7 +34,7 @@ def test_without_averages_asking_for_them_is_refused(tmp_path, monkeypatch):
     with pytest.raises(
         WeightsError, match=r"`moving_averages`: model\.ckpt has no variable NAME/ExponentialMovingAverage"
     ):
-        meta_graph.read("model.ckpt.meta", moving_averages=True)
+        files.open_graph("model.ckpt.meta", moving_averages=True)
 
 
 def test_without_its_checkpoint_there_are_no_weights_and_a_path_to_them_cures(trained, tmp_path):

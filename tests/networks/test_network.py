@@ -105,3 +105,44 @@ def test_an_endpoint_that_is_not_there_is_refused_with_the_nearest(trained):
     with pytest.raises(GraphError, match=r"no endpoint 'rellu1' \(did you mean relu"):
         net["rellu1"]
     assert net["relu2:mean"].shape.as_list() == [None, 8]
+
+
+def test_the_input_spec_beside_a_checkpoint_says_how_pictures_are_prepared(trained):
+    tx.InputSpec.of_keras("tf", (16, 16), model="mine").save("model.ckpt")
+    net = tx.network("model.ckpt", endpoint="pool", feeds=FEEDS)
+    assert (net.images.dtype, net.images.shape.as_list()) == (tf.uint8, [None, 16, 16, 3])
+    assert net.input_spec == tx.InputSpec.load("model.ckpt")
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)).astype(np.uint8)
+    codes = run(net, net["pool"], pixels)
+    with tf.Graph().as_default():
+        plain = tx.network("model.ckpt", endpoint="pool", feeds=FEEDS, input="relu1")  # takes no pictures
+        assert plain.input_spec is None
+        assert plain.images.dtype == tf.float32
+    with tf.Graph().as_default() as graph, tf.Session() as sess:
+        tf.train.import_meta_graph("model.ckpt.meta").restore(sess, "model.ckpt")
+        feeds = {"batch:0": (pixels - 127.5) / 127.5, "is_training:0": False, "keep_prob:0": 1.0}
+        np.testing.assert_allclose(codes, sess.run(graph.get_tensor_by_name("pool:0"), feeds), rtol=1e-5)
+
+
+def test_what_only_files_use_is_refused_for_a_network_by_name():
+    with pytest.raises(SelectionError, match=r"`feeds`, `moving_averages`: .*not used with squeezenet1_1; leave it"):
+        tx.network("squeezenet1_1", feeds={"a": 1}, moving_averages=True)
+
+
+def test_the_average_of_an_endpoint_without_positions_is_refused(trained):
+    net = tx.network("model.ckpt", endpoint="pool", feeds=FEEDS)
+    with pytest.raises(GraphError, match="has no positions to average over"):
+        net["pool:mean"]
+
+
+def test_a_classifier_has_as_many_classes_as_its_weights(tmp_path):
+    with tf.Graph().as_default():
+        images = tf.placeholder(tf.uint8, [None, 224, 224, 3])
+        tx.models.squeezenet.squeezenet1_1(images, classes=7)
+        with tf.Session() as sess:
+            sess.run(tf.global_variables_initializer())
+            prefix = tf.train.Saver().save(sess, str(tmp_path / "seven"))
+    with tf.Graph().as_default():
+        net = tx.network("squeezenet1_1", weights=prefix)
+        assert net["prob"].shape.as_list() == [None, 7]
+        assert {pairing.status for pairing in tx.plan(net.variables, net.weights).pairings} == {"restored"}

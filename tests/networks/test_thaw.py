@@ -73,3 +73,10 @@ def test_a_graph_without_weights_is_refused(tmp_path, monkeypatch):
     for path in ("plain.meta", "plain.pb"):
         with pytest.raises(WeightsError, match=r"has no weights that could|no constants that are weights"):
             thaw(path, "out.ckpt")
+
+
+def test_an_input_spec_beside_the_file_goes_along(outputs):
+    spec = tx.InputSpec("mine", "by hand", (4, 4), "RGB", (1.0,) * 3, (0.5,) * 3)
+    spec.save("frozen.pb")
+    thaw("frozen.pb", "out/model.ckpt")
+    assert tx.open_weights("out/model.ckpt").input_spec() == spec

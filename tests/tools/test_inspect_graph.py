@@ -11,7 +11,8 @@ import tensorflow.compat.v1 as tf
 
 from tests.networks.made import write_trained
 from tests.networks.test_candidates import write_inception
-from tfxfer.tools import _flags, inspect_graph
+from tests.tools.test_predict import coloured
+from tfxfer.tools import _flags, extract, inspect_graph
 
 
 def run(*args: object) -> int:
@@ -41,7 +42,7 @@ def test_the_table_has_the_blocks_and_ends_with_the_next_command(inception, caps
     assert re.fullmatch(r"pool +MaxPool +\[\?, 8, 8, 8\] +248 +55,296 +batch norm", lines[7])
     assert shlex.split(lines[-1]) == [
         *("tfxfer", "extract", "codes", f"--model={inception}", "--input=Mul", "--endpoint=pool_3"),
-        *("--dataset=folder", "--data_dir=PICTURES"),
+        *("--input_spec=SPEC", "--dataset=folder", "--data_dir=PICTURES"),
     ]
 
 
@@ -87,7 +88,7 @@ def test_a_network_is_known_by_its_name_too(capsys):
     assert run("squeezenet1_1") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "squeezenet1_1: network of tfxfer"
-    assert lines[-1].startswith("  tfxfer extract codes --model=squeezenet1_1 --endpoint=fire9 ")
+    assert lines[-1].startswith("  tfxfer extract codes --model=squeezenet1_1 --weights=FILE --endpoint=fire9 ")
 
 
 @pytest.mark.parametrize(
@@ -105,3 +106,23 @@ def test_a_network_is_known_by_its_name_too(capsys):
 def test_mistakes_are_told(args, status, words, inception, capsys):
     assert run(*(arg.format(inception=inception) for arg in args)) == status
     assert words in capsys.readouterr().err
+
+
+def test_the_command_runs_when_it_is_filled_in(inception, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    coloured(tmp_path / "pictures")
+    assert run(inception, "--input=Mul", "--signature=serving_default", "--tags=serve", "--image_size=32") == 0
+    command = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    assert {"--signature=serving_default", "--tags=serve", "--image_size=32", "--input_spec=SPEC"} <= set(command)
+    filled = [word.replace("SPEC", "tf").replace("PICTURES", "pictures") for word in command]
+    assert _flags.run(extract.main, ["tfxfer extract", *filled[2:]]) == 0
+    assert "codes: pool_3" in capsys.readouterr().out
+
+
+def test_a_network_without_weights_asks_for_them_and_the_size_of_a_network_of_keras_is_built(capsys):
+    assert run("MobileNet", "--image_size=64") == 0
+    out = capsys.readouterr().out
+    command = shlex.split(out.splitlines()[-1])
+    assert {"--weights=FILE", "--image_size=64"} <= set(command)
+    assert not any("input_spec" in word for word in command)  # Keras says it
+    assert re.search(r"conv1_relu +Relu6 +\[\?, 32, 32, 32\]", out)

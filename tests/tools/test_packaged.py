@@ -133,6 +133,7 @@ def test_a_changed_file_is_refused_and_neither_used_nor_left_out(installed, pict
     assert "or give another file (--weights)" in said
 
 
+@pytest.mark.slow
 def test_the_random_baseline_needs_no_package(missing, pictures, capsys):
     assert run(train, f"--data_dir={pictures}", "--image_size=32", "--restore=none", "--dry_run") == 0
     assert "--model=efficientnet_lite0 --dropout=0.5, as none is given\n" in capsys.readouterr().out
@@ -144,6 +145,7 @@ def test_the_digits_keep_their_network(installed, capsys, flags):
     assert "as none is given" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_what_is_given_is_taken(installed, pictures, tmp_path, capsys):
     flags = [f"--data_dir={pictures}", "--image_size=32", "--dry_run"]
     assert run(train, *flags, "--model=squeezenet1_1", "--restore=none") == 0

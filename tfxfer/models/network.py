@@ -64,10 +64,19 @@ def build_endpoints(
     ends = row.build(images, classes=classes, last=layer, dropout=dropout, input_spec=input_spec)
     check_last(endpoint, pooling or None, ["mean"])
     if pooling:
-        if ends[layer].shape.rank != 4:
-            raise GraphError(f"{layer} {ends[layer].shape} has no positions to average over; leave :{pooling} out")
-        ends[endpoint] = tf.reduce_mean(ends[layer], axis=[1, 2], name=f"{layer.replace(':', '_')}/mean")
+        ends[endpoint] = averaged_over_positions(ends[layer], layer)
     return ends
+
+
+def averaged_over_positions(tensor: tf.Tensor, name: str) -> tf.Tensor:
+    """Return the average of an endpoint [n, height, width, channels] over its positions, `NAME:mean`.
+
+    Raises:
+      GraphError: it has no positions.
+    """
+    if tensor.shape.rank != 4:
+        raise GraphError(f"{name} {tensor.shape} has no positions to average over; leave :mean out")
+    return tf.reduce_mean(tensor, axis=[1, 2], name=f"{name.replace(':', '_')}/mean")
 
 
 def _divided(endpoint: str) -> tuple[str, str]:

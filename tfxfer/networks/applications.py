@@ -6,6 +6,7 @@ how pictures are prepared. Nothing is downloaded.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import re
@@ -20,6 +21,7 @@ from tfxfer import names, tf_private
 from tfxfer.errors import GraphError, SelectionError, WeightsError
 from tfxfer.formats.tensors import shown
 from tfxfer.input_spec import InputSpec
+from tfxfer.models import imagenet
 from tfxfer.networks import keras_trace
 from tfxfer.networks.graph_file import GraphFile
 from tfxfer.networks.keras_file import OLD_NAMES, first_line, in_order, is_value
@@ -87,7 +89,9 @@ def read(
         variables = in_order(model, _by_name(model))
         file = keras_trace.trace(model, variables, path=name, kind="network of Keras", size=fit.size)
     values = None if weights is None else weights.only(pairs).renamed(lambda old: _short(pairs[old]))
-    return GraphFile(**{**vars(file), "weights": values, "stated": input_spec(name, fit.size)})
+    classes_known = imagenet.class_names() if fit.model.output_shape == (None, CLASSES) else ()
+    stated = dataclasses.replace(input_spec(name, fit.size), class_names=classes_known)
+    return dataclasses.replace(file, weights=values, stated=stated)
 
 
 def input_spec(name: str, size: tuple[int, int]) -> InputSpec:

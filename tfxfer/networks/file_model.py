@@ -17,7 +17,6 @@ from tfxfer.models.registry import Model
 from tfxfer.networks import importing
 from tfxfer.networks.files import open_graph
 from tfxfer.networks.graph_file import GraphFile
-from tfxfer.networks.meta_graph import averaged
 from tfxfer.networks.network import prepared
 from tfxfer.weights import Weights
 
@@ -61,8 +60,7 @@ class FileModel:
     @property
     def stated(self) -> InputSpec | None:
         """What the file, or the input spec beside its weights, says of pictures."""
-        beside = self.weights.input_spec() if self.weights is not None else None
-        return beside or self.file.stated
+        return self.file.input_spec(self.input)
 
     def model(self, input_spec: InputSpec | None = None, *, scope: str = "") -> Model:
         """Return the network as a row of the registry.
@@ -92,7 +90,6 @@ def open_model(
     endpoint: str | None = None,
     feeds: Mapping[str, Any] | None = None,
     weights: Weights | str | os.PathLike[str] | None = None,
-    moving_averages: bool = False,
     **options: Any,
 ) -> FileModel:
     """Open a network in a file; nothing is in a graph yet.
@@ -103,14 +100,11 @@ def open_model(
     Args:
       path, input, feeds, weights, **options: as `tfxfer.network` takes them.
       endpoint: as `tfxfer.network` takes it; `pool:mean` is averaged over positions.
-      moving_averages: whether variables get the averages that training kept of them, in whatever file they are.
 
     Raises:
       SelectionError, WeightsError, GraphError: as `tfxfer.network` raises them.
     """
     file = open_graph(os.fspath(path), weights=weights, **options)
-    if moving_averages:
-        file = dataclasses.replace(file, weights=averaged(file.weights, file.path))
     return as_model(file, input=input, endpoint=endpoint, feeds=feeds)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,38 +14,55 @@ from tfxfer.errors import SelectionError, WeightsError
 from tfxfer.models.registry import MODELS
 from tfxfer.networks import applications, frozen, keras_file, meta_graph, run_directory, saved_model
 from tfxfer.networks.graph_file import GraphFile
+from tfxfer.networks.meta_graph import averaged
 from tfxfer.runs.files import is_run
 from tfxfer.weights import Weights, open_weights
 
 
-def open_graph(path: str, *, weights: Weights | str | os.PathLike[str] | None = None, **options: Any) -> GraphFile:
+def open_graph(
+    path: str,
+    *,
+    weights: Weights | str | os.PathLike[str] | None = None,
+    moving_averages: bool = False,
+    **options: Any,
+) -> GraphFile:
     """Read the network that a path means.
 
     Args:
       path: the file.
       weights: the values of its variables, or a file that holds them. Default: those in it or beside it.
+      moving_averages: whether variables get the averages that training kept of them (`NAME/ExponentialMovingAverage`),
+        in whatever file they are.
       **options: as the reader of its kind takes them.
 
     Raises:
-      SelectionError: neither a file nor a network has this name.
-      WeightsError: it cannot be read.
+      SelectionError: neither a file nor a network has this name, or its reader does not take some option.
+      WeightsError: it cannot be read, or has no averages.
     """
+    reader, kind = _reader(path)
+    unused = [f"`{name}`" for name in options if name not in inspect.signature(reader).parameters]
+    if unused:
+        raise SelectionError(f"{path}: {names.listed(unused)}: not used with {kind}; leave it out")
     values = weights if isinstance(weights, Weights) or weights is None else open_weights(weights)
+    file = reader(path, weights=values, **options)
+    return dataclasses.replace(file, weights=averaged(file.weights, path)) if moving_averages else file
+
+
+def _reader(path: str) -> tuple[Callable[..., GraphFile], str]:
+    """Return what reads the network that a path means, and the kind of that network in words."""
     if is_run(path):
-        return run_directory.read(path, weights=values, **options)
+        return run_directory.read, "a run directory"
     if path.endswith(".meta") or Path(f"{path}.meta").exists():
-        return meta_graph.read(path, weights=values, **options)
+        return meta_graph.read, "a MetaGraph"
     if saved_model.is_saved_model(path):
-        return saved_model.read(path, weights=values, **options)
-    if Path(path).is_file() and keras_file.is_keras(path):
-        return keras_file.read(path, weights=values, **options)
+        return saved_model.read, "a SavedModel"
     if Path(path).is_file():
-        return frozen.read(path, weights=values, **options)
+        return (keras_file.read, "a file of Keras") if keras_file.is_keras(path) else (frozen.read, "a frozen graph")
     if Path(path).is_dir():
         raise WeightsError(saved_model.not_one(Path(path)))
     by_keras = applications.known()
     if path in by_keras:
-        return applications.read(path, weights=values, **options)
+        return applications.read, "a network of keras.applications"
     near = names.did_you_mean(path, [*MODELS, *by_keras, *_beside(path)])
     raise SelectionError(
         f"{path!r} is neither a file nor the name of a network{near}; the networks are {', '.join(MODELS)}, and those "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -13,6 +14,7 @@ from tfxfer.networks.graph_file import FileVariable, GraphFile
 from tfxfer.weights import Weights, open_weights
 from tfxfer.weights.roles import STATISTIC, role
 
+_TEXT = re.compile(rb"\s*(?:#[^\n]*\n\s*)*(?:node|versions|library)\s*:?\s*\{")  # how a GraphDef begins as text
 # The inputs of these ops that are statistics of batch normalisation: mean and variance.
 _STATISTICS = {
     **dict.fromkeys(("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"), (3, 4)),
@@ -50,9 +52,15 @@ def read_graph_def(path: str) -> tf.GraphDef:
     """
     try:
         with open(path, "rb") as file:
-            return tf.GraphDef.FromString(file.read())
+            content = file.read()
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror}") from None
+    if _TEXT.match(content):
+        raise WeightsError(
+            f"{path} is a graph as text; write it in binary: tf.io.write_graph(graph, '.', 'frozen.pb', as_text=False)"
+        )
+    try:
+        return tf.GraphDef.FromString(content)
     except DecodeError:
         raise WeightsError(f"{path} is not a GraphDef, or has more than the 2 GB that one can have") from None
 

@@ -60,3 +60,16 @@ class GraphFile:
     endpoints: Mapping[str, str] = dataclasses.field(default_factory=dict)
     op_list: Any = None
     stated: InputSpec | None = None
+
+    def input_spec(self, input: str) -> InputSpec | None:
+        """Return what the input spec beside the weights says of pictures, or else the file; None where neither does.
+
+        Args:
+          input: the full name of the tensor in the place of which images come. Of another than its own inputs, the file
+            says nothing.
+
+        Raises:
+          WeightsError: the input spec cannot be read.
+        """
+        beside = self.weights.input_spec() if self.weights is not None else None
+        return beside or (self.stated if not self.inputs or input in self.inputs else None)

@@ -28,6 +28,7 @@ SHOWN = 12
 _SOURCES = {"Placeholder", "PlaceholderV2", "IteratorGetNext", "IteratorGetNextSync", "ReaderReadV2", "ReaderRead"}
 _TABLES = {"HashTable", "HashTableV2", "MutableHashTable", "MutableHashTableV2", "AnonymousHashTable"}
 _PYTHON = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
+_FED = "tensor to be fed"
 _DROPPED_ATTRIBUTES = ("_class", "_output_shapes", "_XlaCompile", "_XlaScope", "_xla_compile_id")
 
 
@@ -75,7 +76,7 @@ def find_way(
         are named.
     """
     index = Nodes(file.graph_def)
-    bound = {_tensor(file, index, name, "tensor to be fed"): value for name, value in (feeds or {}).items()}
+    bound = {_tensor(file, index, name, _FED): value for name, value in (feeds or {}).items()}
     end = _tensor(file, index, endpoint, "endpoint") if endpoint else _default_endpoint(file, index)
     if bound:
         file, index = _bind(file, index, bound)
@@ -151,7 +152,19 @@ def _tensor(file: GraphFile, index: Nodes, name: str, role: str) -> str:
     try:
         return index.tensor(name, role=role)
     except GraphError as error:
-        raise GraphError(f"{file.path}: {error}") from None
+        near = "" if name.partition(":")[0] in index else names.did_you_mean(name, file.endpoints)
+        there = _nameable(file, index, role)
+        raise GraphError(
+            f"{file.path}: {error}{near}; it has {names.listed(there[-SHOWN:], SHOWN) or 'none'}"
+        ) from None
+
+
+def _nameable(file: GraphFile, index: Nodes, role: str) -> list[str]:
+    """Return what may be named where nothing has a name: what is fed, or else the layers, or numbers up to the ends."""
+    if role == _FED:
+        return [name for name, node in index.items() if node.op in PLACEHOLDERS]
+    before = index.needed(possible_endpoints(file)).nodes
+    return list(file.endpoints) or [node.name for node in before if _is_floating(node) and node.op != "Const"]
 
 
 def _default_endpoint(file: GraphFile, index: Nodes) -> str:
@@ -280,7 +293,9 @@ def _bind(file: GraphFile, index: Nodes, bound: Mapping[str, Any]) -> tuple[Grap
     graph_def = fold(file.graph_def, values)
     while inlining.calls(graph_def):  # of a branch that is taken
         graph_def = fold(inlining.inline(graph_def), {})
-    changed = dataclasses.replace(file, graph_def=graph_def)
+    # What is fed in the place of a variable is a constant, and no longer one.
+    variables = {name: each for name, each in file.variables.items() if bound.keys().isdisjoint(each.tensors)}
+    changed = dataclasses.replace(file, graph_def=graph_def, variables=variables)
     return changed, Nodes(graph_def)
 
 
@@ -290,7 +305,7 @@ def _value(index: Nodes, name: str, value: Any, faults: list[str]) -> np.ndarray
     try:
         array = np.asarray(value, dtype.as_numpy_dtype if dtype else None)
         lossless = np.array_equal(array, np.asarray(value))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, KeyError):  # NumPy has no resources
         array, lossless = np.zeros(shape.as_list() if shape.is_fully_defined() else []), False
     if not lossless:
         faults.append(f"{name} is {dtype.name if dtype else 'of unknown dtype'}, and cannot be {value!r}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import tensorflow.compat.v1 as tf
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from tensorflow.core.framework import variable_pb2
 
 from tfxfer import names
@@ -24,7 +26,6 @@ def read(
     path: str | os.PathLike[str],
     *,
     weights: Weights | None = None,
-    moving_averages: bool = False,
     signature: str | None = None,
 ) -> GraphFile:
     """Read a network from a MetaGraph, and find its checkpoint.
@@ -32,20 +33,17 @@ def read(
     Args:
       path: the file, `model.ckpt.meta`, or its prefix.
       weights: the values of its variables. Default: the checkpoint beside it, or none where there is none.
-      moving_averages: whether variables get the averages that training kept of them, where the checkpoint has them
-        (`NAME/ExponentialMovingAverage`).
       signature: which of its SignatureDefs tells inputs and outputs, if it has several.
 
     Raises:
-      WeightsError: the file is missing or is not a MetaGraph; the checkpoint cannot be read, or has no averages.
+      WeightsError: the file is missing or is not a MetaGraph; the checkpoint cannot be read; or it has no
+        such signature.
     """
     name = os.fspath(path)
     meta = read_meta_graph(name)
     prefix = name.removesuffix(".meta")
     if weights is None and Path(f"{prefix}.index").exists():
         weights = open_weights(prefix)
-    if moving_averages:
-        weights = averaged(weights, name)
     return described(meta, name, weights, "MetaGraph", signature=signature)
 
 
@@ -118,7 +116,8 @@ def _definitions(meta: tf.MetaGraphDef) -> Mapping[str, list[variable_pb2.Variab
     for key, collection in meta.collection_def.items():
         if key.endswith("variables") and collection.WhichOneof("kind") == "bytes_list":
             values = collection.bytes_list.value
-            definitions[key] = [variable_pb2.VariableDef.FromString(value) for value in values]
+            with contextlib.suppress(DecodeError):  # somebody's own collection of something else
+                definitions[key] = [variable_pb2.VariableDef.FromString(value) for value in values]
     return definitions
 
 

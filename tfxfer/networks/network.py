@@ -10,11 +10,12 @@ from typing import Any
 import tensorflow.compat.v1 as tf
 
 from tfxfer import names
-from tfxfer.errors import DataError, GraphError, WeightsError
+from tfxfer.errors import DataError, GraphError, SelectionError, WeightsError
 from tfxfer.graph.importing import recorded
 from tfxfer.graph.preprocessing import preprocess, record
 from tfxfer.graph.variables import model_variables
 from tfxfer.input_spec import CHANNELS, InputSpec
+from tfxfer.models.network import averaged_over_positions, count_classes
 from tfxfer.models.packaged import packaged_weights
 from tfxfer.models.recognition import recognise
 from tfxfer.models.registry import MODELS, find_model
@@ -57,7 +58,7 @@ class Network:
             return self.endpoints[name]
         layer, _, pooling = name.rpartition(":")
         if pooling == "mean" and layer:
-            return tf.reduce_mean(self[layer], axis=[1, 2], name=f"{layer}/mean")
+            return averaged_over_positions(self[layer], layer)
         try:
             return self.images.graph.get_tensor_by_name(name if ":" in name else f"{name}:0")
         except (KeyError, ValueError):
@@ -102,10 +103,11 @@ def network(
         prepared in the graph. Default: of a model, that of its weights; of a file, what it says; where it says nothing,
         images are fed as the network takes them.
       scope: of a file: what is put before all its names. Default: nothing.
-      **options: of a file: as the reader of its kind takes them.
+      **options: of a file: `moving_averages`, as `tfxfer.networks.files.open_graph` takes it, and what the reader of
+        its kind takes: `tags` and `signature` of a SavedModel.
 
     Raises:
-      SelectionError: `what` is neither a file nor a name of a network.
+      SelectionError: `what` is neither a file nor a name of a network; or something is given that it does not use.
       WeightsError: a file cannot be read, or is not of this network.
       GraphError: the graph cannot be imported as asked; see `importing.find_way`.
       DataError: the input spec does not fit to the input.
@@ -126,10 +128,11 @@ def network(
     """
     name = os.fspath(what)
     if name in MODELS:
+        _check_unused(name, {"input": input, "feeds": feeds, "scope": scope, **options})
         return _built(name, endpoint, weights, input_spec)
     file = open_graph(name, weights=weights, **options)
     way = importing.find_way(file, input=input, endpoint=endpoint, feeds=feeds)
-    spec = input_spec or file.stated
+    spec = input_spec or _stated(file, way)
     images = placeholder(file, way, spec)
     x = prepared(images, file, way, spec)
     with recorded():
@@ -178,6 +181,20 @@ def takes_pixels(input_spec: InputSpec) -> bool:
     return input_spec.channels != "BGR" and not any(input_spec.mean) and set(input_spec.scale) == {1}
 
 
+def _check_unused(name: str, options: Mapping[str, Any]) -> None:
+    unused = [f"`{option}`" for option, value in options.items() if value]
+    if unused:
+        raise SelectionError(f"{names.listed(unused)}: for networks in files, and not used with {name}; leave it out")
+
+
+def _stated(file: GraphFile, way: importing.Way) -> InputSpec | None:
+    """Return what a file, or the input spec beside its weights, says of an input that takes pictures and not bytes."""
+    taken = importing.spec_of(file, way.input)
+    spec = None if taken.dtype == tf.uint8 else file.input_spec(way.input)
+    pictures = None if spec is None else tf.TensorShape([None, None, None, CHANNELS[spec.channels]])
+    return spec if pictures is not None and taken.shape.is_compatible_with(pictures) else None
+
+
 def _built(
     name: str,
     endpoint: str | None,
@@ -194,7 +211,7 @@ def _built(
     if input_spec is None:
         raise WeightsError(f"{name} takes images of any size; call tfxfer.{model.builder} with a placeholder of yours")
     images = tf.placeholder(tf.uint8, [None, *input_spec.size, CHANNELS[input_spec.channels]], name="images")
-    ends = model.build(images, last=endpoint, input_spec=input_spec)
+    ends = model.build(images, classes=count_classes(model, values), last=endpoint, input_spec=input_spec)
     variables = model_variables(outputs=[list(ends.values())[-1]])
     return Network(images, ends, variables, values, input_spec)
 

@@ -59,11 +59,14 @@ class Nodes(Mapping[str, tf.NodeDef]):
           role: what the message calls it.
 
         Raises:
-          GraphError: the graph has no such node; the message gives the nearest.
+          GraphError: the graph has no such node, and the message gives the nearest; or the node has no such output.
         """
         node, _, output = name.partition(":")
         if node not in self._nodes or not (output or "0").isdigit():
             raise GraphError(f"the graph has no {role} {name!r}{names.did_you_mean(node, self._nodes)}")
+        kinds = _kinds(self._nodes[node])
+        if kinds is not None and int(output or 0) >= len(kinds):
+            raise GraphError(f"the graph has no {role} {name!r}: {node} has {len(kinds)} outputs, counted from 0")
         return f"{node}:{output or 0}"
 
     def needed(self, tensors: Iterable[str], stops: Collection[str] = ()) -> Needed:
@@ -143,6 +146,12 @@ def depending(nodes: Sequence[tf.NodeDef], tensors: Collection[str]) -> list[tf.
 
 def dtype_of(node: tf.NodeDef, output: int = 0) -> tf.DType | None:
     """Return the dtype of an output of a node by its definition; None where that does not tell."""
+    kinds = _kinds(node) or []
+    return tf.as_dtype(kinds[output]) if output < len(kinds) and kinds[output] else None
+
+
+def _kinds(node: tf.NodeDef) -> list[Any] | None:
+    """Return the DataType of each output of a node, 0 where nothing tells; None of an op that is not known."""
     definition = op_definition(node.op)
     if definition is None:
         return None
@@ -156,4 +165,4 @@ def dtype_of(node: tf.NodeDef, output: int = 0) -> tf.DType | None:
             # An exported graph leaves out what is as by default, such as the T of a MaxPool.
             there = node.attr if arg.type_attr in node.attr else defaults
             kinds += [arg.type or there[arg.type_attr].type] * count
-    return tf.as_dtype(kinds[output]) if output < len(kinds) and kinds[output] else None
+    return kinds

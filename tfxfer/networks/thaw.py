@@ -35,8 +35,8 @@ def thaw(path: str | os.PathLike[str], out: str | os.PathLike[str], *, overwrite
     """Write a frozen graph as a checkpoint and a MetaGraph, in which its weights are variables of the same names.
 
     `tf.train.import_meta_graph` and `tx.network` take them; the ops keep their names, and the placeholders are as they
-    were. Statistics of batch normalisation are not trainable, all other variables are. No more than one array is in
-    memory at a time.
+    were. An input spec beside the file goes along. Statistics of batch normalisation are not trainable, all other
+    variables are. No more than one array is in memory at a time.
 
     Args:
       path: a GraphDef (`.pb`), or any other file of a network that has weights.
@@ -67,6 +67,7 @@ def thaw(path: str | os.PathLike[str], out: str | os.PathLike[str], *, overwrite
         meta_graph = tf.train.export_meta_graph(saver_def=saver.as_saver_def())
         ops = len(graph.get_operations())
     moved = {meta: files.move_aside(meta)} if meta.exists() else {}
-    moved |= writers.write(prefix, {name: kept.tensor(name) for name in kept}, sources=[kept], overwrite=overwrite)
+    tensors, input_spec = {name: kept.tensor(name) for name in kept}, file.weights.input_spec()
+    moved |= writers.write(prefix, tensors, sources=[kept], input_spec=input_spec, overwrite=overwrite)
     files.write_bytes(meta, meta_graph.SerializeToString())
     return Thawed(prefix, {name: kept.shape(name) for name in kept}, ops, moved)
