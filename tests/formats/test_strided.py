@@ -69,6 +69,17 @@ def test_a_transposed_array_takes_no_memory_but_its_own(tmp_path):
     assert peak < table.nbytes + (1 << 18)
 
 
+@pytest.mark.parametrize("name", ["bfloat16", "float8_e4m3fn", "float8_e5m2", "complex64", "bool"])
+def test_every_dtype_is_read_by_its_strides(name):
+    dtype = np.dtype(getattr(ml_dtypes, name, name))
+    bits = np.arange(24 * dtype.itemsize, dtype=np.uint8) % 2
+    expected = bits.view(dtype).reshape(4, 6)[1:, ::2].T
+    array = strided.array(bits, 6 * dtype.itemsize, dtype, (3, 3), (2, 6))
+    assert (array.dtype, array.shape) == (dtype, (3, 3))
+    assert array.tobytes() == expected.tobytes()
+    assert not array.flags.writeable
+
+
 def test_bits_of_bfloat16_are_swapped():
     values = np.array([1, -2.5, 3e5], ml_dtypes.bfloat16)
     data = values.view("u2").byteswap().view(np.uint8)

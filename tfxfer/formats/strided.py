@@ -111,7 +111,10 @@ def _view(
         part = dtype.itemsize // (2 if dtype.kind == "c" else 1)
         raw = raw.view(f"u{part}").byteswap().view(np.uint8)
     steps = tuple(stride * dtype.itemsize for stride in strides)
-    return np.lib.stride_tricks.as_strided(_aligned(raw, dtype), shape, steps, writeable=False)
+    # Not as_strided, which does not know the 8-bit floats of ml_dtypes.
+    view = np.ndarray(shape, dtype, _aligned(raw, dtype).view(np.uint8), strides=steps)
+    view.flags.writeable = False
+    return view
 
 
 def _aligned(raw: np.ndarray, dtype: np.dtype) -> np.ndarray:
