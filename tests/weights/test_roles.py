@@ -47,7 +47,7 @@ def test_tables_of_whole_numbers_are_not_kernels():
         ("relu1/leak", (1, 1), "other"),
         ("stride", (3, 2), "kernel"),
         ("normalization/averageImage", (224, 224, 3), "other"),
-        ("net/meta/augmentation/jitter", (3, 3), "other"),
+        ("net/meta/normalization/averageImage", (3, 3, 3), "other"),
         ("conv1f/learningRate", (1, 1), "other"),
         ("conv1/kernel/Adam", (3, 3, 3, 8), "optimizer slot"),
         ("conv1/kernel/Adam_1", (3, 3, 3, 8), "optimizer slot"),
@@ -154,7 +154,12 @@ def test_slots_of_real_checkpoints_are_told_apart(real_data):
     ["conv1_1/stride", "relu1/leak", "meta/a/b", "net/meta/inputs/size", "a/block/pad", "normalization/cropSize"],
 )
 def test_settings_of_matconvnet_are_not_variables_of_a_network(name):
-    assert is_of_training(name, {name})
+    assert is_of_training(name, {name, "meta/normalization/imageSize"})
+
+
+@pytest.mark.parametrize("name", ["meta/dense/kernel", "normalization/mean", "normalization/0", "net/meta/w"])
+def test_layers_of_other_files_may_be_called_as_matconvnet_calls_its_settings(name):
+    assert not is_of_training(name, {name, "conv1/kernel"})
 
 
 @pytest.mark.parametrize("name", ["stride", "conv1/weights/0", "my/meta/w", "meta", "size/0"])

@@ -58,6 +58,12 @@ _SETTING = re.compile(
     r"imageSize|averageImage|border|keepAspect|rgb(?:Mean|Variance|Covariance)"
 )
 _META = re.compile(r"(?:net/)?(?:meta|normalization)/.+")
+# What tells that a file is MatConvNet's; elsewhere, `meta` and `normalization` may be layers.
+_OF_MATCONVNET = [
+    f"{scope}{name}"
+    for scope in ("meta/normalization/", "net/meta/normalization/", "normalization/", "net/normalization/")
+    for name in ("imageSize", "averageImage")
+]
 _EMA = re.compile(r"(?:(?:model|state_dict|params)_ema|ema(?:_state_dict)?)/(.+)", re.DOTALL)
 _PART = re.compile(r"(.*[/.])?([^/.]+)", re.DOTALL)
 
@@ -88,7 +94,7 @@ def role(name: str, tensor_shape: tuple[int, ...], all_names: Container[str], dt
     vector = len(tensor_shape) == 1 or (len(tensor_shape) == 2 and 1 in tensor_shape)
     if vector and (_BIAS.fullmatch(last) or (last == "1" and scope.endswith("/weights/"))):
         return BIAS
-    if _is_setting(name, last) and (vector or last == "averageImage" or _META.fullmatch(name)):
+    if _is_setting(name, last, all_names) and (vector or last == "averageImage" or _META.fullmatch(name)):
         return OTHER
     return KERNEL if len(tensor_shape) >= 2 and dtype not in (np.int32, np.int64) else OTHER
 
@@ -104,11 +110,13 @@ def is_of_training(name: str, all_names: Container[str]) -> bool:
     """
     _, last = _split(name)
     kept = last == _AVERAGE or bool(_STEP.fullmatch(last)) or name.startswith("metrics/")
-    return kept or _is_slot(name, last, all_names) or _is_setting(name, last)
+    return kept or _is_slot(name, last, all_names) or _is_setting(name, last, all_names)
 
 
-def _is_setting(name: str, last: str) -> bool:
-    return bool("/" in name and _SETTING.fullmatch(last)) or bool(_META.fullmatch(name))
+def _is_setting(name: str, last: str, all_names: Container[str]) -> bool:
+    if "/" in name and _SETTING.fullmatch(last):
+        return True
+    return bool(_META.fullmatch(name)) and any(sign in all_names for sign in _OF_MATCONVNET)
 
 
 def _split(name: str) -> tuple[str, str]:
