@@ -272,7 +272,7 @@ def test_another_backend_of_keras_is_refused_by_name(monkeypatch):
 @pytest.mark.slow
 def test_a_backend_of_keras_that_is_not_installed_is_refused_and_the_cure_cures():
     for backend, told in (("jax", "GraphError: Keras uses jax, "), ("tensorflow", "")):
-        code = "import tfxfer as tx; tx.network('MobileNet')"
+        code = "import tensorflow.compat.v1 as tf, tfxfer as tx\nwith tf.Graph().as_default(): tx.network('MobileNet')"
         environment = {**os.environ, "KERAS_BACKEND": backend}
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
         assert told in done.stderr
