@@ -68,7 +68,8 @@ def test_weights_from_any_file_give_what_keras_computes_and_tell_classes_and_wid
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "side"), FAMILIES.items())
 def test_every_family_gives_what_keras_computes_from_any_file(name, side):
-    compare(name, side, FILES)
+    # The stem of a ConvNeXt is a model of its own, whose layers a file of Keras 2 has under other names: it is refused.
+    compare(name, side, FILES[:3] if name.startswith("ConvNeXt") else FILES)
 
 
 @pytest.mark.slow
@@ -152,6 +153,7 @@ def test_files_with_older_names_of_layers_are_read_in_the_order_of_the_layers():
 
 @pytest.mark.slow
 def test_weights_of_imagenet_for_efficientnet_are_scaled_as_keras_scales_them(monkeypatch):
+    keras.utils.clear_session()
     model = application("EfficientNetB0", 32, include_top=False)
     mean, variance, _ = model.get_layer("normalization").variables
     mean.assign([0.485, 0.456, 0.406])

@@ -104,7 +104,7 @@ def test_a_network_of_keras_gives_what_keras_computes_in_every_layer(name, side,
 @pytest.mark.parametrize("file", ["model.keras", "model.h5"])
 @pytest.mark.parametrize(("name", "side"), FAMILIES.items())
 def test_every_family_gives_what_keras_computes_in_every_layer(name, side, file):
-    if file.endswith(".h5") and name.startswith(("MobileNetV3", "ConvNeXt")):
+    if file.endswith(".h5") and name.startswith(("MobileNetV3", "ConvNeXt", "InceptionResNet")):
         application(name, side).save(file)
         with (
             tf.Graph().as_default(),
