@@ -146,3 +146,8 @@ def test_a_classifier_has_as_many_classes_as_its_weights(tmp_path):
         net = tx.network("squeezenet1_1", weights=prefix)
         assert net["prob"].shape.as_list() == [None, 7]
         assert {pairing.status for pairing in tx.plan(net.variables, net.weights).pairings} == {"restored"}
+
+
+def test_outside_of_a_graph_the_cure_is_named():
+    with pytest.raises(GraphError, match=r"executes eagerly here .* `with tf\.Graph\(\)\.as_default\(\):`"):
+        tx.network("squeezenet1_1", endpoint="fire2")

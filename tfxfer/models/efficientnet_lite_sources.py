@@ -102,7 +102,7 @@ def _in_tensorflow(model: str, scope: str) -> dict[str, tuple[str, str]]:
 
 def _sources(model: str) -> Iterator[Source]:
     shapes, layers = variables(model), tuple(convolutions(blocks(model)))
-    # https://pypi.org/project/efficientnet-lite-pytorch/
+    # PyPI: efficientnet-lite-pytorch
     name = f"{model}_pytorch"
     renames = normalised_sources.in_torch(layers, _in_pytorch(model), "_fc")
     yield Source(name, "efficientnet-lite-pytorch", authors(model, name), shapes, renames, TORCH_LAYOUT)

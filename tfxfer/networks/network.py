@@ -145,6 +145,7 @@ def network(
 
 def placeholder(file: GraphFile, way: importing.Way, input_spec: InputSpec | None) -> tf.Tensor:
     """Make the placeholder of the images: uint8 as an input spec says, or of the dtype and shape of the input."""
+    _check_graph()
     if input_spec is not None:
         shape = [None, *input_spec.size, CHANNELS[input_spec.channels]]
         return tf.placeholder(tf.uint8, shape, name="images")
@@ -210,6 +211,7 @@ def _built(
     input_spec = input_spec or model.input_spec
     if input_spec is None:
         raise WeightsError(f"{name} takes images of any size; call tfxfer.{model.builder} with a placeholder of yours")
+    _check_graph()
     images = tf.placeholder(tf.uint8, [None, *input_spec.size, CHANNELS[input_spec.channels]], name="images")
     ends = model.build(images, classes=count_classes(model, values), last=endpoint, input_spec=input_spec)
     variables = model_variables(outputs=[list(ends.values())[-1]])
@@ -218,3 +220,10 @@ def _built(
 
 def _listed(endpoints: Mapping[str, tf.Tensor]) -> str:
     return f"it has {names.listed(list(endpoints)[-12:], 12)}"
+
+
+def _check_graph() -> None:
+    if tf.executing_eagerly():
+        raise GraphError(
+            "TensorFlow executes eagerly here and builds no graph; call network within `with tf.Graph().as_default():`"
+        )
