@@ -135,4 +135,4 @@ def show_test(settings: Any, sess: Any, made: Any, result: Any, split: Any, fitt
     from tfxfer.tensorboard import results
 
     if "results" in made.summaries:
-        results.tested(Path(settings.logdir), sess.graph, result, split, fitted.steps)
+        results.tested(Path(settings.logdir), result, split, fitted.steps)

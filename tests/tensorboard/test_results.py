@@ -6,7 +6,6 @@ import re
 
 import numpy as np
 import pytest
-import tensorflow.compat.v1 as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata as hparams_metadata
 
@@ -42,7 +41,7 @@ def scalars(run) -> dict[str, list[tuple[int, float]]]:
 
 
 def test_final_metrics_are_those_of_the_best_validation_and_the_last_epoch(tmp_path):
-    results.trained(tmp_path, tf.Graph(), SETTINGS, FROZEN, STATE)
+    results.trained(tmp_path, SETTINGS, FROZEN, STATE)
     assert scalars(tmp_path) == {
         "validation/loss": [(9, 0.25)],
         "validation/accuracy": [(9, 0.75)],
@@ -52,7 +51,7 @@ def test_final_metrics_are_those_of_the_best_validation_and_the_last_epoch(tmp_p
 
 
 def test_settings_are_hyperparameters(tmp_path):
-    results.trained(tmp_path, tf.Graph(), SETTINGS, FROZEN, STATE)
+    results.trained(tmp_path, SETTINGS, FROZEN, STATE)
     content = read(tmp_path).SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     found = hparams_metadata.parse_session_start_info_plugin_data(content).hparams
     assert {name: value.number_value or value.string_value for name, value in found.items()} == {
@@ -62,7 +61,7 @@ def test_settings_are_hyperparameters(tmp_path):
 
 
 def test_the_proof_names_each_frozen_variable_and_each_check(tmp_path):
-    results.trained(tmp_path, tf.Graph(), SETTINGS, FROZEN, STATE)
+    results.trained(tmp_path, SETTINGS, FROZEN, STATE)
     text = read(tmp_path).Tensors("frozen")[0].tensor_proto.string_val[0].decode()
     assert text.startswith("2 variables were frozen when the run began.")
     assert "| by the end of the run | 9 | 2 unchanged |" in text
@@ -73,10 +72,10 @@ def test_the_proof_names_each_frozen_variable_and_each_check(tmp_path):
 
 
 def test_a_test_adds_what_it_gave_and_a_second_one_takes_its_place(tmp_path):
-    results.trained(tmp_path, tf.Graph(), SETTINGS, FROZEN, STATE)
+    results.trained(tmp_path, SETTINGS, FROZEN, STATE)
     for seed in (0, 1):
         result, split = guessed(seed=seed)
-        results.tested(tmp_path, tf.Graph(), result, split, 9)
+        results.tested(tmp_path, result, split, 9)
     found = scalars(tmp_path)
     assert found["test/accuracy"] == [(9, pytest.approx(result.accuracy))]
     assert found["validation/accuracy"] == [(9, 0.75)]
@@ -89,10 +88,10 @@ def test_a_test_adds_what_it_gave_and_a_second_one_takes_its_place(tmp_path):
 
 def test_a_run_that_went_on_has_the_test_of_its_earlier_end_no_more(tmp_path):
     result, split = guessed()
-    results.trained(tmp_path, tf.Graph(), SETTINGS, FROZEN, STATE)
-    results.tested(tmp_path, tf.Graph(), result, split, 9)
+    results.trained(tmp_path, SETTINGS, FROZEN, STATE)
+    results.tested(tmp_path, result, split, 9)
     (tmp_path / "results" / "mine.txt").write_text("stays")
-    results.trained(tmp_path, tf.Graph(), {**SETTINGS, "epochs": 4}, FROZEN, {**STATE, "step": 12})
+    results.trained(tmp_path, {**SETTINGS, "epochs": 4}, FROZEN, {**STATE, "step": 12})
     found = scalars(tmp_path)
     assert "test/accuracy" not in found
     assert found["validation/accuracy"] == [(12, 0.75)]
@@ -101,12 +100,12 @@ def test_a_run_that_went_on_has_the_test_of_its_earlier_end_no_more(tmp_path):
 
 def test_examples_that_are_no_pictures_and_a_model_without_mistakes_are_no_error(tmp_path):
     result, split = guessed(images=np.zeros((40, 5), np.float32))
-    results.tested(tmp_path, tf.Graph(), result, split, 1)
+    results.tested(tmp_path, result, split, 1)
     assert read(tmp_path).Tags()["images"] == ["confusion"]
     result.probabilities[:] = np.eye(3)[result.labels]
-    results.tested(tmp_path, tf.Graph(), *guessed()[:1], split, 1)
+    results.tested(tmp_path, *guessed()[:1], split, 1)
     _, pictures = guessed()
-    results.tested(tmp_path, tf.Graph(), result, pictures, 1)
+    results.tested(tmp_path, result, pictures, 1)
     assert read(tmp_path).Tags()["images"] == ["confusion"]
 
 
@@ -114,4 +113,4 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "results").write_text("a file")
     result, split = guessed()
     with pytest.raises(RunError, match=r"cannot write the test for TensorBoard in .*: "):
-        results.tested(tmp_path, tf.Graph(), result, split, 1)
+        results.tested(tmp_path, result, split, 1)

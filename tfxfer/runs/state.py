@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -41,6 +42,11 @@ class RunState:
     waited: int = 0
     stopped: bool = False
     saved: list[int] = dataclasses.field(default_factory=list)
+
+    def copy(self) -> RunState:
+        """Return a state that stays as this one is now; rows are shared, since nothing changes them."""
+        copies = {name: copy.copy(value) for name, value in vars(self).items()}
+        return RunState(**copies)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as dicts, lists and numbers."""

@@ -5,54 +5,101 @@ from __future__ import annotations
 import functools
 import math
 import re
+import socket
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import google_crc32c
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 from tfxfer.data.pictures import in_parallel
+from tfxfer.formats.leveldb import masked
 from tfxfer.plots.png import SIGNATURE, png
 
 BINS = 60  # of a histogram; TensorBoard draws 30
 PIECE = 1 << 18  # numbers of an array that are looked at together: what is made of them stays in the cache
+FEW = 16  # pieces of an array that one thread looks at
+
+
+class EventFile:
+    """An event file: records of an Event each, with checksums, as TFRecord files have them.
+
+    Each record is handed to the operating system at once, so that a kill does not lose it. TensorFlow's FileWriter has
+    a thread of its own, which loses what a full disk does not take and prints a traceback.
+    """
+
+    def __init__(self, folder: Path, suffix: str) -> None:
+        """Create a file in a folder, which is made if it is missing.
+
+        Raises:
+          OSError: it cannot be written.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}{suffix}"
+        self._file = (folder / name).open("wb")
+        self.add(tf.Event(file_version="brain.Event:2"))
+
+    def add(self, event: tf.Event) -> None:
+        """Write an event, as of now.
+
+        Raises:
+          OSError: it cannot be written.
+        """
+        event.wall_time = time.time()
+        data = event.SerializeToString()
+        length = len(data).to_bytes(8, "little")
+        self._file.write(b"".join((length, _checksum(length), data, _checksum(data))))
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _checksum(data: bytes) -> bytes:
+    return masked(google_crc32c.value(data)).to_bytes(4, "little")
 
 
 class Events:
-    """The event files of a run, open for as long as it trains."""
+    """The event files of a run, open for as long as it trains; they are written by one thread at a time."""
 
-    def __init__(self, path: Path, names: Sequence[str], graph: tf.Graph, suffix: str, first_step: int | None) -> None:
-        """Open writers.
+    def __init__(self, path: Path, names: Sequence[str], suffix: str, first_step: int | None) -> None:
+        """Open files.
 
         Args:
           path: the run directory.
-          names: of its folders, each with a writer.
-          graph: any graph that is at hand; nothing is written of it.
-          suffix: what the files' names end with. Two writers of one second would share a name without.
+          names: of its folders, each with a file.
+          suffix: what the files' names end with. Two files of one second would share a name without.
           first_step: the number of steps made so far. What was written for later ones is void: TensorBoard purges it
             when it meets the SessionLog that this writes. None: nothing is.
+
+        Raises:
+          OSError: they cannot be written. So it is with all that writes to them.
         """
-        with graph.as_default():  # a FileWriter asks for one
-            self._writers = {name: tf.summary.FileWriter(str(path / name), filename_suffix=suffix) for name in names}
+        self._files = {name: EventFile(path / name, suffix) for name in names}
         if first_step is not None:
             start = tf.SessionLog(status=tf.SessionLog.START)
-            for writer in self._writers.values():
-                writer.add_session_log(start, first_step + 1 if first_step else 0)
+            for file in self._files.values():
+                file.add(tf.Event(session_log=start, step=first_step + 1 if first_step else 0))
 
     def add(self, name: str, summary: Any, step: int) -> None:
         """Write a summary, serialized or not, to one of the folders."""
-        self._writers[name].add_summary(
-            summary if isinstance(summary, tf.Summary | bytes) else summary.SerializeToString(), step
-        )
+        data = summary if isinstance(summary, bytes) else summary.SerializeToString()
+        self._files[name].add(tf.Event(summary=tf.Summary.FromString(data), step=step))
 
     def graph(self, name: str, graph: tf.GraphDef) -> None:
         """Write a graph."""
-        self._writers[name].add_event(tf.Event(graph_def=graph.SerializeToString()))
+        self._files[name].add(tf.Event(graph_def=graph.SerializeToString()))
 
     def metadata(self, name: str, metadata: tf.RunMetadata, step: int) -> None:
         """Write the time and memory of each op in a step."""
-        self._writers[name].add_run_metadata(metadata, f"step_{step}", step)
+        event = tf.Event(step=step)
+        event.tagged_run_metadata.tag = f"step_{step}"
+        event.tagged_run_metadata.run_metadata = metadata.SerializeToString()
+        self._files[name].add(event)
 
     def scalars(self, name: str, values: Mapping[str, float], step: int) -> None:
         """Write scalars, tag to value."""
@@ -79,15 +126,10 @@ class Events:
 
         self.add(name, text_pb(tag, markdown), step)
 
-    def flush(self) -> None:
-        """Hand everything written so far to the operating system, so that a kill does not lose it."""
-        for writer in self._writers.values():
-            writer.flush()
-
     def close(self) -> None:
-        """Flush and close the writers."""
-        for writer in self._writers.values():
-            writer.close()
+        """Close the files."""
+        for file in self._files.values():
+            file.close()
 
 
 class _FinitePart(NamedTuple):
@@ -107,7 +149,7 @@ def histogram(values: np.ndarray) -> tf.HistogramProto:
     """
     flat = values.reshape(-1)
     pieces = [flat[start : start + PIECE] for start in range(0, len(flat), PIECE)]
-    each = in_parallel if len(pieces) > 1 else map
+    each = in_parallel if len(pieces) > FEW else map
     parts = [part for part in each(_finite_part, pieces) if len(part.values)]
     if not parts:
         return tf.HistogramProto(bucket_limit=[0.0], bucket=[0.0])

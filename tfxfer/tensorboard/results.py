@@ -32,14 +32,11 @@ FOLDER = "results"
 MISTAKES = 18
 
 
-def trained(
-    run: Path, graph: tf.Graph, settings: Mapping[str, Any], frozen: Mapping[str, Any], state: Mapping[str, Any]
-) -> None:
+def trained(run: Path, settings: Mapping[str, Any], frozen: Mapping[str, Any], state: Mapping[str, Any]) -> None:
     """Write how the training ended, in place of what was written of an earlier end or test.
 
     Args:
       run: the run directory.
-      graph: any graph.
       settings: of the run by name; see `RunSettings.by_name`.
       frozen: what frozen.json holds.
       state: of the last checkpoint, with `step`, `history` and `best`.
@@ -49,19 +46,18 @@ def trained(
     metrics = [name for name in best if name != "step"]
     finals = {f"validation/{name}": best[name] for name in metrics}
     finals |= {f"train/{name}": last[name] for name in metrics if name in last}
-    with _events(run, graph, ".trained", (".trained", ".tested")) as events:
+    with _events(run, ".trained", (".trained", ".tested")) as events:
         for summary in plugins.hparams(settings, time.time()):
             events.add(FOLDER, summary, 0)
         events.scalars(FOLDER, finals, step)
         events.text(FOLDER, "frozen", proof(frozen), step)
 
 
-def tested(run: Path, graph: tf.Graph, result: Evaluation, split: Split, step: int) -> None:
+def tested(run: Path, result: Evaluation, split: Split, step: int) -> None:
     """Write how a run did in its test, in place of what was written of an earlier one.
 
     Args:
       run: the run directory.
-      graph: any graph.
       result: what `tfxfer.evaluate` said of the test split.
       split: the test split itself.
       step: the number of steps made.
@@ -70,7 +66,7 @@ def tested(run: Path, graph: tf.Graph, result: Evaluation, split: Split, step: i
       RunError: it cannot be written.
     """
     try:
-        with _events(run, graph, ".tested", (".tested",)) as events:
+        with _events(run, ".tested", (".tested",)) as events:
             events.scalars(FOLDER, {f"test/{name}": value for name, value in result.metrics.items()}, step)
             show_confusion(events, FOLDER, result, step)
             show_mistakes(events, FOLDER, result, split, step)
@@ -132,9 +128,9 @@ def proof(frozen: Mapping[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def _events(run: Path, graph: tf.Graph, suffix: str, replaced: tuple[str, ...]) -> Iterator[Events]:
+def _events(run: Path, suffix: str, replaced: tuple[str, ...]) -> Iterator[Events]:
     for ending in replaced:
         for file in (run / FOLDER).glob(f"events.out.tfevents.*{ending}"):
             file.unlink()
-    with contextlib.closing(Events(run, (FOLDER,), graph, suffix, None)) as events:
+    with contextlib.closing(Events(run, (FOLDER,), suffix, None)) as events:
         yield events

@@ -6,12 +6,15 @@ run do not contain it.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
 import platform
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent import futures
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -63,7 +66,14 @@ class RunWriter:
     """The event files of a run, open for as long as it trains, and what goes into them."""
 
     def __init__(
-        self, sess: tf.Session, step: Step, data: Data, directory: Directory, done: int, shown: Sequence[int]
+        self,
+        sess: tf.Session,
+        step: Step,
+        data: Data,
+        directory: Directory,
+        done: int,
+        shown: Sequence[int],
+        do: Callable[..., Future[None]],
     ) -> None:
         """Open the files, and write what belongs to the start of a run.
 
@@ -72,9 +82,17 @@ class RunWriter:
           directory: the run directory.
           done: the number of steps made so far.
           shown: places in the validation split of the images that are shown.
+          do: has a function called, with arguments, beside the training, in the order of the calls.
+
+        Raises:
+          RunError: the files cannot be written. Later on, it is raised by what waits for what `do` does.
         """
         self.sess, self.step, self.data, self.directory = sess, step, data, directory
-        self.events = Events(directory.path, (TRAIN, VALIDATION), sess.graph, f".{done}", done)
+        self._do = do
+        self._last_write: Future[None] | None = None
+        self._last_histograms: Future[None] | None = None
+        with self._named():
+            self.events = Events(directory.path, (TRAIN, VALIDATION), f".{done}", done)
         self._runnable: dict[int, list[tf.Tensor]] = {}
         self._shown = [place for place in shown if place < len(data.validation)]
         self._pace(0)
@@ -86,15 +104,33 @@ class RunWriter:
     def _wants(self, name: str) -> bool:
         return name in self.step.summaries
 
+    def _write(self, write: Callable[..., None], *args: Any) -> Future[None]:
+        """Have a function write events, after all that was written before, while the training goes on."""
+        self._last_write = self._do(self._call_named, write, *args)
+        return self._last_write
+
+    def _call_named(self, write: Callable[..., None], *args: Any) -> None:
+        with self._named():
+            write(*args)
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Say of what cannot be written where it was to be and why."""
+        try:
+            yield
+        except OSError as error:
+            failure = f"cannot write events in {self.directory.path}: {message(error)}; {self.directory.last_good()}"
+            raise RunError(failure) from None
+
     # --- the start ---
 
     def _begin(self) -> None:
-        events, step = self.events, self.step
-        events.add(TRAIN, plugins.layout(list(step.metrics)), 0)
+        step = self.step
+        self._write(self.events.add, TRAIN, plugins.layout(list(step.metrics)), 0)
         if self._wants("graph"):
-            events.graph(TRAIN, graph_layout.display_graph(self.sess.graph, self._display_names))
+            self._write(self._graph)
         if self._wants("text"):
-            self._texts()
+            self._write(self._texts)
         if self._wants("images"):
             self._filters(0)
             self._pictures()
@@ -102,11 +138,15 @@ class RunWriter:
             self._histograms(step.trained, 0)
         self._activations(step.activations, 0)
 
+    def _graph(self) -> None:
+        self.events.graph(TRAIN, graph_layout.display_graph(self.sess.graph, self._display_names))
+
     def _pictures(self) -> None:
         if self.step.image_summary is None or not tiles.are_pictures(self.data.validation.images):
             log.info("image summaries are left out: examples of %s are not pictures", self.step.images.shape)
             return
-        self.events.add(TRAIN, self.sess.run(self.step.image_summary, {self.step.images: self._images}), 0)
+        summary = self.sess.run(self.step.image_summary, {self.step.images: self._images})
+        self._write(self.events.add, TRAIN, summary, 0)
 
     def _texts(self) -> None:
         for number, plan in enumerate(getattr(self.sess, "plans", ())):
@@ -120,7 +160,7 @@ class RunWriter:
     def _filters(self, number: int) -> None:
         bgr = any(spec.channels == "BGR" for spec in input_specs(self.sess.graph)[:1])
         for name, kernel in fetch(self.sess, wholes(first_kernel(self.step))).items():
-            self.events.image(TRAIN, f"filters/{name}", tiles.filters(kernel, bgr=bgr), number)
+            self._write(self.events.image, TRAIN, f"filters/{name}", tiles.filters(kernel, bgr=bgr), number)
 
     # --- what is written as the run goes on ---
 
@@ -134,7 +174,7 @@ class RunWriter:
           examples: how many have been seen by this start of the run.
         """
         for summary in self.sess.run(self._summaries(stage, feeds), dict(feeds)):
-            self.events.add(TRAIN, summary, number)
+            self._write(self.events.add, TRAIN, summary, number)
         self._speed(number, examples)
 
     def _summaries(self, stage: StageOps, feeds: Mapping[tf.Tensor, Any]) -> list[tf.Tensor]:
@@ -155,12 +195,15 @@ class RunWriter:
 
     def trace(self, metadata: tf.RunMetadata, number: int) -> None:
         """Show the time and memory of each op in a step."""
+        self._write(self._trace, metadata, number)
+
+    def _trace(self, metadata: tf.RunMetadata, number: int) -> None:
         self.events.metadata(TRAIN, graph_layout.display_metadata(metadata, self._display_names), number)
 
     def epoch(self, stage: StageOps, means: Mapping[str, float], number: int, examples: int) -> None:
         """Show what an epoch came to, after the step that ended it."""
         self._speed(number, examples)
-        self.events.scalars(TRAIN, {f"epoch/{name}": value for name, value in means.items()}, number)
+        self._scalars(TRAIN, {f"epoch/{name}": value for name, value in means.items()}, number)
         if self._wants("histograms"):
             self._histograms(stage.variables, number)
         self._activations({name: self.step.activations[name] for name in self._moving}, number)
@@ -178,11 +221,11 @@ class RunWriter:
           number: of the step that it comes after.
         """
         both = {**means, **{f"epoch/{name}": value for name, value in means.items()}}
-        self.events.scalars(VALIDATION, both, number)
+        self._scalars(VALIDATION, both, number)
         if result is not None and self._wants("confusion"):
-            results.show_confusion(self.events, VALIDATION, result, number)
+            self._write(results.show_confusion, self.events, VALIDATION, result, number)
         if result is not None and self._wants("pr_curves"):
-            results.show_curves(self.events, VALIDATION, result, number)
+            self._write(results.show_curves, self.events, VALIDATION, result, number)
         self._last = result, number
 
     def pause(self, examples: int) -> None:
@@ -195,7 +238,10 @@ class RunWriter:
             self._filters(number)
         result, step = self._last
         if self._wants("mistakes") and result is not None:
-            results.show_mistakes(self.events, VALIDATION, result, self.data.validation, step)
+            self._write(results.show_mistakes, self.events, VALIDATION, result, self.data.validation, step)
+
+    def _scalars(self, name: str, values: Mapping[str, float], number: int) -> None:
+        self._write(self.events.scalars, name, values, number)
 
     def _pace(self, examples: int) -> None:
         self._since, self._seen = time.monotonic(), examples
@@ -203,21 +249,33 @@ class RunWriter:
     def _speed(self, number: int, examples: int) -> None:
         if examples > self._seen:
             rate = (examples - self._seen) / max(time.monotonic() - self._since, 1e-9)
-            self.events.scalars(TRAIN, {"examples_per_second": rate}, number)
+            self._scalars(TRAIN, {"examples_per_second": rate}, number)
         self._pace(examples)
 
     def _histograms(self, variables: Sequence[tf.Variable], number: int) -> None:
         size = sum((variable.shape.num_elements() or 0) * variable.dtype.size for variable in variables)
         whole = wholes(variables)
-        # Small ones together, since each run of a session costs; of large ones, one is in memory at a time.
-        for group in [whole] if size <= MOST_BYTES else [{name: parts} for name, parts in whole.items()]:
-            self.events.histograms(TRAIN, fetch(self.sess, group), number)
+        # Small ones together, since each run of a session costs; of large ones, one is in memory at a time, and none
+        # beside the training.
+        small = size <= MOST_BYTES
+        for group in [whole] if small else [{name: parts} for name, parts in whole.items()]:
+            self._wait_for_histograms()
+            self._last_histograms = self._write(self.events.histograms, TRAIN, fetch(self.sess, group), number)
+        if not small:
+            self._wait_for_histograms()
+
+    def _wait_for_histograms(self) -> None:
+        if self._last_histograms is not None:
+            self._last_histograms.result()
 
     def _activations(self, endpoints: Mapping[str, tf.Tensor], number: int) -> None:
         """Show what endpoints make of a few images; these go through the whole network, frozen layers included."""
         if not endpoints or not self._wants("activations"):
             return
         outputs = self.sess.run(dict(endpoints), {self.step.images: self._images, **self.step.eval_feeds})
+        self._write(self._show_activations, outputs, number)
+
+    def _show_activations(self, outputs: Mapping[str, np.ndarray], number: int) -> None:
         self.events.histograms(TRAIN, {f"activations/{name}": values for name, values in outputs.items()}, number)
         for name, values in outputs.items():
             if values.ndim == 4:
@@ -232,12 +290,10 @@ class RunWriter:
     def _display_names(self) -> dict[str, str]:
         return graph_layout.display_names(self.step)
 
-    def flush(self) -> None:
-        """Hand everything written so far to the operating system, so that a kill does not lose it."""
-        self.events.flush()
-
     def close(self) -> None:
-        """Flush and close the files."""
+        """Close the files, once all is written or has failed."""
+        if self._last_write is not None:
+            futures.wait([self._last_write])
         self.events.close()
 
 
@@ -250,7 +306,7 @@ def conclude(sess: tf.Session, step: Step, data: Data, directory: Directory, sta
     try:
         if "results" in step.summaries:
             settings, frozen = directory.settings().by_name(), directory.frozen().to_json()
-            results.trained(directory.path, sess.graph, settings, frozen, state)
+            results.trained(directory.path, settings, frozen, state)
         if "projector" in step.summaries and not (directory.path / TRAIN / projector.CONFIG).exists():
             projector.write(sess, step.images, step.activations, data, directory.path / TRAIN, feeds=step.eval_feeds)
     except (OSError, tf.errors.OpError) as error:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from tfxfer._lazy import attach
 
 if TYPE_CHECKING:
+    from tfxfer.train import background as background
     from tfxfer.train import checkpoints as checkpoints
     from tfxfer.train import cluster as cluster
     from tfxfer.train import fit as fit
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from tfxfer.train import resume as resume
     from tfxfer.train import run_directory as run_directory
     from tfxfer.train import settings as settings
+    from tfxfer.train import snapshots as snapshots
     from tfxfer.train import steps as steps
     from tfxfer.train import training as training
     from tfxfer.train import training_loop as training_loop

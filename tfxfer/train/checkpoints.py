@@ -7,6 +7,9 @@ A checkpoint of a run has two data files under one index:
 
 So each is whole for `tf.train.Saver.restore` and for every other reader, and takes the room of the first file alone.
 Where a file system has no hard links, the second is a copy. Less than `LEAST` bytes are written along into the first.
+
+What training writes is written from a snapshot (`tfxfer.train.snapshots`), beside the training; where none can be
+taken, by TensorFlow's Saver, and nothing may change until it has done so.
 """
 
 from __future__ import annotations
@@ -28,9 +31,11 @@ from tfxfer.formats.protobuf import fields, number, tag
 from tfxfer.graph.partitioned import name_of
 from tfxfer.graph.train_step import Step
 from tfxfer.runs.state import SUFFIX, RunState, seal
+from tfxfer.train import snapshots
 from tfxfer.train.options import RunOptions
+from tfxfer.train.snapshots import Snapshot, nbytes
 from tfxfer.weights import slices
-from tfxfer.weights.writers import wire
+from tfxfer.weights.writers import bundle, wire
 
 log = logging.getLogger("tfxfer")
 
@@ -114,6 +119,10 @@ class Checkpoints:
         self._frozen: _Frozen | None = None
         self._last: Path | None = None
         self._told = False
+        frozen = step.frozen.variables
+        self._apart = sum(map(nbytes, frozen)) >= LEAST
+        self._held = [*step.moving.variables, *(() if self._apart else frozen)]
+        self._can_hold = snapshots.can_take(sess, self._held)
 
     def go_on_from(self, prefix: str | os.PathLike[str]) -> None:
         """Take the frozen variables of a checkpoint that was restored, and was checked, for those that follow."""
@@ -125,9 +134,14 @@ class Checkpoints:
         if _number(index[b""], _SHARDS) == 2 and {k for k in inside if not slices.is_key(k)} == wanted:
             self._frozen = _Frozen(data, data.stat().st_size, inside)
 
+    def snapshot(self) -> Snapshot | None:
+        """Fetch what each checkpoint has anew, as it is now; None where it cannot be held in memory a second time."""
+        return snapshots.take(self._sess, self._held) if self._can_hold else None
+
     def write(
         self,
         prefix: str | os.PathLike[str],
+        snapshot: Snapshot | None = None,
         *,
         state: RunState | None = None,
         sidecars: Mapping[str, Any] | None = None,
@@ -137,6 +151,7 @@ class Checkpoints:
         Args:
           prefix: as `tf.train.Saver.restore` takes it; its folder is made if it is missing. If the last one that was
             written has the same name, in another folder, then this is of the same step, and has its files.
+          snapshot: of the step; without, the session's variables are written as they are.
           state: where training stands, sealed in `<prefix>.state.json`.
           sidecars: suffix to value: `{"input_spec": ...}` becomes `<prefix>.input_spec.json`.
 
@@ -146,7 +161,7 @@ class Checkpoints:
         prefix = Path(prefix)
         with _Beside(prefix) as beside:
             if not (self._last and self._last.name == prefix.name and self._link_all(self._last, beside / prefix.name)):
-                self._save(beside / prefix.name)
+                self._save(beside / prefix.name, snapshot)
             for suffix, value in (sidecars or {}).items():
                 files.write_json(beside / f"{prefix.name}.{suffix}.json", value)
             if state is not None:
@@ -157,18 +172,23 @@ class Checkpoints:
             self._frozen = self._frozen._replace(path=_data(prefix, 1, 2))
         self._last = prefix
 
-    def _save(self, prefix: Path) -> None:
+    def _save(self, prefix: Path, snapshot: Snapshot | None) -> None:
+        if snapshot is not None:
+            bundle.write(bundle.parts(prefix), snapshot, alignment=1)  # as small as the Saver's
+        else:
+            self._save_variables(prefix)
+        if self._apart:
+            self._join(prefix)
+        self._link_or_export_meta(prefix)
+
+    def _save_variables(self, prefix: Path) -> None:
         moving, frozen = self._step.moving, self._step.frozen
-        apart = sum(nbytes(variable) for variable in frozen.variables) >= LEAST
         if moving.saver:
             self._run(moving.saver, prefix)
-        if frozen.saver and apart:
-            self._join(prefix)
-        elif frozen.saver:
+        if frozen.saver and not self._apart:
             beside = prefix.with_name(f"{prefix.name}.frozen")
             self._run(frozen.saver, beside)
             _append(prefix, beside)
-        self._link_or_export_meta(prefix)
 
     def _run(self, saver: tf.train.Saver, prefix: Path) -> None:
         with self._sess.graph.as_default():
@@ -270,11 +290,6 @@ def room(step: Step, options: RunOptions) -> Room:
     # One is being written, in one place or the other.
     most = last + best - (last > options.keep and best > options.keep_best)
     return Room(once, each, most)
-
-
-def nbytes(variable: tf.Variable) -> int:
-    """Return how many bytes the values of a variable take; of a shape that is not known, none."""
-    return (variable.shape.num_elements() or 0) * variable.dtype.base_dtype.size
 
 
 # --- the index ---

@@ -25,6 +25,7 @@ from tfxfer.runs.frozen import FrozenRecord, read_frozen
 from tfxfer.runs.settings import RunSettings, compare, merged, read_settings
 from tfxfer.runs.state import SUFFIX, RunState, latest
 from tfxfer.train.checkpoints import SAVING, Checkpoints, Room, copy
+from tfxfer.train.snapshots import Snapshot
 
 LOCK = ".lock"
 
@@ -192,12 +193,21 @@ class RunDirectory:
         """Return the prefix of the checkpoint of a step, as `tf.train.Saver.restore` takes it."""
         return str((self.path / "best" if best else self.path) / f"{STEM}-{step}")
 
-    def save(self, checkpoints: Checkpoints, step: int, *, best: bool = False, **beside: Any) -> None:
+    def save(
+        self,
+        checkpoints: Checkpoints,
+        step: int,
+        snapshot: Snapshot | None = None,
+        *,
+        best: bool = False,
+        **beside: Any,
+    ) -> None:
         """Save a checkpoint and what goes beside it. A failure leaves every older one whole.
 
         Args:
           checkpoints: what writes them.
           step: the number of steps made.
+          snapshot: as `Checkpoints.write` takes it.
           best: save in `best/`.
           beside: `state` and `sidecars`, as `Checkpoints.write` takes them.
 
@@ -205,7 +215,7 @@ class RunDirectory:
           RunError: it could not be written, for want of space say.
         """
         try:
-            checkpoints.write(self.prefix(step, best=best), **beside)
+            checkpoints.write(self.prefix(step, best=best), snapshot, **beside)
         except (OSError, tf.errors.OpError) as error:
             raise RunError(f"cannot save step {step} in {self.path}: {message(error)}; {self.last_good()}") from None
 

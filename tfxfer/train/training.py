@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import tensorflow.compat.v1 as tf
@@ -22,9 +24,11 @@ from tfxfer.runs.frozen import FrozenRecord
 from tfxfer.runs.state import RunState
 from tfxfer.tensorboard import run_writer
 from tfxfer.train import frozen_check, resume
+from tfxfer.train.background import Background
 from tfxfer.train.checkpoints import Checkpoints
 from tfxfer.train.options import RunOptions
 from tfxfer.train.run_directory import RunDirectory
+from tfxfer.train.snapshots import Snapshot
 
 log = logging.getLogger("tfxfer")
 
@@ -95,6 +99,8 @@ class Training:
         self.sess, self.step, self.data, self.directory, self.options = sess, step, data, directory, options
         self.shown, self.checkpoints = shown, Checkpoints(sess, step)
         self.state = RunState(sums=self.no_sums())
+        self._snapshot: tuple[int, Snapshot | None] | None = None  # with its step
+        self._written: Future[None] | None = None  # when the last checkpoint is
         self.frozen = FrozenRecord(method=frozen_check.METHOD, variables={})
 
     def start(self) -> None:
@@ -188,18 +194,38 @@ class Training:
 
     # --- what a start leaves ---
 
-    def save(self) -> None:
+    def save(self, background: Background) -> None:
         """Save a checkpoint from which the run can go on, then let go of those that are no longer wanted."""
         state = self.state
         others = [number for number in state.saved if number != state.step]
         state.saved = [*others, state.step][-self.options.keep :]
-        self.directory.save(self.checkpoints, state.step, state=state, sidecars=self._input_spec())
+        self._write(background, self._save, state.copy())
+        self._snapshot = None  # It is free as soon as it is written.
+
+    def _save(self, snapshot: Snapshot | None, state: RunState) -> None:
+        self.directory.save(self.checkpoints, state.step, snapshot, state=state, sidecars=self._input_spec)
         self.directory.keep(state.saved, [row["step"] for row in state.best])
 
-    def save_best(self) -> None:
+    def save_best(self, background: Background) -> None:
         """Save a checkpoint in `best/`."""
-        self.directory.save(self.checkpoints, self.state.step, best=True, sidecars=self._input_spec())
+        self._write(background, self._save_best, self.state.step)
 
+    def _save_best(self, snapshot: Snapshot | None, step: int) -> None:
+        self.directory.save(self.checkpoints, step, snapshot, best=True, sidecars=self._input_spec)
+
+    def _write(self, background: Background, write: Callable[..., None], *args: Any) -> None:
+        """Write beside the training from a snapshot; where none can be taken, wait until it is written."""
+        if self._snapshot is None or self._snapshot[0] != self.state.step:
+            self._snapshot = None
+            if self._written is not None:
+                self._written.result()  # One snapshot is in memory at a time.
+            self._snapshot = self.state.step, self.checkpoints.snapshot()
+        snapshot = self._snapshot[1]
+        self._written = background.do(write, snapshot, *args)
+        if snapshot is None:
+            self._written.result()
+
+    @functools.cached_property
     def _input_spec(self) -> dict[str, Any]:
         """What the model expects of its input, where the graph says so, and what its classes are called."""
         known = input_specs(self.sess.graph)

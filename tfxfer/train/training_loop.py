@@ -13,13 +13,14 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from tfxfer import progress, signals
-from tfxfer.callables import compiled, message
+from tfxfer.callables import compiled
 from tfxfer.errors import DivergedError, RunError
 from tfxfer.evaluation import evaluate
 from tfxfer.evaluation.feed import Feed
 from tfxfer.graph.train_step import StageOps
 from tfxfer.store import provenance
 from tfxfer.tensorboard import run_writer
+from tfxfer.train.background import Background
 from tfxfer.train.steps import AbandonedStepError, Steps
 from tfxfer.train.training import Training
 
@@ -45,7 +46,10 @@ class TrainingLoop:
         self.received = stack.enter_context(signals.noted())
         self.steps = make_steps(self.sess, self.options, len(self.data.train), self.received)
         done = self.state.step
-        board = run_writer.RunWriter(self.sess, self.step, self.data, training.directory, done, training.shown)
+        # It ends after all that is written by it is closed, and before signals do again what they did before.
+        self.background = stack.enter_context(Background())
+        do = self.background.do
+        board = run_writer.RunWriter(self.sess, self.step, self.data, training.directory, done, training.shown, do)
         self.board = stack.enter_context(contextlib.closing(board))
         self.bar = stack.enter_context(progress.bar(self.options.total, done, "train", self._progress))
 
@@ -147,7 +151,7 @@ class TrainingLoop:
         state.stopped = options.patience is not None and state.waited >= options.patience
         if any(row["step"] == state.step for row in state.best):
             self._require_finite()
-            self.training.save_best()
+            self.training.save_best(self.background)
         self.board.pause(self.examples)
 
     def _measure_validation(self) -> tuple[Mapping[str, float], evaluate.Evaluation | None]:
@@ -166,6 +170,7 @@ class TrainingLoop:
         if number or self.training.finished or self.state.step % self.options.save_steps == 0:
             self._save()
         if number:
+            self.background.wait()
             name = signal.Signals(number).name
             step, prefix = self.state.step, self.training.directory.prefix(self.state.step)
             log.warning("%s: saved at step %d as %s; the same command goes on from there", name, step, prefix)
@@ -178,18 +183,13 @@ class TrainingLoop:
             signals.end_saved(abandoned.signal, self.state.step)
         elif abandoned.can_save:
             self._save()
+        self.background.wait()
         last_good = self.training.directory.last_good()
         raise RunError(f"{abandoned.why}; {last_good}, and the same command goes on from there") from None
 
     def _save(self) -> None:
         self._require_finite()
-        try:
-            self.board.flush()
-        except (OSError, tf.errors.OpError) as error:
-            directory = self.training.directory
-            what = f"cannot write events in {directory.path}: {message(error)}"
-            raise RunError(f"{what}; {directory.last_good()}") from None
-        self.training.save()
+        self.training.save(self.background)
         self.board.pause(self.examples)
 
     def _require_finite(self) -> None:
@@ -197,6 +197,7 @@ class TrainingLoop:
             raise self._diverged(f"a trained variable is not finite after step {self.state.step}")
 
     def _diverged(self, what: str) -> DivergedError:
+        self.background.wait()
         last_good = self.training.directory.last_good()
         return DivergedError(f"{what}; {last_good}; lower `learning_rate` or set `clip_norm`")
 

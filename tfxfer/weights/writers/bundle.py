@@ -52,8 +52,13 @@ def _fault(name: str, dtype: np.dtype) -> str:
     return "" if dtype in _ENUMS else f"TensorFlow has no dtype {dtype}"
 
 
-def write(paths: list[Path], tensors: Mapping[str, Tensor]) -> None:
+def write(paths: list[Path], tensors: Mapping[str, Tensor], *, alignment: int = ALIGNMENT) -> None:
     """Write the two files that `parts` names, one tensor at a time.
+
+    Args:
+      paths: the files.
+      tensors: what to write.
+      alignment: of what number of bytes the place of each tensor is a multiple.
 
     Raises:
       OSError: the disk is full.
@@ -62,13 +67,13 @@ def write(paths: list[Path], tensors: Mapping[str, Tensor]) -> None:
     entries = [(b"", _HEADER)]
     with paths[0].open("wb") as file:
         for name in order(tensors):
+            file.write(b"\0" * (-file.tell() % alignment))
             entries.append((name.encode(), _put(file, tensors[name])))
     paths[1].write_bytes(wire.table(entries))
 
 
 def _put(file: BinaryIO, tensor: Tensor) -> bytes:
     """Write the values of a tensor and return its BundleEntryProto."""
-    file.write(b"\0" * (-file.tell() % ALIGNMENT))
     offset = file.tell()
     crc = _put_strings(file, tensor) if tensor.dtype.hasobject else _put_numbers(file, tensor)
     shape = b"".join(wire.field(tag(2, BYTES), wire.field(tag(1), size) if size else b"") for size in tensor.shape)
