@@ -4,7 +4,8 @@
 
 It imports TensorFlow once and forks a process a start, before any session exists. The parent prints JSON: how each
 start ended, and what the two runs left. Moments: `step:N`, when the batch of step N is taken; `replace:N`, at the N-th
-rename of a file, which is inside a save; `time:S`, by the parent, S seconds after the start.
+rename of a file, and `sync:N`, at the N-th flush of one, which are inside a save, beside the training; `time:S`, by the
+parent, S seconds after the start.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import tfxfer as tx
+from tfxfer import files
 from tfxfer.data import Data, Split
 from tfxfer.models import autoencoder, heads
 from tfxfer.runs.files import find_run
@@ -65,6 +67,9 @@ def train(logdir: str, dies: str = "") -> float:
     if dies.startswith("replace:"):
         replace, die = os.replace, _death(int(dies[8:]))
         os.replace = lambda *names: (die(), replace(*names))
+    if dies.startswith("sync:"):
+        sync, die_in_sync = files.sync, _death(int(dies[5:]))
+        files.sync = lambda path: (die_in_sync(), sync(path))
     with tf.Graph().as_default():
         tf.set_random_seed(3)
         images = tf.placeholder(tf.uint8, [None, 8, 8, 1], name="images")
@@ -147,13 +152,14 @@ def main(folder: str, seed: str, kills: str) -> None:
     seconds = time.monotonic() - began
     chance = random.Random(int(seed))
     # Before the first checkpoint, and inside a save; then anywhere.
-    moments = ["step:3", "replace:9"]
+    moments = ["step:3", "replace:9", "sync:8"]
     while len(moments) < int(kills):
         moments.append(
             chance.choice(
                 [
                     f"step:{chance.randint(1, 30)}",
                     f"replace:{chance.randint(1, 60)}",
+                    f"sync:{chance.randint(1, 60)}",
                     f"time:{chance.uniform(0, seconds):.3f}",
                 ]
             )

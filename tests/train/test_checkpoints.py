@@ -14,7 +14,7 @@ import tensorflow.compat.v1 as tf
 import tfxfer as tx
 from tfxfer.data import Data, Split
 from tfxfer.errors import RunError
-from tfxfer.train import checkpoints
+from tfxfer.train import checkpoints, snapshots
 from tfxfer.weight_tools.verify_run import verify_run
 
 UNITS = 400  # of the frozen layer, whose kernel takes 64 * 400 * 4 bytes
@@ -147,6 +147,15 @@ def test_a_few_frozen_bytes_are_written_along_into_one_file(tmp_path, monkeypatc
     assert not list((tmp_path / "run").rglob("*-of-00002"))
     reader = tf.train.load_checkpoint(fitted.last)
     assert all(np.array_equal(reader.get_tensor(name), value) for name, value in values.items())
+
+
+def test_what_is_too_large_to_be_held_twice_is_saved_in_place_and_is_the_same(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(snapshots, "MOST_BYTES", 10_000)
+    fit(tmp_path / "run")
+    for name in (Path(run[1].last).name, f"best/{Path(run[1].best).name}"):
+        files = [sorted(folder.glob(f"{name}.data-*")) for folder in (run[0], tmp_path / "run")]
+        assert [file.read_bytes() for file in files[0]] == [file.read_bytes() for file in files[1]]
+    assert fit(tmp_path / "run", epochs=6)[0].history == fit(tmp_path / "whole", epochs=6)[0].history
 
 
 def damage(run: Path) -> None:

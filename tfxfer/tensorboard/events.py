@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import re
@@ -40,7 +41,11 @@ class EventFile:
         folder.mkdir(parents=True, exist_ok=True)
         name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}{suffix}"
         self._file = (folder / name).open("wb")
-        self.add(tf.Event(file_version="brain.Event:2"))
+        try:
+            self.add(tf.Event(file_version="brain.Event:2"))
+        except BaseException:
+            self.close()
+            raise
 
     def add(self, event: tf.Event) -> None:
         """Write an event, as of now.
@@ -55,8 +60,9 @@ class EventFile:
         self._file.flush()
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the file; what could not be written of it is lost."""
+        with contextlib.suppress(OSError):
+            self._file.close()
 
 
 def _checksum(data: bytes) -> bytes:
@@ -79,11 +85,15 @@ class Events:
         Raises:
           OSError: they cannot be written. So it is with all that writes to them.
         """
-        self._files = {name: EventFile(path / name, suffix) for name in names}
-        if first_step is not None:
-            start = tf.SessionLog(status=tf.SessionLog.START)
-            for file in self._files.values():
-                file.add(tf.Event(session_log=start, step=first_step + 1 if first_step else 0))
+        self._files: dict[str, EventFile] = {}
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.close)
+            for name in names:
+                self._files[name] = EventFile(path / name, suffix)
+                if first_step is not None:
+                    start = tf.SessionLog(status=tf.SessionLog.START)
+                    self._files[name].add(tf.Event(session_log=start, step=first_step + 1 if first_step else 0))
+            stack.pop_all()
 
     def add(self, name: str, summary: Any, step: int) -> None:
         """Write a summary, serialized or not, to one of the folders."""

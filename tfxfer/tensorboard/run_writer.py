@@ -119,8 +119,8 @@ class RunWriter:
         try:
             yield
         except OSError as error:
-            failure = f"cannot write events in {self.directory.path}: {message(error)}; {self.directory.last_good()}"
-            raise RunError(failure) from None
+            failure = f"cannot write events in {self.directory.path}: {error.strerror or error}"
+            raise RunError(f"{failure}; {self.directory.last_good()}") from None
 
     # --- the start ---
 
