@@ -247,11 +247,17 @@ class RunDirectory:
                     folder.mkdir(exist_ok=True)
                     lines = [f'model_checkpoint_path: "{STEM}-{kept[-1]}"']
                     lines += [f'all_model_checkpoint_paths: "{STEM}-{step}"' for step in kept]
-                    files.write_bytes(folder / "checkpoint", "\n".join([*lines, ""]).encode())
+                    _write_changed(folder / "checkpoint", "\n".join([*lines, ""]).encode())
                 for step in checkpoint_steps(folder).difference(kept):
                     # The index goes first: what is left of a deletion that was cut short is not a checkpoint.
                     for file in sorted(folder.glob(f"{STEM}-{step}.*"), key=lambda file: file.suffix != ".index"):
                         file.unlink()
+
+
+def _write_changed(path: Path, data: bytes) -> None:
+    """Write a file, if it does not hold this already: the best checkpoints are mostly those of the save before."""
+    if not path.exists() or path.read_bytes() != data:
+        files.write_bytes(path, data)
 
 
 def _make(path: Path) -> list[Path]:
