@@ -11,7 +11,7 @@ import pytest
 import tfxfer as tx
 from tests.train.test_fit import Small, tensors, two_classes
 from tfxfer.errors import RunError
-from tfxfer.runs.state import history, read_state
+from tfxfer.runs.state import RunState, history, read_state
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +85,13 @@ def test_a_state_of_before_that_has_no_digests_is_taken(run, copied):
     state = json.loads(file.read_text())
     file.write_text(json.dumps({name: value for name, value in state.items() if name not in ("digest", "index")}))
     assert Small().fit(two_classes(), copied, epochs=2).history == run[1].history
+
+
+def test_a_copy_stays_as_it_was_when_the_training_goes_on():
+    state = RunState({"loss": 1.0, "examples": 2}, step=3, saved=[3])
+    before, copied = json.dumps(state.to_json()), state.copy()
+    state.sums["loss"] += 1
+    state.history.append({"step": 4})
+    state.saved.append(4)
+    state.step = 4
+    assert json.dumps(copied.to_json()) == before

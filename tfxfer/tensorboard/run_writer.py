@@ -98,8 +98,11 @@ class RunWriter:
         self._pace(0)
         self._moving = _moving(step)
         self._last: tuple[Evaluation | None, int] = None, done
-        if not done:
-            self._begin()
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.close)
+            if not done:
+                self._begin()
+            stack.pop_all()
 
     def _wants(self, name: str) -> bool:
         return name in self.step.summaries
