@@ -18,7 +18,7 @@ CASES = (
             Comparison(TFXFER, LOOP, words="all epochs, against the loop"),
         ),
         agreements=(Agreement("losses", 0.05),),
-        sizes={"pictures": 256, "epochs": 3, "batch": 128, "side": 224},
+        sizes={"pictures": 256, "epochs": 3, "batch": 128, "side": 224, "width": 500},
         quick={"pictures": 24, "epochs": 2, "batch": 8, "side": 32},
         warm={"pictures": 16, "epochs": 2, "batch": 8},
         prepare="top.prepare",

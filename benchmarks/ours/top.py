@@ -33,7 +33,7 @@ def main() -> None:
     """Train, and report how long it took, and each epoch from the second on."""
     options, clock, epochs = work.options(), work.Clock(), Epochs()
     folder, side = Path(options.folder), options.side
-    paths = [str(path) for path in sorted((folder / f"photographs-{options.pictures}").rglob("*.jpg"))]
+    paths = [str(path) for path in sorted(work.pictures(options).rglob("*.jpg"))]
     whole = Split(Pictures(paths, (side, side)), np.array(["dogs" in path for path in paths], np.int64))
     few = whole.subset(np.arange(4))
     with tf.Graph().as_default(), tempfile.TemporaryDirectory(dir=options.folder) as where:
