@@ -19,7 +19,7 @@ def vgg16(inputs: Path, sizes: Sizes) -> None:
     with once(inputs / f"vgg16-{side}") as folder:
         if folder:
             arrays = random_vgg16(side)
-            _npz(folder / "vgg16_weights.npz", arrays)
+            write_npz(folder / "vgg16_weights.npz", arrays)
             _checkpoint(folder / "vgg16.ckpt", arrays)
             _keras(folder / "vgg16.h5", arrays, side)
 
@@ -72,7 +72,8 @@ def mobilenet(inputs: Path, sizes: Sizes) -> None:
             np.savez(folder / "mobilenet.npz", **arrays)
 
 
-def _npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write arrays under the names that they have in `vgg16_weights.npz`."""
     np.savez(path, **{name.replace("/kernel", "_W").replace("/bias", "_b"): each for name, each in arrays.items()})
 
 

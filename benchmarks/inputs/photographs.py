@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,6 +74,17 @@ def _write(where: Path, count: int, size: tuple[int, int]) -> None:
             for number, picture in zip(range(count), _pictures(generator, size), strict=False):
                 path = folder / CLASSES[number % len(CLASSES)] / f"{number:06}.jpg"
                 Image.fromarray(picture).save(path, quality=92)
+
+
+def tinted(generator: np.random.Generator, tint: tuple[int, int, int]) -> Iterator[bytes]:
+    """Yield JPEGs of 500x375 without end, shifted towards a colour."""
+    from PIL import Image
+
+    while True:
+        pixels = np.clip(_picture(generator, (375, 500)).astype(int) + tint, 0, 255).astype(np.uint8)
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "JPEG", quality=92)
+        yield file.getvalue()
 
 
 def _pictures(generator: np.random.Generator, size: tuple[int, int]) -> Iterator[np.ndarray]:
