@@ -47,7 +47,6 @@ def predicting(inputs: Path, sizes: Sizes) -> None:
             flags = {
                 "model": "squeezenet1_0",
                 "weights": inputs / "squeezenet" / "squeezenet.npz",
-                "source": "squeezenet1_0",
                 "data_dir": inputs / f"flowers-{sizes['pictures']}",
                 "epochs": 1,
                 "logdir": folder / "run",

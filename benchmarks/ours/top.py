@@ -44,7 +44,8 @@ def main() -> None:
             tx.plan(tx.select(".*", exclude="fc8/.*"), weights),
             tx.plan(tx.select("fc8/.*"), tx.open_weights(folder / "vgg16-fc8" / "fc8.npz")),
         ]
-        step = tx.train_step(images, labels, logits, train=tx.select("fc.*"), learning_rate=1e-5)
+        precision = work.option(tx.train_step, "train_precision", options.train_precision, usual="float32")
+        step = tx.train_step(images, labels, logits, train=tx.select("fc.*"), learning_rate=1e-5, **precision)
         every = -(-len(paths) // options.batch) * options.epochs
         with tx.session(*plans) as sess, clock.running():
             logging.getLogger("tfxfer").addHandler(epochs)
