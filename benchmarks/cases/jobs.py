@@ -9,13 +9,12 @@ from benchmarks import machine
 from benchmarks.case import Agreement, Case, Comparison, Side, module
 from benchmarks.cases.extraction import NO_UNITS
 from benchmarks.cases.starting import TOOL, nothing
-from benchmarks.inputs import REAL_DATA
+from benchmarks.inputs import FIVE
 
 TFXFER, THROUGH, ONCE = "tfxfer train", "Keras, frozen layers and fit", "Keras, codes once and fit"
 TORCH = "PyTorch and scikit-learn"
 ONCE_HALF, TORCH_HALF = f"{ONCE}, mixed_bfloat16", f"{TORCH}, bfloat16"
-FLOWERS, RUN = "{bench}/inputs/flowers-{pictures}", "{bench}/inputs/run-{pictures}"
-REAL = (REAL_DATA / "flowers").exists()
+RUN, REAL = f"{{bench}}/inputs/run-{FIVE}-{{pictures}}", FIVE == "flowers"
 TARGET = 4.0 if machine.has_amx() else 1.3
 
 
@@ -31,20 +30,22 @@ def said(stdout: str) -> dict[str, Any]:
 
 def keras(name: str, way: str, policy: str = "float32", left_out: str = "") -> Side:
     """Return the side of Keras."""
-    return module(name, "peers.keras_job", f"--way={way}", f"--policy={policy}", left_out=left_out)
+    return module(name, "peers.keras_job", f"--of={FIVE}", f"--way={way}", f"--policy={policy}", left_out=left_out)
 
 
 def torch(name: str, precision: str = "float32", left_out: str = "") -> Side:
     """Return the side of PyTorch and scikit-learn."""
-    return module(name, "peers.torch_job", f"--precision={precision}", environment="pytorch", left_out=left_out)
+    flags = f"--of={FIVE}", f"--precision={precision}"
+    return module(name, "peers.torch_job", *flags, environment="pytorch", left_out=left_out)
 
 
 TRAIN = Side(
     TFXFER,
     (
-        TOOL, "train", "--model=vgg16", "--weights={bench}/inputs/vgg16-convolutions/vgg16_weights.npz",
-        f"--data_dir={FLOWERS}", "--image_size={side}", "--endpoint=pool5:mean", "--hidden={hidden}",
-        "--epochs={epochs}", "--batch_size={batch}", "--learning_rate=0.001", "--logdir={scratch}/run",
+        TOOL, "train", "--model=vgg16", f"--weights={{bench}}/inputs/vgg16-{FIVE}/vgg16_weights.npz",
+        f"--data_dir={{bench}}/inputs/{FIVE}-{{pictures}}", "--image_size={side}", "--endpoint=pool5:mean",
+        "--hidden={hidden}", "--epochs={epochs}", "--batch_size={batch}", "--learning_rate=0.001",
+        "--logdir={scratch}/run",
     ),
     read=tested,
 )  # fmt: skip

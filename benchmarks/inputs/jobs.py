@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.case import Sizes
-from benchmarks.inputs import REAL_DATA, networks, once, photographs
+from benchmarks.inputs import FIVE, FLOWERS, VGG16, networks, once, photographs
 
-FLOWERS, WEIGHTS = REAL_DATA / "flowers", REAL_DATA / "weights" / "vgg16_convolutions.npz"
 SPLITS = {"train": 0.8, "validation": 0.1, "test": 0.1}
 TINTS = {
     "blue": (-40, -20, 60),
@@ -27,10 +26,10 @@ TINTS = {
 
 def training(inputs: Path, sizes: Sizes) -> None:
     """Write pictures and VGG16's convolutions."""
-    flowers(inputs, sizes["pictures"])
-    with once(inputs / "vgg16-convolutions") as folder:
-        if folder and WEIGHTS.exists():
-            shutil.copy(WEIGHTS, folder / "vgg16_weights.npz")
+    pictures(inputs, sizes["pictures"])
+    with once(inputs / f"vgg16-{FIVE}") as folder:
+        if folder and FIVE == "flowers":
+            shutil.copy(VGG16, folder / "vgg16_weights.npz")
         elif folder:
             arrays = networks.random_vgg16(224)
             networks.write_npz(folder / "vgg16_weights.npz", {n: a for n, a in arrays.items() if n.startswith("conv")})
@@ -40,14 +39,14 @@ def predicting(inputs: Path, sizes: Sizes) -> None:
     """Write a run of SqueezeNet and a short training of its head."""
     from tfxfer.tools import train
 
-    flowers(inputs, sizes["pictures"])
+    pictures(inputs, sizes["pictures"])
     networks.squeezenet(inputs, sizes)
-    with once(inputs / f"run-{sizes['pictures']}") as folder, contextlib.redirect_stdout(io.StringIO()):
+    with once(inputs / f"run-{FIVE}-{sizes['pictures']}") as folder, contextlib.redirect_stdout(io.StringIO()):
         if folder:
             flags = {
                 "model": "squeezenet1_0",
                 "weights": inputs / "squeezenet" / "squeezenet.npz",
-                "data_dir": inputs / f"flowers-{sizes['pictures']}",
+                "data_dir": inputs / f"{FIVE}-{sizes['pictures']}",
                 "epochs": 1,
                 "logdir": folder / "run",
             }
@@ -55,21 +54,18 @@ def predicting(inputs: Path, sizes: Sizes) -> None:
             shutil.copy(next(flags["data_dir"].rglob("test/*/*.jpg")), folder / "picture.jpg")
 
 
-def flowers(inputs: Path, count: int) -> None:
-    """Write so many pictures of five classes, divided into training, validation and test examples.
-
-    They are of flowers where the data of the tests are, or else random, each class with a tint of its own.
-    """
-    with once(inputs / f"flowers-{count}") as folder:
+def pictures(inputs: Path, count: int) -> None:
+    """Write so many pictures of five classes, divided into training, validation and test examples."""
+    with once(inputs / f"{FIVE}-{count}") as folder:
         if folder:
             generator = np.random.default_rng(0)
-            for name, pictures in (_of_flowers() if FLOWERS.exists() else _tinted(generator)).items():
-                _divide(folder, name, pictures, count // len(TINTS), generator)
+            for name, files in (_of_flowers() if FIVE == "flowers" else _tinted(generator)).items():
+                _divide(folder, name, files, count // len(TINTS), generator)
 
 
-def _divide(folder: Path, name: str, pictures: Iterator[bytes], count: int, generator: np.random.Generator) -> None:
+def _divide(folder: Path, name: str, files: Iterator[bytes], count: int, generator: np.random.Generator) -> None:
     ends = np.rint(np.cumsum(list(SPLITS.values())) * count)
-    chosen = list(itertools.islice(pictures, count))
+    chosen = list(itertools.islice(files, count))
     if len(chosen) < count:
         raise ValueError(f"{FLOWERS} has {len(chosen)} pictures of {name}; take --size=pictures={5 * len(chosen)}")
     for number, place in enumerate(generator.permutation(count)):

@@ -17,7 +17,7 @@ def vgg16(options: object) -> keras.Model:
     convolutions = keras.applications.VGG16(
         weights=None, include_top=False, pooling="avg", input_shape=(options.side, options.side, 3)
     )
-    keras_networks.take(convolutions, work.well_known(Path(options.folder, "vgg16-convolutions", "vgg16_weights.npz")))
+    keras_networks.take(convolutions, work.well_known(Path(options.folder, f"vgg16-{options.of}", "vgg16_weights.npz")))
     convolutions.trainable = False
     return keras_networks.with_preprocessing(convolutions, options.side)
 
@@ -40,10 +40,11 @@ def main() -> None:
     keras.utils.set_random_seed(0)
     keras.mixed_precision.set_global_policy(options.policy)
     with clock.running():
+        folder, size = Path(options.folder, f"{options.of}-{options.pictures}"), (options.side, options.side)
         splits = {
             split: keras.utils.image_dataset_from_directory(
-                Path(options.folder, f"flowers-{options.pictures}", split), image_size=(options.side, options.side),
-                crop_to_aspect_ratio=True, batch_size=options.batch, shuffle=split == "train", verbose=False)
+                folder / split, image_size=size, crop_to_aspect_ratio=True, batch_size=options.batch,
+                shuffle=split == "train", verbose=False)
             for split in ("train", "validation", "test")
         }  # fmt: skip
         frozen, trained = vgg16(options), head(options, len(splits["train"].class_names))

@@ -17,11 +17,11 @@ def main() -> None:
     """Compute codes, train and test."""
     options, clock = work.options(), work.Clock()
     with clock.running(), torch.inference_mode():
-        arrays = work.well_known(Path(options.folder, "vgg16-convolutions", "vgg16_weights.npz"))
+        arrays = work.well_known(Path(options.folder, f"vgg16-{options.of}", "vgg16_weights.npz"))
         model = torch_networks.vgg16(arrays, getattr(torch, options.precision))
         codes, labels = {}, {}
         for split in ("train", "test"):
-            paths = sorted(Path(options.folder, f"flowers-{options.pictures}", split).rglob("*.jpg"))
+            paths = sorted(Path(options.folder, f"{options.of}-{options.pictures}", split).rglob("*.jpg"))
             rows = torch_extraction.codes(model, paths, options)
             codes[split], labels[split] = normalize(rows.mean(axis=(1, 2))), [path.parent.name for path in paths]
         classifier = LogisticRegression(C=100, max_iter=1000).fit(codes["train"], labels["train"])
