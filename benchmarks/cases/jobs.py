@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -24,8 +25,8 @@ def tested(stdout: str) -> dict[str, Any]:
 
 
 def said(stdout: str) -> dict[str, Any]:
-    """Return how many classes `tfxfer predict` names."""
-    return {"results": {"classes": len(re.findall(r"\d\.\d+", stdout))}}
+    """Return the probability of the most probable class, by `tfxfer predict --json`."""
+    return {"results": {"probability": json.loads(stdout)["predictions"][0]["top"][0]["probability"]}}
 
 
 def keras(name: str, way: str, policy: str = "float32", left_out: str = "") -> Side:

@@ -66,7 +66,7 @@ def mobilenet(inputs: Path, sizes: Sizes) -> None:
             shapes = {name: tuple(v.shape) for name, v in variables.items() if name.endswith("kernel")}
             # A depthwise kernel sums over 3x3 values alone, and not over channels.
             factors = {name: math.sqrt(shape[2]) for name, shape in shapes.items() if "_dw_" in name}
-            arrays = {name: np.array(v) for name, v in variables.items()} | random(shapes, factors)
+            arrays = {name: v.numpy() for name, v in variables.items()} | random(shapes, factors)
             keras_networks.take_by_name(model, arrays)
             model.save_weights(folder / "mobilenet.weights.h5")
             np.savez(folder / "mobilenet.npz", **arrays)
