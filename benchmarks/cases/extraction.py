@@ -142,7 +142,7 @@ TELEPHONE = Case(
         keras(KERAS, "squeezenet"),
     ),
     comparisons=(Comparison(SCALED, EXACT, target=2.5), Comparison(SCALED, KERAS, target=2)),
-    agreements=(Agreement("codes", 0.1, (EXACT, SCALED)), Agreement("codes", 0.5, (EXACT, KERAS))),
+    agreements=(Agreement("codes", 0.05, (EXACT, SCALED)), Agreement("codes", 0.25, (EXACT, KERAS))),
     sizes={"pictures": 100, "batch": 32, "side": 227, "width": 4032},
     quick={"pictures": 24, "batch": 8, "side": 67, "width": 2016},
     warm={"pictures": 20},
