@@ -1,6 +1,6 @@
 """Measure tfxfer side by side with what a user would pick instead, on the same work, in the same run.
 
-    python benchmarks/run.py                          # everything; takes more than an hour
+    python benchmarks/run.py                          # everything; takes more than two hours
     python benchmarks/run.py --list                   # the cases and how large they are
     python benchmarks/run.py --case=restore --case=inspect --pairs=7
     python benchmarks/run.py --quick                  # everything, small: to see that it runs
