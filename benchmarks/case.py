@@ -21,9 +21,11 @@ class Side:
 
     Attributes:
       name: its name in tables.
-      words: the arguments of the interpreter; `{bench}` and the case's sizes in braces are filled in.
+      words: the arguments of the interpreter, or a path and its arguments. The case's sizes in braces are filled in,
+        and `{bench}`, `{root}` (the checkout), `{bin}` (the folder of the interpreter) and `{scratch}` (an empty folder
+        for this run alone, removed after it).
       environment: the virtual environment, a key of `environments.ENVIRONMENTS`; empty for the project's.
-      left_out: why it does not run here; empty if it does.
+      left_out: why it does not run here; empty if it does. A side can also say so itself: see `work.leave_out`.
       read: turns its output into figures.
     """
 
@@ -40,11 +42,11 @@ class Comparison:
 
     Attributes:
       side: the subject, in most cases tfxfer.
-      peer: the side that it is compared with; empty for a bound.
+      peer: the side that it is compared with; empty for a bound of the figure itself.
       by: the figure: `seconds` (of the work, measured by the side), `wall` and `cpu` (seconds of the process), `peak`
         (MiB), or another that both sides report.
       target: the least value of the peer's figure divided by the side's; None for a comparison without a claim.
-      at_most: the bound of the side's figure.
+      at_most: the bound of the side's figure; with a peer, of what the side's figure is above the peer's.
       words: the description; empty for `side against peer`.
     """
 

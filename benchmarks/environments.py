@@ -26,7 +26,7 @@ def _tf_keras() -> str:
 # The packages of each. On most indexes, torch for x86-64 Linux brings some gigabytes for GPUs; on processors, its
 # results are the same.
 ENVIRONMENTS = {
-    "pytorch": lambda: ["torch==2.13.0", "numpy", "pillow"],
+    "pytorch": lambda: ["torch==2.13.0", "numpy", "pillow", "scikit-learn"],
     "slim": lambda: [f"tensorflow=={_tensorflow()}", _tf_keras(), "tf_slim"],
 }
 

@@ -21,7 +21,7 @@ class Row(NamedTuple):
 
     Attributes:
       words: its description.
-      value: the ratio, or the figure that has a bound.
+      value: the ratio, or the figure or difference that has a bound.
       target, at_most: the claim; None for both without one.
       by: the figure.
       side, peer: the two; the peer is empty for a bound.
@@ -53,6 +53,11 @@ def ratios(side: Sequence[Mapping[str, Any]], peer: Sequence[Mapping[str, Any]],
     return [theirs[by] / ours[by] for ours, theirs in zip(side, peer, strict=False)]
 
 
+def differences(side: Sequence[Mapping[str, Any]], peer: Sequence[Mapping[str, Any]], by: str) -> list[float]:
+    """Return the side's figure minus the peer's, pair by pair: above 0 the side takes more."""
+    return [ours[by] - theirs[by] for ours, theirs in zip(side, peer, strict=False)]
+
+
 def rows(case: Mapping[str, Any]) -> list[Row]:
     """Return the results of those comparisons of a case whose sides ran.
 
@@ -65,10 +70,16 @@ def rows(case: Mapping[str, Any]) -> list[Row]:
         runs = [case["sides"][name].get("runs", []) for name in (side, peer) if name]
         if not all(runs):
             continue
-        values = ratios(*runs, by) if peer else [run[by] for run in runs[0]]
+        values = _values(runs, by, differ=comparison["at_most"] is not None)
         words = comparison["words"] or (f"{side} against {peer}" if peer else side)
         results.append(Row(words, spread(values), comparison["target"], comparison["at_most"], by, side, peer))
     return results
+
+
+def _values(runs: Sequence[Sequence[Mapping[str, Any]]], by: str, *, differ: bool) -> list[float]:
+    if len(runs) == 1:
+        return [run[by] for run in runs[0]]
+    return differences(*runs, by) if differ else ratios(*runs, by)
 
 
 STANDARD = ("seconds", "wall", "cpu", "peak")
@@ -84,8 +95,17 @@ TITLES = {
 }
 
 
+def left_out(case: Mapping[str, Any]) -> list[str]:
+    """Return a line for each reason why sides of a case did not run here."""
+    reasons: dict[str, list[str]] = {}
+    for name, side in case["sides"].items():
+        if "left_out" in side:
+            reasons.setdefault(side["left_out"], []).append(name)
+    return [f"Not measured: {'; '.join(names)}: {reason}." for reason, names in reasons.items()]
+
+
 def table(case: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, list[float | None] | str]]]:
-    """Return the titles of the columns, and for each side its medians, or why it has none."""
+    """Return the titles of the columns, and for each side that was to run its medians, or that it failed."""
     reported = {by for side in case["sides"].values() for run in side.get("runs", []) for by in run}
     further = [comparison["by"] for comparison in case["comparisons"]] + ["gflops"]
     columns = [by for by in dict.fromkeys([*STANDARD, *further]) if by in reported]
@@ -95,7 +115,7 @@ def table(case: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, list[floa
     for name, side in case["sides"].items():
         runs = side.get("runs")
         if not runs:
-            lines.append((name, side.get("left_out") or "failed"))
+            lines += [] if "left_out" in side else [(name, "failed")]
             continue
         values = [statistics.median(run[by] for run in runs) if by in runs[0] else None for by in columns]
         lines.append((name, [*values, case["sizes"][rate] / statistics.median(run["seconds"] for run in runs)]

@@ -19,6 +19,10 @@ class SideError(Exception):
     """A process failed, or its output cannot be read."""
 
 
+class LeftOutError(SideError):
+    """A process says that its side cannot run here; the message is its reason."""
+
+
 class Done(NamedTuple):
     """Time, memory and output of a process.
 

@@ -56,6 +56,8 @@ def _case(name: str, record: Mapping[str, Any]) -> Iterator[str]:
     for side, values in sides:
         cells = [values, *[""] * (len(titles) - 1)] if isinstance(values, str) else map(number, values)
         yield f"| {side} | {' | '.join(cells)} |"
+    for line in figures.left_out(record):
+        yield f"\n{line}"
     rows = figures.rows(record)
     if rows:
         yield ""

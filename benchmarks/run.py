@@ -1,6 +1,6 @@
 """Measure tfxfer side by side with what a user would pick instead, on the same work, in the same run.
 
-    python benchmarks/run.py                          # everything; takes more than an hour
+    python benchmarks/run.py                          # everything; takes more than two hours
     python benchmarks/run.py --list                   # the cases and how large they are
     python benchmarks/run.py --case=restore --case=inspect --pairs=7
     python benchmarks/run.py --quick                  # everything, small: to see that it runs
@@ -20,6 +20,7 @@ import dataclasses
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -132,7 +133,9 @@ def measure(case: Case, sizes: dict[str, int], options: argparse.Namespace, show
     runners = {side.name: _runner(side, case, sizes, options, record) for side in case.sides if not side.left_out}
     ready = [name for name, runner in runners.items() if runner]
     for number, name, outcome in measuring.rounds(ready, pairs, lambda side, warm: runners[side](warm)):
-        if isinstance(outcome, measuring.SideError):
+        if isinstance(outcome, measuring.LeftOutError):
+            record["sides"][name] = {"left_out": str(outcome)}
+        elif isinstance(outcome, measuring.SideError):
             record["sides"][name]["failed"] = str(outcome)
         elif number:
             record["sides"][name]["runs"].append(outcome)
@@ -167,19 +170,23 @@ def _runner(side: Side, case: Case, sizes: dict[str, int], options: argparse.Nam
 
     def run(warm: bool) -> dict[str, Any]:
         own_sizes = {**sizes, **(_warm(case, sizes) if warm else {})}
-        done = measuring.run(_command(python, side, own_sizes, options), _environment(options), options.most_seconds)
+        with tempfile.TemporaryDirectory(prefix="scratch-", dir=options.folder) as scratch:
+            command = _command(python, side, own_sizes, options, scratch)
+            done = measuring.run(command, _environment(options), options.most_seconds)
         try:
             figures_of_side = side.read(done.stdout)
         except (ValueError, LookupError):
             raise measuring.SideError(f"its output cannot be read: {done.stdout[-300:]!r}") from None
+        if "left_out" in figures_of_side:
+            raise measuring.LeftOutError(figures_of_side["left_out"])
         return {"wall": done.wall, "cpu": done.cpu, "peak": done.peak, **figures_of_side}
 
     return run
 
 
-def _command(python: str, side: Side, sizes: dict[str, int], options: argparse.Namespace) -> list[str]:
+def _command(python: str, side: Side, sizes: dict[str, int], options: argparse.Namespace, scratch: str) -> list[str]:
     flags = [f"--folder={options.folder / 'inputs'}", *(f"--{name}={number}" for name, number in sizes.items())]
-    places = {"bench": options.folder, "root": ROOT, "bin": Path(sys.executable).parent, **sizes}
+    places = {"bench": options.folder, "scratch": scratch, "root": ROOT, "bin": Path(sys.executable).parent, **sizes}
     words = [[*flags] if word == "{sizes}" else [word.format(**places)] for word in side.words]
     flat = [word for group in words for word in group]
     return flat if os.path.isabs(flat[0]) else [python, *flat]

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from benchmarks import figures
 from benchmarks.case import Case
-from benchmarks.measuring import SideError
+from benchmarks.measuring import LeftOutError, SideError
 
 WIDTH = 160
 COLOURS = {True: "green", False: "red", None: "default"}
@@ -42,7 +42,8 @@ class Shown:
         """Print the figures of one process, or its failure."""
         round_of = f"{number}/{pairs}" if number else "warm"
         if isinstance(outcome, SideError):
-            self._console.print(f"  {round_of:>5}  {escape(name):42} [red]failed:[/red] {escape(str(outcome))}")
+            how = "left out:" if isinstance(outcome, LeftOutError) else "[red]failed:[/red]"
+            self._console.print(f"  {round_of:>5}  {escape(name):42} {how} {escape(str(outcome))}")
             return
         work = f"work {outcome['seconds']:8.2f} s, " if "seconds" in outcome else ""
         whole = f"process {outcome['wall']:7.2f} s, CPU {outcome['cpu']:7.2f} s, {outcome['peak']:6,.0f} MiB"
@@ -57,6 +58,8 @@ class Shown:
         self._console.print(table)
         for row in figures.rows(record):
             self._console.print(f"  [{COLOURS[row.met]}]{escape(f'{row.words}: {verdict(row)}')}[/]")
+        for line in figures.left_out(record):
+            self._console.print(f"  {escape(line)}")
         for fault in [*figures.faults(record), *failures(record)]:
             self._console.print(f"  [bold red]{escape(fault)}[/]")
 

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,7 +21,8 @@ if str(ROOT) not in sys.path:
 from benchmarks import environments, figures, machine, measuring, page, run, tables, work  # noqa: E402
 from benchmarks.case import Agreement, Case, Comparison, Side, module  # noqa: E402
 from benchmarks.cases import CASES  # noqa: E402
-from benchmarks.inputs import once, photographs  # noqa: E402
+from benchmarks.cases import jobs as cases_of_jobs  # noqa: E402
+from benchmarks.inputs import jobs, once, photographs  # noqa: E402
 from tfxfer.data.batches import order  # noqa: E402
 
 HERE = {"processor": "Abacus 9", "cores": 2, "bfloat16": False, "python": "3.11.7", "tensorflow": "2.21.0",
@@ -66,6 +68,8 @@ def test_a_ratio_is_made_pair_by_pair_and_above_one_where_the_side_is_faster():
     (Comparison("us", "them", by="peak"), 1.0, None),
     (Comparison("us", by="wall", at_most=3.0, words="whole"), 3.0, True),
     (Comparison("us", by="wall", at_most=2.9), 3.0, False),
+    (Comparison("us", "them", by="wall", at_most=-1.0), -1.0, True),
+    (Comparison("us", "them", by="wall", at_most=-1.1), -1.0, False),
 ])  # fmt: skip
 def test_a_target_is_reached_by_the_median(comparison, value, met):
     [row] = figures.rows(record({"us": runs(1.0, 1.0, 8.0), "them": runs(2.0, 2.0, 2.0)}, comparison))
@@ -116,15 +120,22 @@ def test_numbers_have_three_digits(value, shown):
 
 
 def test_a_side_has_a_column_for_each_figure_that_is_compared_and_its_rate():
-    sides = {"us": runs(2.0, 4.0, epoch=0.5), "them": runs(8.0, gflops=90.0), "half": {"left_out": "no units"}}
+    sides = {"us": runs(2.0, 4.0, epoch=0.5), "them": runs(8.0, gflops=90.0), "broken": {"runs": []}}
     case = record(sides, Comparison("us", "them", by="epoch"), Comparison("us", by="other"), sizes={"pictures": 30})
     titles, lines = figures.table({**case, "count": "pictures"})
     assert titles == ["work, s", "process, s", "CPU, s", "peak, MiB", "epoch, s", "GFLOP/s", "pictures/s"]
     assert lines == [
         ("us", [3.0, 5.0, 4.5, 640.0, 0.5, None, 10.0]),
         ("them", [8.0, 10.0, 12.0, 640.0, None, 90.0, 3.75]),
-        ("half", "no units"),
+        ("broken", "failed"),
     ]
+
+
+def test_sides_that_are_left_out_are_named_by_their_reason_and_not_in_the_table():
+    sides = {"us": runs(2.0), **{name: {"left_out": "no units"} for name in ("half", "theirs")}}
+    case = record({**sides, "other": {"left_out": "no network"}})
+    assert [name for name, _ in figures.table(case)[1]] == ["us"]
+    assert figures.left_out(case) == ["Not measured: half; theirs: no units.", "Not measured: other: no network."]
 
 
 # --- the page ---
@@ -156,7 +167,8 @@ All did it.
 |---|---|---|---|---|
 | us | 0.6 | 2.6 | 0.9 | 640 |
 | them | 24.5 | 26.5 | 36.8 | 640 |
-| half | no units |  |  |  |
+
+Not measured: half: no units.
 
 | compared | by | result |
 |---|---|---|
@@ -341,6 +353,27 @@ def test_sides_that_disagree_or_fail_end_in_status_one(tmp_path, capsys):
     assert r"its output cannot be read: 'no JSON\n'" in capsys.readouterr().out
 
 
+def test_a_side_that_says_why_it_cannot_run_is_left_out_and_did_not_fail(tmp_path, capsys):
+    words = "from benchmarks import work; work.option(print, 'precision', 'bfloat16', usual='float32')"
+    case = fake(speaks("us", 1.0), Side("them", ("-c", words)))
+    assert run.main(["--quick", f"--folder={tmp_path}"], [case]) == 0
+    assert "Not measured: them: print has no option `precision`." in capsys.readouterr().out
+    kept = json.loads((tmp_path / "results.json").read_text())["cases"]["fake"]["sides"]
+    assert kept["them"] == {"left_out": "print has no option `precision`"}
+    assert work.option(print, "sep", "x", usual="float32") == {"sep": "x"}
+    assert work.option(print, "precision", "float32", usual="float32") == {}
+
+
+def test_each_run_has_an_empty_folder_that_is_removed(tmp_path):
+    code = "import os, sys, json; where = sys.argv[1]; new = not os.listdir(where); open(where + '/x', 'w').close(); "
+    code += "print(json.dumps(dict(seconds=1, results=dict(new=new, where=where))))"
+    case = Case("fake", "a fake", (Side("us", ("-c", code, "{scratch}")),), ())
+    assert run.main(["--quick", f"--folder={tmp_path}"], [case]) == 0
+    runs = json.loads((tmp_path / "results.json").read_text())["cases"]["fake"]["sides"]["us"]["runs"]
+    assert [each["results"]["new"] for each in runs] == [True, True]
+    assert not any(Path(each["results"]["where"]).exists() for each in runs)
+
+
 def test_a_result_that_is_too_low_counts_only_at_full_size(tmp_path, capsys):
     case = fake(speaks("us", 1.0, n=4), speaks("them", 1.0, n=4))
     assert run.main(["--pairs=1", f"--folder={tmp_path}"], [case]) == 1
@@ -470,8 +503,55 @@ def test_pictures_are_the_same_in_every_run(tmp_path):
     assert len({path.read_bytes() for path in first}) == 4
 
 
-def test_vgg16_takes_as_many_operations_as_its_authors_say():
+@pytest.mark.parametrize(("options", "products"), [
+    # 15.3 thousand million, https://arxiv.org/abs/1512.03385, table 6 of those with fully connected layers.
+    ({"network": "vgg16"}, 15.35e9),
+    # 569 million, https://arxiv.org/abs/1704.04861, table 6; a million of them the classifier's.
+    ({"network": "mobilenet", "alpha": 100}, 568e6),
+])  # fmt: skip
+def test_networks_take_as_many_operations_as_their_authors_say(options, products):
     from benchmarks.peers import gemm
 
-    # 15.3 thousand million products, https://arxiv.org/abs/1512.03385, table 6 of those with fully connected layers.
-    assert gemm.operations("vgg16", 224) == pytest.approx(2 * 15.35e9, rel=0.01)
+    assert gemm.operations(SimpleNamespace(side=224, **options)) == pytest.approx(2 * products, rel=0.01)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_mobilenet_is_that_of_keras(tmp_path):
+    import tensorflow.compat.v1 as tf
+
+    from benchmarks.inputs import networks
+    from benchmarks.peers import keras_networks, tf_networks
+
+    networks.mobilenet(tmp_path, {"alpha": 25})
+    options = SimpleNamespace(folder=tmp_path, network="mobilenet", side=64, alpha=25)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    with tf.Graph().as_default(), tf.Session() as sess:
+        images = tf.placeholder(tf.uint8, [None, 64, 64, 3])
+        codes = tf_networks.codes(options, images)
+        tf_networks.load(sess, work.arrays(options))
+        computed = sess.run(codes, {images: pixels})
+    expected = keras_networks.codes(options).predict_on_batch(pixels)
+    assert expected.std() > 0.01  # the network is alive
+    np.testing.assert_allclose(computed, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_pictures_of_whole_jobs_are_divided_with_each_class_at_its_share(tmp_path):
+    jobs.pictures(tmp_path, 50)
+    [folder] = tmp_path.iterdir()
+    counts = {split: [len(list(each.iterdir())) for each in (folder / split).iterdir()] for split in jobs.SPLITS}
+    assert counts == {"train": [8] * 5, "validation": [1] * 5, "test": [1] * 5}
+    assert len({path.read_bytes() for path in folder.rglob("*.jpg")}) == 50
+
+
+def test_too_few_pictures_of_a_class_are_said(tmp_path):
+    with pytest.raises(ValueError, match="has 2 pictures of rose; take --size=pictures=10"):
+        jobs._divide(tmp_path, "rose", iter([b"1", b"2"]), 10, np.random.default_rng(0))
+
+
+def test_what_tools_print_is_read():
+    assert cases_of_jobs.tested("epoch 1\ntest accuracy 0.5\n...\ntest accuracy 0.9333\n") == {
+        "results": {"accuracy": 0.9333}
+    }
+    top = [{"name": "rose", "probability": 0.75}, {"name": "tulip", "probability": 0.25}]
+    said = json.dumps({"model": "x", "predictions": [{"path": "a.jpg", "top": top}], "set_aside": {}})
+    assert cases_of_jobs.said(said) == {"results": {"probability": 0.75}}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.case import Case
-from benchmarks.cases import extraction, growing, restore, starting, top, training
+from benchmarks.cases import extraction, growing, jobs, restore, starting, top, training
 
 CASES: tuple[Case, ...] = (
     *starting.CASES,
@@ -12,4 +12,5 @@ CASES: tuple[Case, ...] = (
     *restore.CASES,
     *extraction.CASES,
     *top.CASES,
+    *jobs.CASES,
 )

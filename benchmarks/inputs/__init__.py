@@ -10,6 +10,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 REAL_DATA = Path(os.environ.get("TFXFER_TEST_DATA") or ROOT.parent / "shared" / "data")
+FLOWERS, VGG16 = REAL_DATA / "flowers", REAL_DATA / "weights" / "vgg16_convolutions.npz"
+# The pictures of whole jobs: of flowers where they and a network for them are, or else random ones, each with a tint.
+FIVE = "flowers" if FLOWERS.exists() and VGG16.exists() else "tints"
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Weights of VGG16 and SqueezeNet 1.0 made of random numbers, in every kind of file that a side reads."""
+"""Weights of VGG16, SqueezeNet 1.0 and MobileNet made of random numbers, in every kind of file that a side reads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def vgg16(inputs: Path, sizes: Sizes) -> None:
     with once(inputs / f"vgg16-{side}") as folder:
         if folder:
             arrays = random_vgg16(side)
-            _npz(folder / "vgg16_weights.npz", arrays)
+            write_npz(folder / "vgg16_weights.npz", arrays)
             _checkpoint(folder / "vgg16.ckpt", arrays)
             _keras(folder / "vgg16.h5", arrays, side)
 
@@ -55,7 +55,25 @@ def squeezenet(inputs: Path, sizes: Sizes) -> None:
             np.savez(folder / "squeezenet.npz", **random(shapes, {"conv1/kernel": 1 / 64}))
 
 
-def _npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def mobilenet(inputs: Path, sizes: Sizes) -> None:
+    """Write MobileNet without its classifier, of so many percent of its width, as Keras saves it and as `.npz`."""
+    from benchmarks.peers import keras_networks
+
+    with once(inputs / f"mobilenet-{sizes['alpha']}") as folder:
+        if folder:
+            model = keras_networks.mobilenet(224, sizes["alpha"])
+            variables = {f"{layer.name}/{v.name}": v for layer in model.layers for v in layer.variables}
+            shapes = {name: tuple(v.shape) for name, v in variables.items() if name.endswith("kernel")}
+            # A depthwise kernel sums over 3x3 values alone, and not over channels.
+            factors = {name: math.sqrt(shape[2]) for name, shape in shapes.items() if "_dw_" in name}
+            arrays = {name: v.numpy() for name, v in variables.items()} | random(shapes, factors)
+            keras_networks.take_by_name(model, arrays)
+            model.save_weights(folder / "mobilenet.weights.h5")
+            np.savez(folder / "mobilenet.npz", **arrays)
+
+
+def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write arrays under the names that they have in `vgg16_weights.npz`."""
     np.savez(path, **{name.replace("/kernel", "_W").replace("/bias", "_b"): each for name, each in arrays.items()})
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +11,14 @@ import numpy as np
 from benchmarks.case import Sizes
 from benchmarks.inputs import networks, once
 
-SIZE = (375, 500)
 CLASSES = ("cats", "dogs")
+LARGE = 1_000_000  # pixels, from which on pictures are one picture moved about, which takes a hundredth of the time
 
 
 def photographs(inputs: Path, sizes: Sizes) -> Path:
-    """Write so many pictures of 500x375 in two subfolders, and those pixels that a network of this side is fed."""
-    where = inputs / f"photographs-{sizes['pictures']}"
-    _write(where, sizes["pictures"], SIZE)
+    """Write so many pictures, so wide and three quarters as high, in two subfolders."""
+    where = inputs / f"photographs-{sizes['pictures']}-{sizes['width']}"
+    _write(where, sizes["pictures"], (sizes["width"] * 3 // 4, sizes["width"]))
     return where
 
 
@@ -30,6 +32,18 @@ def with_squeezenet(inputs: Path, sizes: Sizes) -> None:
     """Write pictures, their pixels and SqueezeNet."""
     networks.squeezenet(inputs, sizes)
     pixels(inputs, sizes)
+
+
+def with_mobilenet(inputs: Path, sizes: Sizes) -> None:
+    """Write pictures, their pixels and MobileNet."""
+    networks.mobilenet(inputs, sizes)
+    pixels(inputs, sizes)
+
+
+def large_with_squeezenet(inputs: Path, sizes: Sizes) -> None:
+    """Write pictures and SqueezeNet; all sides decode."""
+    networks.squeezenet(inputs, sizes)
+    photographs(inputs, sizes)
 
 
 def small(inputs: Path, count: int, side: int) -> None:
@@ -57,9 +71,30 @@ def _write(where: Path, count: int, size: tuple[int, int]) -> None:
             generator = np.random.default_rng(0)
             for name in CLASSES:
                 (folder / name).mkdir()
-            for number in range(count):
+            for number, picture in zip(range(count), _pictures(generator, size), strict=False):
                 path = folder / CLASSES[number % len(CLASSES)] / f"{number:06}.jpg"
-                Image.fromarray(_picture(generator, size)).save(path, quality=92)
+                Image.fromarray(picture).save(path, quality=92)
+
+
+def tinted(generator: np.random.Generator, tint: tuple[int, int, int]) -> Iterator[bytes]:
+    """Yield JPEGs of 500x375 without end, shifted towards a colour."""
+    from PIL import Image
+
+    while True:
+        pixels = np.clip(_picture(generator, (375, 500)).astype(int) + tint, 0, 255).astype(np.uint8)
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "JPEG", quality=92)
+        yield file.getvalue()
+
+
+def _pictures(generator: np.random.Generator, size: tuple[int, int]) -> Iterator[np.ndarray]:
+    """Yield pictures without end."""
+    if np.prod(size) < LARGE:
+        while True:
+            yield _picture(generator, size)
+    first = _picture(generator, size)
+    while True:  # its edges fit together
+        yield np.roll(first, generator.integers(0, size), axis=(0, 1))
 
 
 def _picture(generator: np.random.Generator, size: tuple[int, int]) -> np.ndarray:

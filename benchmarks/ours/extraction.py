@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -12,42 +11,49 @@ import tensorflow.compat.v1 as tf
 
 import tfxfer as tx
 from benchmarks import work
-from tfxfer.models import squeezenet, vgg
-from tfxfer.store.extraction import extract
+from tfxfer.models import heads, squeezenet, vgg
 
 
-def network(options: Any, images: tf.Tensor) -> tuple[tf.Tensor, Any]:
-    """Return the tensor that is computed, and the plan that restores its variables."""
+def network(options: Any) -> tuple[tf.Tensor, tf.Tensor, Any]:
+    """Return the placeholder of pixels, the tensor that is computed, and the plan that restores its variables."""
     folder = Path(options.folder)
+    if options.network == "mobilenet":
+        weights = folder / f"mobilenet-{options.alpha}" / "mobilenet.weights.h5"
+        net = tx.network("MobileNet", weights=weights, input_size=options.side, include_top=False)
+        return net.images, tf.reduce_mean(net["conv_pw_13_relu"], axis=[1, 2]), tx.plan(net.variables, net.weights)
+    images = tf.placeholder(tf.uint8, [None, options.side, options.side, 3])
     if options.network == "vgg16":
         codes = vgg.vgg16(images, last="pool5")["pool5"]
-        file = folder / f"vgg16-{options.side}" / "vgg16_weights.npz"
-        return codes, tx.plan(tx.select(".*"), tx.open_weights(file, rename=vgg.RENAMES))
-    codes = tf.reduce_mean(squeezenet.squeezenet1_0(images, last="fire9")["fire9"], axis=[1, 2])
-    return codes, tx.plan(tx.select(".*"), tx.open_weights(folder / "squeezenet" / "squeezenet.npz"))
+        file, renames = folder / f"vgg16-{options.side}" / "vgg16_weights.npz", vgg.RENAMES
+    else:
+        codes = tf.reduce_mean(squeezenet.squeezenet1_0(images, last="fire9")["fire9"], axis=[1, 2])
+        file, renames = folder / "squeezenet" / "squeezenet.npz", []
+    return images, codes, tx.plan(tx.select(".*"), tx.open_weights(file, rename=renames))
 
 
 def main() -> None:
     """Extract, and report how long it took."""
     options, whole, computing = work.options(), work.Clock(), work.Clock()
-    with tf.Graph().as_default(), contextlib.ExitStack() as stack:
-        images = tf.placeholder(tf.uint8, [None, options.side, options.side, 3])
-        codes, plan = network(options, images)
-        sess = stack.enter_context(tx.session(plan))
-        if options.precision == "bfloat16":
-            from tfxfer.tools.extract import _bfloat16_session
-
-            sess = stack.enter_context(_bfloat16_session(sess))
-        store = stack.enter_context(tempfile.TemporaryDirectory(dir=options.folder))
-        with whole.running():
-            pictures = Path(options.folder, f"photographs-{options.pictures}")
-            data = tx.data.folder(pictures, size=(options.side, options.side))
-            parts = [data.train.images, data.validation.images, data.test.images]
+    precision = work.option(tx.precompute, "precision", options.precision, usual="float32")
+    decode = work.option(tx.data.folder, "decode", options.decode, usual="exact")
+    with tf.Graph().as_default(), tempfile.TemporaryDirectory(dir=options.folder) as store:
+        images, codes, plan = network(options)
+        logits = heads.classifier(codes, classes=2)  # what is frozen is what a trained head stands on
+        labels = tf.placeholder(tf.int64, [None])
+        step = tx.train_step(images, labels, logits, train=tx.select("logits/.*"))
+        with tx.session(plan) as sess, whole.running():
+            data = tx.data.folder(work.pictures(options), size=(options.side, options.side), **decode)
+            paths = [path for split in (data.train, data.validation, data.test) for path in split.images.paths]
             with computing.running():
-                found = extract(sess, images, [codes], parts, store, batch_size=options.batch)
-                rows = np.concatenate([column[np.arange(len(column))] for [column] in found])
-        paths = np.concatenate([part.paths for part in parts])
+                data = tx.precompute(sess, step, data, store=store, batch_size=options.batch, **precision)
+                rows = np.concatenate([everything(split) for split in (data.train, data.validation, data.test)])
         work.report(whole.seconds, {"codes": work.sample(rows[np.argsort(paths)])}, computing=computing.seconds)
+
+
+def everything(split: Any) -> np.ndarray:
+    """Return the stored codes of all examples of a split."""
+    [rows] = split.features.values()
+    return rows[np.arange(len(rows))]
 
 
 if __name__ == "__main__":

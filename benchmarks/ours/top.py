@@ -33,7 +33,7 @@ def main() -> None:
     """Train, and report how long it took, and each epoch from the second on."""
     options, clock, epochs = work.options(), work.Clock(), Epochs()
     folder, side = Path(options.folder), options.side
-    paths = [str(path) for path in sorted((folder / f"photographs-{options.pictures}").rglob("*.jpg"))]
+    paths = [str(path) for path in sorted(work.pictures(options).rglob("*.jpg"))]
     whole = Split(Pictures(paths, (side, side)), np.array(["dogs" in path for path in paths], np.int64))
     few = whole.subset(np.arange(4))
     with tf.Graph().as_default(), tempfile.TemporaryDirectory(dir=options.folder) as where:
@@ -44,7 +44,8 @@ def main() -> None:
             tx.plan(tx.select(".*", exclude="fc8/.*"), weights),
             tx.plan(tx.select("fc8/.*"), tx.open_weights(folder / "vgg16-fc8" / "fc8.npz")),
         ]
-        step = tx.train_step(images, labels, logits, train=tx.select("fc.*"), learning_rate=1e-5)
+        precision = work.option(tx.train_step, "train_precision", options.train_precision, usual="float32")
+        step = tx.train_step(images, labels, logits, train=tx.select("fc.*"), learning_rate=1e-5, **precision)
         every = -(-len(paths) // options.batch) * options.epochs
         with tx.session(*plans) as sess, clock.running():
             logging.getLogger("tfxfer").addHandler(epochs)

@@ -25,7 +25,7 @@ def main() -> None:
     """Train, and report how long it took, and each epoch from the second on."""
     options, clock, ends, losses = work.options(), work.Clock(), [], []
     folder = Path(options.folder)
-    paths = sorted((folder / f"photographs-{options.pictures}").rglob("*.jpg"))
+    paths = sorted(work.pictures(options).rglob("*.jpg"))
     every = np.array([path.parent.name == "dogs" for path in paths], np.int64)
     with tf.Graph().as_default(), tf.Session() as sess:
         images = tf.placeholder(tf.uint8, [None, options.side, options.side, 3])
@@ -34,7 +34,7 @@ def main() -> None:
         each = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
         trained = [variable for variable in tf.trainable_variables() if variable.op.name.startswith("fc")]
         apply = tf.train.AdamOptimizer(1e-5).minimize(tf.reduce_mean(each), var_list=trained)
-        arrays = tf_networks.well_known(folder / f"vgg16-{options.side}" / "vgg16_weights.npz")
+        arrays = work.well_known(folder / f"vgg16-{options.side}" / "vgg16_weights.npz")
         tf_networks.load(sess, arrays | dict(np.load(folder / "vgg16-fc8" / "fc8.npz")))
         with clock.running():
             for epoch in range(options.epochs):

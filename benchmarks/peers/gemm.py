@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import tensorflow.compat.v1 as tf
 
@@ -12,12 +13,11 @@ from benchmarks.peers import tf_networks
 SIDE, TIMES = 2048, 12
 
 
-def operations(network: str, side: int) -> int:
+def operations(options: Any) -> int:
     """Return how many products and sums a network takes for one picture."""
     with tf.Graph().as_default() as graph:
-        images = tf.placeholder(tf.uint8, [1, side, side, 3])
-        tf_networks.vgg16(images, top=False) if network == "vgg16" else tf_networks.squeezenet(images)
-        convolutions = [op for op in graph.get_operations() if op.type == "Conv2D"]
+        tf_networks.codes(options, tf.placeholder(tf.uint8, [1, options.side, options.side, 3]))
+        convolutions = [op for op in graph.get_operations() if op.type in ("Conv2D", "DepthwiseConv2dNative")]
         sizes = [(op.inputs[1].shape.as_list(), op.outputs[0].shape.as_list()) for op in convolutions]
     return sum(2 * math.prod(kernel) * math.prod(output[1:3]) for kernel, output in sizes)
 
@@ -36,7 +36,7 @@ def main() -> None:
                 sess.run(product.op)
             best = min(best, clock.seconds)
     rate = 2 * SIDE**3 / best
-    seconds = operations(options.network, options.side) * options.pictures / rate
+    seconds = operations(options) * options.pictures / rate
     work.report(seconds, computing=seconds, gflops=rate / 1e9)
 
 

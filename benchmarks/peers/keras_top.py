@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks import work
-from benchmarks.peers import keras_networks, tf_networks
+from benchmarks.peers import keras_networks
 
 
 class Epochs(keras.callbacks.Callback):
@@ -53,10 +53,10 @@ def main() -> None:
     """Train, and report how long it took, and each epoch from the second on."""
     options, clock, epochs = work.options(), work.Clock(), Epochs()
     folder = Path(options.folder)
-    paths = sorted((folder / f"photographs-{options.pictures}").rglob("*.jpg"))
+    paths = sorted(work.pictures(options).rglob("*.jpg"))
     labels = np.array([path.parent.name == "dogs" for path in paths], np.int64)
     vgg16 = keras_networks.vgg16(options.side, top=True, classes=2)
-    arrays = tf_networks.well_known(folder / f"vgg16-{options.side}" / "vgg16_weights.npz")
+    arrays = work.well_known(folder / f"vgg16-{options.side}" / "vgg16_weights.npz")
     keras_networks.take(vgg16, arrays | dict(np.load(folder / "vgg16-fc8" / "fc8.npz")))
     for layer in vgg16.layers:
         layer.trainable = layer.name in keras_networks.TOP.values()

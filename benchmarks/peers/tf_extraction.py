@@ -14,16 +14,11 @@ from benchmarks.peers import tf_networks
 def main() -> None:
     """Compute, and report how long it took."""
     options, clock = work.options(), work.Clock()
-    folder = Path(options.folder)
-    pixels = np.load(folder / f"pixels-{options.pictures}-{options.side}" / "pixels.npy")
+    pixels = np.load(Path(options.folder, f"pixels-{options.pictures}-{options.side}", "pixels.npy"))
     with tf.Graph().as_default(), tf.Session() as sess:
         images = tf.placeholder(tf.uint8, [None, options.side, options.side, 3])
-        if options.network == "vgg16":
-            codes = tf_networks.vgg16(images, top=False)
-            tf_networks.load(sess, tf_networks.well_known(folder / f"vgg16-{options.side}" / "vgg16_weights.npz"))
-        else:
-            codes = tf_networks.squeezenet(images)
-            tf_networks.load(sess, dict(np.load(folder / "squeezenet" / "squeezenet.npz")))
+        codes = tf_networks.codes(options, images)
+        tf_networks.load(sess, work.arrays(options))
         with clock.running():
             batches = range(0, len(pixels), options.batch)
             rows = np.concatenate([sess.run(codes, {images: pixels[i : i + options.batch]}) for i in batches])

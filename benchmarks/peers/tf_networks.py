@@ -1,6 +1,8 @@
-"""VGG16 and SqueezeNet 1.0 in bare TensorFlow, as one writes them by hand, under the names of tfxfer's variables."""
+"""VGG16, SqueezeNet 1.0 and MobileNet in bare TensorFlow, as one writes them by hand, under tfxfer's names."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -8,6 +10,14 @@ import tensorflow.compat.v1 as tf
 MEAN_RGB, MEAN_BGR = (123.68, 116.779, 103.939), (104.0, 117.0, 123.0)
 BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 SQUEEZE = {2: 16, 3: 16, 4: 32, 5: 32, 6: 48, 7: 48, 8: 64, 9: 64}
+SEPARABLE = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
+
+
+def codes(options: Any, images: tf.Tensor) -> tf.Tensor:
+    """Build `options.network` from pixels 0..255, RGB, to its codes."""
+    if options.network == "mobilenet":
+        return mobilenet(images, options.alpha)
+    return vgg16(images, top=False) if options.network == "vgg16" else squeezenet(images)
 
 
 def vgg16(images: tf.Tensor, top: bool, classes: int = 1000) -> tf.Tensor:
@@ -37,6 +47,30 @@ def squeezenet(images: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(x, axis=[1, 2])
 
 
+def mobilenet(images: tf.Tensor, alpha: int) -> tf.Tensor:
+    """Build MobileNet, of so many percent of its width, from pixels 0..255, RGB, to its last layer averaged."""
+    x = tf.cast(images, tf.float32) / 127.5 - 1
+    with tf.variable_scope("conv1"):
+        x = tf.nn.conv2d(x, tf.get_variable("kernel", [3, 3, 3, 32 * alpha // 100]), 2, "SAME")
+    x = normalised(x, "conv1_bn")
+    for number, (filters, stride) in enumerate(SEPARABLE, 1):
+        with tf.variable_scope(f"conv_dw_{number}"):
+            kernel = tf.get_variable("kernel", [3, 3, x.shape[-1], 1])
+            x = tf.nn.depthwise_conv2d(x, kernel, [1, stride, stride, 1], "SAME")
+        x = normalised(x, f"conv_dw_{number}_bn")
+        with tf.variable_scope(f"conv_pw_{number}"):
+            x = tf.nn.conv2d(x, tf.get_variable("kernel", [1, 1, x.shape[-1], filters * alpha // 100]), 1, "SAME")
+        x = normalised(x, f"conv_pw_{number}_bn")
+    return tf.reduce_mean(x, axis=[1, 2])
+
+
+def normalised(x: tf.Tensor, name: str) -> tf.Tensor:
+    """Normalise by moving statistics, and ReLU up to 6."""
+    with tf.variable_scope(name):
+        each = [tf.get_variable(n, [x.shape[-1]]) for n in ("gamma", "beta", "moving_mean", "moving_variance")]
+    return tf.nn.relu6(tf.nn.fused_batch_norm(x, *each, epsilon=0.001, is_training=False)[0])
+
+
 def convolution(x: tf.Tensor, filters: int, size: int, name: str, stride: int = 1, padding: str = "SAME") -> tf.Tensor:
     """Convolve, add a bias, ReLU."""
     with tf.variable_scope(name):
@@ -63,9 +97,3 @@ def load(sess: tf.Session, arrays: dict[str, np.ndarray]) -> None:
         else:
             others.append(variable.initializer)
     sess.run(others)
-
-
-def well_known(path: str) -> dict[str, np.ndarray]:
-    """Return `vgg16_weights.npz` under the names of the variables: conv1_1_W is conv1_1/kernel."""
-    with np.load(path) as file:
-        return {name.replace("_W", "/kernel").replace("_b", "/bias"): file[name] for name in file.files}

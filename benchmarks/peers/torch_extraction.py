@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,28 +30,23 @@ class Pictures(torch.utils.data.Dataset):
         return torch.from_numpy(np.array(image))
 
 
-def well_known(path: Path) -> dict[str, np.ndarray]:
-    """Return the convolutions in `vgg16_weights.npz`: conv1_1_W is conv1_1/kernel."""
-    with np.load(path) as file:
-        names = [name for name in file.files if name.startswith("conv")]
-        return {name.replace("_W", "/kernel").replace("_b", "/bias"): file[name] for name in names}
+def codes(model: torch.nn.Module, paths: list[Path], options: Any) -> np.ndarray:
+    """Return what a network makes of pictures, channels last."""
+    dataset = Pictures(paths, options.side)
+    loader = torch.utils.data.DataLoader(dataset, options.batch, num_workers=1, prefetch_factor=2)
+    rows = torch.cat([model(batch).float() for batch in loader])
+    return (rows.permute(0, 2, 3, 1) if rows.ndim == 4 else rows).numpy()
 
 
 def main() -> None:
     """Extract, and report how long it took."""
     options, whole, computing = work.options(), work.Clock(), work.Clock()
-    folder, dtype = Path(options.folder), getattr(torch, options.precision)
-    if options.network == "vgg16":
-        model = torch_networks.vgg16(well_known(folder / f"vgg16-{options.side}" / "vgg16_weights.npz"), dtype)
-    else:
-        model = torch_networks.squeezenet(dict(np.load(folder / "squeezenet" / "squeezenet.npz")), dtype)
+    network = {"vgg16": torch_networks.vgg16, "squeezenet": torch_networks.squeezenet}[options.network]
+    model = network(work.arrays(options), getattr(torch, options.precision))
     with whole.running(), torch.inference_mode():
-        paths = sorted((folder / f"photographs-{options.pictures}").rglob("*.jpg"))
+        paths = sorted(work.pictures(options).rglob("*.jpg"))
         with computing.running():
-            dataset = Pictures(paths, options.side)
-            loader = torch.utils.data.DataLoader(dataset, options.batch, num_workers=1, prefetch_factor=2)
-            codes = torch.cat([model(batch).float() for batch in loader])
-            rows = (codes.permute(0, 2, 3, 1) if codes.ndim == 4 else codes).numpy()
+            rows = codes(model, paths, options)
     work.report(whole.seconds, {"codes": work.sample(rows)}, computing=computing.seconds)
 
 
