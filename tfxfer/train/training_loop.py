@@ -67,7 +67,7 @@ class TrainingLoop:
         feed = Feed(self.step, self.data.train, self.stage, training=True)
         splits = {"train": self.data.train, "validation": self.data.validation}
         provenance.check(self.sess, self.step, splits, self.stage)
-        call = compiled(self.sess, list(self.step.metrics.values()), feed.tensors, [self.stage.apply])
+        call = compiled(self.sess, list(self.step.train_metrics.values()), feed.tensors, [self.stage.apply])
         self.validation = None
         # In each stage from where it stands: what was decoded ahead for the last one does not count as seen.
         with feed.batches(self.steps.order(self.stage, self.state.step)) as loaded:
@@ -99,7 +99,7 @@ class TrainingLoop:
     def _traced(self, feeds: Mapping[tf.Tensor, Any], number: int) -> list[np.ndarray]:
         """Make a step as always, and record what each op takes."""
         options, metadata = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE), tf.RunMetadata()
-        fetches = [list(self.step.metrics.values()), self.stage.apply]
+        fetches = [list(self.step.train_metrics.values()), self.stage.apply]
         metrics, _ = self.sess.run(fetches, dict(feeds), options=options, run_metadata=metadata)
         self.board.trace(metadata, number)
         return metrics
