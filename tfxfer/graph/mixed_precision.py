@@ -62,7 +62,7 @@ def in_bfloat16(step: EvalStep, trained: Sequence[tf.Variable], update_ops: Iter
       update_ops: what may run beside the optimizers.
 
     Raises:
-      GraphError: there is no such product, or what follows one cannot be made a second time; each op is named.
+      GraphError: the network has no such product, or what follows one cannot be made a second time; each op is named.
     """
     shown = [tensor for tensor in (*step.metrics.values(), step.probabilities) if tensor is not None]
     needed = traversal.needed([tensor.op for tensor in shown])
@@ -106,8 +106,8 @@ def _products(
     ]
     if not products:
         raise GraphError(
-            "`train_precision='bfloat16'`: no product (MatMul) of examples and a trained variable in float32 is there, "
-            "outside of functions, branches and loops; train with `train_precision='float32'`"
+            "`train_precision='bfloat16'`: the network has no product (MatMul) of examples and a trained variable in "
+            "float32 outside of functions, branches and loops; train with `train_precision='float32'`"
         )
     return products
 
