@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import atexit
 import itertools
+import statistics
+import time
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from tfxfer import tf_private
+
+T = TypeVar("T")
 
 _alive: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -22,7 +26,7 @@ def _release_all() -> None:
 
 
 def compiled(
-    sess: Any, tensors: Sequence[Any], feeds: Sequence[Any], ops: Sequence[Any] = ()
+    sess: Any, tensors: Sequence[Any], feeds: Sequence[Any], ops: Sequence[Any] = (), *, in_caller: bool = False
 ) -> Callable[..., list[np.ndarray]]:
     """Return a function that takes an array for each feed, runs the ops and returns the tensors' values.
 
@@ -33,6 +37,8 @@ def compiled(
       tensors: what to return; none of them is fed.
       feeds: the tensors that are fed. Arrays are cast to their dtypes; shapes are not looked at.
       ops: what else is run.
+      in_caller: whether the calling thread runs the ops one after the other and wakes no other thread for them. Within
+        an op, threads divide the work all the same, and the bits are the same. A session on a server ignores it.
     """
     from tensorflow.core.protobuf.config_pb2 import CallableOptions
 
@@ -42,10 +48,39 @@ def compiled(
     options = CallableOptions(
         feed=[t.name for t in feeds], fetch=[t.name for t in tensors], target=[op.name for op in ops]
     )
+    options.run_options.inter_op_thread_pool = -1 if in_caller else 0
     call = tf_private.session_callable(sess, options)
     _alive.add(call)
     dtypes = [feed.dtype.as_numpy_dtype for feed in feeds]
     return lambda *arrays: call(*(np.asarray(a, dtype) for a, dtype in zip(arrays, dtypes, strict=True)))
+
+
+class Quickest(Generic[T]):
+    """Calls functions that do the same in turn; when each was called often enough, the quickest of them alone."""
+
+    def __init__(
+        self,
+        calls: Sequence[Callable[..., T]],
+        *,
+        tries: int = 25,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """Take the functions; of each, `tries` calls are timed by the `clock`, and their medians are compared."""
+        self._calls, self._tries, self._clock = list(calls), tries, clock
+        self._times: list[list[float]] = [[] for _ in calls]
+
+    def __call__(self, *arguments: Any) -> T:
+        """Call one of the functions."""
+        if len(self._calls) == 1:
+            return self._calls[0](*arguments)
+        place = min(range(len(self._calls)), key=lambda number: len(self._times[number]))
+        begin = self._clock()
+        result = self._calls[place](*arguments)
+        self._times[place].append(self._clock() - begin)
+        if len(self._times[-1]) == self._tries:
+            medians = [statistics.median(times) for times in self._times]
+            self._calls = [self._calls[medians.index(min(medians))]]
+        return result
 
 
 def message(error: Exception) -> str:

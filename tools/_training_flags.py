@@ -19,6 +19,7 @@ from tfxfer.models.registry import MODELS
 from tfxfer.runs.settings import read_settings
 from tfxfer.tools import _flags
 
+PRECISIONS = ("float32", "bfloat16")
 SCHEDULES = ("constant", "cosine", "exponential")
 SUMMARY_STEPS = 100
 
@@ -63,6 +64,14 @@ def define(values: flags.FlagValues) -> None:
             "Pull the kernels that are trained towards 0: this times half the sum of their squares is added to the "
             "loss that gradients are of (default: 0).",
             0.0,
+            flag_values=values,
+        )
+        flags.DEFINE_enum(
+            "train_precision",
+            "float32",
+            PRECISIONS,
+            "Products of trained dense layers in training; variables and all that is evaluated are float32. bfloat16 "
+            "needs a processor with units for it.",
             flag_values=values,
         )
         flags.DEFINE_integer(
@@ -166,6 +175,7 @@ def solver(settings: Any, examples: int) -> dict[str, Any]:
         "learning_rate": schedules[settings.schedule],
         "clip_norm": settings.clip_norm,
         "l2": settings.l2 or 0.0,
+        "train_precision": settings.train_precision,
     }
 
 
@@ -253,7 +263,7 @@ def _values(settings: Any, names_of_flags: Sequence[str]) -> dict[str, Any]:
 
 
 # What `fit` stores of the step itself: of `balanced` the numbers that it came to.
-OF_STEP = ("l2", "class_weights")
+OF_STEP = ("l2", "class_weights", "train_precision")
 # What `fit` compares by what lies there: values of weights, contents of pictures.
 PATHS = ("weights", "data_dir", "listing", "validation_listing")
 # What changes neither bits nor meaning of a run.

@@ -12,10 +12,11 @@ import tensorflow.compat.v1 as tf
 import tfxfer as tx
 from tfxfer.data import Split
 from tfxfer.errors import DataError
-from tfxfer.evaluation.feed import Feed
+from tfxfer.evaluation.feed import Feed, in_memory
 from tfxfer.frontier.search import frontier
 from tfxfer.graph import layers
 from tfxfer.models import autoencoder, heads
+from tfxfer.store.store import Rows, Store
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (20, 16, 16, 1)).astype(np.uint8)
@@ -176,3 +177,18 @@ def test_a_step_gives_the_same_whether_it_is_fed_with_images_or_with_features(pa
             results.append([losses, sess.run(tf.get_collection("variables"))])
     for unfed, same in zip(tf.nest.flatten(results[0]), tf.nest.flatten(results[1]), strict=True):
         assert unfed.tobytes() == same.tobytes()
+
+
+def test_rows_of_a_store_are_read_into_memory_where_they_fit(tmp_path):
+    values = np.random.default_rng(0).normal(size=(150, 7)).astype(np.float32)
+    keys = [f"{number:04}" for number in range(150)]
+    table = Store(tmp_path / "store").table("ab", {"tensor": "x:0"}, np.dtype(np.float32))
+    table.write(keys, values)
+    rows = Rows(table, keys, np.dtype(np.float32)).subset(np.arange(0, 150, 2))
+    size = 75 * 7 * 4
+    (loaded, other) = in_memory([rows, values], size)
+    assert isinstance(loaded, np.ndarray)
+    assert loaded.tobytes() == values[::2].tobytes()
+    assert other is values
+    assert in_memory([rows, rows], 2 * size - 1) == [rows, rows]
+    assert in_memory([rows], size - 1) == [rows]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,8 @@ from tfxfer.graph.eval_step import EvalStep
 from tfxfer.graph.losses import is_one_hot
 from tfxfer.graph.stages import StageOps
 from tfxfer.store.store import Rows
+
+MOST_BYTES = 1 << 30  # of rows that training reads into memory; of more, it reads each batch from the store
 
 
 class Feed:
@@ -51,6 +55,8 @@ class Feed:
             )
         self.tensors: list[tf.Tensor] = list(inputs)
         self._columns: list[Any] = [columns[tensor.name] for tensor in inputs]
+        if training:
+            self._columns = in_memory(self._columns)
         if step.labels is not None:
             self.tensors.append(step.labels)
             self._columns.append(_rows(step, split.labels))
@@ -62,6 +68,10 @@ class Feed:
         """Return the arrays of some examples, and then the constants that every step is fed."""
         return [*(column[indices] for column in self._columns), *self._constants]
 
+    def fed(self, arrays: Sequence[Any]) -> dict[tf.Tensor, Any]:
+        """Return what `arrays` gave, by the tensors that are fed with it."""
+        return dict(zip(self.tensors, arrays, strict=True))
+
     @contextlib.contextmanager
     def batches(self, indices: Iterable[np.ndarray]) -> Iterator[Iterator[list[np.ndarray]]]:
         """Give the arrays of each batch in turn; files are read ahead until the block ends."""
@@ -70,6 +80,29 @@ class Feed:
                 yield loaded
         else:
             yield map(self.arrays, indices)
+
+
+def in_memory(columns: Sequence[Any], most_bytes: int | None = None) -> list[Any]:
+    """Read columns whose rows lie in a store, if all of these fit in memory together.
+
+    Args:
+      columns: of one split.
+      most_bytes: that may be read; default: `MOST_BYTES`, or a quarter of the memory that is free if this is less.
+    """
+    stored = [column for column in columns if isinstance(column, Rows)]
+    most = min(MOST_BYTES, _free_memory() // 4) if most_bytes is None else most_bytes
+    if sum(math.prod(column.shape) * column.dtype.itemsize for column in stored) > most:
+        return list(columns)
+    return [column[np.arange(len(column))] if isinstance(column, Rows) else column for column in columns]
+
+
+def _free_memory() -> int:
+    """Return the bytes that programs can still take, as Linux says; 0 where it does not."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/meminfo").read_text("ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return 0
 
 
 def _rows(step: EvalStep, labels: Any) -> Any:

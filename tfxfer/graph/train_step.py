@@ -10,7 +10,7 @@ import tensorflow.compat.v1 as tf
 
 from tfxfer import names
 from tfxfer.errors import GraphError
-from tfxfer.graph import eval_step, feeds, losses, own_state, savers, summary_options, traversal
+from tfxfer.graph import eval_step, feeds, losses, mixed_precision, own_state, savers, summary_options, traversal
 from tfxfer.graph.eval_step import EvalStep, check_feeds, check_graph
 from tfxfer.graph.optimizer_groups import LearningRate, OptimizerGroups, OptimizerOptions
 from tfxfer.graph.savers import Saved
@@ -27,7 +27,8 @@ class Step(EvalStep):
     """Everything that training and evaluation run; `EvalStep` has the attributes that evaluation needs.
 
     Attributes:
-      loss: float32 scalar, the mean of `metrics["loss"]` over the batch.
+      loss: float32 scalar, the mean of `train_metrics["loss"]` over the batch.
+      train_metrics: `metrics` as a step of training computes them: the same tensors, but for `train_precision`.
       learning_rate: float32 scalar, before any multiplier.
       global_step: integer variable, the number of steps made.
       slots: the optimizers' own variables, of all stages.
@@ -53,6 +54,7 @@ class Step(EvalStep):
     """
 
     loss: tf.Tensor
+    train_metrics: Mapping[str, tf.Tensor]
     learning_rate: tf.Tensor
     global_step: tf.Variable
     slots: tuple[tf.Variable, ...]
@@ -102,6 +104,7 @@ def train_step(
     summaries: Sequence[str] | None = None,
     activations: Mapping[str, tf.Tensor] | None = None,
     replicas: Replicas | None = None,
+    train_precision: str = "float32",
 ) -> Step:
     """Build one step of training that changes the chosen variables and no other.
 
@@ -135,15 +138,18 @@ def train_step(
         default: its `DEFAULT`.
       activations: endpoints, as `conv1` and `pool5`, whose activations it is shown, by name; each [batch, ...].
       replicas: the processes that make each step together; default: this one alone.
+      train_precision: "float32", or "bfloat16": in training, products of examples and trained variables (MatMul outside
+        of functions, branches and loops) are computed in bfloat16, forwards and backwards. Variables, slots and all
+        else are float32, and so is all of evaluation. `tfxfer.graph.mixed_precision` says what cannot be trained so.
 
     Raises:
       SelectionError: nothing or the same variable twice is to be trained, the loss does not depend on a variable that
         is, or a multiplier matches no trained variable, or two match one.
       GraphError: both or neither of `train` and `stages`, stages out of order, an unknown loss, or one that does not go
         with `outputs` or is not [batch]; labels, an optimizer, numbers, feeds, `updates`, `l2`, `class_weights`,
-        `summaries` or `activations` that cannot be used; a placeholder that nobody feeds; an op of the network that
-        writes a variable which is not trained; two variables that are one in memory, one of them trained; or the graph
-        is finalized, since a session was opened by `tfxfer.session`.
+        `summaries`, `activations` or a `train_precision` that cannot be used; a placeholder that nobody feeds; an op
+        of the network that writes a variable which is not trained; two variables that are one in memory, one of them
+        trained; or the graph is finalized, since a session was opened by `tfxfer.session`.
 
     Example:
       >>> images, labels = tf.placeholder(tf.float32, [None, 4]), tf.placeholder(tf.int64, [None])
@@ -153,6 +159,7 @@ def train_step(
       ['logits/kernel', 'logits/bias']
     """
     check_graph("train_step", images, labels, outputs)
+    mixed_precision.check(train_precision)
     shown = summary_options.choose(summaries, activations or {}, labelled=labels is not None)
     plan = resolve_stages(train, stages)
     options = OptimizerOptions(optimizer, learning_rate, dict(multipliers or {}), clip_norm, l2)
@@ -165,26 +172,31 @@ def train_step(
     losses.check_labels(loss, labels)
     evaluation = eval_step.build(images, labels, outputs, loss, eval_feeds, activations)
     metrics = evaluation.metrics
-    mean, objective = losses.build_objective(metrics["loss"], labels, evaluation.probabilities, class_weights)
+    all_updates = Updates([tensor.op for tensor in metrics.values()], updates)
+    training = evaluation
+    if train_precision == "bfloat16":
+        training = mixed_precision.in_bfloat16(evaluation, selected, all_updates.candidates())
+    mean, objective = losses.build_objective(training.metrics["loss"], labels, training.probabilities, class_weights)
     steps = global_step()
     groups = OptimizerGroups(options, plan, steps)
     ops = StageBuilder(
-        evaluation=evaluation,
+        evaluation=training,
         objective=objective,
         optimizers=groups,
-        all_updates=Updates([tensor.op for tensor in metrics.values()], updates),
+        all_updates=all_updates,
         train_feeds=fed_in_training,
         unlisted=unlisted,
         show_norms="norms" in shown,
         replicas=replicas,
     ).build(plan)
-    run = [*(stage.apply for stage in ops), *(metric.op for metric in metrics.values())]
+    run = [*(stage.apply for stage in ops), *(metric.op for metric in [*metrics.values(), *training.metrics.values()])]
     generators = own_state.generators(run, tf.global_variables())
     written = [*ops[-1].written, *groups.slots, steps, *generators]
     moving, frozen = savers.split_saved(written, unlisted, run if replicas is None else ())
     step = Step(
         **vars(evaluation) | {"stages": ops},
         loss=mean,
+        train_metrics=training.metrics,
         learning_rate=groups.rate,
         global_step=steps,
         slots=groups.slots,
@@ -197,6 +209,7 @@ def train_step(
         settings={
             **groups.settings(),
             **({"loss": loss} if isinstance(loss, str) else {}),  # the graph tells a loss of the caller's own
+            **({} if train_precision == "float32" else {"train_precision": train_precision}),
             "processes": None if replicas is None else replicas.number,
             "train_feeds": feeds.describe(fed_in_training),
             "eval_feeds": feeds.describe(evaluation.eval_feeds),

@@ -32,7 +32,7 @@ Writes = Mapping[tf.Operation, set[tf.Operation]]
 
 # What passes a variable's value on, or gives it another shape or dtype.
 _CARRYING = traversal.FORWARDING | {"BroadcastTo", "Cast", "ExpandDims", "Reshape", "Squeeze"}
-_LOOPS = {"Enter", "Exit", "LoopCond", "NextIteration", "RefEnter", "RefExit", "RefNextIteration"}
+LOOPS = {"Enter", "Exit", "LoopCond", "NextIteration", "RefEnter", "RefExit", "RefNextIteration"}
 
 
 class Updates:
@@ -62,6 +62,12 @@ class Updates:
         # Those that follow the batch, each with whether the network reads what it writes.
         self._by_batch: dict[tf.Operation, bool] = {}
         self._owners = {} if self.explicit else {op: self._owner(op, self.writes[op]) for op in self.ops}
+
+    def candidates(self) -> list[tf.Operation]:
+        """Return all that any stage may run, those of batch normalisations among them."""
+        graph = tf.get_default_graph()
+        of_norms = [graph.get_operation_by_name(name) for norm in batch_norms() for name in norm.updates]
+        return [*self.ops, *([] if self.explicit else of_norms)]
 
     def of(self, trained: Iterable[tf.Variable]) -> list[tf.Operation]:
         """Return the updates of a stage that trains these variables."""
@@ -313,14 +319,14 @@ def after(gradients: Sequence[Any], updates: Sequence[tf.Operation]) -> list[tf.
     given stays as it is.
     """
     writing = _Writing(updates)
-    if any(op.type in _LOOPS for op in writing.late):
+    if any(op.type in LOOPS for op in writing.late):
         return list(updates)
     waiting = [part for gradient in gradients for part in _parts(gradient)]
     copies: dict[tf.Operation, tf.Operation] = {}
     last: dict[tf.Operation, tf.Operation] = {}
     for op in writing.late:
         variables = writing.written.get(op, set())
-        copies[op] = _copy(op, copies, [*waiting, *(last[variable] for variable in variables if variable in last)])
+        copies[op] = copy(op, copies, [*waiting, *(last[variable] for variable in variables if variable in last)])
         if op not in writing.inner:
             last |= dict.fromkeys(variables, copies[op])
     return [copies.get(op, op) for op in updates]
@@ -337,7 +343,13 @@ class _Writing:
         self.inner = traversal.inner(ops)
 
 
-def _copy(op: tf.Operation, copies: dict[tf.Operation, tf.Operation], waiting: Sequence[Any]) -> tf.Operation:
+def copy(
+    op: tf.Operation,
+    copies: Mapping[tf.Operation, tf.Operation],
+    waiting: Sequence[Any] = (),
+    scope: str = "SOLVER/updates",
+) -> tf.Operation:
+    """Make an op anew under a name scope: it takes copies where there are some, and waits for what is `waiting`."""
     definition = tf.GraphDef(versions=tf.get_default_graph().graph_def_versions)
     node = definition.node.add()
     node.CopyFrom(op.node_def)
@@ -350,7 +362,7 @@ def _copy(op: tf.Operation, copies: dict[tf.Operation, tf.Operation], waiting: S
         inputs[f"input{place}:0"] = source.outputs[tensor.value_index] if source else tensor
     before = [copies.get(other, other) for other in op.control_inputs]
     with tf.control_dependencies([*before, *waiting]):
-        (copy,) = tf.import_graph_def(definition, inputs, [node.name], name="SOLVER/updates")
+        (copy,) = tf.import_graph_def(definition, inputs, [node.name], name=scope)
     return copy
 
 

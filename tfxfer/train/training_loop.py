@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from tfxfer import progress, signals
-from tfxfer.callables import compiled
+from tfxfer.callables import Quickest, compiled
 from tfxfer.errors import DivergedError, RunError
 from tfxfer.evaluation import evaluate
 from tfxfer.evaluation.feed import Feed
@@ -25,6 +25,8 @@ from tfxfer.train.steps import AbandonedStepError, Steps
 from tfxfer.train.training import Training
 
 log = logging.getLogger("tfxfer")
+
+MANY = 500  # steps; with fewer left, a second way to run them takes longer to prepare than it can save
 
 
 class TrainingLoop:
@@ -71,7 +73,7 @@ class TrainingLoop:
         feed = Feed(self.step, self.data.train, self.stage, training=True)
         splits = {"train": self.data.train, "validation": self.data.validation}
         provenance.check(self.sess, self.step, splits, self.stage)
-        call = compiled(self.sess, list(self.step.metrics.values()), feed.tensors, [self.stage.apply])
+        call = self._compiled(feed)
         self.validation = None
         # In each stage from where it stands: what was decoded ahead for the last one does not count as seen.
         with feed.batches(self.steps.order(self.stage, self.state.step)) as loaded:
@@ -85,14 +87,19 @@ class TrainingLoop:
                 if self.training.finished or self._current_stage() is not self.stage:
                     break
 
+    def _compiled(self, feed: Feed) -> Callable[..., list[np.ndarray]]:
+        """Return what makes a step. Where many are left, the session's threads or this one: the quicker of the two."""
+        many = self.options.total - self.state.step >= MANY and not self.sess.sess_str
+        what = (self.sess, list(self.step.train_metrics.values()), feed.tensors, [self.stage.apply])
+        return Quickest([compiled(*what, in_caller=in_caller) for in_caller in ((False, True) if many else (False,))])
+
     def _make_step(self, call: Callable[..., Any], feed: Feed, batch: list[np.ndarray]) -> None:
         number = self.state.step + 1
-        feeds = dict(zip(feed.tensors, batch, strict=True))
         if number % self.options.summary_steps == 0:
             # Before the step, which changes what is shown: fed the same, and so the same numbers.
-            self.board.batch(self.stage, feeds, number, self.examples)
+            self.board.batch(self.stage, feed.fed(batch), number, self.examples)
         traced = self.board.traced(number)
-        make = (lambda: self._traced(feeds, number)) if traced else (lambda: call(*batch))
+        make = (lambda: self._traced(feed.fed(batch), number)) if traced else (lambda: call(*batch))
         try:
             metrics = self.steps.run(self.stage, make)
         except AbandonedStepError as abandoned:
@@ -103,7 +110,7 @@ class TrainingLoop:
     def _traced(self, feeds: Mapping[tf.Tensor, Any], number: int) -> list[np.ndarray]:
         """Make a step as always, and record what each op takes."""
         options, metadata = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE), tf.RunMetadata()
-        fetches = [list(self.step.metrics.values()), self.stage.apply]
+        fetches = [list(self.step.train_metrics.values()), self.stage.apply]
         metrics, _ = self.sess.run(fetches, dict(feeds), options=options, run_metadata=metadata)
         self.board.trace(metadata, number)
         return metrics
