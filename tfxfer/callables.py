@@ -22,7 +22,7 @@ def _release_all() -> None:
 
 
 def compiled(
-    sess: Any, tensors: Sequence[Any], feeds: Sequence[Any], ops: Sequence[Any] = ()
+    sess: Any, tensors: Sequence[Any], feeds: Sequence[Any], ops: Sequence[Any] = (), *, whole: bool = False
 ) -> Callable[..., list[np.ndarray]]:
     """Return a function that takes an array for each feed, runs the ops and returns the tensors' values.
 
@@ -33,7 +33,11 @@ def compiled(
       tensors: what to return; none of them is fed.
       feeds: the tensors that are fed. Arrays are cast to their dtypes; shapes are not looked at.
       ops: what else is run.
+      whole: whether this session computes all, also where it has a way of its own (`compile`) to divide the work.
     """
+    if not whole and getattr(sess, "compile", None):
+        return sess.compile(tensors, feeds, ops)
+
     from tensorflow.core.protobuf.config_pb2 import CallableOptions
 
     if sess.sess_str:
