@@ -33,7 +33,7 @@ OF_RUN = (
 # Of tools that have no store without --store.
 USES = (
     *(_flags.Use(name, "store", what="the directory that is filled") for name in ("store_dtype", "workers")),
-    *(_flags.Use(name, "store", ("none",), unless=True) for name in ("store_dtype", "workers")),
+    *(_flags.Use(name, "store", ("none",), unless=True) for name in ("store_dtype", "workers", "precision")),
 )
 
 

@@ -149,7 +149,7 @@ def test_bfloat16_is_refused_without_units_and_of_a_run_in_float32(trained, monk
 
 def test_damage_is_told(trained, tmp_path):
     settings = {"precision": "bfloat16", "computed_once": "features:0"}
-    with pytest.raises(RunError, match="settings.json is damaged: computed_once is 'features:0', not the names"):
+    with pytest.raises(RunError, match=r"settings\.json is damaged: computed_once is 'features:0', not the names"):
         computed_once.read(tmp_path, settings)
     assert computed_once.read(tmp_path, {}) is None
     for text in ("", "[]", '{"examples": 1}'):

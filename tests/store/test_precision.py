@@ -138,7 +138,7 @@ def test_a_session_on_a_server_is_refused():
     tensor = convolved(images, resource())
     with (
         tf.Session(server.target) as sess,
-        pytest.raises(GraphError, match="runs on the server grpc://.*`precision=float32`"),
+        pytest.raises(GraphError, match=r"runs on the server grpc://.*`precision=float32`"),
         precision.computing(Network(sess, images, [tensor]), "bfloat16"),
     ):
         pass
@@ -214,7 +214,9 @@ def test_the_factor_is_measured_on_both_sessions():
 
 def test_without_units_bfloat16_is_refused_and_auto_is_float32(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(precision, "processor", lambda: {"avx2", "avx512f"})
-    with pytest.raises(DataError, match=r"none of amx_bf16, avx512_bf16, and would be 0\.4 times as fast.*leave `precision` out"):
+    with pytest.raises(
+        DataError, match=r"none of amx_bf16, avx512_bf16, and would be 0\.4 times as fast.*leave `precision` out"
+    ):
         extracted(tmp_path, "bfloat16")
     with caplog.at_level(logging.INFO, "tfxfer"):
         assert extracted(tmp_path, "auto")[1] == "float32"  # what the message says

@@ -245,10 +245,7 @@ class Run:
           RunError: the run has no such checkpoint, or the settings do not say what the network is.
           GraphError, DataError, OSError: as `export_model` raises them; nothing is written.
         """
-        network = self.network(checkpoint, build=build)
-        if network.computed_once:
-            network.computed_once.say_float32("as everything does in an export")
-        return network.export(out, **options)
+        return self.network(checkpoint, build=build).export(out, **options)
 
     def evaluate(
         self,

@@ -133,6 +133,8 @@ class TrainedNetwork:
             beside = self.weights.checkpoint or self.weights.path
             raise DataError(f"no input spec lies beside {beside}: write one there by tfxfer.input_spec.InputSpec.save")
         self._check_exported(self.input_spec)
+        if self.computed_once:
+            self.computed_once.say_float32("as everything does in an export")
         return export_model(
             functools.partial(self.build, input_spec=self.input_spec),
             self.weights,

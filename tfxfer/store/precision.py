@@ -62,10 +62,9 @@ def check(precision: str) -> None:
         raise DataError(f"`precision={precision}`: it is one of {names.listed(PRECISIONS)}")
     if precision == "bfloat16" and not has_units():
         raise DataError(
-            f"`precision=bfloat16`: {WITHOUT_UNITS}, and would be {LOSS}; leave `precision` out, or give `precision=auto`"
+            f"`precision=bfloat16`: {WITHOUT_UNITS}, and would be {LOSS}; leave `precision` out, or give "
+            "`precision=auto`"
         )
-
-
 
 
 def of_session(sess: tf.Session) -> str:
@@ -127,8 +126,8 @@ def _loads(sess: tf.Session, variables: Sequence[tf.Operation]) -> list[tuple[tf
     """Return each variable with the op that assigns its initial value, which can be fed."""
     if sess.sess_str:
         raise GraphError(
-            f"the session runs on the server {tf.compat.as_text(sess.sess_str)}, and bfloat16 needs another one in this process; give "
-            "`precision=float32`"
+            f"the session runs on the server {tf.compat.as_text(sess.sess_str)}, and bfloat16 needs another one in "
+            "this process; give `precision=float32`"
         )
     pairs = [(op, initializer_of(op)) for op in variables]
     loads = [(op, load) for op, load in pairs if load is not None and sess.graph.is_feedable(load.inputs[1])]
