@@ -249,7 +249,7 @@ def test_several_runs_get_a_page_each(trained, tmp_path, capsys):
 
 
 def test_the_tables_of_a_store_tell_how_they_were_computed(trained, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(extract, "_processor", lambda: {"avx512_bf16"})
+    monkeypatch.setattr("tfxfer.processor.features", lambda: {"avx512_bf16"})
     given = [*SMALL[:4], "--dataset=folder", f"--data_dir={trained / 'pictures'}", f"--store={tmp_path / 's'}"]
     for precision in ("float32", "bfloat16"):
         assert run(extract, tmp_path / precision, *given, f"--precision={precision}") == 0

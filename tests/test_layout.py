@@ -16,7 +16,18 @@ LIBRARY = sorted((ROOT / "tfxfer").rglob("*.py"))
 TOOLS = sorted((ROOT / "tools").glob("*.py"))
 
 FREE = {"_lazy", "_version"}  # for all
-GROUND = {"errors", "extras", "names", "files", "input_spec", "callables", "progress", "signals", "tf_private"}
+GROUND = {
+    "errors",
+    "extras",
+    "names",
+    "files",
+    "input_spec",
+    "callables",
+    "processor",
+    "progress",
+    "signals",
+    "tf_private",
+}
 BYTES = GROUND | {"formats", "weights", "runs"}
 GRAPHS = BYTES | {"data", "graph"}
 SESSIONS = GRAPHS | {"frontier", "restore", "store", "evaluation"}
@@ -30,6 +41,7 @@ FLOORS = {
     "names": {"errors"},
     "callables": {"tf_private"},
     "tf_private": set(),
+    "processor": {"names"},
     "progress": set(),
     "signals": set(),
     "runs": {"errors", "names"},

@@ -26,7 +26,13 @@ def _release_all() -> None:
 
 
 def compiled(
-    sess: Any, tensors: Sequence[Any], feeds: Sequence[Any], ops: Sequence[Any] = (), *, in_caller: bool = False
+    sess: Any,
+    tensors: Sequence[Any],
+    feeds: Sequence[Any],
+    ops: Sequence[Any] = (),
+    *,
+    in_caller: bool = False,
+    whole: bool = False,
 ) -> Callable[..., list[np.ndarray]]:
     """Return a function that takes an array for each feed, runs the ops and returns the tensors' values.
 
@@ -39,7 +45,11 @@ def compiled(
       ops: what else is run.
       in_caller: whether the calling thread runs the ops one after the other and wakes no other thread for them. Within
         an op, threads divide the work all the same, and the bits are the same. A session on a server ignores it.
+      whole: whether this session computes all, also where it has a way of its own (`compile`) to divide the work.
     """
+    if not whole and getattr(sess, "compile", None):
+        return sess.compile(tensors, feeds, ops)
+
     from tensorflow.core.protobuf.config_pb2 import CallableOptions
 
     if sess.sess_str:

@@ -13,13 +13,27 @@ import numpy as np
 from absl import flags
 
 from tfxfer.data.dataset import PICTURES
-from tfxfer.errors import GraphError
+from tfxfer.errors import DataError, GraphError, RunError
+from tfxfer.runs.files import is_run
+from tfxfer.runs.settings import read_settings
 from tfxfer.tools import _flags
 
+# As `tfxfer.store.precision` has them; that loads TensorFlow.
+PRECISIONS = ("auto", "bfloat16", "float32")
+DEFAULT_PRECISION = "float32"
+OF_STORE = (
+    "In what the frozen layers compute; what is trained is always float32. bfloat16 has 8 bits of precision and is "
+    "faster on processors that have units for it; auto takes what the store already has, or else bfloat16 where it is "
+    "faster on the first batches."
+)
+OF_RUN = (
+    "In what the frozen layers of a run compute: auto as in its training, or in float32 where the processor has no "
+    "units for bfloat16."
+)
 # Of tools that have no store without --store.
 USES = (
     *(_flags.Use(name, "store", what="the directory that is filled") for name in ("store_dtype", "workers")),
-    *(_flags.Use(name, "store", ("none",), unless=True) for name in ("store_dtype", "workers")),
+    *(_flags.Use(name, "store", ("none",), unless=True) for name in ("store_dtype", "workers", "precision")),
 )
 
 
@@ -38,6 +52,7 @@ def define(values: flags.FlagValues, default: str) -> None:
             flag_values=values,
         )
         define_dtype(values)
+        define_precision(values)
         flags.DEFINE_integer(
             "workers",
             1,
@@ -90,6 +105,16 @@ def _pays(step: Any, images: Any) -> bool:
     return sum(sizes) < math.prod(images.shape[1:]) * np.dtype(images.dtype).itemsize
 
 
+def define_precision(values: flags.FlagValues) -> None:
+    """Define the flag that says in which precision frozen layers compute what is stored."""
+    flags.DEFINE_enum("precision", DEFAULT_PRECISION, PRECISIONS, OF_STORE, flag_values=values)
+
+
+def define_precision_of_run(values: flags.FlagValues) -> None:
+    """Define the flag that says in which precision the frozen layers of a run compute."""
+    flags.DEFINE_enum("precision", "auto", PRECISIONS, OF_RUN, flag_values=values)
+
+
 def define_dtype(values: flags.FlagValues) -> None:
     """Define the flag that says how rows are kept."""
     flags.DEFINE_enum(
@@ -117,4 +142,31 @@ def define_extraction(values: flags.FlagValues) -> None:
 
 def options(settings: Any) -> dict[str, Any]:
     """Return the keyword arguments of `precompute` and `extract` that the flags set."""
-    return {"dtype": settings.store_dtype, "workers": settings.workers}
+    return {"dtype": settings.store_dtype, "workers": settings.workers, "precision": settings.precision}
+
+
+def repeat_precision(settings: Any) -> None:
+    """Let the run in --logdir that goes on say what --precision is, where nobody does."""
+    if settings["precision"].present and settings.precision != "auto":
+        return
+    if settings.overwrite or not settings.logdir or not is_run(settings.logdir):
+        return
+    with contextlib.suppress(RunError):  # It is told when the run is opened.
+        training = read_settings(Path(settings.logdir)).training
+        settings.precision = "bfloat16" if training.get("precision") == "bfloat16" else "float32"
+
+
+def check_stored(settings: Any, store: str | None) -> None:
+    """Refuse bfloat16 where nothing is stored: what a step computes itself is in float32.
+
+    Raises:
+      DataError: it was asked for, or the processor has no units for it.
+    """
+    from tfxfer.store.precision import check
+
+    check(settings.precision)
+    if store is None and settings.precision == "bfloat16":
+        raise DataError(
+            "--precision=bfloat16: nothing is stored here, so that each step computes the frozen layers, in float32; "
+            "give --store=DIR, which goes with one process, or leave --precision out"
+        )

@@ -262,8 +262,8 @@ def _values(settings: Any, names_of_flags: Sequence[str]) -> dict[str, Any]:
     return {name: settings[name].value for name in names_of_flags if name in settings}
 
 
-# What `fit` stores of the step itself: of `balanced` the numbers that it came to.
-OF_STEP = ("l2", "class_weights", "train_precision")
+# What `fit` stores of the step itself: of `balanced` the numbers that it came to, of `auto` what it chose.
+OF_STEP = ("l2", "class_weights", "precision", "train_precision")
 # What `fit` compares by what lies there: values of weights, contents of pictures.
 PATHS = ("weights", "data_dir", "listing", "validation_listing")
 # What changes neither bits nor meaning of a run.

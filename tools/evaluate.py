@@ -17,7 +17,7 @@ from typing import Any
 from absl import flags
 
 from tfxfer.errors import RunError
-from tfxfer.tools import _data_flags, _flags, _report, _training_flags
+from tfxfer.tools import _data_flags, _flags, _report, _store, _training_flags
 
 
 def define_flags() -> flags.FlagValues:
@@ -30,6 +30,7 @@ def define_flags() -> flags.FlagValues:
     _report.define_top_k(values)
     _report.define_picture(values)
     flags.DEFINE_bool("json", False, "Print one JSON object and nothing else.", flag_values=values)
+    _store.define_precision_of_run(values)
     _flags.define_session(values)
     return values
 
@@ -49,7 +50,7 @@ def main(argv: list[str]) -> int:
     prefix = weights.checkpoint or weights.path
     examples = opened.load_data(opened.input_spec_of(weights), **moved)
     _report.check_top_k(values, len(examples.class_names))
-    options = {"top_k": values.top_k, **_training_flags.session_options(values)}
+    options = {"top_k": values.top_k, "precision": values.precision, **_training_flags.session_options(values)}
     result = opened.evaluate(values.split, checkpoint=prefix, data=examples, **options)
     if values.picture:
         _report.draw_curves(values.picture, run)

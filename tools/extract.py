@@ -22,30 +22,17 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 
-from tfxfer import names
 from tfxfer.data import Data, Split
 from tfxfer.errors import DataError
 from tfxfer.tools import _data_flags, _flags, _model_flags, _packaged, _report, _store, _training_flags
-
-PRECISIONS = ("float32", "bfloat16", "auto")
-UNITS = {"avx512_bf16", "amx_bf16"}
 
 
 def define_flags() -> flags.FlagValues:
     """Define the flags of this tool."""
     values = flags.FlagValues()
-    flags.DEFINE_enum(
-        "precision",
-        "float32",
-        PRECISIONS,
-        "bfloat16 computes about twice as fast, with 8 bits of precision, on processors that have units for it; auto "
-        "does so where they are.",
-        flag_values=values,
-    )
     flags.DEFINE_bool("overwrite", False, "Move what is at OUT aside.", flag_values=values)
     _store.define_extraction(values)
     _model_flags.define_model(values)
@@ -62,7 +49,6 @@ def main(argv: list[str]) -> int:
     settings = define_flags()
     out = Path(*_flags.parse(settings, argv, __doc__, at_least=1, at_most=1, imply=_packaged.imply_for_examples))
     _check_out(out, settings.overwrite)
-    bfloat16 = _in_bfloat16(settings.precision)
     opened = _model_flags.open_model(settings)
     examples = _data_flags.augmented(_data_flags.load(settings, opened.input_spec), settings)
     _report.show_notes(examples)
@@ -72,6 +58,9 @@ def main(argv: list[str]) -> int:
     import tfxfer as tx
     from tfxfer.store import features
     from tfxfer.store.extraction import extract
+    from tfxfer.store.precision import check, of_rows
+
+    check(settings.precision)
 
     splits = _splits(examples)
     with tf.Graph().as_default(), contextlib.ExitStack() as stack:
@@ -82,18 +71,17 @@ def main(argv: list[str]) -> int:
         codes = ends[opened.endpoint]
         plans = _model_flags.plans(settings, opened.weights, [".*"], ends)
         sess = stack.enter_context(tx.session(*plans, **_training_flags.session_options(settings)))
-        if bfloat16:
-            sess = stack.enter_context(_bfloat16_session(sess))
         store = settings.store or stack.enter_context(_temporary(out))
         stack.enter_context(_report.logging())
         parts = [split.images for split in splits.values()]
         options = {"batch_size": settings.batch_size, **_store.options(settings)}
         rows = extract(sess, images, [codes], parts, store, **options)
+        [precision] = of_rows({opened.endpoint: rows[0][0]})
         aside = features.write(out, [columns[0] for columns in rows], splits, examples.class_names)
         if aside:
             print(f"moved {out} to {aside}")
     shape = (sum(map(len, splits.values())), *codes.shape.as_list()[1:])
-    print(f"{out}: {opened.endpoint} {shape}, computed in {'bfloat16' if bfloat16 else 'float32'}")
+    print(f"{out}: {opened.endpoint} {shape}, computed in {precision}")
     return 0
 
 
@@ -103,48 +91,6 @@ def _check_out(out: Path, overwrite: bool) -> None:
     if out.is_dir() and any(out.iterdir()) and not overwrite:
         raise DataError(f"{out} already holds files; take another folder, or let --overwrite move it aside")
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
-
-
-def _in_bfloat16(precision: str) -> bool:
-    """Return whether to compute in bfloat16.
-
-    Raises:
-      DataError: it was asked for, and the processor has no units for it.
-    """
-    has_units = bool(UNITS & _processor())
-    if precision == "bfloat16" and not has_units:
-        raise DataError(
-            f"--precision=bfloat16: this processor has none of {names.listed(sorted(UNITS))}, and would be slower than "
-            "in float32; leave --precision out, or take auto"
-        )
-    return has_units and precision != "float32"
-
-
-def _processor() -> set[str]:
-    """Return what the processor can do, as Linux calls it; nothing where Linux does not tell."""
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return set(next((line for line in lines if line.startswith("flags")), "").split())
-    return set()
-
-
-@contextlib.contextmanager
-def _bfloat16_session(sess: Any) -> Iterator[Any]:
-    """Open a session on the same graph, with the same values, in which convolutions and products are in bfloat16."""
-    import tensorflow.compat.v1 as tf
-
-    from tfxfer.formats.buffers import owned
-    from tfxfer.tf_private import session_config
-
-    config = tf.ConfigProto()
-    config.CopyFrom(session_config(sess))
-    rewrites = config.graph_options.rewrite_options
-    rewrites.auto_mixed_precision_onednn_bfloat16 = type(rewrites).ON
-    with tf.Session(graph=sess.graph, config=config) as other:
-        for variable in tf.global_variables():
-            other.run(variable.initializer, {variable.initializer.inputs[1]: owned(sess.run(variable))})
-        other.plans = sess.plans
-        yield other
 
 
 def _splits(examples: Data) -> dict[str, Split]:

@@ -29,7 +29,7 @@ from absl import flags
 from tfxfer import files, names
 from tfxfer.errors import DataError
 from tfxfer.store.store import Store
-from tfxfer.tools import _flags, _model_flags, _packaged, _store, _training_flags
+from tfxfer.tools import _flags, _model_flags, _packaged, _report, _store, _training_flags
 from tfxfer.tools._quiet import filtered_stderr
 
 NEEDS = {
@@ -52,6 +52,7 @@ def define_flags() -> flags.FlagValues:
         "most_bad", 0.1, "Share of the pictures that may be unusable before it is an error.", 0, 1, flag_values=values
     )
     _store.define_dtype(values)
+    _store.define_precision(values)
     flags.DEFINE_integer("seed", 0, "Seed of what --restore leaves out.", 0, 2**32 - 1, flag_values=values)
     _store.define_extraction(values)
     _model_flags.define_model(values)
@@ -104,13 +105,18 @@ def main(argv: list[str]) -> int:
 
     Store(store)
     bad = _aside(settings.bad, store)
+    batch_size = settings.batch_size or batch_size_for(input_spec.size)
+    command = tuple(_for_workers(own, settings))
+    precision = settings.precision
+    if precision == "auto":
+        precision = _choose((*command, "--precision=float32"), store, batch_size, settings.store_dtype)
     job = pipeline.Job(
-        functools.partial(opened, tuple(_for_workers(own, settings))),
+        functools.partial(opened, (*command, f"--precision={precision}")),
         str(store),
         "",
         input_spec.size,
         input_spec.resize,
-        settings.batch_size or batch_size_for(input_spec.size),
+        batch_size,
         settings.store_dtype,
     )
     with filtered_stderr(*NOTES):
@@ -150,7 +156,9 @@ def opened(argv: tuple[str, ...]) -> Iterator[Any]:
 
     import tfxfer as tx
     from tfxfer.store.compute import Network
+    from tfxfer.store.precision import check, computing
 
+    check(settings.precision)
     if input_spec is None:
         raise DataError(f"--model={settings.model} does not take RGB pictures; take another --model")
     with tf.Graph().as_default():
@@ -158,8 +166,30 @@ def opened(argv: tuple[str, ...]) -> Iterator[Any]:
         images = tf.placeholder(tf.uint8, [None, *input_spec.size, 3], name=model.free_name("images"))
         ends = _model_flags.endpoints(model, images)
         codes, plans = ends[model.endpoint], _model_flags.plans(settings, model.weights, [".*"], ends)
-        with tx.session(*plans, **_training_flags.session_options(settings)) as sess:
-            yield Network(sess, images, [codes])
+        with (
+            tx.session(*plans, **_training_flags.session_options(settings)) as sess,
+            computing(Network(sess, images, [codes]), settings.precision) as network,
+        ):
+            yield network
+
+
+def _choose(argv: tuple[str, ...], store: Path, batch_size: int, dtype: str) -> str:
+    """Return what --precision=auto stands for, for all workers: measured here, on pixels drawn at random."""
+    import numpy as np
+
+    from tfxfer.store.extraction import choose_precision, open_tables
+    from tfxfer.store.precision import FEWEST, choose
+
+    with opened(argv) as network, _report.logging():
+        size = network.images.shape.as_list()[1:]
+        pixels = np.random.default_rng(0).integers(0, 256, (batch_size, *size)).astype(np.uint8)
+        example = f"{pixels.dtype} {tuple(size)}"
+        tables = functools.partial(open_tables, network, example, store, batch_size=batch_size, dtype=dtype)
+        return choose_precision(
+            tables,
+            lambda opened: len(opened[0]),
+            lambda: choose(network, lambda: pixels, batch_size, FEWEST),
+        )
 
 
 def _for_workers(own: list[str], settings: Any) -> list[str]:

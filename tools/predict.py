@@ -26,10 +26,11 @@ from absl import flags
 
 from tfxfer.data.labels import class_names
 from tfxfer.data.pictures import shortened
-from tfxfer.tools import _flags, _model_flags, _packaged, _report, _training_flags
+from tfxfer.tools import _flags, _model_flags, _packaged, _report, _store, _training_flags
 
 USES = (
     _flags.Use("checkpoint", "run", what="the run that has it"),
+    _flags.Use("precision", "run", what="the run that has frozen layers"),
     _flags.Use("image_size", "run", unless=True),
     *_model_flags.USES,
 )
@@ -50,6 +51,7 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_integer("batch_size", 32, "Pictures that go through the network at once.", 1, flag_values=values)
     _model_flags.define_model(values)
     _model_flags.define_probabilities(values)
+    _store.define_precision_of_run(values)
     _flags.define_session(values)
     return values
 
@@ -97,7 +99,8 @@ def _predict(values: Any, paths: Sequence[str]) -> tuple[str, Any]:
     if values.class_names:
         named = class_names(values.class_names, len(network.class_names) or None)
         network = dataclasses.replace(network, class_names=named)
-    options = {"top_k": values.top, "batch_size": values.batch_size, **_training_flags.session_options(values)}
+    options = {"top_k": values.top, "batch_size": values.batch_size, "precision": values.precision}
+    options |= _training_flags.session_options(values)
     return network.name, network.predict(paths, **options)
 
 
@@ -105,6 +108,8 @@ def _predict_by_export(values: Any, paths: Sequence[str]) -> tuple[str, Any]:
     """Return what `_predict` does, of a model that was exported: it decodes and prepares the files itself."""
     if values["checkpoint"].present:
         raise _flags.UsageError(f"--checkpoint: {values.run} is an export, which has none to choose from; leave it out")
+    if values["precision"].present:
+        raise _flags.UsageError(f"--precision: {values.run} is an export, which computes in float32; leave it out")
 
     from tfxfer.serving.predict import predict_exported
 

@@ -89,6 +89,7 @@ def main(argv: list[str]) -> int:
     if own is not None and own.task.serves:
         return _cluster.serve(own)
     _report.check_picture(settings.picture)
+    _store.repeat_precision(settings)
     opened = _model_flags.open_model(settings)
     examples = _data_flags.augmented(_data_flags.load(settings, opened.input_spec), settings)
     _report.show_notes(examples)
@@ -126,6 +127,7 @@ def main(argv: list[str]) -> int:
             return _cluster.work(own, step, plans, examples)
         kept = _store.place(settings, step, examples, alone=own is None)
         with _cluster.session(own, step, plans, examples, settings) as sess, _report.logging(), kept as store:
+            _store.check_stored(settings, store)
             if store:
                 examples = tx.precompute(sess, step, examples, store=store, **_store.options(settings))
             fitted = tx.fit(sess, step, examples, **_training_flags.fitting(settings))

@@ -22,6 +22,7 @@ from tests.graph.steps import (
     softmax,
     train,
 )
+from tfxfer import processor
 from tfxfer.data import Data, Split
 from tfxfer.errors import GraphError, RunError
 from tfxfer.frontier.search import frontier
@@ -189,8 +190,11 @@ def test_the_update_ops_before_a_trained_product_run_as_ever():
 def test_another_precision_and_a_processor_without_units_are_refused(monkeypatch):
     with pytest.raises(GraphError, match="`train_precision='float16'` must be one of float32, bfloat16"):
         linear(train_precision="float16")
-    monkeypatch.setattr(mixed_precision, "UNITS", {"no_such_unit"})
-    with tf.Graph().as_default(), pytest.raises(GraphError, match=r"none of no_such_unit.*`train_precision='float32'`"):
+    monkeypatch.setattr(processor, "features", lambda: {"avx2"})
+    with (
+        tf.Graph().as_default(),
+        pytest.raises(GraphError, match=r"none of amx_bf16, avx512_bf16.*`train_precision='float32'`"),
+    ):
         linear(**LOW)
     with tf.Graph().as_default():
         linear(train_precision="float32")

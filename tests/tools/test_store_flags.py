@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.tools.test_predict import coloured, run
+from tfxfer import processor
 from tfxfer.runs.settings import read_settings
-from tfxfer.store import compute
-from tfxfer.tools import evaluate, train
+from tfxfer.store import compute, precision
+from tfxfer.tools import evaluate, export_model, predict, train
 
 SMALL = ["--model=squeezenet1_1", "--restore=none", "--image_size=32", "--endpoint=conv1:mean", "--hidden=none",
          "--dataset=folder", "--learning_rate=0.01", "--epochs=3"]  # fmt: skip
@@ -76,3 +77,55 @@ def test_what_makes_no_sense_is_refused(tmp_path, capsys, more, status, error):
     assert run(train, "--restore=none", *more, f"--logdir={tmp_path / 'run'}") == status
     assert error in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_in_bfloat16_goes_on_and_is_looked_at_in_it(pictures, tmp_path, capsys, monkeypatch, caplog):
+    monkeypatch.setattr(processor, "features", lambda: {"amx_bf16"})
+    given = [*SMALL, f"--data_dir={pictures}", f"--logdir={tmp_path / 'run'}"]
+    assert run(train, *given, "--precision=bfloat16") == 0
+    said = accuracy(capsys.readouterr().out)
+    training = read_settings(tmp_path / "run").training
+    assert (training["precision"], len(training["computed_once"])) == ("bfloat16", 1)
+    assert "precision" not in read_settings(tmp_path / "run").settings
+    assert run(evaluate, tmp_path / "run") == 0
+    assert accuracy(capsys.readouterr().out) == said
+    # It goes on as it was, where nobody says otherwise.
+    monkeypatch.setattr(precision, "measure", lambda *args: pytest.fail("it was measured"))
+    assert run(train, *given, "--epochs=4", "--precision=auto") == 0
+    assert run(train, *given, "--epochs=4", "--precision=float32") == 1
+    assert '--precision: was "bfloat16", now not set' in capsys.readouterr().err
+    # On another processor.
+    monkeypatch.setattr(processor, "features", lambda: {"avx2"})
+    picture = next(pictures.rglob("*.png"))
+    for tool, arguments in (
+        (evaluate, [tmp_path / "run"]),
+        (predict, [picture, f"--run={tmp_path / 'run'}"]),
+        (export_model, [tmp_path / "run", tmp_path / "served"]),
+    ):
+        caplog.clear()
+        assert run(tool, *arguments) == 0
+        assert "here they compute in float32, " in caplog.text
+        assert "on 3 validation examples, probabilities differed by" in caplog.text
+    caplog.clear()
+    assert run(predict, picture, f"--run={tmp_path / 'run'}", "--precision=float32") == 0
+    assert caplog.text == ""
+    capsys.readouterr()
+    assert run(predict, picture, f"--run={tmp_path / 'run'}", "--precision=bfloat16") == 1
+    assert "--precision=bfloat16: this processor has none of amx_bf16" in capsys.readouterr().err
+    assert run(predict, picture, f"--run={tmp_path / 'served'}", "--precision=float32") == 2
+    assert "is an export, which computes in float32; leave it out" in capsys.readouterr().err
+
+
+def test_bfloat16_without_a_store_is_refused_and_auto_does_without(pictures, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(processor, "features", lambda: {"amx_bf16"})
+    given = [*SMALL, f"--data_dir={pictures}", f"--logdir={tmp_path / 'run'}", "--epochs=1"]
+    assert run(train, *given, "--precision=bfloat16", "--store=none") == 2
+    assert "--precision: not used with --store=none; leave one of the two out" in capsys.readouterr().err
+    large = [each.replace("conv1:mean", "conv1") for each in given]  # more than a picture has: not stored by default
+    assert run(train, *large, "--precision=bfloat16") == 1
+    assert "--precision=bfloat16: nothing is stored here" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    assert run(train, *large, "--precision=auto") == 0
+    assert "precision" not in read_settings(tmp_path / "run").training
+    assert run(train, *large, f"--logdir={tmp_path / 'b'}", "--precision=bfloat16", f"--store={tmp_path / 's'}") == 0
+    assert read_settings(tmp_path / "b").training["precision"] == "bfloat16"

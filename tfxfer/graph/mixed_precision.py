@@ -6,15 +6,13 @@ evaluated, predicted with and exported stays as it is given.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import tensorflow.compat.v1 as tf
 
-from tfxfer import names
+from tfxfer import names, processor
 from tfxfer.errors import GraphError
 from tfxfer.graph import traversal, updates, writes
 from tfxfer.graph.eval_step import EvalStep
@@ -23,7 +21,6 @@ log = logging.getLogger("tfxfer")
 
 PRECISIONS = ("float32", "bfloat16")
 _FLOW = updates.LOOPS | {"Merge", "RefMerge", "RefSwitch", "Switch"}
-UNITS = {"amx_bf16", "avx512_bf16"}  # as Linux calls them
 
 
 def check(precision: str) -> None:
@@ -34,19 +31,11 @@ def check(precision: str) -> None:
     """
     if precision not in PRECISIONS:
         raise GraphError(f"`train_precision={precision!r}` must be one of {names.listed(PRECISIONS)}")
-    if precision == "bfloat16" and not UNITS.intersection(_processor()):
+    if precision == "bfloat16" and not processor.has_units():
         raise GraphError(
-            f"`train_precision='bfloat16'`: this processor has none of {names.listed(sorted(UNITS))}, and would be "
+            f"`train_precision='bfloat16'`: {processor.WITHOUT_UNITS}, and would be "
             "slower than in float32; train with `train_precision='float32'`"
         )
-
-
-def _processor() -> list[str]:
-    """Return what the processor can do; nothing where Linux does not tell."""
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-        return next((line for line in lines if line.startswith("flags")), "").split()
-    return []
 
 
 def in_bfloat16(step: EvalStep, trained: Sequence[tf.Variable], update_ops: Iterable[tf.Operation]) -> EvalStep:

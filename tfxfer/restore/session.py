@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 
 from tfxfer.errors import GraphError, NotOpenError
@@ -18,9 +19,11 @@ class Session(tf.Session):
 
     Attributes:
       plans: the plans it restored, in the order given.
+      compile: makes compiled calls where a part is computed elsewhere, see `tfxfer.store.precision.divided`; or None.
     """
 
     plans: tuple[Plan, ...] = ()
+    compile: Callable[..., Callable[..., list[np.ndarray]]] | None = None
 
 
 class Opening(contextlib.AbstractContextManager[Session]):

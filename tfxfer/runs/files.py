@@ -12,6 +12,7 @@ from tfxfer import names
 from tfxfer.errors import RunError
 
 SETTINGS, FROZEN, PLAN = "settings.json", "frozen.json", "plan.json"
+PRECISION = "precision.json"  # by how much bfloat16 changed what the network says; only of runs that used it
 STEM = "model.ckpt"
 LARGEST = 1e15  # of the numbers that are counted or drawn; no step or size is larger
 CURE = "put it back, or begin anew by `overwrite=True`, which moves the run aside"

@@ -31,7 +31,7 @@ _FREE = {
 
 
 # What `open_run` reads to import a network: no setting of the caller's takes its place.
-_OF_NETWORK = {"tensors", "eval_feeds"}
+_OF_NETWORK = {"tensors", "eval_feeds", "precision", "computed_once"}
 
 
 @dataclasses.dataclass(frozen=True)

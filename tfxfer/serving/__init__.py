@@ -6,6 +6,7 @@ from tfxfer._lazy import attach
 
 if TYPE_CHECKING:
     from tfxfer.serving import compare_outputs as compare_outputs
+    from tfxfer.serving import computed_once as computed_once
     from tfxfer.serving import export as export
     from tfxfer.serving import export_check as export_check
     from tfxfer.serving import model_pair as model_pair

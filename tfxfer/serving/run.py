@@ -42,6 +42,7 @@ from tfxfer.report.run_reader import Test
 from tfxfer.restore.plan import plan
 from tfxfer.restore.session import session
 from tfxfer.runs.files import STEM, checkpoint_steps, find_run, is_run
+from tfxfer.serving import computed_once
 from tfxfer.serving.export import Build, Exported
 from tfxfer.serving.predict import Examples, Predictions, pillow_kind
 from tfxfer.serving.trained_network import TrainedNetwork
@@ -199,7 +200,8 @@ class Run:
           RunError: the run has no such checkpoint, or the settings do not say what the network is.
         """
         if build is not None:
-            return self._own_network(self.weights(checkpoint), build)
+            network = self._own_network(self.weights(checkpoint), build)
+            return dataclasses.replace(network, computed_once=computed_once.read(self.path, self.settings))
         if not self._is_ours():
             return self._imported(self.weights(checkpoint), endpoint)
         self.check_network()
@@ -210,7 +212,8 @@ class Run:
             from_settings = functools.partial(build_classifier, model, classes=classes, **self._head())
         else:
             from_settings = functools.partial(build_endpoints, model, classes=classes, endpoint=endpoint)
-        return TrainedNetwork(from_settings, weights, input_spec, input_spec.class_names)
+        part = computed_once.read(self.path, self.settings)
+        return TrainedNetwork(from_settings, weights, input_spec, input_spec.class_names, computed_once=part)
 
     def predict(
         self, examples: Examples, *, checkpoint: str = "best", build: Build | None = None, **options: Any
@@ -220,11 +223,11 @@ class Run:
         Args:
           examples: uint8 [n, height, width, channels]; or paths of pictures, and of folders of them.
           checkpoint, build: as `network` takes them.
-          **options: `top_k`, `batch_size`, and those of `tfxfer.session`.
+          **options: `top_k`, `batch_size`, `precision` as `evaluate` takes it, and those of `tfxfer.session`.
 
         Raises:
           RunError: the run has no such checkpoint, or the settings do not say what the network is.
-          DataError: the examples cannot be used.
+          DataError: the examples cannot be used, or the precision cannot be had.
         """
         return self.network(checkpoint, build=build).predict(examples, **options)
 
@@ -251,6 +254,7 @@ class Run:
         checkpoint: str = "best",
         data: Data | None = None,
         top_k: int = 5,
+        precision: str = "auto",
         **session_options: Any,
     ) -> Evaluation:
         """Return how good the network is.
@@ -260,11 +264,13 @@ class Run:
           checkpoint: as `weights` takes it.
           data: the examples. Default: `load_data()`.
           top_k: as `tfxfer.evaluate` takes it.
+          precision: of what training computed once: "auto", as there, or in float32 where the processor has no units
+            for bfloat16; "float32"; or "bfloat16".
           **session_options: as `tfxfer.session` takes them.
 
         Raises:
           RunError: the run has no such checkpoint, or the settings do not say what the network is.
-          DataError: the examples are not there any more, or cannot be used.
+          DataError: the examples are not there any more, or cannot be used; or the precision cannot be had.
         """
         if self._is_ours() or (data is None and not isinstance(split, Split)):
             self.check_network()
@@ -276,7 +282,11 @@ class Run:
             examples, class_names = _split_of(data, split), data.class_names
         with tf.Graph().as_default():
             step, weights = self._eval_step(weights, examples, len(class_names))
-            with session(plan(select(".*"), weights), **session_options) as sess:
+            part = computed_once.read(self.path, self.settings, "" if self._is_ours() else f"{_SCOPE}/")
+            with (
+                session(plan(select(".*"), weights), **session_options) as sess,
+                computed_once.repeated(part, sess, step.images, precision),
+            ):
                 return evaluate(sess, step, examples, class_names=class_names, top_k=top_k)
 
     def load_data(self, input_spec: InputSpec | None = None, **paths: str) -> Data:
@@ -363,7 +373,8 @@ class Run:
         row = opened.model(scope=_SCOPE)
         build = functools.partial(_end_of, row) if endpoint is None else functools.partial(_ends_of, row)
         input_spec = weights.input_spec()
-        return TrainedNetwork(build, _scoped(weights), input_spec, self._class_names(input_spec), opened.taken)
+        part = computed_once.read(self.path, self.settings, f"{_SCOPE}/")
+        return TrainedNetwork(build, _scoped(weights), input_spec, self._class_names(input_spec), opened.taken, part)
 
     def _opened(self, weights: Weights, endpoint: str, *, named: bool = True) -> FileModel:
         """Find the way to an endpoint in the MetaGraph beside a checkpoint, or beside the best.

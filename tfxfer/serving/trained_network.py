@@ -22,6 +22,7 @@ from tfxfer.models.registry import find_model
 from tfxfer.networks.file_model import FileModel, check_probabilities
 from tfxfer.restore.plan import plan
 from tfxfer.restore.session import session
+from tfxfer.serving.computed_once import ComputedOnce, repeated
 from tfxfer.serving.export import Exported, export_model
 from tfxfer.serving.predict import BATCH_SIZE, Examples, Predictions, predict
 from tfxfer.weights import Weights, open_weights
@@ -38,6 +39,7 @@ class TrainedNetwork:
       input_spec: what the weights expect of images; None where nobody says.
       class_names: one for each class; empty where nobody says.
       images: dtype and shape [n, ...] of the placeholder of the images. Default: uint8 as the input spec says.
+      computed_once: what `predict` computes in bfloat16, as training did; None for nothing.
     """
 
     build: Callable[..., Mapping[str, tf.Tensor]]
@@ -45,6 +47,7 @@ class TrainedNetwork:
     input_spec: InputSpec | None
     class_names: tuple[str, ...] = ()
     images: tf.TensorSpec | None = None
+    computed_once: ComputedOnce | None = None
 
     @property
     def name(self) -> str:
@@ -85,11 +88,29 @@ class TrainedNetwork:
         return tf.placeholder(like.dtype, [None, *like.shape[1:]], name="images")
 
     def predict(
-        self, examples: Examples, *, top_k: int = 5, batch_size: int = BATCH_SIZE, **session_options: Any
+        self,
+        examples: Examples,
+        *,
+        top_k: int = 5,
+        batch_size: int = BATCH_SIZE,
+        precision: str = "auto",
+        **session_options: Any,
     ) -> Predictions:
-        """Return the most probable classes of examples; arguments as `tfxfer.serving.predict.predict` takes them."""
+        """Return the most probable classes of examples.
+
+        Args:
+          examples, top_k, batch_size: as `tfxfer.serving.predict.predict` takes them.
+          precision: of what training computed once, as `tfxfer.serving.computed_once.repeated` takes it.
+          **session_options: as `tfxfer.session` takes them.
+
+        Raises:
+          DataError: the examples cannot be used, or the precision cannot be had.
+        """
         like = examples if isinstance(examples, np.ndarray) else None
-        with self.session(like, **session_options) as (sess, images, endpoints):
+        with (
+            self.session(like, **session_options) as (sess, images, endpoints),
+            repeated(self.computed_once, sess, images, precision),
+        ):
             return predict(
                 sess,
                 list(endpoints.values())[-1],
@@ -112,6 +133,8 @@ class TrainedNetwork:
             beside = self.weights.checkpoint or self.weights.path
             raise DataError(f"no input spec lies beside {beside}: write one there by tfxfer.input_spec.InputSpec.save")
         self._check_exported(self.input_spec)
+        if self.computed_once:
+            self.computed_once.say_float32("as everything does in an export")
         return export_model(
             functools.partial(self.build, input_spec=self.input_spec),
             self.weights,

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tfxfer.store import features as features
     from tfxfer.store import fingerprint as fingerprint
     from tfxfer.store import maintenance as maintenance
+    from tfxfer.store import precision as precision
     from tfxfer.store import provenance as provenance
     from tfxfer.store import shard_writer as shard_writer
     from tfxfer.store import shards as shards

@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import math
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from tfxfer import names, progress
+from tfxfer import names, processor, progress
 from tfxfer.data.batches import chunks
 from tfxfer.data.splits import Data, Images
 from tfxfer.errors import DataError, GraphError
 from tfxfer.frontier.search import frontier
 from tfxfer.graph.eval_step import EvalStep
 from tfxfer.store import fingerprint
+from tfxfer.store import precision as precisions
 from tfxfer.store.compute import NONE, Network, fill
 from tfxfer.store.examples import Source, distinct, pinned
 from tfxfer.store.store import Rows, Store, Table
 from tfxfer.store.worker_pool import fill_by_workers
-from tfxfer.tf_private import session_config
 
 log = logging.getLogger("tfxfer")
 
 BATCH_SIZE = 32
 SMALL, SMALL_BATCH_SIZE = 64 * 64, 128  # pixels; so small ones take longer to hand over than to compute
 SAMPLE = 4  # examples that are computed again
-TOLERANCE = 1e-4
+# Between batches of two sizes; sums in another order round to the next bfloat16, which is 4e-3 of a number away.
+TOLERANCE = {"float32": 1e-4, "bfloat16": 1e-2}
 
 
 def precompute(
@@ -42,6 +43,7 @@ def precompute(
     batch_size: int | None = None,
     dtype: str = "float32",
     workers: int = 1,
+    precision: str = "float32",
 ) -> Data:
     """Compute the frozen part of a step once for each example of all splits, and reuse it next time.
 
@@ -60,11 +62,14 @@ def precompute(
       dtype: "float32" or "float16", how floating-point rows are kept on disk.
       workers: how many processes compute; 1 is this one alone, more are started beside it and give the same bits. Each
         has as many threads as the session, takes as much memory as the network does, and some seconds to start.
+      precision: "float32"; "bfloat16", which processors that have units for it compute faster, and with 8 bits of
+        precision; or "auto": that of the rows that are in the store, or else bfloat16 where it is faster on the first
+        batches. In bfloat16, a session of its own computes, with the values that the variables have now.
 
     Raises:
       GraphError: the frozen part cannot be computed apart from what is trained, or not in another process.
-      DataError: the images do not fit the placeholder, the store cannot be used, or what is computed depends on which
-        examples share a batch.
+      DataError: the images do not fit the placeholder, the store cannot be used, the processor has no units for
+        `precision`, or what is computed depends on which examples share a batch.
       RunError: a worker was killed, or broke down.
 
     Example:
@@ -91,6 +96,7 @@ def precompute(
         batch_size=batch_size,
         dtype=dtype,
         workers=workers,
+        precision=precision,
         feeds=step.eval_feeds,
     )
     _log_sizes(splits[0].images, dict(zip(tensors, rows[0], strict=True)), reasons, dtype)
@@ -147,6 +153,7 @@ def extract(
     batch_size: int | None = None,
     dtype: str = "float32",
     workers: int = 1,
+    precision: str = "float32",
     feeds: Mapping[tf.Tensor, np.ndarray] | None = None,
 ) -> list[list[Rows]]:
     """Compute tensors once for each example and keep them in a store.
@@ -156,7 +163,7 @@ def extract(
       images: the placeholder of the images.
       tensors: what to compute, each [n, ...].
       parts: the examples, in any number of parts.
-      store, batch_size, dtype, workers: as `precompute` takes them.
+      store, batch_size, dtype, workers, precision: as `precompute` takes them.
       feeds: what else is fed, the same for all examples: arrays by placeholder.
 
     Returns:
@@ -165,8 +172,8 @@ def extract(
     Raises:
       GraphError: a tensor needs more than the images, has not the batch as its first dimension, or cannot be computed
         in another process.
-      DataError: the images do not fit the placeholder, the store cannot be used, or what is computed depends on which
-        examples share a batch.
+      DataError: the images do not fit the placeholder, the store cannot be used, the processor has no units for
+        `precision`, or what is computed depends on which examples share a batch.
       RunError: a worker was killed, or broke down.
 
     Example:
@@ -180,20 +187,60 @@ def extract(
     """
     batch_size = batch_size_for(parts[0].shape[1:3]) if batch_size is None else batch_size
     _check_options(images, parts, batch_size, dtype, workers)
+    precisions.check(precision)
     source, keys = distinct(parts)
     example = f"{parts[0].dtype} {tuple(parts[0].shape[1:])}"
+    opened = functools.partial(open_tables, example=example, store=store, batch_size=batch_size, dtype=dtype)
     network = Network(sess, images, tensors, feeds or {})
-    tables = open_tables(network, example, store, batch_size=batch_size, dtype=dtype)
-    recomputed = _fill(network, tables, source, batch_size, workers)
-    if workers > 1:  # To see what they have written, each table is opened anew.
-        tables = [Table(table.path, table.about, table.dtype) for table in tables]
-    _check_sample(network, tables, source, batch_size, recomputed)
+    if precision == "auto":
+        batch = functools.partial(source.take, np.arange(min(batch_size, len(source))))
+        precision = choose_precision(
+            functools.partial(opened, network),
+            lambda tables: sum(all(key in table for table in tables) for key in source.keys),
+            lambda: precisions.choose(network, batch, batch_size, math.ceil(len(source) / batch_size)),
+        )
+    with precisions.computing(network, precision) as network:
+        tables = opened(network)
+        recomputed = _fill(network, tables, source, batch_size, workers)
+        if workers > 1:  # To see what they have written, each table is opened anew.
+            tables = [Table(table.path, table.about, table.dtype) for table in tables]
+        _check_sample(network, tables, source, batch_size, recomputed)
     dtypes = [np.dtype(tensor.dtype.as_numpy_dtype) for tensor in tensors]
     return [[Rows(table, part, dtype) for table, dtype in zip(tables, dtypes, strict=True)] for part in keys]
 
 
+def choose_precision(
+    opened: Callable[..., list[Table]], count: Callable[[list[Table]], int], measured: Callable[[], tuple[str, str]]
+) -> str:
+    """Return the precision that `auto` stands for, and log why.
+
+    What is in the store decides, so that the same command gives the same bits again; only where there is nothing is the
+    time of a batch measured.
+
+    Args:
+      opened: opens the tables of a `precision`.
+      count: says how many examples are in tables.
+      measured: returns the precision, and why, where no table has any.
+    """
+    precision, why = "float32", processor.WITHOUT_UNITS
+    if processor.has_units():
+        stored = {name: count(opened(precision=name)) for name in ("float32", "bfloat16")}
+        precision = max(stored, key=stored.__getitem__)  # float32 where both have as many
+        why = f"the store has {stored[precision]:,} examples in it"
+        if not stored[precision]:
+            precision, why = measured()
+    log.info("`precision=auto`: frozen layers compute in %s: %s", precision, why)
+    return precision
+
+
 def open_tables(
-    network: Network, example: str, store: str | os.PathLike[str], *, batch_size: int, dtype: str = "float32"
+    network: Network,
+    example: str,
+    store: str | os.PathLike[str],
+    *,
+    batch_size: int,
+    dtype: str = "float32",
+    precision: str = "",
 ) -> list[Table]:
     """Return the rows that a store has of tensors; the name of a table's folder is the address of what computes it.
 
@@ -201,6 +248,7 @@ def open_tables(
       network: what computes the tensors.
       example: the dtype and the shape of an image, as in "uint8 (224, 224, 3)".
       store, batch_size, dtype: as `precompute` takes them.
+      precision: "float32" or "bfloat16"; default: that of the network's session.
 
     Raises:
       GraphError: a tensor needs more than the images.
@@ -208,25 +256,22 @@ def open_tables(
     """
     sess, tensors = network.sess, network.tensors
     conditions = {"images": example, "batch_size": batch_size, "dtype": dtype, "tensorflow": tf.__version__}
-    conditions["rewrites"] = fingerprint.rewrites(sess)
+    precision = precision or precisions.of_session(sess)
+    conditions["rewrites"] = fingerprint.rewrites(precisions.configuration(sess, precision))
     variables: dict[str, str] = {}
     addresses = fingerprint.addresses(
         sess, tensors, network.images, conditions, feeds=network.feeds, variables=variables
     )
     folder = Store(store)
-    about = {**conditions, **_to_be_read(sess), "conditions": conditions, "variables": variables}
+    # The precision and the weights are for people: the address holds the same in another form.
+    weights = [os.path.abspath(plan.weights.path) for plan in getattr(sess, "plans", ())]
+    about = {
+        **conditions, "precision": precision, "weights": weights, "conditions": conditions, "variables": variables
+    }  # fmt: skip
     return [
         folder.table(address, {"tensor": tensor.name, **about}, _stored_dtype(tensor, dtype))
         for address, tensor in zip(addresses, tensors, strict=True)
     ]
-
-
-def _to_be_read(sess: tf.Session) -> dict[str, Any]:
-    """Return what people tell tables apart by; the address holds the same in another form."""
-    rewrites = session_config(sess).graph_options.rewrite_options
-    low = rewrites.auto_mixed_precision_onednn_bfloat16 == type(rewrites).ON
-    weights = [os.path.abspath(plan.weights.path) for plan in getattr(sess, "plans", ())]
-    return {"precision": "bfloat16" if low else "float32", "weights": weights}
 
 
 def batch_size_for(size: Sequence[int]) -> int:
@@ -307,7 +352,7 @@ def _check_sample(
                 "or the store was made on another processor: then give another `store`"
             )
         apart = difference(other[: len(keys)], values)
-        if not apart <= TOLERANCE:
+        if not apart <= TOLERANCE[precisions.of_session(network.sess)]:
             raise DataError(
                 f"{tensor.name} differs by {apart:.1e} of its largest magnitude between batches of {batch_size} and "
                 f"of {other_size}: an example's values depend on the others of its batch, so that they cannot be "

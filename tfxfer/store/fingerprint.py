@@ -70,7 +70,7 @@ def addresses(
         taken = [f"{what}:{tensor.value_index}" for what, tensor in zip(inputs, op.inputs, strict=True)]
         return hash_parts(functions.digest(op.type), functions.attributes(op.node_def.attr), taken)
 
-    settings = json.dumps({"rewrites": rewrites(sess), **conditions}, sort_keys=True)
+    settings = json.dumps({"rewrites": rewrites(session_config(sess)), **conditions}, sort_keys=True)
 
     def inputs(op: tf.Operation) -> list[tf.Operation]:
         return [] if op is images.op or op in constants else [tensor.op for tensor in op.inputs]
@@ -159,7 +159,6 @@ def value_of(variable: tf.Operation) -> tf.Tensor:
     return reads[0].outputs[0]
 
 
-def rewrites(sess: tf.Session) -> str:
-    """Return how a session was told to change graphs: bfloat16 in place of float32 gives other bits."""
-    options = session_config(sess).graph_options
-    return hashlib.sha256(options.SerializeToString(deterministic=True)).hexdigest()
+def rewrites(config: tf.ConfigProto) -> str:
+    """Return how a session is told to change graphs: bfloat16 in place of float32 gives other bits."""
+    return hashlib.sha256(config.graph_options.SerializeToString(deterministic=True)).hexdigest()

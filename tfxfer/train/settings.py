@@ -15,10 +15,13 @@ import tensorflow.compat.v1 as tf
 
 from tfxfer.data.pictures import Pictures
 from tfxfer.data.splits import Data, Split
+from tfxfer.errors import DataError
+from tfxfer.frontier.search import frontier
 from tfxfer.graph import own_state
 from tfxfer.graph.partitioned import is_part, wholes
 from tfxfer.graph.structure import Structure
 from tfxfer.graph.train_step import Step
+from tfxfer.store.precision import of_rows
 from tfxfer.weights.digests import digest
 
 # Of what several processes pass to each other in each step, nothing is left between two steps.
@@ -50,7 +53,28 @@ def of_run(sess: tf.Session, step: Step, data: Data) -> dict[str, Any]:
         "restored": _restored(getattr(sess, "plans", ())),
         "stateful_ops": stateful_ops(step),
         "tensors": _served(step),
+        **_computed_once(step, data),
     }
+
+
+def _computed_once(step: Step, data: Data) -> dict[str, Any]:
+    """Return in which precision the frozen part was computed, where it was not in float32, and its last tensors.
+
+    Raises:
+      DataError: it was in another precision for some examples than for others.
+    """
+    splits = {"train": data.train, "validation": data.validation, "test": data.test}
+    by_split = {name: of_rows(split.features) for name, split in splits.items() if len(split)}
+    precisions = set[str]().union(*by_split.values())
+    if len(precisions) > 1 and any("bfloat16" in each for each in by_split.values()):
+        rows = [f"{name}: {' and '.join(sorted(each))}" for name, each in by_split.items()]
+        raise DataError(
+            f"the features were computed in several precisions, and are not mixed ({'; '.join(rows)}); call precompute "
+            "once, for all splits, with one `precision`"
+        )
+    if precisions != {"bfloat16"}:
+        return {}
+    return {"precision": "bfloat16", "computed_once": [tensor.name for tensor in frontier(step).tensors]}
 
 
 def _served(step: Step) -> dict[str, str]:

@@ -16,6 +16,7 @@ from tfxfer import names
 from tfxfer.callables import message
 from tfxfer.data.splits import Data
 from tfxfer.errors import RunError
+from tfxfer.evaluation.precision_change import measure_change
 from tfxfer.graph.partitioned import wholes
 from tfxfer.graph.preprocessing import input_specs
 from tfxfer.graph.train_step import Step
@@ -113,6 +114,8 @@ class Training:
 
     def conclude(self) -> Fitted:
         """Write what is written once a run has ended, and return how it did."""
+        if self.directory.settings().training.get("precision") == "bfloat16":
+            self.directory.write(files.PRECISION, measure_change(self.sess, self.step, self.data.validation))
         run_writer.conclude(self.sess, self.step, self.data, self.directory, self.state.to_json())
         step, best = self.state.step, self.state.best[0]["step"]
         return Fitted(

@@ -93,6 +93,8 @@ def test_a_store_goes_with_one_process(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", config())
     assert run(train, f"--logdir={tmp_path / 'run'}", f"--store={tmp_path / 'store'}") == 1
     assert "RunError: --store goes with one process" in capsys.readouterr().err
+    assert run(train, f"--logdir={tmp_path / 'run'}", "--precision=bfloat16") == 1
+    assert "RunError: --precision=bfloat16 needs --store, and so one process" in capsys.readouterr().err
 
 
 # --- who answers ---

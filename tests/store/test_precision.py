@@ -1,0 +1,280 @@
+"""The frozen part in bfloat16: which processor, the choice, the session of its own, and rows that are never mixed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import tfxfer as tx
+from tfxfer import processor
+from tfxfer.data.splits import Data
+from tfxfer.errors import DataError, GraphError
+from tfxfer.store import extraction, precision
+from tfxfer.store.compute import Network
+from tfxfer.tf_private import session_config
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (48, 8, 8, 3)).astype(np.uint8)
+LABELS = RNG.integers(0, 3, 48)
+
+
+@pytest.fixture(autouse=True)
+def graph(monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda handle: None)  # no test cuts the power
+    monkeypatch.setattr(processor, "features", lambda: {"avx512_bf16"})
+    with tf.Graph().as_default() as graph:
+        yield graph
+
+
+def normal(shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def convolved(images, kernel):
+    """Convolve [n, 8, 8, 3] with a kernel [3, 3, 3, 16] and average over positions."""
+    x = tf.nn.conv2d(tf.cast(images, tf.float32) / 255, kernel, 1, "SAME")
+    return tf.reduce_mean(tf.nn.relu(x), [1, 2])
+
+
+def resource():
+    return tf.get_variable("kernel", initializer=normal([3, 3, 3, 16]), use_resource=True)
+
+
+def reference():
+    return tf.get_variable("kernel", initializer=normal([3, 3, 3, 16]), use_resource=False)
+
+
+def partitioned():
+    with tf.variable_scope("split", partitioner=tf.fixed_size_partitioner(2, axis=3)):
+        return tf.get_variable("kernel", [3, 3, 3, 16], initializer=tf.initializers.random_normal(seed=1))
+
+
+def twins():
+    initial = tf.constant(normal([3, 3, 3, 16]))  # one array would be fed in the place of both
+    first, second = (tf.get_variable(name, initializer=initial, use_resource=True) for name in ("first", "second"))
+    return first - 0.5 * second
+
+
+def imported():
+    """A kernel of a MetaGraph, in no collection but its own."""
+    with tf.Graph().as_default() as other:
+        tf.get_variable("kernel", initializer=normal([3, 3, 3, 16]), use_resource=False)
+        meta = tf.train.export_meta_graph(graph=other)
+    tf.train.import_meta_graph(meta, import_scope="net")
+    return tf.get_default_graph().get_tensor_by_name("net/kernel/read:0")
+
+
+# --- the session ---
+
+
+@pytest.mark.parametrize("make", [resource, reference, partitioned, twins, imported])
+def test_it_has_the_values_that_the_variables_have_now_whatever_their_kind(make):
+    images = tf.placeholder(tf.uint8, [None, 8, 8, 3])
+    kernel = tf.convert_to_tensor(make())
+    tensor = convolved(images, kernel)
+    variables = tf.global_variables()
+    values = [tf.convert_to_tensor(variable) for variable in variables]
+    places = [tf.placeholder(tf.float32, variable.shape) for variable in variables]
+    writes = [tf.assign(variable, place) for variable, place in zip(variables, places, strict=True)]
+    with tx.session() as sess:
+        for number, (write, place) in enumerate(zip(writes, places, strict=True)):
+            sess.run(write, {place: normal(place.shape, number + 7)})
+        before = sess.run(values)
+        with precision.computing(Network(sess, images, [tensor]), "bfloat16") as low:
+            assert low.sess is not sess
+            for mine, theirs in zip(low.sess.run(values), before, strict=True):
+                assert mine.tobytes() == theirs.tobytes()
+            ((fast,), (exact,)) = (each.make_callable(48)(IMAGES) for each in (low, Network(sess, images, [tensor])))
+            np.testing.assert_allclose(fast, exact, atol=0.02 * np.abs(exact).max())
+            assert np.dtype(fast.dtype) == np.float32
+        for mine, theirs in zip(sess.run(values), before, strict=True):
+            assert mine.tobytes() == theirs.tobytes()
+
+
+def test_only_what_the_tensors_read_is_brought_and_the_session_ends_with_the_block():
+    images = tf.placeholder(tf.uint8, [None, 8, 8, 3])
+    tensor, unread = convolved(images, resource()), tf.get_variable("unread", [7], use_resource=True)
+    value = unread.read_value()
+    with tx.session() as sess:
+        with precision.computing(Network(sess, images, [tensor]), "bfloat16") as low:
+            with pytest.raises(tf.errors.FailedPreconditionError, match="unread"):
+                low.sess.run(value)
+            run = low.sess
+        with pytest.raises(RuntimeError, match="closed"):
+            run.run(tensor, {images: IMAGES})
+        assert sess.run(value).shape == (7,)
+
+
+def test_the_same_session_computes_in_float32():
+    images = tf.placeholder(tf.uint8, [None, 8, 8, 3])
+    tensor = convolved(images, resource())
+    with tx.session() as sess:
+        network = Network(sess, images, [tensor])
+        with precision.computing(network, "float32") as same:
+            assert same is network
+
+
+def test_a_variable_that_nothing_assigns_is_refused_by_name():
+    with tf.Graph().as_default() as graph:
+        images = tf.placeholder(tf.uint8, [None, 8, 8, 3])
+        handle = tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=[3, 3, 3, 16], shared_name="bare", name="bare")
+        tensor = convolved(images, tf.raw_ops.ReadVariableOp(resource=handle, dtype=tf.float32))
+        with (
+            tf.Session(graph=graph) as sess,
+            pytest.raises(GraphError, match=r"^bare: no op assigns a value .*`precision=float32`"),
+            precision.computing(Network(sess, images, [tensor]), "bfloat16"),
+        ):
+            pass
+
+
+def test_a_session_on_a_server_is_refused():
+    server = tf.train.Server.create_local_server()
+    images = tf.placeholder(tf.uint8, [None, 8, 8, 3])
+    tensor = convolved(images, resource())
+    with (
+        tf.Session(server.target) as sess,
+        pytest.raises(GraphError, match=r"runs on the server grpc://.*`precision=float32`"),
+        precision.computing(Network(sess, images, [tensor]), "bfloat16"),
+    ):
+        pass
+
+
+# --- rows of a store ---
+
+
+def extracted(store, how, *, workers=1, batch_size=4):
+    """Extract what a convolution gives of all images; return the rows and in what they were computed."""
+    with tf.Graph().as_default():
+        images = tf.placeholder(tf.uint8, [None, 8, 8, 3])
+        tensor = convolved(images, resource())
+        with tx.session() as sess:
+            [[rows]] = tx.extract(
+                sess, images, [tensor], [IMAGES], store, batch_size=batch_size, precision=how, workers=workers
+            )
+            return rows[np.arange(48)], rows.about["precision"]
+
+
+def tables(store: Path) -> list[str]:
+    return sorted(json.loads(path.read_text())["precision"] for path in store.glob("*/about.json"))
+
+
+def test_rows_of_the_two_precisions_lie_apart_in_one_store(tmp_path):
+    exact, _ = extracted(tmp_path, "float32")
+    fast, name = extracted(tmp_path, "bfloat16")
+    assert (name, tables(tmp_path)) == ("bfloat16", ["bfloat16", "float32"])
+    np.testing.assert_allclose(fast, exact, atol=0.02 * np.abs(exact).max())
+    assert extracted(tmp_path, "float32")[0].tobytes() == exact.tobytes()
+    assert extracted(tmp_path, "bfloat16")[0].tobytes() == fast.tobytes()
+
+
+def test_workers_give_the_same_bits(tmp_path):
+    one, _ = extracted(tmp_path / "one", "bfloat16")
+    two, _ = extracted(tmp_path / "two", "bfloat16", workers=2)
+    assert one.tobytes() == two.tobytes()
+    assert tables(tmp_path / "two") == ["bfloat16"]
+
+
+# --- the choice ---
+
+
+@pytest.mark.parametrize(("factor", "chosen"), [(1.5, "bfloat16"), (1.05, "float32"), (0.5, "float32")])
+def test_auto_takes_what_is_faster_by_a_margin_and_says_the_factor_once(tmp_path, monkeypatch, caplog, factor, chosen):
+    monkeypatch.setattr(precision, "measure", lambda *args: factor)
+    with caplog.at_level(logging.INFO, "tfxfer"):
+        assert extracted(tmp_path, "auto")[1] == chosen
+    lines = [record.getMessage() for record in caplog.records if "auto" in record.getMessage()]
+    said = f"`precision=auto`: frozen layers compute in {chosen}: bfloat16 is {factor:.2f} times as fast on the first"
+    assert [line.startswith(said) for line in lines] == [True]
+
+
+@pytest.mark.parametrize("first", ["float32", "bfloat16"])
+def test_auto_takes_what_the_store_has_and_measures_nothing(tmp_path, monkeypatch, first):
+    rows, _ = extracted(tmp_path, first)
+    monkeypatch.setattr(precision, "measure", lambda *args: pytest.fail("it was measured"))
+    again, name = extracted(tmp_path, "auto")
+    assert (name, again.tobytes(), tables(tmp_path)) == (first, rows.tobytes(), [first])
+
+
+def test_auto_does_not_measure_what_is_computed_sooner(tmp_path, monkeypatch):
+    monkeypatch.setattr(precision, "measure", lambda *args: pytest.fail("it was measured"))
+    assert extracted(tmp_path, "auto", batch_size=16)[1] == "float32"
+
+
+def test_the_factor_is_measured_on_both_sessions():
+    images = tf.placeholder(tf.uint8, [None, 8, 8, 3])
+    tensor = convolved(images, resource())
+    with tx.session() as sess:
+        assert 0 < precision.measure(Network(sess, images, [tensor]), IMAGES, 48) < np.inf
+
+
+def test_without_units_bfloat16_is_refused_and_auto_is_float32(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(processor, "features", lambda: {"avx2", "avx512f"})
+    with pytest.raises(
+        DataError, match=r"none of amx_bf16, avx512_bf16, and would be 0\.4 times as fast.*leave `precision` out"
+    ):
+        extracted(tmp_path, "bfloat16")
+    with caplog.at_level(logging.INFO, "tfxfer"):
+        assert extracted(tmp_path, "auto")[1] == "float32"  # what the message says
+    assert "float32: this processor has none of amx_bf16, avx512_bf16" in caplog.text
+
+
+def test_another_precision_is_refused(tmp_path):
+    with pytest.raises(DataError, match="`precision=int8`: it is one of auto, bfloat16, float32"):
+        extracted(tmp_path, "int8")
+
+
+# --- what is trained on it ---
+
+
+def data(*, labels=LABELS):
+    parts = [(IMAGES[rows], labels[rows]) for rows in (slice(0, 32), slice(32, 40), slice(40, 48))]
+    return Data(*parts, class_names=("a", "b", "c"))
+
+
+def trained_on(tmp_path, how, *, epochs=1, logdir="run", mix=None):
+    with tf.Graph().as_default():
+        images, labels = tf.placeholder(tf.uint8, [None, 8, 8, 3], "images"), tf.placeholder(tf.int64, [None])
+        logits = tx.graph.layers.dense(convolved(images, resource()), 3, "logits", activation=None)
+        step = tx.train_step(images, labels, logits, train=["logits/.*"])
+        with tx.session() as sess:
+            store = tmp_path / "store"
+            examples = tx.precompute(sess, step, data(), store=store, batch_size=4, precision=how)
+            if mix:
+                others = tx.precompute(sess, step, data(), store=store, batch_size=4, precision=mix)
+                examples = Data(examples.train, others.validation, examples.test, class_names=("a", "b", "c"))
+            tx.fit(sess, step, examples, epochs=epochs, logdir=tmp_path / logdir, batch_size=8)
+            rewrites = session_config(sess).graph_options.rewrite_options
+            assert rewrites.auto_mixed_precision_onednn_bfloat16 == 0  # what is trained is in float32
+    return tx.open_run(tmp_path / logdir)
+
+
+def test_a_run_keeps_its_precision_and_goes_on_with_no_other(tmp_path):
+    settings = trained_on(tmp_path, "bfloat16").settings
+    assert settings["precision"] == "bfloat16"
+    assert len(settings["computed_once"]) == 1
+    with pytest.raises(tx.errors.RunError, match=r'`precision`: was "bfloat16", now not set'):
+        trained_on(tmp_path, "float32", epochs=2)
+    assert trained_on(tmp_path, "bfloat16", epochs=2).settings["epochs"] == 2
+    assert "precision" not in trained_on(tmp_path, "float32", logdir="other").settings
+    with pytest.raises(tx.errors.RunError, match=r'`precision`: was not set, now "bfloat16"'):
+        trained_on(tmp_path, "bfloat16", epochs=2, logdir="other")
+
+
+def test_features_of_both_precisions_are_not_mixed(tmp_path):
+    said = r"several precisions.*train: bfloat16; validation: float32; test: bfloat16.*call precompute once"
+    with pytest.raises(DataError, match=said):
+        trained_on(tmp_path, "bfloat16", mix="float32")
+
+
+def test_a_choice_takes_the_rows_that_most_examples_have():
+    counts = {"float32": 3, "bfloat16": 5}
+    chosen = extraction.choose_precision(
+        lambda precision: [precision], lambda opened: counts[opened[0]], lambda: pytest.fail("it was measured")
+    )
+    assert chosen == "bfloat16"

@@ -1,0 +1,18 @@
+import os
+
+import pytest
+
+from tfxfer import processor
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/cpuinfo"), reason="only Linux tells what its processor can do")
+def test_the_processor_is_read_from_where_linux_tells():
+    assert "fpu" in processor.features()
+
+
+@pytest.mark.parametrize(
+    ("features", "expected"), [({"avx2", "amx_bf16"}, True), ({"avx2", "avx512f"}, False), (set(), False)]
+)
+def test_units_for_bfloat16_are_those_of_amx_or_avx512(monkeypatch, features, expected):
+    monkeypatch.setattr(processor, "features", lambda: features)
+    assert processor.has_units() == expected

@@ -1,0 +1,125 @@
+"""The part of a run's network that training computed once, in bfloat16, and how it is computed afterwards.
+
+Where the processor has units for bfloat16, the same tensors are computed so again, and the rest in float32, so that the
+trained layers take what they were trained on. Elsewhere all is in float32, and by how much that differs is said.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import tensorflow.compat.v1 as tf
+
+from tfxfer import names
+from tfxfer.errors import DataError, RunError
+from tfxfer.processor import has_units
+from tfxfer.runs.files import PRECISION, read_json
+from tfxfer.store.precision import check, divided
+
+log = logging.getLogger("tfxfer")
+
+
+class ComputedOnce(NamedTuple):
+    """What training computed in bfloat16.
+
+    Attributes:
+      run: the path of the run.
+      tensors: the last of it, by name.
+    """
+
+    run: Path
+    tensors: tuple[str, ...]
+
+    def say_float32(self, why: str) -> None:
+        """Log that all is computed in float32, and by how much that differs from training."""
+        log.warning(
+            "%s was trained on what its frozen layers give in bfloat16; here they compute in float32, %s: %s",
+            self.run,
+            why,
+            describe_change(self.run),
+        )
+
+
+def read(run: Path, settings: Mapping[str, Any], scope: str = "") -> ComputedOnce | None:
+    """Return what a run computed in bfloat16, None where all was in float32.
+
+    Args:
+      run: its path.
+      settings: its settings by name.
+      scope: the scope that its network is imported into, with the slash.
+
+    Raises:
+      RunError: the settings are damaged.
+    """
+    if settings.get("precision") != "bfloat16":
+        return None
+    tensors = settings.get("computed_once")
+    if not isinstance(tensors, list) or not tensors or not all(isinstance(name, str) for name in tensors):
+        raise RunError(f"{run}/settings.json is damaged: computed_once is {tensors!r}, not the names of tensors")
+    return ComputedOnce(run, tuple(f"{scope}{name}" for name in tensors))
+
+
+@contextlib.contextmanager
+def repeated(part: ComputedOnce | None, sess: tf.Session, images: tf.Tensor, precision: str = "auto") -> Iterator[None]:
+    """Let a session compute a part as in training: in bfloat16, or in float32 where that cannot be.
+
+    Args:
+      part: what training computed in bfloat16; None for nothing.
+      sess: a session on the network, opened by `tfxfer.session`.
+      images: the placeholder of the images.
+      precision: "auto"; "float32" for all; or "bfloat16", which refuses what `auto` computes in float32.
+
+    Raises:
+      DataError: `precision` cannot be had.
+    """
+    check(precision)
+    if precision == "bfloat16" and part is None:
+        raise DataError(
+            "`precision=bfloat16`: what was trained takes what the frozen layers give in float32; leave `precision` "
+            "out, or train a run with it"
+        )
+    if part is None or precision == "float32":
+        yield
+        return
+    with divided(sess, images, _tensors(part, sess.graph, precision)):
+        yield
+
+
+def _tensors(part: ComputedOnce, graph: tf.Graph, precision: str) -> list[tf.Tensor]:
+    """Return what is computed in bfloat16; nothing where that cannot be, which is said."""
+    tensors, lost = _present(graph, part.tensors)
+    why = "this processor has no units for bfloat16"
+    if lost:
+        why = f"this network has no {names.listed(lost)}"
+        if precision == "bfloat16":
+            raise DataError(f"`precision=bfloat16`: {why}, which {part.run} has; leave `precision` out")
+    if lost or not has_units():
+        part.say_float32(f"since {why}")
+        return []
+    return tensors
+
+
+def _present(graph: tf.Graph, tensors: tuple[str, ...]) -> tuple[list[tf.Tensor], list[str]]:
+    present, lost = [], []
+    for name in tensors:
+        try:
+            present.append(graph.get_tensor_by_name(name))
+        except (KeyError, ValueError):
+            lost.append(name)
+    return present, lost
+
+
+def describe_change(run: Path) -> str:
+    """Say by how much bfloat16 changed what a run's network says, as its training measured it in the end."""
+    try:
+        change = read_json(run / PRECISION)
+        return (
+            f"on {change['examples']:d} validation examples, probabilities differed by {change['probabilities']:.1e} "
+            f"at most, and {change['first_class']:.1%} had another first class"
+        )
+    except (RunError, KeyError, TypeError, ValueError):
+        return "by how much that differs was not measured, as the training has not ended"
