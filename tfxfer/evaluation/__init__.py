@@ -7,6 +7,7 @@ from tfxfer._lazy import attach
 if TYPE_CHECKING:
     from tfxfer.evaluation import evaluate as evaluate
     from tfxfer.evaluation import feed as feed
+    from tfxfer.evaluation import stored_rows as stored_rows
     from tfxfer.evaluation import test_results as test_results
 else:
     __getattr__, __dir__ = attach(__name__)
