@@ -38,7 +38,7 @@ from absl import flags
 
 from tfxfer import names
 from tfxfer.errors import TfxferError
-from tfxfer.tools._quiet import quiet_tensorflow
+from tfxfer.tools._quiet import prepare_tensorflow
 
 HELP = {"-h", "-help", "--help", "--helpfull"}
 _titles: weakref.WeakKeyDictionary[flags.Flag, str] = weakref.WeakKeyDictionary()
@@ -548,7 +548,7 @@ def run(main: Callable[[list[str]], int], argv: list[str] | None = None) -> int:
     """
     global _parsed
     _parsed = None
-    quiet_tensorflow()
+    prepare_tensorflow()
     try:
         status = main(sys.argv if argv is None else argv)
         sys.stdout.flush()

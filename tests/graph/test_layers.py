@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 
 import numpy as np
@@ -10,7 +11,7 @@ import tensorflow.compat.v1 as tf
 
 import tfxfer as tx
 from tfxfer.errors import GraphError
-from tfxfer.graph import layers
+from tfxfer.graph import layers, variables
 from tfxfer.graph.variables import global_step
 
 
@@ -631,3 +632,29 @@ def test_what_batch_norm_records_of_itself_is_carried_by_a_meta_graph():
             assert np.allclose(sess.run("norm/moving_variance/Read/ReadVariableOp:0"), 0.99)
     assert layers.batch_norms(other) == wanted
     assert [op.name for op in other.get_collection(tf.GraphKeys.UPDATE_OPS)] == wanted[0].updates
+
+
+def test_what_is_built_for_inference_gives_the_same_bits_without_switches_and_random_numbers(tmp_path):
+    def build():
+        x = tf.placeholder(tf.float32, [None, 6, 6, 3], "x")
+        return x, layers.batch_norm(layers.conv2d(x, 4, 3, "conv"), "conv_bn")
+
+    generator = np.random.default_rng(0)
+    images = generator.normal(size=(5, 6, 6, 3)).astype(np.float32)
+    outputs = []
+    for context in (contextlib.nullcontext(), variables.inference()):
+        with tf.Graph().as_default() as graph:
+            with context:
+                x, y = build()
+            names = {v.op.name: v.shape.as_list() for v in tf.global_variables()}
+            if not outputs:
+                np.savez(tmp_path / "w.npz", **{n: generator.random(s, np.float32) + 0.1 for n, s in names.items()})
+            with tx.session(tx.plan(".*", str(tmp_path / "w.npz"))) as sess:
+                outputs.append(sess.run(y, {x: images}))
+    np.testing.assert_array_equal(*outputs)
+    assert set(names) == {"conv/kernel", "conv/bias"} | {
+        f"conv_bn/{name}" for name in ("gamma", "beta", "moving_mean", "moving_variance")
+    }
+    assert not {"If", "StatelessIf", "Switch", "StatelessRandomUniformV2"} & {op.type for op in graph.get_operations()}
+    assert layers.batch_norms(graph) == []
+    assert not variables.is_for_inference()

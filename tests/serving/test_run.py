@@ -20,6 +20,7 @@ from tfxfer.data.pictures import Pictures
 from tfxfer.errors import DataError, RestoreError, RunError
 from tfxfer.graph import layers
 from tfxfer.input_spec import InputSpec, sidecar
+from tfxfer.serving import run as serving_run
 from tfxfer.serving import trained_network
 from tfxfer.serving.run import find_run_of, open_run
 from tfxfer.serving.saved_model import ask, loaded
@@ -94,6 +95,65 @@ def test_a_run_evaluates_as_the_tool_does(trained, capsys):
         run.load_data(listing="x")
     with pytest.raises(DataError, match=r"squirrels, which is not there; say where it is now by `data_dir=...`"):
         run.load_data(data_dir=str(trained / "squirrels"))
+
+
+@pytest.fixture(scope="module")
+def stored(trained) -> Path:
+    """A run of the pictures of `trained` that was fed from a store."""
+    flags = ["--model=squeezenet1_1", "--restore=none", "--image_size=32", "--endpoint=fire2:mean", "--hidden=8",
+             "--dropout=0.5", "--dataset=folder", f"--data_dir={trained / 'pictures'}", "--epochs=2",
+             f"--store={trained / 'store'}"]  # fmt: skip
+    assert run_tool(train, *flags, f"--logdir={trained / 'stored'}") == 0
+    return trained / "stored"
+
+
+def evaluated_and_built(run, **options):
+    """Return an evaluation, and the variables of the graph that made it."""
+    graphs = []
+    with pytest.MonkeyPatch.context() as patch:
+        opened = serving_run.session
+        patch.setattr(serving_run, "session", lambda *a, **b: graphs.append(tf.get_default_graph()) or opened(*a, **b))
+        result = run.evaluate(**options)
+    return result, {
+        variable.op.name.removeprefix("network/") for variable in tx.graph.variables.model_variables(graphs[0])
+    }
+
+
+def test_stored_rows_are_evaluated_without_the_network_and_the_pictures(stored, monkeypatch):
+    run = open_run(stored)
+    monkeypatch.setattr(Pictures, "__getitem__", lambda *_: pytest.fail("a picture is decoded"))
+    result, built = evaluated_and_built(run)
+    assert {"fc1/kernel", "fc1/bias", "logits/kernel", "logits/bias"} <= built <= {*built, "global_step"}
+    assert not [name for name in built if name.startswith(("conv", "fire"))]
+    assert result.metrics == {name: run.test.metrics[name] for name in result.metrics}
+    monkeypatch.undo()
+    (stored / "features.json").rename(stored / "aside.json")
+    try:
+        from_pictures, built = evaluated_and_built(run)
+    finally:
+        (stored / "aside.json").rename(stored / "features.json")
+    assert "conv1/kernel" in built
+    np.testing.assert_allclose(result.probabilities, from_pictures.probabilities, 1e-5)
+    assert result.confusion.tolist() == from_pictures.confusion.tolist()
+
+
+def test_rows_of_other_weights_other_pictures_or_a_store_that_is_gone_are_not_evaluated(stored, trained, tmp_path):
+    run = open_run(stored)
+    weights = dict(run.weights())
+    np.savez(tmp_path / "w.npz", **{**weights, "conv1/bias": weights["conv1/bias"] + 1})
+    run.input_spec.save(tmp_path / "w.npz")
+    result, built = evaluated_and_built(run, checkpoint=str(tmp_path / "w.npz"))
+    assert "conv1/kernel" in built
+    assert not np.array_equal(result.probabilities, run.evaluate().probabilities)
+    new = coloured(tmp_path / "pictures")
+    Image.new("RGB", (20, 20)).save(new / "rose/0.png")
+    data = run.load_data(data_dir=str(new))
+    assert "conv1/kernel" in evaluated_and_built(run, data=data, split="train")[1]
+    (trained / "store").rename(trained / "gone")
+    try:
+        assert "conv1/kernel" in evaluated_and_built(run)[1]
+    finally:
+        (trained / "gone").rename(trained / "store")
 
 
 def test_weights_whose_input_spec_names_no_class_are_evaluated_by_the_classes_of_the_data(trained, tmp_path):

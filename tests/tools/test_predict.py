@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -166,3 +168,19 @@ def test_eight_photographs_are_what_they_are(real_data, names, capsys):
     found = json.loads(capsys.readouterr().out)["predictions"]
     assert {Path(one["path"]).name: one["top"][0]["name"] for one in found} == PHOTOGRAPHS
     assert all(len(one["top"]) == 5 for one in found)
+
+
+def test_what_predicts_loads_neither_keras_nor_what_keras_loads(trained):
+    code = """
+import sys
+from tfxfer.tools import _main
+status = _main.main(sys.argv)
+loaded = {name.split(".")[0] for name in sys.modules}
+print(status, {"tensorflow", "keras", "sklearn", "matplotlib", "scipy", "h5py"} & loaded)
+import tensorflow as tf
+import keras
+print(tf.keras.layers.Dense is keras.layers.Dense, tf.optimizers.Adam is keras.optimizers.Adam)
+"""
+    arguments = ["predict", str(trained / "pictures/rose/0.png"), f"--run={trained / 'run'}"]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=300)
+    assert (done.stdout.splitlines()[-2:], done.stderr) == (["0 {'tensorflow'}", "True True"], "")

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from tfxfer.evaluation import evaluate as evaluate
     from tfxfer.evaluation import feed as feed
     from tfxfer.evaluation import precision_change as precision_change
+    from tfxfer.evaluation import stored_rows as stored_rows
     from tfxfer.evaluation import test_results as test_results
 else:
     __getattr__, __dir__ = attach(__name__)

@@ -15,7 +15,14 @@ from typing import NamedTuple
 import tensorflow.compat.v1 as tf
 
 from tfxfer.errors import GraphError
-from tfxfer.graph.variables import Initializer, global_step, glorot_uniform, model_variable, seed_for
+from tfxfer.graph.variables import (
+    Initializer,
+    global_step,
+    glorot_uniform,
+    is_for_inference,
+    model_variable,
+    seed_for,
+)
 
 Activation = Callable[[tf.Tensor], tf.Tensor]
 Size = int | Sequence[int]  # of rows and columns alike, or of each
@@ -246,30 +253,30 @@ def batch_norm(
             model_variable(n, channels, init, trainable=False)
             for n, init in (("moving_mean", tf.zeros_initializer()), ("moving_variance", tf.ones_initializer()))
         ]
-        switch = tf.placeholder_with_default(False, [], "switch")
-        axes = list(range(x.shape.rank - 1))
-        mean, variance = tf.cond(
-            switch, lambda: tf.nn.moments(x, axes), lambda: tuple(tf.identity(statistic) for statistic in moving)
-        )
-        changes = [
-            (statistic - value) * (1 - momentum) for statistic, value in zip(moving, (mean, variance), strict=True)
-        ]
-        # Not even zero is subtracted from a frozen statistic: that would flush what is denormal.
-        follow = tf.cond(
-            switch,
-            lambda: tf.group(*(s.assign_sub(c) for s, c in zip(moving, changes, strict=True))),
-            tf.no_op,
-            name="follow",
-        )
-        _record(
-            BatchNorm(
-                switch.name,
-                [variable.op.name for variable in (gamma, beta) if variable is not None],
-                [v.op.name for v in moving],
-                [getattr(follow, "op", follow).name],
-            )
-        )
+        trained = [variable.op.name for variable in (gamma, beta) if variable is not None]
+        mean, variance = moving if is_for_inference() else _switched(x, moving, trained, momentum)
         return tf.nn.batch_normalization(x, mean, variance, beta, gamma, epsilon)
+
+
+def _switched(
+    x: tf.Tensor, moving: Sequence[tf.Variable], trained: list[str], momentum: float
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the statistics of the batch or the moving ones, by a switch that also lets these follow."""
+    switch = tf.placeholder_with_default(False, [], "switch")
+    axes = list(range(x.shape.rank - 1))
+    mean, variance = tf.cond(
+        switch, lambda: tf.nn.moments(x, axes), lambda: tuple(tf.identity(statistic) for statistic in moving)
+    )
+    changes = [(statistic - value) * (1 - momentum) for statistic, value in zip(moving, (mean, variance), strict=True)]
+    # Not even zero is subtracted from a frozen statistic: that would flush what is denormal.
+    follow = tf.cond(
+        switch,
+        lambda: tf.group(*(s.assign_sub(c) for s, c in zip(moving, changes, strict=True))),
+        tf.no_op,
+        name="follow",
+    )
+    _record(BatchNorm(switch.name, trained, [v.op.name for v in moving], [getattr(follow, "op", follow).name]))
+    return mean, variance
 
 
 def batch_norms(graph: tf.Graph | None = None) -> list[BatchNorm]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import tensorflow.compat.v1 as tf
@@ -16,6 +18,26 @@ from tfxfer.graph import traversal
 from tfxfer.graph.partitioned import wholes
 
 Initializer = Callable[..., tf.Tensor]
+
+_for_inference = ContextVar("for_inference", default=False)
+
+
+@contextlib.contextmanager
+def inference() -> Iterator[None]:
+    """Build layers within that are restored as a whole and never trained: with fewer ops, and the same outputs.
+
+    Variables are zero until they are restored, and batch normalisations take their moving statistics without a switch.
+    """
+    token = _for_inference.set(True)
+    try:
+        yield
+    finally:
+        _for_inference.reset(token)
+
+
+def is_for_inference() -> bool:
+    """Say whether layers are being built within `inference`."""
+    return _for_inference.get()
 
 
 def model_variables(graph: tf.Graph | None = None, *, outputs: Iterable[tf.Tensor] = ()) -> list[tf.Variable]:
@@ -193,7 +215,7 @@ def model_variable(name: str, shape: Sequence[int], initializer: Initializer, *,
         name,
         list(shape),
         tf.float32,
-        initializer,
+        tf.zeros_initializer() if is_for_inference() else initializer,
         trainable=trainable,
         use_resource=True,
         collections=[tf.GraphKeys.GLOBAL_VARIABLES, tf.GraphKeys.MODEL_VARIABLES],

@@ -11,7 +11,7 @@ from typing import Any
 from tfxfer import names
 from tfxfer.errors import RunError
 
-SETTINGS, FROZEN, PLAN = "settings.json", "frozen.json", "plan.json"
+SETTINGS, FROZEN, PLAN, FEATURES = "settings.json", "frozen.json", "plan.json", "features.json"
 PRECISION = "precision.json"  # by how much bfloat16 changed what the network says; only of runs that used it
 STEM = "model.ckpt"
 LARGEST = 1e15  # of the numbers that are counted or drawn; no step or size is larger

@@ -29,6 +29,7 @@ from tfxfer.data.listings import read
 from tfxfer.data.splits import Data, Split
 from tfxfer.errors import DataError, GraphError, RunError, WeightsError
 from tfxfer.evaluation.evaluate import Evaluation, evaluate
+from tfxfer.evaluation.stored_rows import open_rows
 from tfxfer.graph.eval_step import EvalStep, eval_step
 from tfxfer.graph.importing import read_placeholder
 from tfxfer.graph.variables import select
@@ -41,7 +42,7 @@ from tfxfer.report import run_reader
 from tfxfer.report.run_reader import Test
 from tfxfer.restore.plan import plan
 from tfxfer.restore.session import session
-from tfxfer.runs.files import STEM, checkpoint_steps, find_run, is_run
+from tfxfer.runs.files import FEATURES, STEM, checkpoint_steps, find_run, is_run, read_json
 from tfxfer.serving import computed_once
 from tfxfer.serving.export import Build, Exported
 from tfxfer.serving.predict import Examples, Predictions, pillow_kind
@@ -259,6 +260,9 @@ class Run:
     ) -> Evaluation:
         """Return how good the network is.
 
+        Where the store that the run was trained on has the rows of all examples, by these very weights, the frozen part
+        is neither built nor restored, and no picture is opened.
+
         Args:
           split: "train", "validation" or "test" of the data; or a split of your own.
           checkpoint: as `weights` takes it.
@@ -281,8 +285,9 @@ class Run:
             data = data or self.load_data(self.input_spec_of(weights))
             examples, class_names = _split_of(data, split), data.class_names
         with tf.Graph().as_default():
-            step, weights = self._eval_step(weights, examples, len(class_names))
             part = computed_once.read(self.path, self.settings, "" if self._is_ours() else f"{_SCOPE}/")
+            from_rows = self._rows_step(weights, examples) if part is None else None
+            examples, step, weights = from_rows or (examples, *self._eval_step(weights, examples, len(class_names)))
             with (
                 session(plan(select(".*"), weights), **session_options) as sess,
                 computed_once.repeated(part, sess, step.images, precision),
@@ -310,7 +315,7 @@ class Run:
         if wrong:
             raise RunError(f"{self.path}/settings.json is damaged: {names.listed(wrong)} must be paths")
         check_there(settings, self.path)
-        return load_dataset(settings, input_spec or self.input_spec)
+        return load_dataset(settings, input_spec or self.input_spec, index=self._index())
 
     def some_examples(self, count: int) -> tuple[np.ndarray | None, list[str]]:
         """Return a few images, uint8 [m, height, width, channels], or the paths of a few pictures, of the run's data.
@@ -351,6 +356,48 @@ class Run:
         [logits] = _end_of(opened.model(scope=_SCOPE), images).values()
         return eval_step(images, labels, logits, loss=loss), _scoped(weights)
 
+    def _rows_step(self, weights: Weights, examples: Split) -> tuple[Split, EvalStep, Weights] | None:
+        """Build what evaluates stored rows in the default graph, from the MetaGraph beside the checkpoint.
+
+        Returns:
+          The rows as examples, the step, and the weights under the names of the graph; None where rows are missing, or
+          are not all that the rest of the network takes.
+        """
+        described, loss = self._features(), self.settings.get("loss")
+        rows = (
+            open_rows(described, weights, examples.images) if isinstance(loss, str) and not examples.features else None
+        )
+        if rows is None:
+            return None
+        prefix = self._prefix(weights)
+        try:
+            tensors, feeds = self._served()
+            file = meta_graph.read(prefix, weights=weights)
+            opened = as_model(file, input=described["tensor"], endpoint=tensors["outputs"], feeds=feeds)
+        except (WeightsError, GraphError, RunError, KeyError):
+            return None
+        features = tf.placeholder(rows.dtype, [None, *rows.shape[1:]], name="features")
+        labels = tf.placeholder(tf.int64, [None], name="labels")
+        [logits] = _end_of(opened.model(scope=_SCOPE), features).values()
+        step = eval_step(features, labels, logits, loss=loss)
+        return dataclasses.replace(examples, images=rows), step, _scoped(weights)
+
+    def _features(self) -> Any:
+        """Return what features.json holds; None where it does not exist, or is damaged."""
+        with contextlib.suppress(RunError):
+            return read_json(self.path / FEATURES)
+        return None
+
+    def _index(self) -> str | None:
+        """Return what remembers the pictures of the store that the run was trained on, if it can be written."""
+        described = self._features()
+        table = described.get("table") if isinstance(described, dict) else None
+        index = Path(table).parent / "pictures.json" if isinstance(table, str) else None
+        usable = (
+            index is not None and index.is_file() and os.access(index, os.W_OK) and os.access(index.parent, os.W_OK)
+        )
+        return str(index) if usable else None
+
     def _own_network(self, weights: Weights, build: Build) -> TrainedNetwork:
         input_spec = weights.input_spec()
 
@@ -387,9 +434,7 @@ class Run:
         Raises:
           RunError: the MetaGraph cannot be read, or has no such tensor; or nobody says what placeholders are fed.
         """
-        prefix = weights.checkpoint or weights.path
-        if not Path(f"{prefix}.meta").exists():  # an average, say
-            prefix = self.checkpoint
+        prefix = self._prefix(weights)
         tensors, feeds = self._served()
         texts = [name for name, value in feeds.items() if isinstance(value, str)]
         if texts or (named and endpoint not in tensors):
@@ -408,6 +453,11 @@ class Run:
                 raise
             raise RunError(f"{self.path}/settings.json does not fit {prefix}.meta: {error}; {_BUILD}") from None
         return dataclasses.replace(opened, taken=taken)
+
+    def _prefix(self, weights: Weights) -> str:
+        """Return beside which checkpoint the MetaGraph lies: these weights, or, of an average, say, the best."""
+        prefix = weights.checkpoint or weights.path
+        return prefix if Path(f"{prefix}.meta").exists() else self.checkpoint
 
     def _is_ours(self) -> bool:
         """Say whether the network is a model of the registry, or else lies as a MetaGraph beside the checkpoints."""

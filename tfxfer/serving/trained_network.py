@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from tfxfer.errors import DataError, GraphError, WeightsError
-from tfxfer.graph.variables import select
+from tfxfer.graph.variables import inference, select
 from tfxfer.input_spec import CHANNELS, InputSpec, with_size
 from tfxfer.models.imagenet import usual_class_names
 from tfxfer.models.network import build_classifier, build_endpoints, count_classes
@@ -70,7 +70,8 @@ class TrainedNetwork:
         """
         with tf.Graph().as_default():
             images = self._placeholder(like)
-            endpoints = self.build(images, input_spec=self.input_spec)
+            with inference():
+                endpoints = self.build(images, input_spec=self.input_spec)
             with session(plan(select(".*"), self.weights), **options) as sess:
                 yield sess, images, endpoints
 

@@ -293,6 +293,11 @@ class Rows:
         self.shape = (len(keys), *table.row_shape)
 
     @property
+    def folder(self) -> Path:
+        """Where the table lies."""
+        return self._table.path
+
+    @property
     def address(self) -> str:
         """The digest of what computed the rows."""
         return self._table.path.name

@@ -16,6 +16,7 @@ from tfxfer import names
 from tfxfer.callables import message
 from tfxfer.data.splits import Data
 from tfxfer.errors import RunError
+from tfxfer.evaluation import stored_rows
 from tfxfer.evaluation.precision_change import measure_change
 from tfxfer.graph.partitioned import wholes
 from tfxfer.graph.preprocessing import input_specs
@@ -106,6 +107,8 @@ class Training:
 
     def start(self) -> None:
         """Begin the run, or restore its last checkpoint and go on."""
+        if described := stored_rows.describe(self.step, self.data.test):
+            self.directory.write(files.FEATURES, described)
         latest = self.directory.latest()
         if latest is None:
             self._begin()
