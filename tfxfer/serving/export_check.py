@@ -55,7 +55,7 @@ def cases(
     encoded, decoded = [], []
     for data in (*_encoded(generator, input_spec.size), *map(_read, paths)):
         with contextlib.suppress(DataError):
-            decoded.append(decode(data, input_spec.size, input_spec.resize))
+            decoded.append(decode(data, input_spec.size, input_spec.resize, way=input_spec.decode))
             encoded.append(data)
     from_files = _grey(np.stack(decoded)) if CHANNELS[input_spec.channels] == 1 else np.stack(decoded)
     return [
