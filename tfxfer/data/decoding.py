@@ -153,9 +153,8 @@ def decode(
 
 def _ratio(extent: Sequence[int], goal: Sequence[int]) -> int:
     """Return how many times smaller a part (height and width) may be decoded that is to come to a size."""
-    return next(
-        ratio for ratio in RATIOS if ratio == 1 or all(ratio * b <= a for a, b in zip(extent, goal, strict=True))
-    )
+    most = min(old // new for old, new in zip(extent, goal, strict=True))
+    return next(ratio for ratio in RATIOS if ratio <= max(most, 1))
 
 
 def _check_is_whole(encoded: Encoded) -> None:

@@ -82,8 +82,7 @@ def folder(
     """
     pictures = find(directory)
     division = Division(split, proportions, seed)
-    options = {"most_bad": most_bad, "index": index, "decode": decode}
-    return make_data(pictures, division, size=size, resize=resize, **options)
+    return make_data(pictures, division, size=size, resize=resize, most_bad=most_bad, index=index, decode=decode)
 
 
 def find(directory: str | os.PathLike[str]) -> Labelled:

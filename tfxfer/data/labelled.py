@@ -113,7 +113,9 @@ def make_data(
     if not 0 <= most_bad <= 1:
         raise DataError(f"`most_bad` is {most_bad}; it is a share of all pictures, from 0 to 1")
     # Refuses a wrong size, resize or decode before the work.
-    all_pictures = Pictures(pictures.paths, size, resize, decode=decode, index=index and os.path.abspath(index))
+    all_pictures = Pictures(
+        pictures.paths, size, resize, decode=decode, index=os.path.abspath(index) if index else None
+    )
     there = None if pictures.parts is None else np.unique(pictures.parts)
     missing = len(SPLITS) if there is None else 2 if _lacks_validation(there) else 1
     check_classes(pictures, missing)

@@ -79,8 +79,7 @@ def listing(
     """
     pictures = find(file, validation, test, root=root, classes=classes)
     division = Division(split, proportions, seed)
-    options = {"most_bad": most_bad, "index": index, "decode": decode}
-    return make_data(pictures, division, size=size, resize=resize, **options)
+    return make_data(pictures, division, size=size, resize=resize, most_bad=most_bad, index=index, decode=decode)
 
 
 def find(

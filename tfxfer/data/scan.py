@@ -61,8 +61,8 @@ def scan(
         if index:
             picture_index.save(Path(index), most_pixels, {keys[path]: result for path, result in results.items()})
         log.info("looked through %s of %s pictures", f"{len(results):,}", f"{len(keys):,}")
-    scanned = (results[path][1] for path in paths)
-    return [result._replace(digest="") if result.reason else result for result in scanned]
+    seen = (results[path][1] for path in paths)
+    return [result._replace(digest="") if result.reason else result for result in seen]
 
 
 def _is_unchanged(stamp: Stamp | None, known: Stamp) -> bool:
