@@ -158,15 +158,16 @@ def _ratio(extent: Sequence[int], goal: Sequence[int]) -> int:
 
 
 def _check_is_whole(encoded: Encoded) -> None:
-    """Refuse a JPEG whose last pixel is grey for want of data: with other data behind its own, it has another colour.
+    """Refuse a JPEG whose last pixel is grey for want of data: with other data behind its own, it is another picture.
 
     Raises:
       DataError: it ends among its pixels.
     """
     end = headers.end_of_scans(encoded.data)
     filled = encoded._replace(data=encoded.data[:end] + FILLER + headers.END)
-    ends = [_run("pixels", each, EIGHTH, (0, 0, 1, 1), (1, 1))[1] for each in (encoded, filled)]
-    if (ends[0] != ends[1]).any():
+    box, size = (0, 0, encoded.height, encoded.width), (-(-encoded.height // EIGHTH), -(-encoded.width // EIGHTH))
+    first, second = (_run("pixels", each, EIGHTH, box, size)[0] for each in (encoded, filled))
+    if (first != second).any():
         raise DataError(f"{headers.CUT}: it ends among its pixels, and the rest would be grey")
 
 
