@@ -53,7 +53,7 @@ class InputSpec:
         bilinearly; `plain`, bilinearly without regard to its proportions.
       class_names: the name of each output, in order; empty where nobody knows them.
       decode: how a JPEG comes to pixels: `exact`, all of them; `scaled`, at a half, a quarter or an eighth of its size
-        where that is no smaller than `size`.
+        where that is not below `size`.
 
     Example:
       >>> spec = tx.InputSpec("vgg16", "my own", (224, 224), "RGB", mean=(123.7, 116.8, 103.9), scale=(1.0, 1.0, 1.0))

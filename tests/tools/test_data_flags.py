@@ -16,7 +16,7 @@ def settings_of(tmp_path: Path, *flags: str):
     """Parse flags of a run on two classes of JPEGs."""
     for name in ("cat", "dog"):
         (tmp_path / "pets" / name).mkdir(parents=True, exist_ok=True)
-        for number in range(4):
+        for number in range(10):
             data = encoded(photo(90, 90, number), "JPEG")
             (tmp_path / "pets" / name / f"{number}.jpg").write_bytes(data)
     settings = train.define_flags()

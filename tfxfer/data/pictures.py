@@ -34,8 +34,8 @@ class Pictures:
       size: height and width that every picture is brought to.
       resize: `crop`, the largest centred part of the same proportions; `plain`, the whole, whatever its proportions.
       decode: `exact`, all pixels of a JPEG are decoded and count; `scaled`, where it shrinks to a half or less, libjpeg
-        decodes it at a half, a quarter or an eighth of its size, as is no smaller than `size`, which is faster and
-        takes averages over 2, 4 or 8 pixels.
+        decodes it at a half, a quarter or an eighth of its size, never below `size`, which is faster and takes
+        averages over 2, 4 or 8 pixels.
     """
 
     dtype = np.dtype(np.uint8)
