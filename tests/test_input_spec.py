@@ -179,3 +179,13 @@ def test_a_mode_of_keras_prepares_pixels_as_keras_does(mode):
 def test_a_mode_that_keras_does_not_have_is_refused_with_the_nearest():
     with pytest.raises(SelectionError, match=r"'torhc' is not a mode of Keras's.*torch.*the modes are caffe"):
         InputSpec.of_keras("torhc", (8, 8), model="x")
+
+
+def test_an_input_spec_of_before_decodes_exactly_and_another_way_is_kept():
+    assert VGG.decode == "exact"
+    assert "decode" not in VGG.to_json()
+    scaled = dataclasses.replace(VGG, decode="scaled")
+    assert InputSpec.from_json(json.loads(json.dumps(scaled.to_json()))) == scaled != VGG
+    assert str(scaled).endswith("by 'crop', decoded scaled" + str(VGG).split("by 'crop'")[1])
+    with pytest.raises(WeightsError, match="decode  must be one of exact, scaled, not 'half'"):
+        dataclasses.replace(VGG, decode="half")

@@ -19,6 +19,7 @@ from tfxfer.errors import SelectionError, WeightsError
 SUFFIX = ".input_spec.json"
 CHANNELS = {"RGB": 3, "BGR": 3, "grey": 1}
 RESIZES = ("crop", "plain")
+DECODES = ("exact", "scaled")
 MAX_SIDE = 65535
 MAX_NUMBER = 1e9
 _IMAGENET_MEAN, _IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of RGB in 0..1
@@ -51,6 +52,8 @@ class InputSpec:
       resize: how a picture comes to `size`: `crop`, the largest centred crop of the same proportions and then
         bilinearly; `plain`, bilinearly without regard to its proportions.
       class_names: the name of each output, in order; empty where nobody knows them.
+      decode: how a JPEG comes to pixels: `exact`, all of them; `scaled`, at a half, a quarter or an eighth of its size
+        where that is not below `size`.
 
     Example:
       >>> spec = tx.InputSpec("vgg16", "my own", (224, 224), "RGB", mean=(123.7, 116.8, 103.9), scale=(1.0, 1.0, 1.0))
@@ -66,6 +69,7 @@ class InputSpec:
     scale: tuple[float, ...]
     resize: str = "crop"
     class_names: tuple[str, ...] = ()
+    decode: str = "exact"
 
     def __post_init__(self) -> None:
         """Check every value.
@@ -78,6 +82,7 @@ class InputSpec:
     def __str__(self) -> str:
         times = "" if set(self.scale) == {1} else f", times ({_numbers(self.scale)})"
         size = f"{self.size[0]}x{self.size[1]} by {self.resize!r}"
+        size += ", decoded scaled" if self.decode == "scaled" else ""
         return f"{size}, {self.channels}, minus ({_numbers(self.mean)}){times}"
 
     @classmethod
@@ -113,15 +118,16 @@ class InputSpec:
         return cls(model, source, size, channels, mean, scale, resize, tuple(class_names))
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as a dict of strings, numbers and lists."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
+        """Return it as a dict of strings, numbers and lists; `decode` is left out where it is `exact`."""
+        values = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
+        return {key: value for key, value in values.items() if key not in _OPTIONAL or value != _OPTIONAL[key]}
 
     @classmethod
     def from_json(cls, value: object, where: str = "the input spec") -> InputSpec:
         """Make an input spec of what `to_json` returned.
 
         Args:
-          value: the dict; every key must be there and no other.
+          value: the dict; every key but `decode` must be there and no other.
           where: what messages call it.
 
         Raises:
@@ -134,7 +140,7 @@ class InputSpec:
             str(key): tuple(item) if isinstance(item, list) else item for key, item in value.items()
         }
         unknown = {key: f"unknown key{names.did_you_mean(key, _CHECKS)}" for key in given if key not in _CHECKS}
-        missing = {key: "missing" for key in _CHECKS if key not in given}
+        missing = {key: "missing" for key in _CHECKS if key not in given and key not in _OPTIONAL}
         _refuse(unknown | missing | _value_faults(given), where)
         return cls(**given)
 
@@ -205,7 +211,10 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "scale": (_every(lambda value: _is_number(value) and value != 0), "a number other than 0 for each channel"),
     "resize": (lambda value: isinstance(value, str) and value in RESIZES, f"one of {', '.join(RESIZES)}"),
     "class_names": (_every(lambda value: isinstance(value, str)), "a list of texts"),
+    "decode": (lambda value: isinstance(value, str) and value in DECODES, f"one of {', '.join(DECODES)}"),
 }
+# What may be absent, and what that means: input specs of before had no such key.
+_OPTIONAL = {"decode": "exact"}
 
 
 def _value_faults(values: Mapping[str, Any]) -> dict[str, str]:

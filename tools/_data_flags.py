@@ -13,7 +13,9 @@ from tfxfer.data.dataset import DATASETS, PICTURES, load_dataset
 from tfxfer.data.folders import is_hidden, splits_of
 from tfxfer.data.mnist_files import has_files
 from tfxfer.errors import DataError
-from tfxfer.input_spec import InputSpec
+from tfxfer.input_spec import DECODES, InputSpec
+from tfxfer.runs.files import SETTINGS
+from tfxfer.runs.settings import read_settings
 from tfxfer.store.store import Store
 from tfxfer.tools import _flags
 
@@ -45,6 +47,7 @@ def define(values: flags.FlagValues) -> None:
             "by their contents alone, so that they stay where they are as others are added.",
             flag_values=values,
         )
+        define_decode(values)
         flags.DEFINE_float(
             "most_bad",
             0.1,
@@ -70,6 +73,18 @@ def define(values: flags.FlagValues) -> None:
         )
 
 
+def define_decode(values: flags.FlagValues) -> None:
+    """Define the flag that says how JPEGs are decoded."""
+    flags.DEFINE_enum(
+        "decode",
+        "scaled",
+        DECODES,
+        "scaled: JPEGs of twice the network's size and more are decoded at a half, a quarter or an eighth of theirs, "
+        "which is faster; exact: all their pixels are, before and when they are used. A run goes on as it began.",
+        flag_values=values,
+    )
+
+
 def define_augment(values: flags.FlagValues) -> None:
     """Define the flag that puts random crops in the place of the training pictures."""
     with _flags.group(values, "examples"):
@@ -93,6 +108,7 @@ def imply(settings: Any) -> None:
       DataError: --data_dir does not show of which kind its files are.
       UsageError: --split is given, and the folder is divided already.
     """
+    _imply_decode(settings)
     if not settings["dataset"].present and (settings.listing or settings.data_dir):
         if settings.listing:
             settings.dataset, why = "listing", f"--listing={settings.listing}"
@@ -106,6 +122,16 @@ def imply(settings: Any) -> None:
                 f"--split={settings.split}: {settings.data_dir} is divided already, into "
                 f"{' and '.join(divided.values())}; leave --split out"
             )
+
+
+def _imply_decode(settings: Any) -> None:
+    """Let a run that goes on decode as it began: one of before --decode has exact pixels, and no such setting."""
+    logdir = Path(settings.logdir) if "logdir" in settings and settings.logdir and not settings.overwrite else None
+    if logdir is None or not (logdir / SETTINGS).exists():
+        return
+    before = read_settings(logdir).settings.get("decode")
+    if not settings["decode"].present or settings.decode == (before or "exact"):
+        settings["decode"].value = before
 
 
 def _kind_of(settings: Any) -> tuple[str, str]:

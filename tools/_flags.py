@@ -337,6 +337,7 @@ USES = (
     Use("split", "dataset", ("folder", "listing")),
     Use("split", "validation_listing", unless=True),
     Use("most_bad", "dataset", ("folder", "listing", "pattern")),
+    Use("decode", "dataset", ("folder", "listing", "pattern")),
     Use("source", "weights", what="the file whose form it is"),
     Use("source", "model", _without_sources, unless=True),
     Use("rename", "weights", what="the file whose names are changed"),

@@ -228,6 +228,7 @@ def open_model(settings: Any, *, show: bool = True) -> Opened:
     """
     if is_file(settings):
         file_model, of_file = open_file(settings)
+        of_file = _with_decode(of_file, settings)
         model = file_model.model(of_file)
         if show:
             ends = f"{file_model.input} to {model.bottleneck}"
@@ -250,7 +251,14 @@ def _open_weights(settings: Any, model: Model, show: bool) -> tuple[Weights | No
         weights, input_spec = file.weights, file.input_spec
         if show:
             print(file.report())
-    return weights, with_size(input_spec, settings.image_size)
+    return weights, _with_decode(with_size(input_spec, settings.image_size), settings)
+
+
+def _with_decode(input_spec: InputSpec, settings: Any) -> InputSpec:
+    """Return an input spec that decodes as --decode says, in the tools that have it."""
+    if "decode" not in settings:
+        return input_spec
+    return dataclasses.replace(input_spec, decode=settings.decode or "exact")
 
 
 def open_file(settings: Any, weights: str | None = None) -> tuple[Any, InputSpec]:

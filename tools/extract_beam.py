@@ -29,7 +29,7 @@ from absl import flags
 from tfxfer import files, names
 from tfxfer.errors import DataError
 from tfxfer.store.store import Store
-from tfxfer.tools import _flags, _model_flags, _packaged, _report, _store, _training_flags
+from tfxfer.tools import _data_flags, _flags, _model_flags, _packaged, _report, _store, _training_flags
 from tfxfer.tools._quiet import filtered_stderr
 
 NEEDS = {
@@ -82,6 +82,7 @@ def _define_pictures(values: flags.FlagValues) -> None:
         flags.DEFINE_string(
             "pattern", None, "Files; * is anything but /, ** is anything, ? one character.", flag_values=values
         )
+        _data_flags.define_decode(values)
 
 
 def main(argv: list[str]) -> int:
@@ -118,6 +119,7 @@ def main(argv: list[str]) -> int:
         input_spec.resize,
         batch_size,
         settings.store_dtype,
+        decode=input_spec.decode,
     )
     with filtered_stderr(*NOTES):
         counts = pipeline.run(job, _origin(settings), bad, _with_defaults(options))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import struct
 import threading
 import time
@@ -209,3 +210,105 @@ def test_threads_never_hold_more_pixels_than_the_budget():
     assert not any(thread.is_alive() for thread in threads)
     assert held == 0
     assert 60 <= most <= 100
+
+
+# --- decoded smaller ---
+
+SIZES = [(801, 643), (643, 911), (457, 459)]  # decoded to 57 x 43 at an eighth, a quarter or a half; none a multiple
+
+
+def both_ways(data: bytes, size: tuple[int, int], resize: str, drawn: list[int] | None = None) -> list[np.ndarray]:
+    return [decoding.decode(data, size, resize, drawn=drawn, way=way).astype(int) for way in ("exact", "scaled")]
+
+
+@pytest.mark.parametrize("resize", ["crop", "plain"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_jpeg_decoded_smaller_is_the_same_picture_however_it_is_turned_and_cut(orientation, resize):
+    for number, (height, width) in enumerate(SIZES):
+        tag = exif(orientation)
+        data = encoded(photo(height, width, number), "JPEG", quality=95, exif=tag, subsampling=2 * (number % 2))
+        for drawn in (None, crops.draw(decoding.sha256(data), 1, number)):
+            exact, scaled = both_ways(data, (57, 43), resize, drawn)
+            assert 0 < np.abs(exact - scaled).mean() < 1.2
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_a_sharp_edge_stays_where_it_is_in_a_jpeg_decoded_smaller(factor):
+    side = 101 * factor + factor // 2 + 1
+    upright = np.zeros((side, side + 3, 3), np.uint8)
+    upright[:, side // 3 :] = 255
+    for axis, pixels in ((1, upright), (0, upright.transpose(1, 0, 2))):
+        data = encoded(np.ascontiguousarray(pixels), "JPEG", quality=98, subsampling="4:4:4")
+        exact, scaled = both_ways(data, (97, 97), "crop")
+        # The sum across the edge changes by 255 where the edge moves by a pixel.
+        moved = (exact.sum(axis) - scaled.sum(axis)) / 255
+        assert np.abs(moved).max() < 0.15
+        assert 0 < exact.sum() < 255 * exact.size
+
+
+def test_a_gradient_keeps_its_slope_and_place_in_a_jpeg_decoded_smaller():
+    steps = (np.arange(811) * 255 / 811).astype(np.uint8)
+    means = []
+    for levels in (steps, steps[::-1]):
+        pixels = np.ascontiguousarray(np.broadcast_to(levels[:, None, None], (811, 805, 3)))
+        exact, scaled = both_ways(encoded(pixels, "JPEG", quality=98), (90, 90), "crop")
+        assert np.abs(exact - scaled).max() <= 1
+        means.append((exact - scaled).mean())
+    # Rounding makes both brighter; a shift would make one of them darker. A row is 2.8 levels from the next.
+    assert abs(means[0] - means[1]) / 2 < 0.15
+
+
+@pytest.mark.parametrize("options", [{"progressive": True}, {"restart_marker_blocks": 2}, {"subsampling": "4:4:4"}])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_all_kinds_of_jpeg_are_decoded_smaller(mode, options):
+    data = encoded(Image.fromarray(photo(333, 421)).convert(mode), "JPEG", quality=95, **options)
+    exact, scaled = both_ways(data, (37, 41), "crop")
+    assert 0 < np.abs(exact - scaled).mean() < 1.2
+
+
+def test_what_is_not_twice_as_large_or_not_a_jpeg_has_its_exact_pixels():
+    for data in (encoded(photo(79, 81), "JPEG"), encoded(photo(400, 400)), encoded(photo(1, 1), "JPEG")):
+        exact, scaled = both_ways(data, (40, 40), "crop")
+        assert np.array_equal(exact, scaled)
+
+
+def test_a_quarter_is_what_pillow_makes_of_it_too():
+    data = encoded(photo(400, 480), "JPEG", subsampling="4:4:4")
+    image = Image.open(io.BytesIO(data))
+    image.draft("RGB", (120, 100))
+    assert image.size == (120, 100)
+    assert farthest(decoding.decode(data, (100, 120), "plain", way="scaled"), np.asarray(image)) <= 1
+
+
+def cut_inside(data: bytes) -> bytes:
+    """Leave out the second half of the pixels, and end it as it was."""
+    return data[: len(data) // 2] + headers.END
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_jpeg_that_ends_among_its_pixels_is_not_shown_half_grey(mode):
+    data = encoded(Image.fromarray(photo(300, 300)).convert(mode), "JPEG", quality=95)
+    decoding.verify(cut_inside(data), whole=False)
+    for side in (300, 20):
+        with pytest.raises(DataError, match=r"^is cut short: it ends among its pixels, and the rest would be grey$"):
+            decoding.decode(cut_inside(data), (side, side), "crop", way="scaled")
+
+
+def test_a_jpeg_that_is_grey_at_its_end_is_a_picture():
+    pixels = photo(300, 300).copy()
+    pixels[200:] = 128
+    for options in ({}, {"progressive": True}, {"restart_marker_blocks": 5}):
+        data = encoded(pixels, "JPEG", **options)
+        assert decoding.decode(data, (20, 20), "crop", way="scaled")[-1, -1].tolist() == [128, 128, 128]
+
+
+def test_a_look_without_the_pixels_refuses_what_the_pixels_would_show():
+    data = encoded(photo(300, 300), "JPEG", quality=95)
+    middle = len(data) // 2
+    damaged = data[:middle] + b"\xff\x57" + data[middle + 2 :]
+    kind = data.index(b"\xff\xc0")
+    lossless = data[: kind + 1] + b"\xc3" + data[kind + 2 :]
+    for bad in (damaged, lossless, data[:-2], data[:middle], data[:150]):
+        for whole in (True, False):
+            with pytest.raises(DataError, match=r"is damaged|is cut short"):
+                decoding.verify(bad, whole=whole)

@@ -88,3 +88,32 @@ def test_a_picture_of_20000_by_20000_is_refused_by_its_header():
     with pytest.raises(DataError, match=r"^has 20,000 x 20,000 pixels, more than 100,000,000 or a side of 65,535$"):
         decoding.verify(data)
     assert time.monotonic() - started < 1
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 1}, {"subsampling": "4:2:0"}])
+def test_the_end_of_a_jpegs_scans_is_its_end_whatever_lies_behind_it(options):
+    data = encoded(photo(70, 90), "JPEG", quality=95, **options)
+    for behind in (b"", b"\0" * 9, data):
+        assert headers.end_of_scans(data + behind) == len(data) - 2
+
+
+def test_what_stands_in_a_segment_between_scans_is_not_a_marker():
+    data = encoded(photo(70, 90), "JPEG", progressive=True)
+    second = data.index(b"\xff\xda", data.index(b"\xff\xda") + 2)
+    note = b"\xff\xfe\0\x06\xff\xd9\xff\x57"
+    assert headers.end_of_scans(data[:second] + note + data[second:]) == len(data) + len(note) - 2
+
+
+@pytest.mark.parametrize("marker", [0x02, 0x57, 0xC0, 0xC3, 0xC9, 0xD8, 0xF0])
+def test_a_marker_that_no_decoder_takes_among_pixels_is_damage(marker):
+    data = encoded(photo(70, 90), "JPEG")
+    bad = data[:-40] + bytes([0xFF, marker]) + data[-38:]
+    with pytest.raises(DataError, match=f"^is damaged: its pixels have the marker 0x{marker:02x}$"):
+        headers.end_of_scans(bad)
+    with pytest.raises(DataError):
+        decoding.verify(bad)  # Whoever decodes it finds the same.
+
+
+def test_pixels_without_an_end_are_cut_short():
+    with pytest.raises(DataError, match=r"^is cut short$"):
+        headers.end_of_scans(encoded(photo(70, 90), "JPEG")[:-2])

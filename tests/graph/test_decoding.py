@@ -230,3 +230,20 @@ def test_grey_is_what_pillow_makes_of_colours_and_leaves_grey_as_it_is():
         assert np.array_equal(run(np.repeat(levels, 3, axis=3)), levels)
         picture = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
         assert np.array_equal(run(picture[np.newaxis])[0, ..., 0], np.asarray(Image.fromarray(picture).convert("L")))
+
+
+# --- decoded smaller ---
+
+
+@pytest.mark.parametrize("resize", ["crop", pytest.param("plain", marks=pytest.mark.slow)])
+def test_jpegs_decoded_smaller_have_the_bits_of_files(resize):
+    with tf.Graph().as_default(), tf.Session() as sess:
+        data = tf.placeholder(tf.string, [None])
+        run = sess.make_callable(decoding.decode(data, (31, 47), resize, "scaled"), [data])
+        pictures = [*PICTURES.values()]
+        for number, (height, width) in enumerate([(61, 95), (62, 94), (63, 200), (133, 190), (250, 390), (500, 401)]):
+            for orientation in (1, 6, 7):
+                pictures.append(encoded(photo(height, width, number), "JPEG", exif=exif(orientation)))
+        pixels = run(np.array(pictures, object))
+        assert np.array_equal(pixels, [files.decode(each, (31, 47), resize, way="scaled") for each in pictures])
+        assert not np.array_equal(pixels, [files.decode(each, (31, 47), resize) for each in pictures])

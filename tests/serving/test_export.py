@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -460,3 +461,18 @@ def test_an_array_that_was_not_written_as_the_weights_have_it_is_refused_by_name
         export_model(
             lambda images: plain(images, True, False), plain_weights(tmp_path / "w.npz"), INPUT_SPEC, tmp_path / "out"
         )
+
+
+@pytest.mark.parametrize("decode", ["exact", "scaled"])
+def test_large_pictures_are_decoded_as_the_input_spec_says(weights, tmp_path, decode):
+    height, width = INPUT_SPEC.size
+    large = encoded(photo(4 * height + 3, 5 * width + 1), "JPEG", exif=exif(6))
+    (tmp_path / "large.jpg").write_bytes(large)
+    spec = dataclasses.replace(INPUT_SPEC, decode=decode)
+    tx.export_model(build, weights, spec, tmp_path / "out", pictures=[str(tmp_path / "large.jpg")])
+    pixels = [decoding.decode(large, (height, width), spec.resize, way=way) for way in ("exact", "scaled")]
+    assert not np.array_equal(*pixels)
+    with loaded(tmp_path / "out") as (sess, served):
+        seen = sess.run(served.images, {served.image_bytes: [large]})[0]
+    assert np.array_equal(seen, pixels[decode == "scaled"])
+    assert tx.InputSpec.load(tmp_path / "out/variables/variables").decode == decode

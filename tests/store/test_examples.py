@@ -11,7 +11,7 @@ from tests.data.test_pictures import encoded, photo
 from tests.killing import Watched
 from tfxfer.data import Pictures, decoding
 from tfxfer.store import examples
-from tfxfer.store.examples import distinct, load, save
+from tfxfer.store.examples import distinct, keys_of, load, save
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (30, 4, 5, 1)).astype(np.uint8)
 
@@ -76,3 +76,10 @@ def test_floats_are_saved_as_they_are(tmp_path):
     found, _ = distinct([floats])
     save(found, np.array([2, 29]), tmp_path)
     assert load(tmp_path, 1).take(np.array([0, 1])).tobytes() == floats[[2, 29]].tobytes()
+
+
+def test_rows_of_pictures_decoded_in_two_ways_have_two_keys(files):
+    exact, scaled = (Pictures(files, (20, 20), decode=decode) for decode in ("exact", "scaled"))
+    assert not set(keys_of(exact)) & set(keys_of(scaled))
+    assert keys_of(exact) == keys_of(Pictures(files, (20, 20)))
+    assert len(distinct([exact, scaled])[0]) == 2 * len(files)

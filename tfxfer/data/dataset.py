@@ -84,6 +84,7 @@ def _pictures(settings: Mapping[str, Any], input_spec: InputSpec | None, index: 
         "split": settings.get("split", "shuffle"),
         "most_bad": settings.get("most_bad", 0.1),
         "index": index,
+        "decode": input_spec.decode,
     }
     if dataset == "folder":
         return folder(settings["data_dir"], **options)

@@ -23,7 +23,10 @@ from tfxfer.data import crops, headers, pillow
 from tfxfer.data.headers import Encoded
 from tfxfer.errors import DataError
 
-EIGHTH = 8
+RATIOS = (8, 4, 2, 1)  # how many times smaller libjpeg decodes
+EIGHTH = RATIOS[0]
+GREY = 128  # what libjpeg shows where a scan has no more data
+FILLER = b"\x55" * 1024
 MOST_PIXELS = 100_000_000  # 300 MB decoded
 BYTES_A_PIXEL = 4  # no larger than this is a file of pixels as they are
 
@@ -84,18 +87,24 @@ def check_kind(start: bytes) -> None:
         headers.check_kind(start)
 
 
-def verify(data: bytes, most_pixels: int = MOST_PIXELS) -> None:
+def verify(data: bytes, most_pixels: int = MOST_PIXELS, *, whole: bool = True) -> None:
     """Check that a picture can be decoded.
 
-    A JPEG is decoded to an eighth of its size: all of its data is read, as ever, in half the time.
+    Args:
+      data: the whole file.
+      most_pixels: a picture of more cannot.
+      whole: whether the pixels of a JPEG are decoded too, to an eighth of its size: all of its data is read, as ever,
+        in half the time. Otherwise its header is read, and the markers among its pixels, to the end.
 
     Raises:
       DataError: it cannot.
     """
     encoded = _checked(data, most_pixels)
-    shape = _run("shape", encoded, (0, 0, 1, 1), (1, 1))
-    part = EIGHTH if encoded.kind == "JPEG" else 1
-    if tuple(shape) != (-(-encoded.height // part), -(-encoded.width // part), 3):
+    ratio = EIGHTH if encoded.kind == "JPEG" and whole else 1
+    if encoded.kind == "JPEG" and not whole:
+        headers.end_of_scans(data)
+    (shape,) = _run("shape", encoded, ratio, (0, 0, 1, 1), (1, 1))
+    if tuple(shape) != (-(-encoded.height // ratio), -(-encoded.width // ratio), 3):
         raise DataError(f"{headers.DAMAGED}: its header gives another size than it has")
 
 
@@ -105,6 +114,8 @@ def decode(
     resize: str,
     most_pixels: int = MOST_PIXELS,
     drawn: list[int] | None = None,
+    *,
+    way: str = "exact",
 ) -> np.ndarray:
     """Decode a picture, turn it upright, and bring it, or a part of it, to a size.
 
@@ -114,6 +125,7 @@ def decode(
       resize: `crop` or `plain`, as in `Pictures`.
       most_pixels: a picture of more is not decoded.
       drawn: what `crops.draw` returned, for a random part; default: the part that `resize` names.
+      way: `exact` or `scaled`, as `decode` in `Pictures`. A JPEG that ends among its pixels is refused by `scaled`.
 
     Returns:
       uint8 [height, width, 3].
@@ -130,10 +142,33 @@ def decode(
         (y, x, h, w), mirrored = crops.place(height, width, (h, w), drawn)
     # The box is one of the upright picture; in that as stored, it lies elsewhere. What is turned is the small result.
     y, x = height - h - y if rows else y, width - w - x if columns else x
-    box = (*_swapped((y, x), transposed), *_swapped((h, w), transposed))
-    small = _run("pixels", encoded, box, _swapped(size, transposed))
+    box, goal = (*_swapped((y, x), transposed), *_swapped((h, w), transposed)), _swapped(size, transposed)
+    scaled = way == "scaled" and encoded.kind == "JPEG"
+    small, last = _run("pixels", encoded, _ratio(box[2:], goal) if scaled else 1, box, goal)
+    if scaled and (last == GREY).all():
+        _check_is_whole(encoded)
     small = small.transpose(1, 0, 2) if transposed else small
     return small[:: -1 if rows else 1, :: -1 if columns != mirrored else 1]
+
+
+def _ratio(extent: Sequence[int], goal: Sequence[int]) -> int:
+    """Return how many times smaller a part (height and width) may be decoded that is to come to a size."""
+    most = min(old // new for old, new in zip(extent, goal, strict=True))
+    return next(ratio for ratio in RATIOS if ratio <= max(most, 1))
+
+
+def _check_is_whole(encoded: Encoded) -> None:
+    """Refuse a JPEG whose last pixel is grey for want of data: with other data behind its own, it is another picture.
+
+    Raises:
+      DataError: it ends among its pixels.
+    """
+    end = headers.end_of_scans(encoded.data)
+    filled = encoded._replace(data=encoded.data[:end] + FILLER + headers.END)
+    box, size = (0, 0, encoded.height, encoded.width), (-(-encoded.height // EIGHTH), -(-encoded.width // EIGHTH))
+    first, second = (_run("pixels", each, EIGHTH, box, size)[0] for each in (encoded, filled))
+    if (first != second).any():
+        raise DataError(f"{headers.CUT}: it ends among its pixels, and the rest would be grey")
 
 
 def _swapped(pair: tuple[int, int], swap: bool) -> tuple[int, int]:
@@ -148,14 +183,13 @@ def _checked(data: bytes, most_pixels: int) -> Encoded:
     return encoded
 
 
-def _run(output: str, encoded: Encoded, box: Sequence[int], size: Sequence[int]) -> np.ndarray:
+def _run(output: str, encoded: Encoded, ratio: int, box: Sequence[int], size: Sequence[int]) -> list[np.ndarray]:
     import tensorflow.compat.v1 as tf
 
     palette = np.frombuffer(encoded.palette, np.uint8).reshape(-1, 4)
     try:
         with _memory.hold(encoded.height * encoded.width):
-            (value,) = _decoder()[output, encoded.kind](encoded.data, box, size, palette)
-            return value
+            return _decoder()[output, encoded.kind, ratio](encoded.data, box, size, palette)
     except tf.errors.InvalidArgumentError:
         # Its message only says where in our graph it was.
         kind = encoded.kind.removesuffix("8")
@@ -163,8 +197,11 @@ def _run(output: str, encoded: Encoded, box: Sequence[int], size: Sequence[int])
 
 
 @functools.cache
-def _decoder() -> dict[tuple[str, str], Callable[..., list[np.ndarray]]]:
-    """Return a function (data, box, size, palette) for `pixels` and for `shape` of each kind of picture."""
+def _decoder() -> dict[tuple[str, str, int], Callable[..., list[np.ndarray]]]:
+    """Return a function (data, box, size, palette) for each kind of picture, and for each ratio of a JPEG.
+
+    That of `pixels` gives these as `resized` has them, and the last pixel of all; that of `shape`, height, width and 3.
+    """
     import tensorflow.compat.v1 as tf
 
     # Or else all sessions of a process have the threads that the first one asks for: after a picture was decoded, a
@@ -175,47 +212,78 @@ def _decoder() -> dict[tuple[str, str], Callable[..., list[np.ndarray]]]:
         palette = tf.placeholder(tf.uint8, [None, 4])
         bmp = tf.image.decode_bmp(data)
         whole = {
-            # The slow and exact ways; others may differ from one build of the library to the next.
-            "JPEG": tf.image.decode_jpeg(data, channels=3, fancy_upscaling=True, dct_method="INTEGER_ACCURATE"),
-            "PNG": tf.image.decode_png(data, channels=3),
-            "GIF": tf.image.decode_gif(data)[0],
-            "BMP": bmp[..., :3],
-            "BMP8": tf.gather(palette[:, 2::-1], tf.cast(bmp[..., 0], tf.int32)),
+            **{("JPEG", ratio): jpeg(data, ratio) for ratio in RATIOS},
+            ("PNG", 1): tf.image.decode_png(data, channels=3),
+            ("GIF", 1): tf.image.decode_gif(data)[0],
+            ("BMP", 1): bmp[..., :3],
+            ("BMP8", 1): tf.gather(palette[:, 2::-1], tf.cast(bmp[..., 0], tf.int32)),
         }
-        fetches = {("pixels", kind): resized(pixels, box, size) for kind, pixels in whole.items()}
-        seen = {**whole, "JPEG": tf.image.decode_jpeg(data, channels=3, ratio=EIGHTH)}
-        fetches |= {("shape", kind): tf.shape(pixels) for kind, pixels in seen.items()}
+        fetches = {
+            ("pixels", kind, ratio): [resized(pixels, box, size, ratio), pixels[-1, -1]]
+            for (kind, ratio), pixels in whole.items()
+        }
+        fetches |= {("shape", kind, ratio): [tf.shape(pixels)] for (kind, ratio), pixels in whole.items()}
+        # Of these, nobody sees the pixels.
+        fetches["shape", "JPEG", EIGHTH] = [tf.shape(tf.image.decode_jpeg(data, channels=3, ratio=EIGHTH))]
+        depth = tf.constant([3])  # whatever it is in the file
+        fetches["shape", "JPEG", 1] = [tf.concat([tf.image.extract_jpeg_shape(data)[:2], depth], axis=0)]
     # -1: ops run in the thread that calls. No GPU: its memory is for the network.
     alone = {"inter_op_parallelism_threads": -1, "intra_op_parallelism_threads": 1, "device_count": {"GPU": 0}}
     sess = tf.Session(graph=graph, config=tf.ConfigProto(**alone))
     feeds = [data, box, size, palette]
-    return {key: callables.compiled(sess, [tensor], feeds) for key, tensor in fetches.items()}
+    return {key: callables.compiled(sess, tensors, feeds) for key, tensors in fetches.items()}
 
 
-def resized(pixels: Any, box: Any, size: Any) -> Any:
-    """Add the ops that cut a box out of pixels and bring it to a size.
+def jpeg(data: Any, ratio: int) -> Any:
+    """Add the op that decodes a JPEG to 1/ratio of its size; it returns a tensor uint8 [h, w, 3]."""
+    import tensorflow.compat.v1 as tf
+
+    # The slow and exact ways; others may differ from one build of the library to the next.
+    return tf.image.decode_jpeg(
+        data, channels=3, ratio=ratio, fancy_upscaling=True, dct_method="INTEGER_ACCURATE", name=f"JPEG_{ratio}"
+    )
+
+
+def resized(pixels: Any, box: Any, size: Any, ratio: Any = 1) -> Any:
+    """Add the ops that cut a box out of a picture and bring it to a size.
 
     Args:
-      pixels: tensor uint8 [h, w, 3].
-      box: tensor int32 [4]: top, left, height and width.
+      pixels: tensor uint8 [ceil(h / ratio), ceil(w / ratio), 3].
+      box: tensor int32 [4]: top, left, height and width in the picture of h x w pixels.
       size: tensor int32 [2]: height and width.
+      ratio: of the whole picture's sides to those of `pixels`, an integer or a tensor int32.
 
     Returns:
       Tensor uint8 [height, width, 3].
     """
     import tensorflow.compat.v1 as tf
 
-    part = tf.slice(pixels, [box[0], box[1], 0], [box[2], box[3], 3])
-    # What tf.image.resize of TF 2 does with antialias=True.
-    small = tf.raw_ops.ScaleAndTranslate(
-        images=part[tf.newaxis],
-        size=size,
-        scale=tf.cast(size, tf.float32) / tf.cast(box[2:], tf.float32),
-        translation=[0.0, 0.0],
+    corner, extent = box[:2], box[2:]
+    first, end = corner // ratio, (corner + extent + ratio - 1) // ratio
+    part = tf.slice(pixels, tf.concat([first, [0]], axis=0), tf.concat([end - first, [3]], axis=0))
+    scale = tf.cast(size * ratio, tf.float32) / tf.cast(extent, tf.float32)
+    # The box may begin within a pixel.
+    offset = -scale * tf.cast(corner - first * ratio, tf.float32) / tf.cast(ratio, tf.float32)
+    # Each side by itself, the other laid out as channels: the same sums, which the kernel computes faster so.
+    rows = _rows_resized(part, size[0], scale[0], offset[0])
+    both = _rows_resized(tf.transpose(rows, [1, 0, 2]), size[1], scale[1], offset[1])
+    return tf.transpose(tf.cast(tf.round(both), tf.uint8), [1, 0, 2])
+
+
+def _rows_resized(pixels: Any, rows: Any, scale: Any, offset: Any) -> Any:
+    """Return float32 [rows, w, 3] of pixels [h, w, 3], as tf.image.resize of TF 2 does with antialias=True."""
+    import tensorflow.compat.v1 as tf
+
+    height, width = tf.unstack(tf.shape(pixels)[:2])
+    resized_rows = tf.raw_ops.ScaleAndTranslate(
+        images=tf.reshape(pixels, [1, height, 1, 3 * width]),
+        size=tf.stack([rows, 1]),
+        scale=tf.stack([scale, 1.0]),
+        translation=tf.stack([offset, 0.0]),
         kernel_type="triangle",
         antialias=True,
     )
-    return tf.cast(tf.round(small[0]), tf.uint8)
+    return tf.reshape(resized_rows, [rows, width, 3])
 
 
 class Budget:

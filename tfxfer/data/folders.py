@@ -39,6 +39,7 @@ def folder(
     proportions: Sequence[float] = (8, 1, 1),
     most_bad: float = 0.1,
     index: str | os.PathLike[str] | None = None,
+    decode: str = "exact",
 ) -> Data:
     """Read a folder of pictures: each subfolder is a class, by its name, and may have subfolders of its own.
 
@@ -48,7 +49,7 @@ def folder(
     test too; a `test` without subfolders has no labels and is left out. Notes say so. A class that `train` lacks is an
     error.
 
-    All pictures are decoded once, to set bad ones aside; after that, they are decoded when they are asked for. Names
+    All pictures are looked at once, to set bad ones aside; after that, they are decoded when they are asked for. Names
     decide what is looked at (`.jpg`, `.png`, ..., not hidden), contents what it is. Classes are numbered in the order
     of their names, in which capitals come before small letters.
 
@@ -62,8 +63,13 @@ def folder(
         others are added, and no identical ones are parted.
       proportions: of train, validation and test.
       most_bad: the share of pictures that may be set aside, 0 to 1.
-      index: a file in which it is remembered what the pictures are, so that the next time only those are decoded that
+      index: a file in which it is remembered what the pictures are, so that the next time only those are looked at that
         are new or have changed.
+      decode: how a JPEG comes to pixels. `exact`: all of its pixels are decoded, and once before the pictures are
+        divided, so that none is set aside later. `scaled`: where it shrinks to a half or less, at a half, a quarter or
+        an eighth of its size, and for the look its header is read and the markers to its end. One whose damage shows
+        in its pixels alone then ends the work by its name when it is decoded, and with an `index` it is set aside, as
+        all bad ones, the next time.
 
     Returns:
       Images uint8 [n, height, width, 3] that are decoded when asked for, labels int64 [n]. `notes` tells what was set
@@ -76,7 +82,7 @@ def folder(
     """
     pictures = find(directory)
     division = Division(split, proportions, seed)
-    return make_data(pictures, division, size=size, resize=resize, most_bad=most_bad, index=index)
+    return make_data(pictures, division, size=size, resize=resize, most_bad=most_bad, index=index, decode=decode)
 
 
 def find(directory: str | os.PathLike[str]) -> Labelled:

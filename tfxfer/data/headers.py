@@ -6,6 +6,8 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import numpy as np
+
 from tfxfer.errors import DataError
 
 CUT = "is cut short"
@@ -102,8 +104,12 @@ def _perhaps(start: bytes) -> str:
 
 ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a length: TEM, RST0 to RST7, SOI
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15; the others are DHT, JPG and DAC
-APP1, SCAN, END = 0xE1, 0xDA, b"\xff\xd9"
+APP1, SCAN, TEM, END = 0xE1, 0xDA, 0x01, b"\xff\xd9"
 ORIENTATION, SHORT, LONG = 0x0112, 3, 4
+EOI = 0xD9
+RESTARTS = range(0xD0, 0xD8)
+# What may stand behind the pixels of a scan, besides restarts, TEM and EOI: DHT, DAC, SOS, DQT, DNL, DRI, APPn and COM.
+BETWEEN_SCANS = {0xC4, 0xCC, SCAN, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE}
 
 
 def _jpeg(data: bytes) -> Encoded:
@@ -138,6 +144,30 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
             (length,) = struct.unpack_from(">H", data, at + 2)
             yield marker, at, length
             at += 2 + length
+
+
+def end_of_scans(data: bytes) -> int:
+    """Return where the marker is with which a JPEG ends, from its last scan on; the pixels are passed over.
+
+    Raises:
+      DataError: among the pixels is a marker at which libjpeg gives up, or none ends them.
+    """
+    *_, (_, begin, length) = _segments(data)
+    begin += 2 + length
+    raw = np.frombuffer(data, np.uint8)[begin:]
+    # A 0xFF of the pixels has a zero behind it; any number of them may stand before a marker.
+    marks = np.flatnonzero((raw[:-1] == 0xFF) & (raw[1:] != 0)) + begin
+    at = begin
+    for place in marks.tolist():
+        marker = data[place + 1]
+        if place < at or marker == 0xFF or marker in RESTARTS or marker == TEM:
+            continue
+        if marker == EOI:
+            return place
+        if marker not in BETWEEN_SCANS:
+            raise DataError(f"{DAMAGED}: its pixels have the marker 0x{marker:02x}")
+        at = place + 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    raise DataError(CUT)
 
 
 def read_orientation(tiff: bytes) -> int:

@@ -102,6 +102,7 @@ def make_data(
     resize: str,
     most_bad: float,
     index: str | os.PathLike[str] | None,
+    decode: str = "exact",
 ) -> Data:
     """Make a data set of labelled pictures; see `folder` for the arguments.
 
@@ -111,14 +112,17 @@ def make_data(
     """
     if not 0 <= most_bad <= 1:
         raise DataError(f"`most_bad` is {most_bad}; it is a share of all pictures, from 0 to 1")
-    Pictures(pictures.paths, size, resize)  # refuses a wrong size or resize before the work
+    # Refuses a wrong size, resize or decode before the work.
+    all_pictures = Pictures(
+        pictures.paths, size, resize, decode=decode, index=os.path.abspath(index) if index else None
+    )
     there = None if pictures.parts is None else np.unique(pictures.parts)
     missing = len(SPLITS) if there is None else 2 if _lacks_validation(there) else 1
     check_classes(pictures, missing)
-    good, digests, set_aside = _decodable(pictures, most_bad, index)
+    good, digests, set_aside = _decodable(pictures, most_bad, index, whole=decode == "exact")
     check_classes(good, missing, " that can be decoded")
     parts = _parts(good, there, digests, division)
-    whole = Split(Pictures(good.paths, size, resize, digests=digests), good.labels)
+    whole = Split(Pictures(**{**all_pictures.to_json(), "paths": good.paths, "digests": digests}), good.labels)
     splits = [whole.subset(part) for part in parts]
     notes = (*pictures.notes, *_set_aside_note(pictures, set_aside), *_class_notes(good, parts))
     notes += tuple(_twin_notes(good, digests, parts))
@@ -132,10 +136,10 @@ def make_data(
 
 
 def _decodable(
-    pictures: Labelled, most_bad: float, index: str | os.PathLike[str] | None
+    pictures: Labelled, most_bad: float, index: str | os.PathLike[str] | None, *, whole: bool
 ) -> tuple[Labelled, list[str], dict[str, str]]:
     """Return the pictures that can be decoded, the digest of each, and why the others cannot be, by path."""
-    scanned = scan(pictures.paths, index=index)
+    scanned = scan(pictures.paths, index=index, whole=whole)
     set_aside = {path: result.reason for path, result in zip(pictures.paths, scanned, strict=True) if result.reason}
     _check_share(pictures, set_aside, most_bad)
     kept = np.array([place for place, result in enumerate(scanned) if result.digest], np.int64)

@@ -52,6 +52,7 @@ def listing(
     proportions: Sequence[float] = (8, 1, 1),
     most_bad: float = 0.1,
     index: str | os.PathLike[str] | None = None,
+    decode: str = "exact",
 ) -> Data:
     """Read listings of pictures, as `tfxfer make_listing` writes them.
 
@@ -66,7 +67,7 @@ def listing(
       root: the folder that paths are relative to, and that they must not leave; default: the folder of each listing.
       classes: a file of the names of the classes, one a line; default: the `classes.txt` beside `file`, if it is there
         and labels are integers.
-      size, resize, seed, split, proportions, most_bad, index: as `folder` takes them.
+      size, resize, seed, split, proportions, most_bad, index, decode: as `folder` takes them.
 
     Returns:
       What `folder` returns.
@@ -78,7 +79,7 @@ def listing(
     """
     pictures = find(file, validation, test, root=root, classes=classes)
     division = Division(split, proportions, seed)
-    return make_data(pictures, division, size=size, resize=resize, most_bad=most_bad, index=index)
+    return make_data(pictures, division, size=size, resize=resize, most_bad=most_bad, index=index, decode=decode)
 
 
 def find(

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from tfxfer.data import crops, decoding
+from tfxfer.data import crops, decoding, picture_index
 from tfxfer.data.batches import check_seed
 from tfxfer.data.decoding import MOST_PIXELS
 from tfxfer.errors import DataError
-from tfxfer.input_spec import MAX_SIDE, RESIZES
+from tfxfer.input_spec import DECODES, MAX_SIDE, RESIZES
 
 T = TypeVar("T")
 
@@ -33,6 +33,9 @@ class Pictures:
       paths: of the files, in order.
       size: height and width that every picture is brought to.
       resize: `crop`, the largest centred part of the same proportions; `plain`, the whole, whatever its proportions.
+      decode: `exact`, all pixels of a JPEG are decoded and count; `scaled`, where it shrinks to a half or less, libjpeg
+        decodes it at a half, a quarter or an eighth of its size, never below `size`, which is faster and takes
+        averages over 2, 4 or 8 pixels.
     """
 
     dtype = np.dtype(np.uint8)
@@ -46,6 +49,8 @@ class Pictures:
         digests: Sequence[str] = (),
         crops: Sequence[tuple[int, int]] = (),
         most_pixels: int = MOST_PIXELS,
+        decode: str = "exact",
+        index: str | None = None,
     ) -> None:
         """Take note of the files; none is opened.
 
@@ -57,17 +62,22 @@ class Pictures:
           crops: seed and number of a random crop a picture, if they are to be cropped so; see `augmented`.
           most_pixels: pictures of more are refused, before they are decoded. Those that are decoded at one time have
             together no more than this or `MOST_PIXELS`, the greater of both.
+          decode: `exact` or `scaled`.
+          index: the file in which it is remembered what `scan` saw of them: those that looked well and cannot be
+            decoded are noted there, to be set aside the next time.
 
         Raises:
-          DataError: size or resize is out of range, or there is not one digest or crop for each path.
+          DataError: size, resize or decode is out of range, or there is not one digest or crop for each path.
         """
         self.paths = tuple(os.fspath(path) for path in paths)
         self.size, self.resize, self.most_pixels = (int(size[0]), int(size[1])), resize, most_pixels
+        self.decode, self.index = decode, index
         self._digests, self._crops = tuple(digests), tuple((seed, number) for seed, number in crops)
         if not all(1 <= side <= MAX_SIDE for side in self.size):
             raise DataError(f"size is {size}; give height and width, each from 1 to {MAX_SIDE}")
-        if resize not in RESIZES:
-            raise DataError(f"resize is {resize!r}; take one of {', '.join(map(repr, RESIZES))}")
+        for name, way, ways in (("resize", resize, RESIZES), ("decode", decode, DECODES)):
+            if way not in ways:
+                raise DataError(f"{name} is {way!r}; take one of {', '.join(map(repr, ways))}")
         for name, values in (("digests", self._digests), ("crops", self._crops)):
             if values and len(values) != len(self.paths):
                 raise DataError(f"there are {len(values):,} {name} for {len(self.paths):,} pictures")
@@ -99,25 +109,39 @@ class Pictures:
         """
         places = np.arange(len(self))[indices]
         out = np.empty((places.size, *self.size, 3), np.uint8)
-        reasons = in_parallel(self._decode_into, zip(out, places.ravel(), strict=True))
-        bad = [f"{self.paths[place]} {why}" for place, why in zip(places.ravel(), reasons, strict=True) if why]
+        faults = in_parallel(self._decode_into, zip(out, places.ravel(), strict=True))
+        bad = {int(place): fault for place, fault in zip(places.ravel(), faults, strict=True) if fault}
         if bad:
-            raise DataError("\n  ".join([f"cannot decode {len(bad)} of {places.size} pictures:", *shortened(bad)]))
+            lines = shortened([f"{self.paths[place]} {fault.reason}" for place, fault in bad.items()])
+            head = f"cannot decode {len(bad)} of {places.size} pictures:"
+            raise DataError("\n  ".join([head, *lines]) + self._set_aside(bad))
         return out.reshape(*places.shape, *self.size, 3)
 
-    def _decode_into(self, item: tuple[np.ndarray, int]) -> str:
-        """Return why it cannot be, or the empty string."""
+    def _set_aside(self, bad: Mapping[int, _Fault]) -> str:
+        """Note in the index which pictures are damaged though they looked well, and return what to do about them."""
+        damaged = {place: fault.reason for place, fault in bad.items() if fault.damaged and self._digests}
+        if not damaged:
+            return ""
+        reasons = {(self.paths[place], self._digests[place]): reason for place, reason in damaged.items()}
+        if self.index and picture_index.set_aside(Path(self.index), self.most_pixels, reasons):
+            return "\nstart again: what is damaged is noted, and is set aside before the pictures are divided"
+        return "\nmend or remove what is damaged, and start again"
+
+    def _decode_into(self, item: tuple[np.ndarray, int]) -> _Fault | None:
+        """Return why it cannot be decoded, if it cannot."""
         out, place = item
+        damaged = False
         try:
             data = decoding.read_file(self.paths[place], self.most_pixels)
             digest = decoding.sha256(data) if self._digests or self._crops else ""
             if self._digests and digest != self._digests[place]:
                 raise DataError("has changed since it was looked through; start again")
+            damaged = True
             drawn = crops.draw(digest, *self._crops[place]) if self._crops else None
-            out[:] = decoding.decode(data, self.size, self.resize, self.most_pixels, drawn)
+            out[:] = decoding.decode(data, self.size, self.resize, self.most_pixels, drawn, way=self.decode)
         except DataError as error:
-            return str(error)
-        return ""
+            return _Fault(str(error), damaged)
+        return None
 
     def digest(self, index: int) -> str:
         """Return the SHA-256 of a file's bytes, in hex: as it was found at first, if it was looked through.
@@ -134,7 +158,7 @@ class Pictures:
 
     def how(self, index: int) -> str:
         """Say how a file is brought to pixels: two rows of the same digest and this text are the same."""
-        way = f"{self.size} {self.resize}"
+        way = f"{self.size} {self.resize}{' scaled' if self.decode == 'scaled' else ''}"
         return f"{way} {crops.text(*self._crops[index])}" if self._crops else way
 
     def subset(self, indices: np.ndarray) -> Pictures:
@@ -147,6 +171,8 @@ class Pictures:
             digests=[self._digests[place] for place in chosen] if self._digests else (),
             crops=[self._crops[place] for place in chosen] if self._crops else (),
             most_pixels=self.most_pixels,
+            decode=self.decode,
+            index=self.index,
         )
 
     def augmented(self, count: int, seed: int) -> Pictures:
@@ -177,9 +203,16 @@ class Pictures:
 
     def to_json(self) -> dict[str, Any]:
         """Return what the pictures are, as JSON has it: `Pictures(**...)` makes the same of it."""
-        names = ("paths", "size", "resize", "most_pixels")
+        names = ("paths", "size", "resize", "most_pixels", "decode", "index")
         kept = {name: getattr(self, name) for name in names}
         return {**kept, "digests": self._digests, "crops": self._crops}
+
+
+class _Fault(NamedTuple):
+    """Why a picture cannot be decoded, and whether that lies in the bytes that it had when it was looked through."""
+
+    reason: str
+    damaged: bool
 
 
 class Files:

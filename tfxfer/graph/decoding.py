@@ -9,7 +9,7 @@ import functools
 
 import tensorflow.compat.v1 as tf
 
-from tfxfer.data.decoding import TURNS, resized
+from tfxfer.data.decoding import RATIOS, TURNS, jpeg, resized
 from tfxfer.data.headers import ALONE, APP1, GREYS, LONG, MAGIC, ORIENTATION, SCAN, SHORT
 
 # So many are looked at, that no file takes a server for long: segments before a JPEG's pixels, blocks before a GIF's.
@@ -21,23 +21,24 @@ EXIF = int.from_bytes(b"Exif\0\0", "big")
 LUMA = (19595, 38470, 7471)  # of R, G, B in 1/65536: ITU-R BT.601, as Pillow's convert("L") has it
 
 
-def decode(image_bytes: tf.Tensor, size: tuple[int, int], resize: str) -> tf.Tensor:
+def decode(image_bytes: tf.Tensor, size: tuple[int, int], resize: str, way: str = "exact") -> tf.Tensor:
     """Decode pictures, turn them upright, and bring them to a size.
 
     The pixels are those of `data.decoding.decode`, bit for bit. Pictures of more than 100,000,000 pixels, which that
     refuses, are decoded here as far as TensorFlow does (about 178,000,000); and a JPEG stays as its pixels lie if more
-    than MOST_SEGMENTS stand before its EXIF tag.
+    than MOST_SEGMENTS stand before its EXIF tag. A JPEG that ends among its pixels is grey from there on.
 
     Args:
       image_bytes: string [n], each the whole file of a JPEG, PNG, GIF (its first frame is taken) or BMP.
       size: height and width.
       resize: `crop` or `plain`, as in `data.Pictures`.
+      way: `exact` or `scaled`, as `decode` in `data.Pictures`.
 
     Returns:
       uint8 [n, height, width, 3]. One picture that cannot be decoded fails the whole batch.
     """
     with tf.name_scope("DECODE"):
-        decode_picture = functools.partial(_picture, size=size, resize=resize)
+        decode_picture = functools.partial(_picture, size=size, resize=resize, way=way)
         return tf.map_fn(decode_picture, image_bytes, fn_output_signature=tf.TensorSpec([*size, 3], tf.uint8))
 
 
@@ -47,28 +48,42 @@ def grey(pixels: tf.Tensor) -> tf.Tensor:
     return tf.cast((sums + (1 << 15)) // (1 << 16), tf.uint8)
 
 
-def _picture(data: tf.Tensor, size: tuple[int, int], resize: str) -> tf.Tensor:
-    pixels, orientation = tf.case(
+def _picture(data: tf.Tensor, size: tuple[int, int], resize: str, way: str) -> tf.Tensor:
+    pixels, box, orientation, ratio = tf.case(
         [
-            (_starts(data, "JPEG"), functools.partial(_jpeg, data)),
-            (_starts(data, "GIF"), functools.partial(_gif, data)),
-            (_starts(data, "BMP"), functools.partial(_bmp, data)),
+            (_starts(data, "JPEG"), functools.partial(_jpeg, data, size, resize, way)),
+            (_starts(data, "GIF"), lambda: _whole(_gif(data), size, resize)),
+            (_starts(data, "BMP"), lambda: _whole(_bmp(data), size, resize)),
         ],
-        default=functools.partial(_png, data),
+        default=lambda: _whole(_png(data), size, resize),
     )
-    transposed, rows, columns = (
-        tf.gather(tf.constant([turn[part] for turn in TURNS.values()]), orientation - 1) for part in range(3)
-    )
-    stored = tf.cast(tf.shape(pixels)[:2], tf.int64)
-    height, width = tf.unstack(_swapped(stored, transposed))
-    y, x, h, w = _centre(height, width, *size) if resize == "crop" else (0, 0, height, width)
-    # The box is one of the upright picture; in that as stored, it lies elsewhere. What is turned is the small result.
-    corner = tf.stack([tf.where(rows, height - h - y, y), tf.where(columns, width - w - x, x)])
-    box = tf.concat([_swapped(corner, transposed), _swapped(tf.stack([h, w]), transposed)], axis=0)
-    small = resized(pixels, tf.cast(box, tf.int32), _swapped(tf.constant(size), transposed))
+    transposed, rows, columns = _turn(orientation)
+    small = resized(pixels, box, _swapped(tf.constant(size), transposed), ratio)
     small = tf.cond(transposed, lambda: tf.transpose(small, [1, 0, 2]), lambda: small)
     small = tf.where(rows, small[::-1], small)
     return tf.ensure_shape(tf.where(columns, small[:, ::-1], small), [*size, 3])
+
+
+def _whole(pixels: tf.Tensor, size: tuple[int, int], resize: str) -> tuple[tf.Tensor, ...]:
+    """Return the pixels of an upright picture, the box that is cut out, the orientation and the ratio."""
+    upright = _int(UPRIGHT)
+    return pixels, _box(tf.shape(pixels)[:2], upright, size, resize), upright, tf.constant(1)
+
+
+def _turn(orientation: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    parts = (tf.constant([turn[part] for turn in TURNS.values()]) for part in range(3))
+    return tuple(tf.gather(part, orientation - 1) for part in parts)
+
+
+def _box(shape: tf.Tensor, orientation: tf.Tensor, size: tuple[int, int], resize: str) -> tf.Tensor:
+    """Return top, left, height and width (int32) of what is cut out, in the picture as it is stored."""
+    transposed, rows, columns = _turn(orientation)
+    height, width = tf.unstack(_swapped(tf.cast(shape, tf.int64), transposed))
+    y, x, h, w = _centre(height, width, *size) if resize == "crop" else (_int(0), _int(0), height, width)
+    # The box is one of the upright picture; in that as stored, it lies elsewhere. What is turned is the small result.
+    corner = tf.stack([tf.where(rows, height - h - y, y), tf.where(columns, width - w - x, x)])
+    box = tf.concat([_swapped(corner, transposed), _swapped(tf.stack([h, w]), transposed)], axis=0)
+    return tf.cast(box, tf.int32)
 
 
 def _starts(data: tf.Tensor, kind: str) -> tf.Tensor:
@@ -115,12 +130,12 @@ def _int(number: int) -> tf.Tensor:
 # --- PNG, GIF, BMP ---
 
 
-def _png(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _png(data: tf.Tensor) -> tf.Tensor:
     data = _checked(data, _starts(data, "PNG"), "a picture is not a JPEG, PNG, BMP or GIF")
-    return tf.image.decode_png(data, channels=3), _int(UPRIGHT)
+    return tf.image.decode_png(data, channels=3)
 
 
-def _gif(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _gif(data: tf.Tensor) -> tf.Tensor:
     raw = tf.io.decode_raw(data, tf.uint8)
     at = _first_frame(raw)
     data = _checked(data, tf.equal(_number(raw, at, 1), ord(",")), "a GIF is damaged: it has no frame")
@@ -128,7 +143,7 @@ def _gif(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     rest = tf.strings.substr(data, at + 5, tf.size(raw, out_type=tf.int64))
     data = tf.strings.join([tf.strings.substr(data, _int(0), at + 1), tf.constant(bytes(4)), rest])
     pixels = tf.image.decode_image(data, channels=3, expand_animations=False)
-    return pixels[: _number(raw, at + 7, 2), : _number(raw, at + 5, 2)], _int(UPRIGHT)
+    return pixels[: _number(raw, at + 7, 2), : _number(raw, at + 5, 2)]
 
 
 def _first_frame(raw: tf.Tensor) -> tf.Tensor:
@@ -149,7 +164,7 @@ def _first_frame(raw: tf.Tensor) -> tf.Tensor:
     return tf.while_loop(goes_on, step, begin, maximum_iterations=MOST_BLOCKS)[0]
 
 
-def _bmp(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _bmp(data: tf.Tensor) -> tf.Tensor:
     raw = tf.io.decode_raw(data, tf.uint8)
     start, header, compression = (_number(raw, at, 4) for at in (10, 14, 30))
     width, height, bits = _signed(_number(raw, 18, 4)), _signed(_number(raw, 22, 4)), _number(raw, 28, 2)
@@ -161,7 +176,7 @@ def _bmp(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     end = start + (bits * width + 31) // 32 * 4 * tf.abs(height)
     pixels = tf.image.decode_bmp(tf.strings.substr(data, _int(0), end))
     coloured = functools.partial(_coloured, raw, header, pixels)
-    return tf.cond(tf.equal(bits, 8), coloured, lambda: pixels[..., :3]), _int(UPRIGHT)
+    return tf.cond(tf.equal(bits, 8), coloured, lambda: pixels[..., :3])
 
 
 def _coloured(raw: tf.Tensor, header: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor:
@@ -177,10 +192,19 @@ def _coloured(raw: tf.Tensor, header: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor
 # --- JPEG ---
 
 
-def _jpeg(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    pixels = tf.image.decode_jpeg(data, channels=3, fancy_upscaling=True, dct_method="INTEGER_ACCURATE")
+def _jpeg(data: tf.Tensor, size: tuple[int, int], resize: str, way: str) -> tuple[tf.Tensor, ...]:
+    """Return the pixels, the box that is cut out, the orientation, and how many times smaller they were decoded."""
     raw = tf.io.decode_raw(data, tf.uint8)
-    return pixels, _orientation(raw, *_exif(raw))
+    orientation = _orientation(raw, *_exif(raw))
+    if way == "exact":
+        pixels = jpeg(data, 1)
+        return pixels, _box(tf.shape(pixels)[:2], orientation, size, resize), orientation, tf.constant(1)
+    box = _box(tf.image.extract_jpeg_shape(data)[:2], orientation, size, resize)
+    goal = _swapped(tf.constant(size), _turn(orientation)[0])
+    fits = [tf.reduce_all(ratio * goal <= box[2:]) for ratio in RATIOS[:-1]]
+    place = tf.argmax(tf.stack([*fits, True]), output_type=tf.int32)
+    branches = [functools.partial(jpeg, data, ratio) for ratio in RATIOS]
+    return tf.switch_case(place, branches), box, orientation, tf.gather(tf.constant(RATIOS), place)
 
 
 def _exif(raw: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -176,7 +176,7 @@ def _is_empty(path: Path) -> bool:
 
 def _build(build: Build, input_spec: InputSpec, class_names: Sequence[str], top_k: int) -> tuple[Served, list[bytes]]:
     image_bytes = tf.placeholder(tf.string, [None], name=IMAGE_BYTES)
-    pixels = decoding.decode(image_bytes, input_spec.size, input_spec.resize)
+    pixels = decoding.decode(image_bytes, input_spec.size, input_spec.resize, input_spec.decode)
     channels = CHANNELS[input_spec.channels]
     # One network for both signatures: where images are fed, what decodes bytes does not run.
     images = tf.placeholder_with_default(

@@ -55,7 +55,7 @@ def cases(
     encoded, decoded = [], []
     for data in (*_encoded(generator, input_spec.size), *map(_read, paths)):
         with contextlib.suppress(DataError):
-            decoded.append(decode(data, input_spec.size, input_spec.resize))
+            decoded.append(decode(data, input_spec.size, input_spec.resize, way=input_spec.decode))
             encoded.append(data)
     from_files = _grey(np.stack(decoded)) if CHANNELS[input_spec.channels] == 1 else np.stack(decoded)
     return [
@@ -129,7 +129,7 @@ def _encoded(generator: np.random.Generator, size: tuple[int, int]) -> Iterator[
         jpeg, png = tf.image.encode_jpeg(pixels), tf.image.encode_png(pixels)
         for kind, rows, columns in (
             (jpeg, height + height // 3 + 2, width),
-            (jpeg, height, width + width // 2 + 1),
+            (jpeg, 2 * height + 1, 3 * width + width // 2 + 1),  # which may be decoded at a half
             (png, height // 2 + 1, width // 2 + 1),
         ):
             large = coarse[np.arange(rows) * 5 // rows][:, np.arange(columns) * 7 // columns]

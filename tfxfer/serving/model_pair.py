@@ -269,14 +269,17 @@ def pictures_in(sides: Sequence[OpenSide], paths: Sequence[str]) -> tuple[list[F
         size = f"{height}x{width}x{channels}"
         raise DataError(f"{sides[0].side.path} takes images of {size}, and not RGB; leave `images` out")
     resizes = [side.side.input_spec.resize if side.side.input_spec else "" for side in sides]
+    decodes = [side.side.input_spec.decode if side.side.input_spec else "" for side in sides]
     pictures, bad = readable(find_pictures(paths), (height, width))
     if any(side.takes_files for side in sides):
         pictures, bad = without_pillow(pictures, bad)
     return [
         Files(pictures.paths)
         if side.takes_files
-        else Pictures(pictures.paths, pictures.size, resize or max(resizes) or "crop")
-        for side, resize in zip(sides, resizes, strict=True)
+        else Pictures(
+            pictures.paths, pictures.size, resize or max(resizes) or "crop", decode=decode or max(decodes) or "exact"
+        )
+        for side, resize, decode in zip(sides, resizes, decodes, strict=True)
     ], bad
 
 

@@ -85,6 +85,7 @@ def predict(
     top_k: int = 5,
     class_names: Sequence[str] = (),
     resize: str = "crop",
+    decode: str = "exact",
     batch_size: int = BATCH_SIZE,
 ) -> Predictions:
     """Return the most probable classes of each example.
@@ -98,7 +99,7 @@ def predict(
         placeholder that the probabilities come from.
       top_k: how many classes an example; no more than there are.
       class_names: one for each class. Default: their numbers.
-      resize: how pictures in files are brought to the size, as `InputSpec.resize`.
+      resize, decode: how pictures in files are brought to pixels, as `InputSpec` has them.
       batch_size: how many examples go through the network at once.
 
     Raises:
@@ -124,7 +125,7 @@ def predict(
     shown: Images
     rows: Images
     if _are_paths(examples):
-        pictures, set_aside = _read(examples, images, resize)
+        pictures, set_aside = _read(examples, images, resize, decode)
         shown, rows = pictures, Files(pictures.paths) if images.dtype == tf.string else pictures
     else:
         shown = rows = cast(Images, examples)
@@ -188,12 +189,14 @@ def find_pictures(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
     return files
 
 
-def readable(paths: Sequence[str], size: tuple[int, int], resize: str = "crop") -> tuple[Pictures, dict[str, str]]:
+def readable(
+    paths: Sequence[str], size: tuple[int, int], resize: str = "crop", decode: str = "exact"
+) -> tuple[Pictures, dict[str, str]]:
     """Return the pictures among some files, and why each of the others cannot be read, by its path.
 
     Args:
       paths: of the files.
-      size, resize: how pictures are brought to the size of a model, as its input spec has it.
+      size, resize, decode: how pictures are brought to pixels for a model, as its input spec has it.
 
     Raises:
       DataError: none can be read; the message says why.
@@ -204,7 +207,7 @@ def readable(paths: Sequence[str], size: tuple[int, int], resize: str = "crop") 
     good = [path for path in distinct if path not in bad]
     if not good:
         _refuse_all(bad)
-    return Pictures(good, size, resize, digests=[scanned[path].digest for path in good]), bad
+    return Pictures(good, size, resize, decode=decode, digests=[scanned[path].digest for path in good]), bad
 
 
 def without_pillow(pictures: Pictures, bad: Mapping[str, str]) -> tuple[Pictures, dict[str, str]]:
@@ -261,7 +264,7 @@ def _are_paths(examples: Examples) -> TypeGuard[Paths]:
     return isinstance(examples, Sequence) and all(isinstance(path, str | os.PathLike) for path in examples)
 
 
-def _read(paths: Paths, images: tf.Tensor, resize: str) -> tuple[Pictures, dict[str, str]]:
+def _read(paths: Paths, images: tf.Tensor, resize: str, decode: str) -> tuple[Pictures, dict[str, str]]:
     """Return pictures in the size that a placeholder takes, and why other files cannot be read."""
     files = find_pictures([paths] if isinstance(paths, str | os.PathLike) else paths)
     if images.dtype == tf.string:
@@ -274,7 +277,7 @@ def _read(paths: Paths, images: tf.Tensor, resize: str) -> tuple[Pictures, dict[
     height, width, _ = sides
     if height is None or width is None:
         raise DataError(f"{images.name} {images.shape} does not say of what size images are; give arrays of one size")
-    return readable(files, (height, width), resize)
+    return readable(files, (height, width), resize, decode)
 
 
 def _sides(images: tf.Tensor) -> list[int | None]:

@@ -120,6 +120,7 @@ class TrainedNetwork:
                 top_k=top_k,
                 class_names=self.class_names,
                 resize=self.input_spec.resize if self.input_spec else "crop",
+                decode=self.input_spec.decode if self.input_spec else "exact",
                 batch_size=batch_size,
             )
 

@@ -20,7 +20,7 @@ from tfxfer.data.batches import chunks
 from tfxfer.data.pictures import Pictures
 from tfxfer.data.splits import Images, Split
 from tfxfer.errors import DataError
-from tfxfer.input_spec import RESIZES
+from tfxfer.input_spec import DECODES, RESIZES
 from tfxfer.store.examples import keys_of
 from tfxfer.store.store import SHARD_ROWS, Rows, Store, open_table, read_about
 
@@ -214,7 +214,9 @@ def _folders(store: Path, images: str) -> dict[str, str]:
         rows = json.loads((store / "pictures.json").read_bytes())["pictures"]
         digests = [str(row[2]) for row in rows.values()]
         sides = int(size[1]), int(size[2])  # type: ignore[index]
-        ways = [Pictures(rows, sides, resize, digests=digests) for resize in RESIZES]
+        ways = [
+            Pictures(rows, sides, resize, digests=digests, decode=decode) for resize in RESIZES for decode in DECODES
+        ]
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return {}
     folders = [Path(path).parent.name for path in rows]

@@ -50,6 +50,7 @@ class Job(NamedTuple):
       token: the name of a file in it, by which a worker sees that it is the same folder.
       size, resize: how pictures are brought to pixels, as `Pictures` takes them.
       batch_size, dtype: as `extract` takes them.
+      decode: as `Pictures` takes it; pictures that it decodes `exact` are decoded a first time to see whether they can.
       address: of the table on the machine that starts the job; workers compare theirs with it.
     """
 
@@ -61,6 +62,7 @@ class Job(NamedTuple):
     batch_size: int
     dtype: str
     address: str = ""
+    decode: str = "exact"
 
 
 def run(job: Job, origin: Origin, bad: str, options: Sequence[str]) -> dict[str, int]:
@@ -273,10 +275,11 @@ class Extract(beam.DoFn):
             key = self._key(decoding.sha256(data))
             if key in self._opened.table:
                 return Picture(key, None, size)
-            decoding.verify(data)
-            return Picture(key, decoding.decode(data, self._job.size, self._job.resize), size)
+            decoding.verify(data, whole=self._job.decode == "exact")
+            return Picture(key, decoding.decode(data, self._job.size, self._job.resize, way=self._job.decode), size)
         except DataError as error:
             return Picture("", None, size, str(error))
 
     def _key(self, digest: str) -> str:
-        return keys_of(Pictures([""], self._job.size, self._job.resize, digests=[digest]))[0]
+        job = self._job
+        return keys_of(Pictures([""], job.size, job.resize, digests=[digest], decode=job.decode))[0]
