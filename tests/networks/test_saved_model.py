@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import keras
@@ -16,6 +17,8 @@ from google.protobuf import text_format
 from tensorflow.core.protobuf import saved_model_pb2
 
 import tfxfer as tx
+from tests.networks.made_by_keras import application
+from tests.networks.test_keras_file import FAMILIES
 from tfxfer.errors import GraphError, SelectionError, WeightsError
 from tfxfer.networks import saved_model
 from tfxfer.networks.files import open_graph
@@ -57,13 +60,24 @@ def layers_of(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
     return {layer.name: np.asarray(output) for layer, output in zip(layers, outputs, strict=True)}
 
 
+def lasts_of(layers: Iterable[str], net: tx.Network) -> dict[str, str]:
+    """Return the last endpoint within each layer: Keras calls the scope of a layer `LAYER_1`, or `LAYER_2` where a
+    layer before it, of the name `LAYER_1`, say, has taken that."""
+    there = {name.partition("/")[0]: name for name in net}
+    lasts: dict[str, str] = {}
+    for layer in layers:
+        scope = next((f"{layer}_{n}" for n in (1, 2) if there.get(f"{layer}_{n}", "") not in ("", *lasts.values())), "")
+        if scope:
+            lasts[layer] = there[scope]
+    return lasts
+
+
 def compare_with_keras(model: keras.Model, path: Path, size: int = SIZE) -> int:
     images = pictures(size=size)
     expected = layers_of(model, images)
     with tf.Graph().as_default():
         net = tx.network(path)
-        names = {layer: [name for name in net if name.startswith(f"{layer}_1/")] for layer in expected}
-        ends = {layer: net[there[-1]] for layer, there in names.items() if there}
+        ends = {layer: net[last] for layer, last in lasts_of(expected, net).items()}
         with tx.session(tx.plan(net.variables, net.weights)) as sess:
             outputs = sess.run(ends, {net.images: images})
     for layer, output in outputs.items():
@@ -79,10 +93,17 @@ def test_endpoints_equal_those_of_keras_by_name(mobilenet, way):
 
 
 @pytest.mark.slow
-def test_endpoints_of_a_resnet_equal_those_of_keras_by_name(tmp_path):
-    model = randomised(keras.applications.ResNet50(weights=None, input_shape=(64, 64, 3), classes=3))
-    model.export(tmp_path / "export", verbose=False)
-    assert compare_with_keras(model, tmp_path / "export", 64) == len(model.layers) - 1
+@pytest.mark.parametrize("way", ["export", "save"])
+@pytest.mark.parametrize(("name", "side"), FAMILIES.items())
+def test_endpoints_of_every_family_equal_those_of_keras_by_name(name, side, way, tmp_path):
+    keras.utils.clear_session()
+    model = application(name, side, classes=7)
+    model.export(tmp_path / "saved", verbose=False) if way == "export" else tf2.saved_model.save(
+        model, str(tmp_path / "saved")
+    )
+    without = (keras.layers.InputLayer, keras.layers.Dropout)
+    wanted = sum(not isinstance(layer, without) for layer in model.layers)
+    assert compare_with_keras(model, tmp_path / "saved", side) == wanted
 
 
 @pytest.mark.parametrize("way", ["export", "save"])
