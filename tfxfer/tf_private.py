@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+KERAS_OPERATOR = "operator "  # what `keras_own` puts before the names of operators
+
 
 def op_definition(kind: str) -> Any:
     """Return the OpDef of a type of ops, and None for a function's name: an op knows its own, a NodeDef none."""
@@ -121,7 +123,18 @@ def legacy_keras_model(config: Mapping[str, Any]) -> Any:
     from keras.src.saving import serialization_lib  # type: ignore[import-untyped]
 
     with saving_options.keras_option_scope(use_legacy_config=True), serialization_lib.SafeModeScope(True):
-        return saving_utils.model_from_config(json_utils.decode(json.dumps(config)))
+        return saving_utils.model_from_config(json_utils.decode(json.dumps(config)), custom_objects=keras_own())
+
+
+def keras_own() -> dict[str, Any]:
+    """Return classes of Keras's own networks that its reader of HDF5 does not know, by the names that a config has for
+    them: layers of `keras.applications`, and operators between tensors, whose names are also those of layers."""
+    from keras.src import ops  # type: ignore[import-untyped]
+    from keras.src.applications import convnext, inception_resnet_v2  # type: ignore[import-untyped]
+
+    layers = {"LayerScale": convnext.LayerScale, "CustomScaleLayer": inception_resnet_v2.CustomScaleLayer}
+    operators = (ops.numpy.Add, ops.numpy.Subtract, ops.numpy.Multiply, ops.numpy.TrueDivide)
+    return layers | {f"{KERAS_OPERATOR}{operator.__name__}": operator for operator in operators}
 
 
 def keras_places(model: Any) -> dict[str, Any]:

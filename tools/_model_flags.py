@@ -130,26 +130,18 @@ def _by_model(attribute: str) -> str:
     return " or ".join(f"{value} ({', '.join(names)})" for value, names in models.items())
 
 
-def define_endpoint(values: flags.FlagValues) -> None:
-    """Define the flag that says how far the model goes."""
-    with _flags.group(values, "model"):
+def define_endpoint(values: flags.FlagValues, *, classifier: bool = False) -> None:
+    """Define --endpoint, how far the model goes: up to where a head is put on, or to the probabilities of a
+    `classifier`, which only a network in a file has to name."""
+    with _flags.group(values, "a network in a file" if classifier else "model"):
         flags.DEFINE_string(
             "endpoint",
             None,
-            "What the head is put on, as pool5, fc6 or pool5:mean (averaged over positions); "
+            "The tensor that is the probabilities of the classes, as a softmax gives them. Default: its output."
+            if classifier
+            else "What the head is put on, as pool5, fc6 or pool5:mean (averaged over positions); "
             f"{_by_model('classifier')} is the model's own classifier, made for the classes at hand. "
             f"Default: {_by_model('bottleneck')}; of a network in a file, its output.",
-            flag_values=values,
-        )
-
-
-def define_probabilities(values: flags.FlagValues) -> None:
-    """Define the flag that says which tensor of a network in a file is the probabilities of its classes."""
-    with _flags.group(values, "a network in a file"):
-        flags.DEFINE_string(
-            "endpoint",
-            None,
-            "The tensor that is the probabilities of the classes, as a softmax gives them. Default: its output.",
             flag_values=values,
         )
 

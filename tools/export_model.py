@@ -23,7 +23,7 @@ from typing import Any
 from absl import flags
 
 from tfxfer.data.labels import class_names
-from tfxfer.tools import _flags, _model_flags, _training_flags
+from tfxfer.tools import _flags, _model_flags, _packaged, _training_flags
 
 COMPARED = 8  # pictures of a run's data
 USES = (_flags.Use("checkpoint", "weights", unless=True), *_model_flags.USES)
@@ -44,15 +44,20 @@ def define_flags() -> flags.FlagValues:
     )
     flags.DEFINE_bool("overwrite", False, "Move what is there aside.", flag_values=values)
     _model_flags.define_model(values)
-    _model_flags.define_probabilities(values)
+    _model_flags.define_endpoint(values, classifier=True)
     _flags.define_session(values)
     return values
+
+
+def _imply(values: Any) -> None:
+    """Let a model have the weights that an installed package brings, where no other are given."""
+    _packaged.imply(values, pictures=False)
 
 
 def main(argv: list[str]) -> int:
     """Run the tool; see the module's docstring."""
     values = define_flags()
-    *run, out = _flags.parse(values, argv, __doc__, at_least=1, at_most=2, uses=USES)
+    *run, out = _flags.parse(values, argv, __doc__, at_least=1, at_most=2, imply=_imply, uses=USES)
     has_weights = bool(values.weights) or _model_flags.is_file(values)
     if bool(run) == has_weights or (run and values["model"].present):
         raise _flags.UsageError(

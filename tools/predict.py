@@ -50,7 +50,7 @@ def define_flags() -> flags.FlagValues:
     )
     flags.DEFINE_integer("batch_size", 32, "Pictures that go through the network at once.", 1, flag_values=values)
     _model_flags.define_model(values)
-    _model_flags.define_probabilities(values)
+    _model_flags.define_endpoint(values, classifier=True)
     _store.define_precision_of_run(values)
     _flags.define_session(values)
     return values

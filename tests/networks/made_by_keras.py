@@ -54,16 +54,19 @@ def save_weights_as_keras_2(model, path, rename=lambda name: name):
 
     `rename` maps the name of a layer to that in the file.
     """
-    old = {"kernel": "depthwise_kernel"}
+
+    def old(variable, depthwise):
+        owner, name = variable.path.split("/")[-2:]
+        name = "Variable" if name.startswith("variable") else name  # one that its layer does not name
+        return f"{rename(owner)}/{'depthwise_kernel' if depthwise and name == 'kernel' else name}:0".encode()
+
     with h5py.File(path, "w") as file:
         file.attrs["layer_names"] = [rename(layer.name).encode() for layer in model.layers]
         for layer in model.layers:
             group = file.create_group(rename(layer.name))
             variables = [v for v in (*layer.trainable_weights, *layer.non_trainable_weights) if "seed" not in v.path]
             depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
-            written = [
-                f"{rename(layer.name)}/{old.get(v.name, v.name) if depthwise else v.name}:0".encode() for v in variables
-            ]
+            written = [old(variable, depthwise) for variable in variables]
             group.attrs["weight_names"] = written
             for name, variable in zip(written, variables, strict=True):
                 group[name.decode()] = variable.numpy()

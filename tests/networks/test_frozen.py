@@ -7,9 +7,12 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import tfxfer as tx
+from tests.data.test_pictures import encoded, photo
 from tfxfer.errors import GraphError, WeightsError
 from tfxfer.networks import frozen
+from tfxfer.networks.candidates import inspect
 from tfxfer.networks.files import open_graph
+from tfxfer.networks.thaw import thaw
 
 PICTURES = np.random.default_rng(2).random((6, 12, 12, 3), np.float32)
 
@@ -119,6 +122,104 @@ def test_a_batch_of_one_that_is_baked_in_is_left_behind_where_the_endpoint_does_
         assert net.images.shape.as_list() == [None, 4, 4, 3]
         with tx.session(tx.plan(net.variables, net.weights)) as sess:
             assert sess.run(net["pool_3"], {net.images: np.zeros((7, 4, 4, 3))}).shape == (7, 1, 1, 5)
+
+
+def write_of_2015(path):
+    """Write a GraphDef as Inception of 2015 has it: a JPEG goes in, batch normalisation is an op that TensorFlow makes
+    no more, and weights have no Identity behind them. Return the weights."""
+    rng = np.random.default_rng(7)
+    graph_def = tf.GraphDef()
+    graph_def.versions.producer = 8
+
+    def node(name, op, *inputs, **attributes):
+        made = graph_def.node.add(name=name, op=op, input=inputs)
+        for key, value in attributes.items():
+            made.attr[key].CopyFrom(value)
+
+    def attr(**kind):
+        return tf.AttrValue(**kind)
+
+    real, number = attr(type=tf.float32.as_datatype_enum), attr(type=tf.int32.as_datatype_enum)
+
+    def constant(name, value):
+        value = np.asarray(value, np.int32 if np.asarray(value).dtype.kind == "i" else np.float32)
+        kind = number if value.dtype == np.int32 else real
+        node(name, "Const", dtype=kind, value=attr(tensor=tf.make_tensor_proto(value)))
+        return value
+
+    node("DecodeJpeg/contents", "Placeholder", dtype=attr(type=tf.string.as_datatype_enum))
+    node("DecodeJpeg", "DecodeJpeg", "DecodeJpeg/contents", channels=attr(i=3))
+    node("Cast", "Cast", "DecodeJpeg", SrcT=attr(type=tf.uint8.as_datatype_enum), DstT=real)
+    constant("ExpandDims/dim", 0)
+    node("ExpandDims", "ExpandDims", "Cast", "ExpandDims/dim", T=real)
+    constant("size", [8, 8])
+    node("ResizeBilinear", "ResizeBilinear", "ExpandDims", "size", T=real)
+    constant("Sub/y", 128.0)
+    node("Sub", "Sub", "ResizeBilinear", "Sub/y", T=real)
+    constant("Mul/y", 1 / 128)
+    node("Mul", "Mul", "Sub", "Mul/y", T=real)
+    weights = {"conv/conv2d_params": constant("conv/conv2d_params", rng.normal(size=(1, 1, 3, 4)))}
+    strides = attr(list=tf.AttrValue.ListValue(i=[1, 1, 1, 1]))
+    node("conv/Conv2D", "Conv2D", "Mul", "conv/conv2d_params", T=real, strides=strides, padding=attr(s=b"SAME"))
+    parts = [f"conv/batchnorm/{part}" for part in ("moving_mean", "moving_variance", "beta", "gamma")]
+    weights |= {part: constant(part, rng.uniform(0.5, 1.5, 4)) for part in parts}
+    options = {"variance_epsilon": attr(f=0.001), "scale_after_normalization": attr(b=True)}
+    node("conv/batchnorm", "BatchNormWithGlobalNormalization", "conv/Conv2D", *parts, T=real, **options)
+    node("conv", "Relu", "conv/batchnorm", T=real)
+    constant("pool_3/axes", [1, 2])
+    node("pool_3", "Mean", "conv", "pool_3/axes", T=real, Tidx=number, keep_dims=attr(b=False))
+    weights["softmax/weights"] = constant("softmax/weights", rng.normal(size=(4, 5)))
+    node("softmax/logits/MatMul", "MatMul", "pool_3", "softmax/weights", T=real)
+    weights["softmax/biases"] = constant("softmax/biases", rng.normal(size=5))
+    node("softmax/logits", "BiasAdd", "softmax/logits/MatMul", "softmax/biases", T=real)
+    node("softmax", "Softmax", "softmax/logits", T=real)
+    path.write_bytes(graph_def.SerializeToString())
+    return weights
+
+
+def of_2015_by_numpy(weights, x):
+    """Return what `pool_3` and `softmax` are of images as the network takes them, float32 [n, 8, 8, 3]."""
+    mean, variance, beta, gamma = (weights[f"conv/batchnorm/{part}"].astype(float)
+                                   for part in ("moving_mean", "moving_variance", "beta", "gamma"))  # fmt: skip
+    x = x.astype(float) @ weights["conv/conv2d_params"][0, 0]
+    x = np.maximum((x - mean) / np.sqrt(variance + 0.001) * gamma + beta, 0).mean(axis=(1, 2))
+    powers = np.exp(x @ weights["softmax/weights"] + weights["softmax/biases"])
+    return {"pool_3": x, "softmax": powers / powers.sum(1, keepdims=True)}
+
+
+def test_a_graph_of_2015_is_looked_at_trained_and_thawed_and_gives_what_numpy_computes(tmp_path):
+    weights = write_of_2015(tmp_path / "2015.pb")
+    path, images = str(tmp_path / "2015.pb"), np.random.default_rng(1).uniform(-1, 1, (3, 8, 8, 3)).astype(np.float32)
+    expected = of_2015_by_numpy(weights, images)
+    with tf.Graph().as_default(), pytest.raises(GraphError, match=r"is of strings, .*\(`input`\): DecodeJpeg \(Decode"):
+        tx.network(path)
+    seen = inspect(open_graph(path), input="Mul")
+    assert [each.name for each in seen.candidates if each.cut] == ["conv", "pool_3", "softmax"]
+    assert seen.suggested == "pool_3"
+    assert "batch norm" in seen.candidates[-1].on_the_way
+    written = thaw(path, tmp_path / "thawed.ckpt")
+    assert written.variables == {name: value.shape for name, value in weights.items()}
+    for file in (path, f"{tmp_path}/thawed.ckpt.meta"):
+        with tf.Graph().as_default():
+            net = tx.network(file, input="Mul", endpoint="softmax")
+            assert {variable.op.name for variable in net.variables} == set(weights)
+            trainable = {variable.op.name for variable in tf.trainable_variables()}
+            assert set(weights) - trainable == {f"conv/batchnorm/moving_{part}" for part in ("mean", "variance")}
+            [kernel] = tx.select("conv/conv2d_params")
+            (gradient,) = tf.gradients(net["pool_3"], kernel)
+            with tx.session(tx.plan(net.variables, net.weights)) as sess:
+                outputs = sess.run({name: net[name] for name in expected}, {net.images: images})
+                before = sess.run(kernel)
+                assert np.abs(sess.run(gradient, {net.images: images})).max() > 0
+        np.testing.assert_array_equal(before, weights["conv/conv2d_params"])
+        for name, value in expected.items():
+            np.testing.assert_allclose(outputs[name], value, rtol=1e-5, atol=1e-6)
+    picture = encoded(photo(8, 8), "PNG")
+    with tf.Graph().as_default(), tf.Session() as sess:
+        tf.train.import_meta_graph(f"{tmp_path}/thawed.ckpt.meta").restore(sess, f"{tmp_path}/thawed.ckpt")
+        pixels, result = sess.run(["ResizeBilinear:0", "softmax:0"], {"DecodeJpeg/contents:0": picture})
+    np.testing.assert_array_equal(pixels[0], photo(8, 8))
+    np.testing.assert_allclose(result, of_2015_by_numpy(weights, (pixels - 128) / 128)["softmax"], rtol=1e-5)
 
 
 def test_a_file_that_is_not_a_graph_is_refused(tmp_path):

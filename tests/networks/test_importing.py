@@ -54,6 +54,36 @@ def folder(tmp_path, monkeypatch):
         yield tmp_path
 
 
+def flattened(x, flat):
+    """Build two convolutions without padding, a pooling, and a layer of as many inputs as pictures of one size give."""
+    for number in (1, 2):
+        x = tf.nn.conv2d(x, tf.get_variable(f"conv{number}/kernel", [3, 3, 3, 3]), 1, "VALID", name=f"conv{number}")
+    x = tf.reshape(tf.nn.max_pool2d(x, 2, 2, "VALID", name="pool"), flat(x), name="flat")
+    return tf.matmul(x, tf.get_variable("fc/kernel", [48, 2]), name="logits")
+
+
+def of_size(side, **options):
+    spec = tx.InputSpec.of_keras("tf", (side, side), model="mine")
+    return tx.network("plain.meta", input_spec=spec, **options)
+
+
+@pytest.mark.parametrize("flat", [lambda x: [-1, 48], lambda x: [tf.shape(x)[0], 48]], ids=["open", "asked for"])
+def test_a_size_that_a_reshape_or_a_convolution_cannot_take_is_refused_and_the_cures_cure(folder, flat):
+    write(lambda: flattened(tf.placeholder(tf.float32, [None, None, None, 3], "x"), flat))
+    with pytest.raises(GraphError, match=r"plain\.meta cannot take images of 15x15: .*flat.*; choose another `size`"):
+        of_size(15)
+    with pytest.raises(GraphError, match=r"plain\.meta cannot take images of 4x4: .*conv2.*`endpoint` before that op"):
+        of_size(4)
+    assert not tf.get_default_graph().get_operations() or not tf.global_variables()
+    assert of_size(4, endpoint="conv1", scope="a")["conv1"].shape.as_list() == [None, 2, 2, 3]
+    assert of_size(12, scope="b")["logits"].shape.as_list() == [None, 2]
+
+
+def test_a_number_of_rows_that_the_graph_has_fixed_is_left_to_whoever_feeds_it(folder):
+    write(lambda: flattened(tf.placeholder(tf.float32, [None, None, None, 3], "x"), lambda x: [4, 48]))
+    assert of_size(12)["logits"].shape.as_list() == [4, 2]
+
+
 def test_an_endpoint_that_waits_for_a_write_of_what_it_reads_is_refused(folder):
     def make():
         x = tf.placeholder(tf.float32, [None, 3], "x")

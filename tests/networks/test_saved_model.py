@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import keras
@@ -13,9 +16,13 @@ import pytest
 import tensorflow as tf2
 import tensorflow.compat.v1 as tf
 from google.protobuf import text_format
+from PIL import Image
 from tensorflow.core.protobuf import saved_model_pb2
 
 import tfxfer as tx
+from tests.networks.made_by_keras import application
+from tests.networks.test_keras_file import FAMILIES
+from tests.tools.test_predict import coloured
 from tfxfer.errors import GraphError, SelectionError, WeightsError
 from tfxfer.networks import saved_model
 from tfxfer.networks.files import open_graph
@@ -57,13 +64,24 @@ def layers_of(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
     return {layer.name: np.asarray(output) for layer, output in zip(layers, outputs, strict=True)}
 
 
+def lasts_of(layers: Iterable[str], net: tx.Network) -> dict[str, str]:
+    """Return the last endpoint within each layer: Keras calls the scope of a layer `LAYER_1`, or `LAYER_2` where a
+    layer before it, of the name `LAYER_1`, say, has taken that."""
+    there = {scope: name for name in net for scope in name.split("/")[:-1]}
+    lasts: dict[str, str] = {}
+    for layer in layers:
+        scope = next((f"{layer}_{n}" for n in (1, 2) if there.get(f"{layer}_{n}", "") not in ("", *lasts.values())), "")
+        if scope:
+            lasts[layer] = there[scope]
+    return lasts
+
+
 def compare_with_keras(model: keras.Model, path: Path, size: int = SIZE) -> int:
     images = pictures(size=size)
     expected = layers_of(model, images)
     with tf.Graph().as_default():
         net = tx.network(path)
-        names = {layer: [name for name in net if name.startswith(f"{layer}_1/")] for layer in expected}
-        ends = {layer: net[there[-1]] for layer, there in names.items() if there}
+        ends = {layer: net[last] for layer, last in lasts_of(expected, net).items()}
         with tx.session(tx.plan(net.variables, net.weights)) as sess:
             outputs = sess.run(ends, {net.images: images})
     for layer, output in outputs.items():
@@ -79,10 +97,17 @@ def test_endpoints_equal_those_of_keras_by_name(mobilenet, way):
 
 
 @pytest.mark.slow
-def test_endpoints_of_a_resnet_equal_those_of_keras_by_name(tmp_path):
-    model = randomised(keras.applications.ResNet50(weights=None, input_shape=(64, 64, 3), classes=3))
-    model.export(tmp_path / "export", verbose=False)
-    assert compare_with_keras(model, tmp_path / "export", 64) == len(model.layers) - 1
+@pytest.mark.parametrize("way", ["export", "save"])
+@pytest.mark.parametrize(("name", "side"), FAMILIES.items())
+def test_endpoints_of_every_family_equal_those_of_keras_by_name(name, side, way, tmp_path):
+    keras.utils.clear_session()
+    model = application(name, side, classes=7)
+    model.export(tmp_path / "saved", verbose=False) if way == "export" else tf2.saved_model.save(
+        model, str(tmp_path / "saved")
+    )
+    without = (keras.layers.InputLayer, keras.layers.Dropout)
+    wanted = sum(not isinstance(layer, without) for layer in model.layers)
+    assert compare_with_keras(model, tmp_path / "saved", side) == wanted
 
 
 @pytest.mark.parametrize("way", ["export", "save"])
@@ -146,10 +171,7 @@ def test_a_head_on_its_middle_is_trained_and_resumed_bit_for_bit_in_a_fresh_proc
     np.save(tmp_path / "labels.npy", (images.mean((1, 2, 3)) > np.median(images.mean((1, 2, 3)))).astype(np.int64))
 
     def run(fits: str, out: str) -> str:
-        command = [sys.executable, "-c", HEAD, str(mobilenet[1] / "save"), fits, out]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.splitlines()[-1]
+        return run_in(tmp_path, sys.executable, "-c", HEAD, str(mobilenet[1] / "save"), fits, out)
 
     whole = run("[(4, 'whole')]", "whole.npz")
     run("[(2, 'parts')]", "half.npz")
@@ -158,6 +180,46 @@ def test_a_head_on_its_middle_is_trained_and_resumed_bit_for_bit_in_a_fresh_proc
         assert set(first) == {"logits.kernel", "logits.bias"}
         for name in first:
             np.testing.assert_array_equal(first[name], second[name])
+
+
+def run_in(folder: Path, *command: str) -> str:
+    """Run a command in a fresh process and return the last line that it prints."""
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["export", "save"])
+def test_a_run_on_it_is_resumed_evaluated_and_exported_by_tools_that_know_the_run_alone(mobilenet, way, tmp_path):
+    shutil.copytree(mobilenet[1] / way, tmp_path / "net")
+    coloured(tmp_path / "pictures", each=10)
+    train = ["train", "--model=net", "--endpoint=conv_pw_3_relu_1/Relu6:mean", "--input_spec=tf", "--hidden=8",
+             "--data_dir=pictures", "--store=store", "--learning_rate=0.01"]  # fmt: skip
+
+    def run(*words: str) -> str:
+        return run_in(tmp_path, str(Path(sys.executable).with_name("tfxfer")), *words)
+
+    whole = run(*train, "--epochs=2", "--logdir=whole")
+    run(*train, "--epochs=1", "--logdir=parts")
+    assert run(*train, "--epochs=2", "--logdir=parts") == whole
+    first, second = (tx.open_weights(tmp_path / name) for name in ("whole", "parts"))
+    assert set(first) == set(second)
+    assert "conv_pw_3/kernel" in first
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name])
+    of_file = tx.open_weights(mobilenet[1] / way)
+    for name in set(first) & set(of_file):
+        np.testing.assert_array_equal(first[name], of_file[name])
+    shutil.rmtree(tmp_path / "net")
+    shutil.rmtree(tmp_path / "store")
+    assert re.fullmatch(r"test accuracy \d\.\d+", whole)
+    assert run("evaluate", "parts") == run("evaluate", "whole") == whole
+    said = run("export_model", "parts", "served")
+    assert float(re.search(r"differ from those of \S+ by (\S+) at most", said)[1]) < 1e-5
+    served = tf2.saved_model.load(str(tmp_path / "served")).signatures["serving_default"]
+    picture = np.asarray(Image.open(tmp_path / "pictures/rose/0.png").resize((SIZE, SIZE)))
+    assert served(images=tf2.constant(picture[None]))["probabilities"].shape == (1, 3)
 
 
 # --- plain TensorFlow ---

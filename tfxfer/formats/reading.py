@@ -19,6 +19,8 @@ from tfxfer.formats import buffers
 from tfxfer.formats.buffers import MappedFile
 from tfxfer.formats.tensors import Tensor
 
+LARGEST_MESSAGE = (1 << 31) - 1  # bytes
+
 
 def map_file(path: str | os.PathLike[str]) -> np.ndarray:
     """Map a file into memory, read-only, as uint8 of shape [bytes in the file].
@@ -36,6 +38,22 @@ def map_file(path: str | os.PathLike[str]) -> np.ndarray:
             return np.frombuffer(MappedFile.of(file.fileno(), os.fspath(path)), np.uint8)
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def message(path: str | os.PathLike[str]) -> bytes:
+    """Read a file that is one message of protocol buffers.
+
+    Raises:
+      OSError: it cannot be read.
+      WeightsError: it is larger than any message can be. Nothing of it is read then.
+    """
+    size = os.stat(path).st_size
+    if size > LARGEST_MESSAGE:
+        raise WeightsError(
+            f"{os.fspath(path)} has {size:,} bytes, and TensorFlow reads no graph of more than 2 GB from one file; "
+            "take the network from a MetaGraph (.meta) and its checkpoint, or from a SavedModel"
+        )
+    return Path(path).read_bytes()
 
 
 def head(path: Path, size: int) -> bytes:

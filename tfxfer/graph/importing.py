@@ -11,6 +11,7 @@ import tensorflow.compat.v1 as tf
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from tfxfer.errors import GraphError, WeightsError
+from tfxfer.formats import reading
 from tfxfer.graph.traversal import PLACEHOLDERS, VARIABLES
 
 # A tuple: TensorFlow writes no collection of such a key into a MetaGraph. It holds names of ops.
@@ -105,12 +106,12 @@ def read_meta_graph(path: str | os.PathLike[str]) -> tf.MetaGraphDef:
     """Read a MetaGraph.
 
     Raises:
-      WeightsError: the file is missing, or is not a MetaGraph.
+      WeightsError: the file is missing, is not a MetaGraph, or has more than 2 GB.
     """
     name = os.fspath(path)
     file = Path(name if name.endswith(".meta") else f"{name}.meta")
     try:
-        return tf.MetaGraphDef.FromString(file.read_bytes())
+        return tf.MetaGraphDef.FromString(reading.message(file))
     except OSError as error:
         raise WeightsError(f"{file} cannot be read: {error.strerror}") from None
     except DecodeError:

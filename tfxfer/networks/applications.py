@@ -33,8 +33,10 @@ CLASSES = 1000
 _WIDTHS = (1.0, 0.75, 0.5, 0.25, 0.35, 1.3, 1.4)  # for which weights of MobileNets circulate (`alpha`)
 # What Keras calls layers that have no name of their own; the numbers behind depend on what was built before.
 _NUMBERED = re.compile(
-    "(conv2d|depthwise_conv2d|separable_conv2d|batch_normalization|normalization|dense)(?:_([0-9]+))?"
+    "(conv2d|depthwise_conv2d|separable_conv2d|batch_normalization|layer_normalization|normalization|dense)"
+    "(?:_([0-9]+))?"
 )
+_UNNAMED = re.compile("[Vv]ariable(?:_[0-9]+)?")  # what Keras 2 and 3 call a variable that a layer does not name
 _IMAGENET_MEAN, _IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -303,7 +305,7 @@ def _grouped(entries: Iterable[str]) -> dict[str, dict[str, str]]:
     groups: dict[str, dict[str, str]] = {}
     for entry in entries:
         layer, _, last = entry.rpartition("/")
-        groups.setdefault(layer, {})[OLD_NAMES.get(last, last)] = entry
+        groups.setdefault(layer, {})[_last(last)] = entry
     for group in groups.values():
         if "pointwise_kernel" in group and "kernel" in group:
             group["depthwise_kernel"] = group.pop("kernel")
@@ -323,8 +325,13 @@ def _keys(entries: Iterable[str]) -> list[str]:
     for layer, last in parts:
         numbered = _NUMBERED.fullmatch(layer)
         place = f"{numbered[1]} {ranks[numbered[1]][int(numbered[2] or 0)]}" if numbered else layer
-        keys.append(f"{place}/{last if layer in separable else OLD_NAMES.get(last, last)}")
+        keys.append(f"{place}/{last if layer in separable else _last(last)}")
     return keys
+
+
+def _last(name: str) -> str:
+    """Return today's name of a variable within its layer."""
+    return "variable" if _UNNAMED.fullmatch(name) else OLD_NAMES.get(name, name)
 
 
 def _without_top(name: str, model: Any, entries: Sequence[str], options: Mapping[str, Any]) -> list[str]:

@@ -16,7 +16,7 @@ from tfxfer.networks import applications, frozen, keras_file, meta_graph, run_di
 from tfxfer.networks.graph_file import GraphFile
 from tfxfer.networks.meta_graph import averaged
 from tfxfer.runs.files import is_run
-from tfxfer.weights import Weights, open_weights
+from tfxfer.weights import Weights, find_checkpoint, open_weights
 
 
 def open_graph(
@@ -56,6 +56,8 @@ def _reader(path: str) -> tuple[Callable[..., GraphFile], str]:
         return meta_graph.read, "a MetaGraph"
     if saved_model.is_saved_model(path):
         return saved_model.read, "a SavedModel"
+    if _is_checkpoint(path):
+        raise WeightsError(_of_checkpoint(path))
     if Path(path).is_file():
         return (keras_file.read, "a file of Keras") if keras_file.is_keras(path) else (frozen.read, "a frozen graph")
     if Path(path).is_dir():
@@ -67,6 +69,25 @@ def _reader(path: str) -> tuple[Callable[..., GraphFile], str]:
     raise SelectionError(
         f"{path!r} is neither a file nor the name of a network{near}; the networks are {', '.join(MODELS)}, and those "
         f"of Keras: {', '.join(by_keras)}"
+    )
+
+
+def _is_checkpoint(path: str) -> bool:
+    """Say whether a path means a checkpoint: its prefix, a file of it, or a folder with some."""
+    prefix = find_checkpoint.prefix(path)
+    there = find_checkpoint.found_in(Path(path)) if Path(path).is_dir() else find_checkpoint.v1_parts(prefix)
+    return bool(there) or find_checkpoint.is_part(prefix)
+
+
+def _of_checkpoint(path: str) -> str:
+    """Say of a path that means a checkpoint where the graph is that belongs to it."""
+    prefix = find_checkpoint.find_prefix(find_checkpoint.prefix(path))
+    means = f"{path} means the checkpoint {prefix}, which holds weights and no network"
+    if Path(f"{prefix}.meta").exists():
+        return f"{means}; its graph lies beside it: give {prefix}.meta"
+    return (
+        f"{means}, and its graph {prefix}.meta is not there; give the network by its name or in another file, and the "
+        "checkpoint as `weights`"
     )
 
 

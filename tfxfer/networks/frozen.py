@@ -10,6 +10,7 @@ import tensorflow.compat.v1 as tf
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from tfxfer.errors import WeightsError
+from tfxfer.formats import reading
 from tfxfer.networks.graph_file import FileVariable, GraphFile
 from tfxfer.weights import Weights, open_weights
 from tfxfer.weights.roles import STATISTIC, role
@@ -48,11 +49,10 @@ def read_graph_def(path: str) -> tf.GraphDef:
     """Read a GraphDef.
 
     Raises:
-      WeightsError: the file is missing, or is not a GraphDef.
+      WeightsError: the file is missing, is not a GraphDef, or has more than 2 GB.
     """
     try:
-        with open(path, "rb") as file:
-            content = file.read()
+        content = reading.message(path)
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror}") from None
     if _TEXT.match(content):
@@ -62,7 +62,7 @@ def read_graph_def(path: str) -> tf.GraphDef:
     try:
         return tf.GraphDef.FromString(content)
     except DecodeError:
-        raise WeightsError(f"{path} is not a GraphDef, or has more than the 2 GB that one can have") from None
+        raise WeightsError(f"{path} is not a GraphDef") from None
 
 
 def thawed(graph_def: tf.GraphDef, weights: Weights) -> dict[str, FileVariable]:

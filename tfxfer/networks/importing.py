@@ -7,6 +7,7 @@ update of a moving average. Each variable is made anew, as a resource variable o
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -113,6 +114,7 @@ def import_way(
       GraphError: names are in use already, or TensorFlow refuses the graph.
     """
     before = f"{scope.strip('/')}/" if scope else ""
+    _check_size(file, way, tensor)
     variables = _import(file, way, {way.input: tensor}, before)
     return _endpoints(file, way, before), variables
 
@@ -142,8 +144,37 @@ def _import(file: GraphFile, way: Way, inputs: Mapping[str, tf.Tensor], before: 
                 producer_op_list=file.op_list,
             )
     except (ValueError, TypeError, tf.errors.OpError) as error:
-        raise GraphError(f"{file.path}: TensorFlow refuses the graph: {str(error).splitlines()[0]}") from None
+        raise GraphError(_refusal(file, inputs, str(error).splitlines()[0])) from None
     return [_collected(definition) for definition in definitions]
+
+
+def _refusal(file: GraphFile, inputs: Mapping[str, tf.Tensor], why: str) -> str:
+    shapes = [tensor.shape for tensor in inputs.values() if tensor.shape.rank == 4]
+    if not shapes or not shapes[0][1:].is_fully_defined() or not re.search("(?i)dimension|shape", why):
+        return f"{file.path}: TensorFlow refuses the graph: {why}"
+    return (
+        f"{file.path} cannot take images of {shapes[0][1]}x{shapes[0][2]}: {why}; choose another `size`, or an "
+        "`endpoint` before that op"
+    )
+
+
+def _check_size(file: GraphFile, way: Way, tensor: tf.Tensor) -> None:
+    """Refuse images of a size that no Reshape of the way can take: as long as nobody says how many images there are,
+    TensorFlow takes any, and fails when it runs."""
+    if tensor.shape.rank != 4 or not tensor.shape[1:].is_fully_defined() or not _reshapes(file, way):
+        return
+    taken = spec_of(file, way.input).shape
+    with tf.Graph().as_default():
+        images = tf.placeholder(tensor.dtype, [(taken.rank and taken[0]) or 1, *tensor.shape[1:]])
+        _import(file, way, {way.input: images}, "")
+
+
+def _reshapes(file: GraphFile, way: Way) -> bool:
+    """Say whether something on a way is reshaped, and nowhere to a number of rows that the graph has fixed."""
+    index = Nodes(file.graph_def)
+    shapes = [index.get(walk.node_of(node.input[1])) for node in way.dependent if node.op == "Reshape"]
+    known = (shape.attr["value"].tensor for shape in shapes if shape is not None and shape.op == "Const")
+    return bool(shapes) and all(values.flat[0] <= 1 for values in map(tf.make_ndarray, known) if values.size)
 
 
 def _tensor(file: GraphFile, index: Nodes, name: str, role: str) -> str:

@@ -55,6 +55,7 @@ def read(path: str | os.PathLike[str], *, weights: Weights | None = None) -> Gra
             f"{name} holds weights and no model; give the name of its network, and this file as `weights`: "
             f'tx.network("MobileNet", weights={os.path.basename(name)!r}), or save the model whole (model.save)'
         )
+    config = config if archive else _with_operators(config)
     with keras_trace.building() as keras:
         _check(keras, config, name, legacy=not archive)
         model = _built(keras, config, name, legacy=not archive)
@@ -108,7 +109,7 @@ def _known(keras: Any, value: Mapping[str, Any]) -> bool:
 
 def _known_to_legacy(keras: Any, value: Mapping[str, Any]) -> bool:
     name = value["class_name"]
-    if name in _MODELS or keras.saving.get_registered_object(name):
+    if name in _MODELS or name in tf_private.keras_own() or keras.saving.get_registered_object(name):
         return True
     parts = (keras.layers, keras.initializers, keras.regularizers, keras.constraints, keras.dtype_policies, keras)
     return name.startswith("__") or any(hasattr(part, name) for part in parts)
@@ -125,6 +126,19 @@ def _built(keras: Any, config: Any, path: str, *, legacy: bool) -> Any:
             f"{path}: Keras {keras.__version__} cannot build the model: {first_line(error)}; save it as `.keras` "
             "by this version of Keras, or export it where it was made (model.export) and give the SavedModel"
         ) from None
+
+
+def _with_operators(value: Any) -> Any:
+    """Give operators between tensors, as in `x + 3`, names of their own: in HDF5 they have those of layers."""
+    if isinstance(value, list):
+        return [_with_operators(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    changed = {key: _with_operators(item) for key, item in value.items()}
+    name = f"{tf_private.KERAS_OPERATOR}{value.get('class_name')}"
+    if "inbound_nodes" in value and "trainable" not in value["config"] and name in tf_private.keras_own():
+        changed["class_name"] = name
+    return changed
 
 
 def _uncompiled(value: Any) -> Any:

@@ -22,6 +22,7 @@ from tensorflow.core.protobuf import saved_model_pb2, trackable_object_graph_pb2
 
 from tfxfer import names
 from tfxfer.errors import WeightsError
+from tfxfer.formats import reading
 from tfxfer.formats.tensors import Tensor
 from tfxfer.networks import frozen, inlining, meta_graph
 from tfxfer.networks.graph_file import FileVariable, GraphFile
@@ -89,12 +90,12 @@ def read_saved_model(directory: Path) -> Any:
     """Read the SavedModel message of a directory, binary or as text.
 
     Raises:
-      WeightsError: there is none, or it is corrupt.
+      WeightsError: there is none, or it is corrupt, or has more than 2 GB.
     """
     file, text = directory / GRAPH, directory / "saved_model.pbtxt"
     try:
         if file.exists() or not text.exists():
-            saved = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+            saved = saved_model_pb2.SavedModel.FromString(reading.message(file))
         else:
             file, saved = text, text_format.Parse(text.read_bytes(), saved_model_pb2.SavedModel())
     except OSError as error:

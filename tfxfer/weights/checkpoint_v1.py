@@ -117,7 +117,7 @@ def _decoded(proto: Bytes, dtype: int, shape: tuple[int, ...], where: str) -> np
         values = np.array([*map(bytes, tensor.strings()), None], object)[:-1]
     else:
         pieces = [np.frombuffer(piece, np.uint8) for piece in tensor.encoded()]
-        values = tensor_proto.decoded(pieces, DTYPES[dtype], count, plain=tensor.plain)
+        values = tensor_proto.decoded(pieces, DTYPES[dtype], count, where, plain=tensor.plain)
     if len(values) != count:
         raise WeightsError(f"{where}: the file holds {len(values):,} values for the shape {shape}")
     return values.reshape(shape)

@@ -278,7 +278,7 @@ def _filled(
 ) -> np.ndarray:
     """Read numbers; of fewer than there are elements, the last is repeated, and of none, all are zero."""
     count = math.prod(shape)
-    values = tensor_proto.decoded(pieces, kind, count, plain=plain)
+    values = tensor_proto.decoded(pieces, kind, count, where, plain=plain)
     if len(values) > count:
         raise WeightsError(f"{where} is corrupt: it has more values than its shape {shape} has elements")
     array = np.empty(count, kind)

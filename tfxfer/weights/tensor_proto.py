@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfxfer.formats import buffers
+from tfxfer.formats import buffers, messages
 from tfxfer.formats.protobuf import BYTES, FIXED32, FIXED64, VARINT, Bytes, Field, fields, number, strings, tag
 from tfxfer.weights.tf_types import DTYPES, STRING, parse_shape
 
@@ -66,21 +66,22 @@ class TensorProto(NamedTuple):
         return strings(self.message, _STRINGS) if self.dtype == STRING else []
 
 
-def decoded(pieces: Sequence[np.ndarray], kind: np.dtype, count: int, *, plain: bool) -> np.ndarray:
+def decoded(pieces: Sequence[np.ndarray], kind: np.dtype, count: int, where: str, *, plain: bool) -> np.ndarray:
     """Return the numbers that a TensorProto holds, as a vector of `kind`.
 
     Args:
       pieces: the bytes of `TensorProto.encoded`, each uint8 [n].
       kind: the dtype.
       count: how many are wanted. One more than these at most is returned: that tells that there are too many.
+      where: the file and the array in it, for the error messages.
       plain: as `TensorProto.plain`.
 
     Raises:
-      WeightsError: the file has changed since it was opened.
+      WeightsError: the file has changed since it was opened, or a number in it is too long or does not end.
     """
     joined = pieces[0] if len(pieces) == 1 else np.concatenate([np.empty(0, np.uint8), *map(buffers.fetched, pieces)])
     if not plain:
-        return _varints(joined, kind, count)
+        return _varints(joined, kind, count, where)
     size = min(len(joined) // kind.itemsize, count + 1) * kind.itemsize
     return buffers.fetched(joined[:size]).view(kind)
 
@@ -121,27 +122,15 @@ def _raw(value: int, wire: int) -> bytes:
     return bytes([*more, value])
 
 
-def _varints(packed: np.ndarray, kind: np.dtype, count: int) -> np.ndarray:
-    # A number that does not end is left out.
+def _varints(packed: np.ndarray, kind: np.dtype, count: int, where: str) -> np.ndarray:
     values, filled = np.empty(min(count + 1, len(packed)), kind), 0
-    rest = np.empty(0, np.uint8)
-    for piece in buffers.seen(packed, packed.dtype):
-        piece = np.concatenate([rest, piece])
-        ends = np.flatnonzero(piece < 128)[: len(values) - filled]
-        if not len(ends):
+    for piece in messages.unpacked(packed, where):
+        piece = piece[: len(values) - filled]
+        values[filled : filled + len(piece)] = _narrow(piece, kind)
+        filled += len(piece)
+        if filled > count:
             break
-        values[filled : filled + len(ends)] = _narrow(_unpacked(piece, ends), kind)
-        filled, rest = filled + len(ends), piece[ends[-1] + 1 :]
     return values[:filled]
-
-
-def _unpacked(piece: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    values = np.zeros(len(ends), np.uint64)
-    for byte in range(min(10, int((ends - starts).max()) + 1)):
-        there = starts + byte <= ends
-        values[there] |= (piece[starts[there] + byte] & np.uint8(127)).astype(np.uint64) << np.uint64(7 * byte)
-    return values
 
 
 def _narrow(values: np.ndarray, kind: np.dtype) -> np.ndarray:
