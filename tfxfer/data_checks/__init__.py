@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tfxfer.data_checks import looks as looks
     from tfxfer.data_checks import neighbours as neighbours
     from tfxfer.data_checks import out_of_fold as out_of_fold
+    from tfxfer.data_checks import record as record
     from tfxfer.data_checks import unit_rows as unit_rows
 else:
     __getattr__, __dir__ = attach(__name__)

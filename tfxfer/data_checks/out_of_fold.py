@@ -56,9 +56,7 @@ def check_folds(labels: np.ndarray, class_names: tuple[str, ...], folds: int) ->
     if folds < 2:
         raise DataError(f"`folds={folds}`: take 2 or more, or `folds=0`, which leaves the labels unchecked")
     numbers, counts = np.unique(labels, return_counts=True)
-    rare = [
-        f"{class_names[number]} ({count})" for number, count in zip(numbers, counts, strict=True) if count < folds
-    ]
+    rare = [f"{class_names[number]} ({count})" for number, count in zip(numbers, counts, strict=True) if count < folds]
     if rare:
         most = int(counts.min())
         cure = f"take `folds={most}`" if most > 1 else "add pictures, or take `folds=0`, which leaves labels unchecked"
