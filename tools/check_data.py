@@ -29,19 +29,20 @@ from absl import flags
 
 from tfxfer import files
 from tfxfer.data import Data, Pictures, listings
-from tfxfer.data.dataset import PICTURES, check_there
+from tfxfer.data.dataset import PICTURES, check_there, load_dataset
 from tfxfer.data.folders import find
 from tfxfer.data.labelled import SPLITS, Labelled
 from tfxfer.data.scan import scan
 from tfxfer.errors import DataError, RunError
 from tfxfer.runs import files as run_files
+from tfxfer.store.store import Store
 from tfxfer.tools import _data_flags, _flags, _model_flags, _packaged, _report, _store, _training_flags
 
 MOST_LINES = 10  # of a kind that are printed
 LEFT_OUT = ("unreadable", "exact", "near")
 OF_RUN = ("model", "weights", "source", "rename", "image_size", "input", "feed", "tags", "signature", "moving_averages",
-          "input_spec", "mean", "scale", "bgr", "dataset", "data_dir", "listing", "validation_listing", "split", "seed",
-          "most_bad", "train_examples", "endpoint")  # fmt: skip
+          "input_spec", "mean", "scale", "bgr", "seed", "endpoint")  # fmt: skip
+USES = (_flags.Use("listing", "run", what="the run whose listing it is"),)
 
 
 def define_flags() -> flags.FlagValues:
@@ -74,7 +75,13 @@ def define_flags() -> flags.FlagValues:
     _model_flags.define_model(values)
     _model_flags.define_endpoint(values)
     _store.define(values, "a temporary one")
-    _data_flags.define(values)
+    for name, what in _data_flags.PATHS.items():
+        flags.DEFINE_string(name, None, f"{what}, where it is not where it was in training.", flag_values=values)
+    values["data_dir"].help = (
+        "Folder that the paths of a listing are relative to; default: that of each listing. With --run: the folder of "
+        "its pictures, where it is not where it was in training."
+    )
+    flags.DEFINE_integer("seed", 0, "Seed of the folds, and of a random baseline.", 0, 2**32 - 1, flag_values=values)
     _flags.define_session(values)
     return values
 
@@ -104,7 +111,7 @@ class Examples(NamedTuple):
 def main(argv: list[str]) -> int:
     """Run the tool; see the module's docstring."""
     settings = define_flags()
-    directory = _flags.parse(settings, argv, __doc__, at_most=1)
+    directory = _flags.parse(settings, argv, __doc__, at_most=1, uses=USES)
     if bool(directory) == bool(settings.run):
         raise _flags.UsageError("give either DIR, the pictures to check, or --run, whose pictures they are")
     _check_out(settings)
@@ -119,11 +126,10 @@ def main(argv: list[str]) -> int:
 
 
 def _checked(settings: Any, directory: str | None) -> tuple[Any, Examples]:
-    if directory is None:
-        _take_run(settings)
-    _packaged.imply(settings, pictures=directory is not None or settings.dataset in PICTURES)
+    stored = {} if directory else _take_run(settings)
+    _packaged.imply(settings, pictures=bool(directory) or stored["dataset"] in PICTURES)
     opened = _model_flags.open_model(settings)
-    examples = _of_run(settings, opened) if directory is None else _of_folder(settings, opened, directory)
+    examples = _of_folder(settings, opened, directory) if directory else _of_run(settings, opened, stored)
     features = _features(settings, opened, examples)
 
     import tfxfer as tx
@@ -136,8 +142,8 @@ def _checked(settings: Any, directory: str | None) -> tuple[Any, Examples]:
 # --- what is checked ---
 
 
-def _take_run(settings: Any) -> None:
-    """Let the settings of the run be those of flags that are not given."""
+def _take_run(settings: Any) -> dict[str, Any]:
+    """Let the settings of the run be those of flags that are not given; return all, with the paths that are."""
     from tfxfer.runs.settings import read_settings
 
     run = run_files.find_run(settings.run)
@@ -148,17 +154,23 @@ def _take_run(settings: Any) -> None:
         if stored.get(name) is not None and not settings[name].present:
             settings[name].value = stored[name]
             settings[name].present = 1
-    check_there({name: settings[name].value for name in settings}, run)
+    if stored.get("restore") == ["none"] and not settings["restore"].present:
+        settings.restore = ["none"]
+    moved = {name: settings[name].value for name in _data_flags.PATHS if settings[name].present}
+    check_there(stored | moved, run)
+    return stored | moved
 
 
-def _of_run(settings: Any, opened: Any) -> Examples:
+def _of_run(settings: Any, opened: Any, stored: dict[str, Any]) -> Examples:
     """Return the examples of a run, in its splits."""
-    data = _data_flags.load(settings, opened.input_spec)
+    if settings.store and stored["dataset"] in PICTURES:
+        Store(settings.store)
+    data = load_dataset(stored, opened.input_spec, index=_index(settings) if stored["dataset"] in PICTURES else None)
     parts = _parts(data)
     images = [part.images for part in parts.values()]
     return Examples(
         name=str(settings.run),
-        root=settings.data_dir or ".",
+        root=str(stored.get("data_dir") or Path(stored.get("listing") or "x").parent),
         images=_joined(images),
         labels=np.concatenate([part.labels for part in parts.values()]),
         splits=[name for name, part in parts.items() for _ in range(len(part))],
@@ -186,12 +198,9 @@ def _of_folder(settings: Any, opened: Any, directory: str) -> Examples:
     if opened.input_spec is None:
         raise DataError(f"--model={settings.model} takes no RGB pictures; take another, as --model=squeezenet1_1")
     listed, root = _labelled(settings, Path(directory))
-    index = f"{settings.store}/pictures.json" if settings.store else None
     if settings.store:
-        from tfxfer.store.store import Store
-
-        Store(settings.store)
-    scanned = scan(listed.paths, index=index)
+        Store(settings.store)  # Made, or refused, before all pictures are looked at.
+    scanned = scan(listed.paths, index=_index(settings))
     good = np.array([place for place, result in enumerate(scanned) if result.digest], np.int64)
     kept = listed.only(good)
     if not len(good):
@@ -206,6 +215,10 @@ def _of_folder(settings: Any, opened: Any, directory: str) -> Examples:
         class_names=kept.class_names,
         unreadable={path: each.reason for path, each in zip(listed.paths, scanned, strict=True) if each.reason},
     )
+
+
+def _index(settings: Any) -> str | None:
+    return f"{settings.store}/pictures.json" if settings.store else None
 
 
 def _labelled(settings: Any, path: Path) -> tuple[Labelled, str]:

@@ -68,11 +68,15 @@ class UnitRows:
 
     def _read(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for indices in chunks(len(self), BLOCK):
-            rows = np.asarray(self._features[indices], np.float32).reshape(len(indices), -1)
-            rows = rows if self._projection is None else rows @ self._projection
-            # In float64, as squares of large numbers are not finite in float32.
-            lengths = np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1, keepdims=True))
-            yield indices, (rows / np.where(lengths == 0, 1, lengths)).astype(np.float32)
+            with np.errstate(all="ignore"):  # What is not finite is refused by name.
+                yield indices, self._unit(np.asarray(self._features[indices], np.float32))
+
+    def _unit(self, rows: np.ndarray) -> np.ndarray:
+        rows = rows.reshape(len(rows), -1)
+        rows = rows if self._projection is None else rows @ self._projection
+        # In float64, as squares of large numbers are not finite in float32.
+        lengths = np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1, keepdims=True))
+        return (rows / np.where(lengths == 0, 1, lengths)).astype(np.float32)
 
 
 def _projection(numbers: int) -> np.ndarray:

@@ -138,7 +138,7 @@ def _summary(suspects: Suspects) -> str:
     right = ""
     if suspects.accuracy is not None:
         right = f" Classifiers that had not seen them agree with {suspects.accuracy:.1%} of the labels."
-    return f"{suspects.examples:,} examples. {'; '.join(counts) or 'nothing was found'}.{right}"
+    return f"{suspects.examples:,} examples; {'; '.join(counts) or 'nothing was found'}.{right}"
 
 
 def _notes(suspects: Suspects) -> Markup | None:
