@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import struct
 import threading
 import time
@@ -209,3 +210,13 @@ def test_threads_never_hold_more_pixels_than_the_budget():
     assert not any(thread.is_alive() for thread in threads)
     assert held == 0
     assert 60 <= most <= 100
+
+
+def test_a_picture_is_measured_upright_without_being_decoded():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = io.BytesIO()
+    Image.new("RGB", (30, 20)).save(file, "JPEG", exif=exif)
+    assert decoding.measure(file.getvalue()) == (30, 20)
+    with pytest.raises(DataError):
+        decoding.measure(b"no picture at all")

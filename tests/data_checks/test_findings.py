@@ -31,7 +31,9 @@ def test_of_copies_under_one_label_the_first_stays_and_of_others_none():
 
 
 def test_a_kind_that_is_not_there_is_answered_with_those_that_are():
-    with pytest.raises(DataError, match=r"there is no kind copies; the kinds are unreadable, exact, near, label"):
+    with pytest.raises(
+        DataError, match=r"copies is not a kind of finding; the kinds are unreadable, exact, near, label"
+    ):
         check().left_out({"copies", "exact"})
 
 

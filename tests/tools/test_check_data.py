@@ -109,7 +109,7 @@ def test_folders_that_are_splits_show_copies_across_them(pictures, store, tmp_pa
         (["empty", *NETWORK], "DataError: empty has neither subfolders nor pictures"),
         (["few", *NETWORK], r"classes have fewer pictures than --folds=5: a \(2\), b \(3\); take --folds=2$"),
         (["bad", *NETWORK], "DataError: bad: none of the 1 pictures can be decoded"),
-        (["few", *NETWORK, "--folds=2", "--leave_out=copies", "--write_listing=x"], "there is no kind copies"),
+        (["few", *NETWORK, "--folds=2", "--leave_out=copies", "--write_listing=x"], "copies is not a kind of finding"),
         (["--run=absent"], "RunError: "),
         (["few", *NETWORK, "--listing=x"], "UsageError: --listing: give --run too"),
     ],

@@ -119,11 +119,11 @@ class DataCheck:
         Of copies under one label the first stays; of copies under several labels none does.
 
         Raises:
-          DataError: there is no such kind.
+          DataError: a kind is unknown.
         """
         unknown = sorted(set(kinds) - set(KINDS))
         if unknown:
-            raise DataError(f"there is no kind {', '.join(unknown)}; the kinds are {', '.join(KINDS)}")
+            raise DataError(f"{', '.join(unknown)} is not a kind of finding; the kinds are {', '.join(KINDS)}")
         chosen = [finding for finding in self.findings if finding.kind in kinds and finding.index >= 0]
         rows = {finding.index for finding in chosen}
         homes = {finding.other_index for finding in chosen if finding.across_classes}

@@ -24,7 +24,7 @@ def with_pictures(check: DataCheck, images: Images | None, *, most: int = SHOWN)
 
     Args:
       check: what `check_data` found.
-      images: what it was given as images; without them, there are no pictures.
+      images: what it was given as images; without them, it has none.
       most: findings of a kind.
 
     Returns:

@@ -35,7 +35,7 @@ class UnitRows:
           name: says what example a row is of, for messages.
 
         Raises:
-          DataError: there are no rows or they hold no numbers, or numbers that are not finite.
+          DataError: rows or numbers are missing, or numbers are not finite.
         """
         shape = tuple(features.shape)
         if len(shape) < 2 or 0 in shape or np.dtype(features.dtype).kind not in "fiu":
