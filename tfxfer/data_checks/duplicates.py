@@ -14,8 +14,8 @@ from tfxfer.data.pictures import Pictures
 from tfxfer.plots import tiles
 
 NEAR = 0.4  # of the distance to a neighbour that is not a copy
-PERHAPS, CERTAIN = 0.5, 0.2  # the same, where pictures can be compared: what is between is looked at
-ALIKE = 0.9  # correlation of pixels
+PERHAPS, CERTAIN = 0.8, 0.2  # the same, where pictures can be compared: what is between is looked at
+ALIKE = 0.95  # correlation of pixels
 SIDE = 32
 BLOCK = 512
 
