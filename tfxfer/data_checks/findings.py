@@ -91,6 +91,13 @@ class DataCheck:
       accuracy: the share of labels that are the most probable by classifiers that have not seen the example; None if
         labels were not checked.
       notes: what was not checked, and why.
+
+    Example:
+      >>> features = np.random.default_rng(0).normal(size=(50, 16))
+      >>> features[7] = features[3]
+      >>> check = tx.check_data(features)
+      >>> [(each.path, each.other) for each in check.of_kind("near")], check.left_out(["near"])
+      ([('example 7', 'example 3')], array([7]))
     """
 
     examples: int
