@@ -57,13 +57,14 @@ FLOORS = {
     "frontier": GRAPHS,
     "store": GRAPHS | {"frontier"},
     "plots": GROUND | {"data", "store"},
+    "data_checks": GROUND | {"data", "plots"},
     "evaluation": GRAPHS | {"frontier", "store", "plots"},
     "tensorboard": SESSIONS | {"plots"},
     "train": SESSIONS | {"tensorboard"},
     "serving": SESSIONS | {"models", "networks", "train", "report"},
     "report": BYTES | {"plots"},
 }
-WITHOUT_TENSORFLOW = BYTES | {"weight_tools", "data", "report", "plots"}
+WITHOUT_TENSORFLOW = BYTES | {"weight_tools", "data", "data_checks", "report", "plots"}
 # These load it in a function: with the first picture, or where there is a session.
 INSIDE = {"data", "callables", "tf_private"}
 BANNED = {"tf_keras", "tf_slim", "pickle", "cloudpickle", "dill"}

@@ -22,6 +22,7 @@ from tfxfer._version import __version__ as __version__
 if TYPE_CHECKING:
     from tfxfer import callables as callables
     from tfxfer import data as data
+    from tfxfer import data_checks as data_checks
     from tfxfer import errors as errors
     from tfxfer import evaluation as evaluation
     from tfxfer import extras as extras
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     from tfxfer import weights as weights
     from tfxfer.data import Data as Data
     from tfxfer.data import Split as Split
+    from tfxfer.data_checks.check import check_data as check_data
+    from tfxfer.data_checks.findings import DataCheck as DataCheck
     from tfxfer.evaluation.evaluate import Evaluation as Evaluation
     from tfxfer.evaluation.evaluate import evaluate as evaluate
     from tfxfer.graph.eval_step import EvalStep as EvalStep
@@ -80,6 +83,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "CheckpointOptions": "tfxfer.train.options",
     "Data": "tfxfer.data",
+    "DataCheck": "tfxfer.data_checks.findings",
     "EvalStep": "tfxfer.graph.eval_step",
     "Evaluation": "tfxfer.evaluation.evaluate",
     "Fitted": "tfxfer.train.training",
@@ -92,6 +96,7 @@ _HOMES = {
     "Step": "tfxfer.graph.train_step",
     "SummaryOptions": "tfxfer.train.options",
     "Weights": "tfxfer.weights",
+    "check_data": "tfxfer.data_checks.check",
     "eval_step": "tfxfer.graph.eval_step",
     "evaluate": "tfxfer.evaluation.evaluate",
     "export_model": "tfxfer.serving.export",

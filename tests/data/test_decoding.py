@@ -312,3 +312,13 @@ def test_a_look_without_the_pixels_refuses_what_the_pixels_would_show():
         for whole in (True, False):
             with pytest.raises(DataError, match=r"is damaged|is cut short"):
                 decoding.verify(bad, whole=whole)
+
+
+def test_a_picture_is_measured_upright_without_being_decoded():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = io.BytesIO()
+    Image.new("RGB", (30, 20)).save(file, "JPEG", exif=exif)
+    assert decoding.measure(file.getvalue()) == (30, 20)
+    with pytest.raises(DataError):
+        decoding.measure(b"no picture at all")

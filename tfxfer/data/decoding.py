@@ -108,6 +108,16 @@ def verify(data: bytes, most_pixels: int = MOST_PIXELS, *, whole: bool = True) -
         raise DataError(f"{headers.DAMAGED}: its header gives another size than it has")
 
 
+def measure(data: bytes) -> tuple[int, int]:
+    """Return height and width of a picture, upright, as its header has them.
+
+    Raises:
+      DataError: it cannot be decoded.
+    """
+    encoded = _checked(data, MOST_PIXELS)
+    return _swapped((encoded.height, encoded.width), TURNS[encoded.orientation][0])
+
+
 def decode(
     data: bytes,
     size: tuple[int, int],

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tfxfer.report import run_reader as run_reader
     from tfxfer.report import style as style
     from tfxfer.report import summary_section as summary_section
+    from tfxfer.report import suspects as suspects
     from tfxfer.report import tables as tables
     from tfxfer.report import training_curves as training_curves
 else:

@@ -6,14 +6,12 @@ import json
 from collections.abc import Iterable, Mapping
 
 from tfxfer._version import __version__
-from tfxfer.report import confusion, examples, filters, restore_table, training_curves
+from tfxfer.report import confusion, examples, filters, restore_table, suspects, training_curves
 from tfxfer.report.markup import Markup, section, soft, tag
 from tfxfer.report.run_reader import Run
-from tfxfer.report.style import STYLE
+from tfxfer.report.style import head
 from tfxfer.report.summary_section import header, result_line
 
-# Whatever a run holds, a browser loads nothing for this page and runs no script in it.
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 TITLES = {"plan": "Restore plan", "repeat": "Repeat it"}  # in the navigation, where a section's name does not do
 _NOT_SETTINGS = {"stages"}
 
@@ -33,20 +31,8 @@ def document(run: Run, command: str | None = None) -> str:
         tag("main", _navigation(sections), sections.values(), id="content"),
         tag("footer", tag("p", f"Written by tfxfer {__version__} from the run's own files.")),
     )
-    return f"<!DOCTYPE html>\n{tag('html', _head(run), body, lang='en')}\n"
-
-
-def _head(run: Run) -> Markup:
-    return tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("meta", name="referrer", content="no-referrer"),
-        tag("title", f"{run.name}: {result_line(run)}"),
-        tag("style", Markup(STYLE)),
-    )
+    title = f"{run.name}: {result_line(run)}"
+    return f"<!DOCTYPE html>\n{tag('html', head(title), body, lang='en')}\n"
 
 
 def _sections(run: Run, command: str | None) -> dict[str, Markup | None]:
@@ -57,6 +43,7 @@ def _sections(run: Run, command: str | None) -> dict[str, Markup | None]:
         "confusion": confusion.confusion_section(test) if test else None,
         "classes": examples.classes_section(test) if test else None,
         "mistakes": examples.mistakes_section(test) if test else None,
+        "suspects": suspects.suspects_section(run.suspects) if run.suspects else None,
         "filters": filters.filters_section(run),
         "plan": restore_table.plan_section(run),
         "frozen": restore_table.frozen_section(run),

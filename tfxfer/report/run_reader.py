@@ -14,10 +14,13 @@ import numpy as np
 from tfxfer.errors import RunError
 from tfxfer.plots.png import SIGNATURE
 from tfxfer.report.environment import environment
+from tfxfer.report.suspects import Suspects
 from tfxfer.runs import files
 from tfxfer.runs.frozen import FrozenRecord
 from tfxfer.runs.settings import read_settings
 from tfxfer.runs.state import Row, RunState, state_files
+
+SUSPECTS = "suspects.json"  # as `tfxfer check_data` writes it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +76,7 @@ class Run:
       plans: as `Plan.to_json` wrote them; None where that file does not exist.
       frozen: `method`, `variables`, `checks`; None where that file does not exist.
       test: None where it was not tested yet.
+      suspects: what a check of its data found; None where there was none.
       environment: on what and when it was made, in words by name.
       faults: what could not be read, and why.
     """
@@ -86,6 +90,7 @@ class Run:
     plans: list[Row] | None
     frozen: Row | None
     test: Test | None
+    suspects: Suspects | None
     environment: dict[str, str]
     faults: list[str]
 
@@ -151,6 +156,7 @@ def read(path: str | os.PathLike[str]) -> Run:
         plans=_load(folder / files.PLAN, _plans, faults),
         frozen=_load(folder / files.FROZEN, _frozen, faults),
         test=_load(folder / "test.json", _test, faults),
+        suspects=_load(folder / SUSPECTS, lambda _, value: Suspects.from_json(value), faults),
         environment=environment(folder),
         faults=faults,
     )

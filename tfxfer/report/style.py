@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tfxfer.plots.palette import DARK, LIGHT, LINES
+from tfxfer.report.markup import Markup, tag
+
+# Whatever a run holds, a browser loads nothing for this page and runs no script in it.
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
 
 def _variables(colours: Mapping[str, str]) -> str:
@@ -137,6 +141,7 @@ background:linear-gradient(90deg,var(--wash),var(--c))}
 .card img.tiny{image-rendering:pixelated}
 .missing{display:grid;place-items:center;text-align:center;color:var(--soft);font-size:.84rem;padding:.6rem;
 border-bottom:1px dashed var(--line)}
+.pair{display:grid;grid-template-columns:1fr 1fr;gap:2px}
 .card .said{padding:.5rem .65rem .6rem;font-size:.86rem}
 .card p{margin:0}
 .card b{font-weight:650}.card .taken{color:var(--orange)}
@@ -168,3 +173,17 @@ footer{color:var(--soft);font-size:.84rem;padding-bottom:40px}
 """
 
 STYLE = _COLOURS + _REST + "".join(map(_line, LINES))
+
+
+def head(title: str) -> Markup:
+    """Return the head of a page."""
+    return tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("meta", name="referrer", content="no-referrer"),
+        tag("title", title),
+        tag("style", Markup(STYLE)),
+    )
