@@ -55,7 +55,7 @@ FLOORS = {
     "networks": GRAPHS | {"models"},
     "restore": GRAPHS,
     "frontier": GRAPHS,
-    "store": GRAPHS | {"frontier"},
+    "store": GRAPHS | {"frontier", "networks"},
     "plots": GROUND | {"data", "store"},
     "evaluation": GRAPHS | {"frontier", "store", "plots"},
     "tensorboard": SESSIONS | {"plots"},
