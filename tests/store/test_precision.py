@@ -15,7 +15,7 @@ import tfxfer as tx
 from tfxfer import processor
 from tfxfer.data.splits import Data
 from tfxfer.errors import DataError, GraphError
-from tfxfer.store import extraction, precision
+from tfxfer.store import extraction, fingerprint, precision
 from tfxfer.store.compute import Network
 from tfxfer.tf_private import session_config
 
@@ -169,6 +169,25 @@ def test_rows_of_the_two_precisions_lie_apart_in_one_store(tmp_path):
     np.testing.assert_allclose(fast, exact, atol=0.02 * np.abs(exact).max())
     assert extracted(tmp_path, "float32")[0].tobytes() == exact.tobytes()
     assert extracted(tmp_path, "bfloat16")[0].tobytes() == fast.tobytes()
+
+
+def test_addresses_of_folded_rows_are_others_than_those_of_tensorflows_rewrite_alone(tmp_path):
+    images = tf.placeholder(tf.uint8, [None, 8, 8, 3])
+    tensor = convolved(images, resource())
+    with tx.session() as sess:
+        network = Network(sess, images, [tensor])
+        config = precision.configuration(sess, "bfloat16")
+        assert precision.rewrites(sess, "float32") == fingerprint.rewrites(session_config(sess))
+        assert precision.rewrites(sess, "bfloat16") == f"{fingerprint.rewrites(config)}, {precision.FOLDED}"
+        with precision.computing(network, "bfloat16") as low:  # as workers of Beam open tables, and as `auto` does
+            tables = [
+                extraction.open_tables(each, "uint8 (8, 8, 3)", tmp_path, batch_size=4, precision=how)[0].path
+                for each, how in ((low, ""), (network, "bfloat16"), (network, "float32"))
+            ]
+        assert tables[0] == tables[1] != tables[2]
+    with tf.Session(graph=images.graph, config=config) as rewritten:
+        assert precision.of_session(rewritten) == "bfloat16"
+        assert precision.rewrites(rewritten, "bfloat16") == fingerprint.rewrites(config)
 
 
 def test_workers_give_the_same_bits(tmp_path):
