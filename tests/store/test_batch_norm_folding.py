@@ -7,6 +7,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import tfxfer as tx
+from tfxfer.callables import compiled
 from tfxfer.graph import layers
 from tfxfer.graph.variables import inference
 from tfxfer.store import precision
@@ -267,3 +268,18 @@ def test_channels_may_come_first():
             np.testing.assert_allclose(low.sess.run("folded/0/kernel/read:0"), expected, rtol=1e-5)
         with precision.computing(Network(sess, images, [z]), "bfloat16") as low:
             assert "Mul" in through(low)
+
+
+def test_what_follows_takes_the_folded_part_and_what_else_is_fed():
+    images, training = tf.placeholder(tf.float32, [None, 9, 9, 4]), tf.placeholder(tf.bool, [])
+    frozen = tf.nn.relu(chosen(images, training))
+    end = tf.where(training, -frozen, frozen + 1.0)
+    with tx.session() as sess:
+        expected = sess.run(end, {images: IMAGES, training: False})
+        with precision.divided(sess, images, [frozen], {training: np.array(False)}):
+            for feeds in ([training, images], [images, training]):
+                arrays = [np.array(False) if feed is training else IMAGES for feed in feeds]
+                (values,) = compiled(sess, [end], feeds)(*arrays)
+                np.testing.assert_allclose(values, expected, rtol=1e-4, atol=1e-4 * expected.max())
+            (values,) = compiled(sess, [end], [frozen, training])(expected - 1.0, np.array(False))
+            assert values.tobytes() == (expected - 1.0 + 1.0).tobytes()
