@@ -55,7 +55,7 @@ FLOORS = {
     "networks": GRAPHS | {"models"},
     "restore": GRAPHS,
     "frontier": GRAPHS,
-    "store": GRAPHS | {"frontier"},
+    "store": GRAPHS | {"frontier", "networks"},
     "plots": GROUND | {"data", "store"},
     "data_checks": GROUND | {"data", "plots"},
     "evaluation": GRAPHS | {"frontier", "store", "plots"},

@@ -15,7 +15,7 @@ import tfxfer as tx
 from tfxfer import processor
 from tfxfer.data.splits import Data
 from tfxfer.errors import DataError, GraphError
-from tfxfer.store import extraction, precision
+from tfxfer.store import extraction, fingerprint, precision
 from tfxfer.store.compute import Network
 from tfxfer.tf_private import session_config
 
@@ -79,22 +79,19 @@ def test_it_has_the_values_that_the_variables_have_now_whatever_their_kind(make)
     kernel = tf.convert_to_tensor(make())
     tensor = convolved(images, kernel)
     variables = tf.global_variables()
-    values = [tf.convert_to_tensor(variable) for variable in variables]
     places = [tf.placeholder(tf.float32, variable.shape) for variable in variables]
     writes = [tf.assign(variable, place) for variable, place in zip(variables, places, strict=True)]
     with tx.session() as sess:
         for number, (write, place) in enumerate(zip(writes, places, strict=True)):
             sess.run(write, {place: normal(place.shape, number + 7)})
-        before = sess.run(values)
+        before = sess.run(kernel)
         with precision.computing(Network(sess, images, [tensor]), "bfloat16") as low:
             assert low.sess is not sess
-            for mine, theirs in zip(low.sess.run(values), before, strict=True):
-                assert mine.tobytes() == theirs.tobytes()
+            assert low.sess.run(kernel.name).tobytes() == before.tobytes()
             ((fast,), (exact,)) = (each.make_callable(48)(IMAGES) for each in (low, Network(sess, images, [tensor])))
             np.testing.assert_allclose(fast, exact, atol=0.02 * np.abs(exact).max())
             assert np.dtype(fast.dtype) == np.float32
-        for mine, theirs in zip(sess.run(values), before, strict=True):
-            assert mine.tobytes() == theirs.tobytes()
+        assert sess.run(kernel).tobytes() == before.tobytes()
 
 
 def test_only_what_the_tensors_read_is_brought_and_the_session_ends_with_the_block():
@@ -103,11 +100,12 @@ def test_only_what_the_tensors_read_is_brought_and_the_session_ends_with_the_blo
     value = unread.read_value()
     with tx.session() as sess:
         with precision.computing(Network(sess, images, [tensor]), "bfloat16") as low:
-            with pytest.raises(tf.errors.FailedPreconditionError, match="unread"):
-                low.sess.run(value)
-            run = low.sess
+            assert [op.name for op in low.sess.graph.get_operations() if op.type == "VarHandleOp"] == ["kernel"]
+            assert low.sess.graph is not sess.graph
+            assert tf.get_default_graph() is sess.graph
+            assert tf.get_default_session() is sess
         with pytest.raises(RuntimeError, match="closed"):
-            run.run(tensor, {images: IMAGES})
+            low.sess.run(tensor.name)
         assert sess.run(value).shape == (7,)
 
 
@@ -120,17 +118,17 @@ def test_the_same_session_computes_in_float32():
             assert same is network
 
 
-def test_a_variable_that_nothing_assigns_is_refused_by_name():
+def test_a_variable_that_nothing_assigns_in_the_graph_is_brought_all_the_same():
     with tf.Graph().as_default() as graph:
         images = tf.placeholder(tf.uint8, [None, 8, 8, 3])
         handle = tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=[3, 3, 3, 16], shared_name="bare", name="bare")
-        tensor = convolved(images, tf.raw_ops.ReadVariableOp(resource=handle, dtype=tf.float32))
-        with (
-            tf.Session(graph=graph) as sess,
-            pytest.raises(GraphError, match=r"^bare: no op assigns a value .*`precision=float32`"),
-            precision.computing(Network(sess, images, [tensor]), "bfloat16"),
-        ):
-            pass
+        kernel = tf.raw_ops.ReadVariableOp(resource=handle, dtype=tf.float32)
+        network = [images, [convolved(images, kernel)]]
+        write = tf.raw_ops.AssignVariableOp(resource=handle, value=normal([3, 3, 3, 16]))
+        with tf.Session(graph=graph) as sess:
+            sess.run(write)
+            with precision.computing(Network(sess, *network), "bfloat16") as low:
+                assert low.sess.run(kernel.name).tobytes() == sess.run(kernel).tobytes()
 
 
 def test_a_session_on_a_server_is_refused():
@@ -171,6 +169,25 @@ def test_rows_of_the_two_precisions_lie_apart_in_one_store(tmp_path):
     np.testing.assert_allclose(fast, exact, atol=0.02 * np.abs(exact).max())
     assert extracted(tmp_path, "float32")[0].tobytes() == exact.tobytes()
     assert extracted(tmp_path, "bfloat16")[0].tobytes() == fast.tobytes()
+
+
+def test_addresses_of_folded_rows_are_others_than_those_of_tensorflows_rewrite_alone(tmp_path):
+    images = tf.placeholder(tf.uint8, [None, 8, 8, 3])
+    tensor = convolved(images, resource())
+    with tx.session() as sess:
+        network = Network(sess, images, [tensor])
+        config = precision.configuration(sess, "bfloat16")
+        assert precision.rewrites(sess, "float32") == fingerprint.rewrites(session_config(sess))
+        assert precision.rewrites(sess, "bfloat16") == f"{fingerprint.rewrites(config)}, {precision.FOLDED}"
+        with precision.computing(network, "bfloat16") as low:  # as workers of Beam open tables, and as `auto` does
+            tables = [
+                extraction.open_tables(each, "uint8 (8, 8, 3)", tmp_path, batch_size=4, precision=how)[0].path
+                for each, how in ((low, ""), (network, "bfloat16"), (network, "float32"))
+            ]
+        assert tables[0] == tables[1] != tables[2]
+    with tf.Session(graph=images.graph, config=config) as rewritten:
+        assert precision.of_session(rewritten) == "bfloat16"
+        assert precision.rewrites(rewritten, "bfloat16") == fingerprint.rewrites(config)
 
 
 def test_workers_give_the_same_bits(tmp_path):

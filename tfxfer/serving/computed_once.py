@@ -12,12 +12,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 
 from tfxfer import names
 from tfxfer.errors import DataError, RunError
 from tfxfer.processor import has_units
 from tfxfer.runs.files import PRECISION, read_json
+from tfxfer.store.fingerprint import NOTHING
 from tfxfer.store.precision import check, divided
 
 log = logging.getLogger("tfxfer")
@@ -64,7 +66,13 @@ def read(run: Path, settings: Mapping[str, Any], scope: str = "") -> ComputedOnc
 
 
 @contextlib.contextmanager
-def repeated(part: ComputedOnce | None, sess: tf.Session, images: tf.Tensor, precision: str = "auto") -> Iterator[None]:
+def repeated(
+    part: ComputedOnce | None,
+    sess: tf.Session,
+    images: tf.Tensor,
+    precision: str = "auto",
+    feeds: Mapping[tf.Tensor, np.ndarray] = NOTHING,
+) -> Iterator[None]:
     """Let a session compute a part as in training: in bfloat16, or in float32 where that cannot be.
 
     Args:
@@ -72,6 +80,7 @@ def repeated(part: ComputedOnce | None, sess: tf.Session, images: tf.Tensor, pre
       sess: a session on the network, opened by `tfxfer.session`.
       images: the placeholder of the images.
       precision: "auto"; "float32" for all; or "bfloat16", which refuses what `auto` computes in float32.
+      feeds: what else is fed in each call, by placeholder.
 
     Raises:
       DataError: `precision` cannot be had.
@@ -85,7 +94,7 @@ def repeated(part: ComputedOnce | None, sess: tf.Session, images: tf.Tensor, pre
     if part is None or precision == "float32":
         yield
         return
-    with divided(sess, images, _tensors(part, sess.graph, precision)):
+    with divided(sess, images, _tensors(part, sess.graph, precision), feeds):
         yield
 
 

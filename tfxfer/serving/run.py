@@ -290,7 +290,7 @@ class Run:
             examples, step, weights = from_rows or (examples, *self._eval_step(weights, examples, len(class_names)))
             with (
                 session(plan(select(".*"), weights), **session_options) as sess,
-                computed_once.repeated(part, sess, step.images, precision),
+                computed_once.repeated(part, sess, step.images, precision, step.eval_feeds),
             ):
                 return evaluate(sess, step, examples, class_names=class_names, top_k=top_k)
 

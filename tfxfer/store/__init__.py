@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING
 from tfxfer._lazy import attach
 
 if TYPE_CHECKING:
+    from tfxfer.store import batch_norm_folding as batch_norm_folding
     from tfxfer.store import beam as beam
     from tfxfer.store import compute as compute
     from tfxfer.store import examples as examples
     from tfxfer.store import extraction as extraction
     from tfxfer.store import features as features
     from tfxfer.store import fingerprint as fingerprint
+    from tfxfer.store import graph_copy as graph_copy
     from tfxfer.store import maintenance as maintenance
     from tfxfer.store import precision as precision
     from tfxfer.store import provenance as provenance

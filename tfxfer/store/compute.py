@@ -29,12 +29,15 @@ class Network:
       images: the placeholder of the images.
       tensors: what is computed, each [n, ...].
       feeds: what else is fed, the same for all examples: arrays by placeholder.
+      origin: the network whose tensors these are, if it was changed to compute them in another precision; what is
+        stored is addressed by it.
     """
 
     sess: tf.Session
     images: tf.Tensor
     tensors: Sequence[tf.Tensor]
     feeds: Mapping[tf.Tensor, np.ndarray] = dataclasses.field(default_factory=dict)
+    origin: Network | None = None
 
     def make_callable(self, batch_size: int) -> RunBatch:
         """Return a function from images to the values of the tensors, which always runs batches of one size.

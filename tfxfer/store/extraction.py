@@ -254,10 +254,11 @@ def open_tables(
       GraphError: a tensor needs more than the images.
       DataError: the store cannot be used.
     """
+    precision = precision or precisions.of_session(network.sess)
+    network = network.origin or network
     sess, tensors = network.sess, network.tensors
     conditions = {"images": example, "batch_size": batch_size, "dtype": dtype, "tensorflow": tf.__version__}
-    precision = precision or precisions.of_session(sess)
-    conditions["rewrites"] = fingerprint.rewrites(precisions.configuration(sess, precision))
+    conditions["rewrites"] = precisions.rewrites(sess, precision)
     variables: dict[str, str] = {}
     addresses = fingerprint.addresses(
         sess, tensors, network.images, conditions, feeds=network.feeds, variables=variables

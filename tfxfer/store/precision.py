@@ -1,13 +1,13 @@
 """In which precision the frozen part of a network is computed: what the processor can do, the choice, the session.
 
 In bfloat16, convolutions and matrix products take numbers of 8 bits of precision and add them up in float32. Only what
-is frozen is computed so, in a session of its own on the same graph; what is trained is always float32.
+is frozen is computed so, in a graph and a session of its own, in which batch normalisation is folded into the
+convolutions; what is trained is always float32.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import statistics
 import time
@@ -20,11 +20,12 @@ import tensorflow.compat.v1 as tf
 from tfxfer import names
 from tfxfer.callables import compiled
 from tfxfer.errors import DataError, GraphError
-from tfxfer.formats.buffers import owned
-from tfxfer.graph.traversal import initializer_of, variables_read
+from tfxfer.graph.traversal import needed
+from tfxfer.networks import folding, inlining
 from tfxfer.processor import WITHOUT_UNITS, has_units
+from tfxfer.store import batch_norm_folding, fingerprint
 from tfxfer.store.compute import Network
-from tfxfer.store.fingerprint import READ_TOGETHER, value_of
+from tfxfer.store.graph_copy import opened, pruned, subgraph
 from tfxfer.tf_private import session_config
 
 log = logging.getLogger("tfxfer")
@@ -35,6 +36,7 @@ LOSS = "0.4 times as fast as in float32 (SqueezeNet 0.46, EfficientNet-Lite0 0.4
 MARGIN = 1.1  # by which bfloat16 must be faster for `auto` to take it
 FEWEST = 4  # batches; of fewer, measuring would take longer than computing
 ROUNDS = 2
+FOLDED = "batch normalisation folded"  # in addresses: to be changed where rows get other bits
 
 
 def check(precision: str) -> None:
@@ -73,9 +75,19 @@ def configuration(sess: tf.Session, precision: str) -> tf.ConfigProto:
     return config
 
 
+def rewrites(sess: tf.Session, precision: str) -> str:
+    """Return how a graph is changed to compute in a precision: by TensorFlow, and here. It decides the bits of rows."""
+    by_tensorflow = fingerprint.rewrites(configuration(sess, precision))
+    changed_here = precision == "bfloat16" and precision != of_session(sess)
+    return f"{by_tensorflow}, {FOLDED}" if changed_here else by_tensorflow
+
+
 @contextlib.contextmanager
 def computing(network: Network, precision: str) -> Iterator[Network]:
     """Give a network as it computes in a precision: in bfloat16 in a session of its own, which ends with the block.
+
+    That session has a graph of its own too, in which batch normalisation is folded into the convolutions, and which is
+    fed images alone: what else is fed is bound to its value, and a placeholder with a default to that.
 
     Args:
       network: what is computed, in a session in which everything is restored.
@@ -87,63 +99,61 @@ def computing(network: Network, precision: str) -> Iterator[Network]:
     if precision == of_session(network.sess) or precision == "float32":
         yield network
         return
-    with _session(network.sess, network.tensors, configuration(network.sess, precision)) as sess:
-        yield dataclasses.replace(network, sess=sess)
+    _check_local(network.sess)
+    outputs = [tensor.name for tensor in network.tensors]
+    graph_def, arrays = _folded(_decided(network), network.images.name, outputs, network.sess)
+    with opened(graph_def, configuration(network.sess, precision), network.sess, arrays) as sess:
+        images, *tensors = (sess.graph.get_tensor_by_name(name) for name in (network.images.name, *outputs))
+        yield Network(sess, images, tensors, origin=network)
 
 
-@contextlib.contextmanager
-def _session(sess: tf.Session, tensors: Sequence[tf.Tensor], config: tf.ConfigProto) -> Iterator[tf.Session]:
-    """Open a session on the same graph, with the same values of the variables that the tensors read, and of no others.
-
-    Nothing is added to the graph, which may be finalized.
-    """
-    loads = _loads(sess, variables_read(tensors))
-    with tf.Session(graph=sess.graph, config=config) as other:
-        for group in _groups(loads):
-            values = sess.run([value_of(op) for op, _ in group])
-            feeds = {load.inputs[1]: _owned(value) for (_, load), value in zip(group, values, strict=True)}
-            other.run([load for _, load in group], feeds)
-        other.plans = getattr(sess, "plans", ())
-        yield other
-
-
-def _loads(sess: tf.Session, variables: Sequence[tf.Operation]) -> list[tuple[tf.Operation, tf.Operation]]:
-    """Return each variable with the op that assigns its initial value, which can be fed."""
+def _check_local(sess: tf.Session) -> None:
     if sess.sess_str:
         raise GraphError(
             f"the session runs on the server {tf.compat.as_text(sess.sess_str)}, and bfloat16 needs another one in "
             "this process; give `precision=float32`"
         )
-    pairs = [(op, initializer_of(op)) for op in variables]
-    loads = [(op, load) for op, load in pairs if load is not None and sess.graph.is_feedable(load.inputs[1])]
-    lost = [op.name for op in variables if op not in dict(loads)]
-    if lost:
-        raise GraphError(
-            f"{names.listed(lost)}: no op assigns a value that can be fed, so that another session, as bfloat16 needs "
-            "it, cannot have the same; make these by tf.Variable or tf.get_variable, or give `precision=float32`"
-        )
-    return loads
 
 
-def _groups(loads: Sequence[tuple[tf.Operation, tf.Operation]]) -> Iterator[list[tuple[tf.Operation, tf.Operation]]]:
-    """Yield small variables together, but never two of one initial value, in whose place a single array is fed."""
-    group: dict[Any, tuple[tf.Operation, tf.Operation]] = {}
-    size = 0
-    for op, load in loads:
-        initial = load.inputs[1]
-        if group and (initial.ref() in group or size >= READ_TOGETHER):
-            yield list(group.values())
-            group, size = {}, 0
-        group[initial.ref()] = op, load
-        size += (initial.shape.num_elements() or READ_TOGETHER) * initial.dtype.size
-    if group:
-        yield list(group.values())
+def _decided(network: Network) -> tf.GraphDef:
+    """Return what computes the tensors, without what only other values of the placeholders would need."""
+    images, tensors = network.images, network.tensors
+    ops = set(needed(tensor.op for tensor in (images, *tensors)))
+    values = {}
+    for op in ops:
+        if op.type == "PlaceholderWithDefault" and op is not images.op:
+            values[op.outputs[0].name] = tf.get_static_value(op.inputs[0])
+    for tensor, value in network.feeds.items():
+        if tensor.op in ops:
+            values[tensor.name] = np.asarray(value, tensor.dtype.as_numpy_dtype)
+    bound = {name: value for name, value in values.items() if value is not None}
+    graph_def = folding.fold(subgraph(images.graph, {op.name for op in ops}), bound)
+    while inlining.calls(graph_def):  # of a branch that is taken
+        graph_def = folding.fold(inlining.inline(graph_def), {})
+    return pruned(graph_def, [images.name, *(tensor.name for tensor in tensors)])
 
 
-def _owned(value: Any) -> np.ndarray:
-    """Return an array whose memory a variable may take over; strings are copied anyway."""
-    array = np.asarray(value)
-    return array if array.dtype == object else owned(array)
+def _folded(
+    graph_def: tf.GraphDef, images: str, tensors: Sequence[str], sess: tf.Session
+) -> tuple[tf.GraphDef, dict[str, np.ndarray]]:
+    """Fold batch normalisation; return the graph, and the values of the variables that it has in addition."""
+    chains = batch_norm_folding.chains(graph_def, images, tensors)
+    constants = list(dict.fromkeys(name for chain in chains for name in chain.constants))
+    arrays = batch_norm_folding.fold(graph_def, chains, _evaluated(graph_def, constants, sess))
+    return pruned(graph_def, [images, *tensors]), arrays
+
+
+def _evaluated(graph_def: tf.GraphDef, tensors: Sequence[str], sess: tf.Session) -> dict[str, np.ndarray]:
+    """Return the values of tensors that constants and variables decide, so that nothing need be waited for."""
+    if not tensors:
+        return {}
+    part = pruned(graph_def, tensors)
+    for node in part.node:
+        sources = [source for source in node.input if not source.startswith("^")]
+        del node.input[:]
+        node.input.extend(sources)
+    with opened(pruned(part, tensors), configuration(sess, "float32"), sess, {}) as other:
+        return dict(zip(tensors, other.run(list(tensors)), strict=True))
 
 
 # --- the choice ---
@@ -183,13 +193,16 @@ def _seconds(run: Callable[[np.ndarray], Any], images: np.ndarray) -> float:
 
 
 @contextlib.contextmanager
-def divided(sess: tf.Session, images: tf.Tensor, tensors: Sequence[tf.Tensor]) -> Iterator[None]:
+def divided(
+    sess: tf.Session, images: tf.Tensor, tensors: Sequence[tf.Tensor], feeds: Mapping[tf.Tensor, np.ndarray]
+) -> Iterator[None]:
     """Let the compiled calls of a session compute some tensors in bfloat16, and all that follows in float32.
 
     Args:
       sess: a session in which everything is restored, opened by `tfxfer.session`.
       images: the placeholder of the images.
       tensors: where the frozen part ends; none leaves the session as it is.
+      feeds: what else is fed in each call, as `Network` has it.
 
     Raises:
       GraphError: see `computing`.
@@ -197,16 +210,18 @@ def divided(sess: tf.Session, images: tf.Tensor, tensors: Sequence[tf.Tensor]) -
     if not tensors:
         yield
         return
-    with computing(Network(sess, images, tensors), "bfloat16") as low:
+    with computing(Network(sess, images, tensors, feeds), "bfloat16") as low:
 
         def compile_in_two(
             fetches: Sequence[tf.Tensor], feeds: Sequence[tf.Tensor], ops: Sequence[tf.Operation] = ()
         ) -> Callable[..., list[np.ndarray]]:
-            if images.ref() not in {feed.ref() for feed in feeds}:  # features are fed
+            refs = [feed.ref() for feed in feeds]
+            if images.ref() not in refs:  # features are fed
                 return compiled(sess, fetches, feeds, ops, whole=True)
-            first = compiled(low.sess, tensors, feeds)
+            place = refs.index(images.ref())
+            first = compiled(low.sess, low.tensors, [low.images, *low.feeds], whole=True)
             second = compiled(sess, fetches, [*tensors, *feeds], ops, whole=True)
-            return lambda *arrays: second(*first(*arrays), *arrays)
+            return lambda *arrays: second(*first(arrays[place], *low.feeds.values()), *arrays)
 
         sess.compile = compile_in_two
         try:

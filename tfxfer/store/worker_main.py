@@ -25,6 +25,7 @@ from tfxfer.errors import TfxferError
 from tfxfer.formats.buffers import owned
 from tfxfer.store.compute import Network, fill
 from tfxfer.store.examples import load
+from tfxfer.store.graph_copy import assignment
 from tfxfer.store.store import Table
 
 SECONDS_LEFT = 60.0  # for a batch, once the parent is gone
@@ -90,19 +91,10 @@ def _session(folder: Path, variables: dict[str, list[int]]) -> Iterator[tf.Sessi
     config = tf.ConfigProto.FromString((folder / "config.pb").read_bytes())
     with tf.Graph().as_default() as graph:
         tf.import_graph_def(tf.GraphDef.FromString((folder / "graph.pb").read_bytes()), name="")
-        loads = [_assignment(graph.get_operation_by_name(name)) for name in variables]
+        loads = [assignment(graph.get_operation_by_name(name)) for name in variables]
         graph.finalize()
         with tf.Session(graph=graph, config=config) as sess:
             for place, ((value, assign), shape) in enumerate(zip(loads, variables.values(), strict=True)):
                 stored = owned(np.load(folder / f"variable-{place}.npy", mmap_mode="r", allow_pickle=False))
                 sess.run(assign, {value: stored.view(value.dtype.as_numpy_dtype).reshape(shape)})
             yield sess
-
-
-def _assignment(variable: tf.Operation) -> tuple[tf.Tensor, tf.Operation]:
-    """Return a placeholder and the op that puts what it is fed with into a variable."""
-    (handle,) = variable.outputs
-    value = tf.placeholder(variable.get_attr("dtype"))
-    if handle.dtype == tf.resource:
-        return value, tf.raw_ops.AssignVariableOp(resource=handle, value=value)
-    return value, tf.assign(handle, value, validate_shape=False).op

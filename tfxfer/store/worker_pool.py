@@ -23,7 +23,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -36,6 +36,7 @@ from tfxfer.graph.traversal import VARIABLES, needed
 from tfxfer.store import examples, fingerprint
 from tfxfer.store.compute import Network
 from tfxfer.store.examples import Source
+from tfxfer.store.graph_copy import subgraph
 from tfxfer.store.store import Table
 from tfxfer.tf_private import session_config
 
@@ -114,7 +115,7 @@ def _write_job(
 ) -> None:
     sess, images, tensors, feeds = network.sess, network.images, network.tensors, network.feeds
     ops = needed(tensor.op for tensor in (images, *feeds, *tensors))
-    graph = _subgraph(images.graph, {op.name for op in ops})
+    graph = subgraph(images.graph, {op.name for op in ops})
     _check_portable(ops)
     try:
         job = {
@@ -139,16 +140,6 @@ def _write_job(
             f"cannot write what workers are to read into {folder.parent}: {error.strerror}; make room, give another "
             "`store`, or leave workers out"
         ) from None
-
-
-def _subgraph(graph: tf.Graph, kept: Container[str]) -> tf.GraphDef:
-    """Return some ops of a graph, and all its functions."""
-    whole = graph.as_graph_def()
-    part = tf.GraphDef(versions=whole.versions, library=whole.library)
-    part.node.extend(node for node in whole.node if node.name in kept)
-    for node in part.node:
-        node.attr.pop("_class", None)  # Beside which op it is to lie, which need not be there.
-    return part
 
 
 def _check_portable(ops: Iterable[tf.Operation]) -> None:
