@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from tfxfer import runs as runs
     from tfxfer import serving as serving
     from tfxfer import signals as signals
+    from tfxfer import statistics as statistics
     from tfxfer import store as store
     from tfxfer import tensorboard as tensorboard
     from tfxfer import tf_private as tf_private

@@ -17,6 +17,7 @@ from rich.text import Text
 from tfxfer import extras, names
 from tfxfer.errors import DataError
 from tfxfer.plots.confusion import MOST_NAMED, confused_pairs
+from tfxfer.statistics import intervals
 from tfxfer.tools import _flags
 
 MOST_CLASSES = 20  # of more, the weakest alone are printed
@@ -184,7 +185,7 @@ def keep_test(run: str, result: Any, split: Any, checkpoint: str) -> str:
     from tfxfer.evaluation.test_results import FILE, FOLDER, record
 
     kept = record(run, result, split, checkpoint)["mistakes"]
-    wrong = int((result.predictions != result.labels).sum())
+    wrong = int((~result.right).sum())
     pictures = f", {Path(run, FOLDER)}" if any(mistake["picture"] for mistake in kept) else ""
     return f"{wrong:,} of {len(result.labels):,} test examples wrong: {Path(run, FILE)}{pictures}"
 
@@ -209,6 +210,8 @@ def show_evaluation(result: Any, title: str) -> None:
     figures = ("precision", "recall", "f1-score")
     cells = ((name, *(f"{row[key]:.4f}" for key in figures), f"{row['support']:.0f}") for name, row in rows.items())
     console.print(_table([(heading, "right") for heading in ("class", *figures, "examples")], cells))
+    right, count = int(result.right.sum()), len(result.labels)
+    console.print(f"{right:,} of {count:,} right; {intervals.shown(right, count)} of the accuracy (Wilson)")
     console.print(Text(str(result)))
 
 

@@ -49,7 +49,7 @@ def record(
 
     Returns:
       What `test.json` holds: `checkpoint`, relative to the run; `loss` and `accuracy`, means over the `examples` (their
-      number); `top_k`, number (as text) to the share of examples whose true class is among so many; `class_names`, the
+      number); `accuracy_interval`, Wilson's 95 % interval; `top_k`, number (as text) to the share of examples whose true class is among so many; `class_names`, the
       name of each class at the place of its number; `confusion`, how many examples of each true class (row) were taken
       for each class (column); `per_class`, by name `precision`, `recall`, `f1-score` and `support` (its examples); and
       `mistakes`, a list of objects, the one of highest `probability` first. Each of these has the names of the `true`

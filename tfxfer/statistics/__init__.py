@@ -1,0 +1,10 @@
+"""How sure a number is: intervals and tests. No TensorFlow is loaded."""
+
+from typing import TYPE_CHECKING
+
+from tfxfer._lazy import attach
+
+if TYPE_CHECKING:
+    from tfxfer.statistics import intervals as intervals
+else:
+    __getattr__, __dir__ = attach(__name__)
