@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from tfxfer.serving.predict import predict as predict
     from tfxfer.serving.run import Run as Run
     from tfxfer.serving.run import open_run as open_run
+    from tfxfer.statistics.diff_runs import diff_runs as diff_runs
     from tfxfer.store.extraction import extract as extract
     from tfxfer.store.extraction import precompute as precompute
     from tfxfer.train.fit import fit as fit
@@ -93,6 +94,7 @@ _HOMES = {
     "Step": "tfxfer.graph.train_step",
     "SummaryOptions": "tfxfer.train.options",
     "Weights": "tfxfer.weights",
+    "diff_runs": "tfxfer.statistics.diff_runs",
     "eval_step": "tfxfer.graph.eval_step",
     "evaluate": "tfxfer.evaluation.evaluate",
     "export_model": "tfxfer.serving.export",

@@ -105,6 +105,14 @@ def _table(columns: Iterable[tuple[str, Any]], rows: Iterable[Iterable[str | Tex
     return table
 
 
+def show_table(title: str, columns: Sequence[str], rows: Iterable[Iterable[str]]) -> None:
+    """Print a table of texts with a title above it; what is piped is not cut to a terminal's width."""
+    console = Console(width=None if sys.stdout.isatty() else 10_000)
+    console.print(Text(title), soft_wrap=True)
+    cells = ([names.printable(cell) for cell in row] for row in rows)
+    console.print(_table([(heading, "left") for heading in columns], cells))
+
+
 def show_run(fitted: Any, logdir: str) -> None:
     """Print a table of the last epochs, where the best checkpoint is, and how to look at the run."""
     console = Console()

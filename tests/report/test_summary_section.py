@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
 from tests import made_runs
 from tests.made_runs import make
 from tests.report.pages import own, shown

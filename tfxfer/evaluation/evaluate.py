@@ -133,7 +133,7 @@ class Evaluation:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """Return metrics, the interval of the accuracy, confusion matrix and per-class figures as plain dicts, lists and numbers."""
+        """Return metrics, interval, confusion matrix and per-class figures as plain dicts, lists and numbers."""
         return {
             **self.metrics,
             "top_k": {str(k): share for k, share in self.top_k.items()},
