@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from tfxfer.plots import palette as palette
     from tfxfer.plots import png as png
     from tfxfer.plots import predictions as predictions
+    from tfxfer.plots import reliability as reliability
     from tfxfer.plots import scatter as scatter
     from tfxfer.plots import tiles as tiles
 else:

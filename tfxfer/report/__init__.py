@@ -17,6 +17,7 @@ FILE = "report.html"
 __all__ = ["FILE", "Run", "document", "missing", "read", "result_line", "write"]
 
 if TYPE_CHECKING:
+    from tfxfer.report import calibration as calibration
     from tfxfer.report import confusion as confusion
     from tfxfer.report import curves as curves
     from tfxfer.report import environment as environment

@@ -18,6 +18,8 @@ from tfxfer.runs import files
 from tfxfer.runs.frozen import FrozenRecord
 from tfxfer.runs.settings import read_settings
 from tfxfer.runs.state import Row, RunState, state_files
+from tfxfer.statistics.calibration import FILE as CALIBRATION
+from tfxfer.statistics.calibration import Calibration
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +75,7 @@ class Run:
       plans: as `Plan.to_json` wrote them; None where that file does not exist.
       frozen: `method`, `variables`, `checks`; None where that file does not exist.
       test: None where it was not tested yet.
+      calibration: the temperature of its best network; None where none was fitted.
       environment: on what and when it was made, in words by name.
       faults: what could not be read, and why.
     """
@@ -86,6 +89,7 @@ class Run:
     plans: list[Row] | None
     frozen: Row | None
     test: Test | None
+    calibration: Calibration | None
     environment: dict[str, str]
     faults: list[str]
 
@@ -151,6 +155,7 @@ def read(path: str | os.PathLike[str]) -> Run:
         plans=_load(folder / files.PLAN, _plans, faults),
         frozen=_load(folder / files.FROZEN, _frozen, faults),
         test=_load(folder / "test.json", _test, faults),
+        calibration=_load(folder / CALIBRATION, lambda _, value: Calibration.from_json(value), faults),
         environment=environment(folder),
         faults=faults,
     )

@@ -9,6 +9,7 @@
     train.log                       the log
     train/, validation/, results/   events for TensorBoard; see `tfxfer.tensorboard.results` for the last
     test.json, mistakes/            what the last test gave; see `tfxfer.evaluation.test_results`
+    calibration.json                the temperature of its best network; see `tfxfer.statistics.calibration`
     test_examples.csv               what it gave for each example; see `runs.test_examples`
 
 A checkpoint that has an index is whole: its files are moved in together, the index last.

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from tfxfer._lazy import attach
 
 if TYPE_CHECKING:
+    from tfxfer.statistics import calibration as calibration
     from tfxfer.statistics import diff_runs as diff_runs
     from tfxfer.statistics import intervals as intervals
 else:
