@@ -31,8 +31,8 @@ def _summary(calibration: Calibration) -> str:
     sentences = [
         f"Divided by a temperature of {calibration.temperature:.3g}, which {fitted:,} validation examples give, the "
         f"logits have an expected calibration error of {after.ece:.4f} on the {split} examples, and without it of "
-        f"{before.ece:.4f}. That is how far, on average, the share that is right lies from what the network says (Guo et "
-        "al., 2017). No prediction changes."
+        f"{before.ece:.4f}. That is how far, on average, the share that is right lies from what the network says (Guo "
+        "et al., 2017). No prediction changes."
     ]
     if calibration.at_bound:
         sentences.append(f"The temperature is a bound: {calibration.why_at_bound}.")
