@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from tfxfer.plots import confusion as confusion
     from tfxfer.plots import curves as curves
     from tfxfer.plots import figures as figures
+    from tfxfer.plots import learning_curve as learning_curve
     from tfxfer.plots import palette as palette
     from tfxfer.plots import png as png
     from tfxfer.plots import predictions as predictions

@@ -20,6 +20,8 @@ from tfxfer.runs.settings import read_settings
 from tfxfer.runs.state import Row, RunState, state_files
 from tfxfer.statistics.calibration import FILE as CALIBRATION
 from tfxfer.statistics.calibration import Calibration
+from tfxfer.statistics.learning_curve import FILE as LEARNING_CURVE
+from tfxfer.statistics.learning_curve import LearningCurve
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +78,7 @@ class Run:
       frozen: `method`, `variables`, `checks`; None where that file does not exist.
       test: None where it was not tested yet.
       calibration: the temperature of its best network; None where none was fitted.
+      learning_curve: accuracy by the number of examples; None where it was not measured.
       environment: on what and when it was made, in words by name.
       faults: what could not be read, and why.
     """
@@ -90,6 +93,7 @@ class Run:
     frozen: Row | None
     test: Test | None
     calibration: Calibration | None
+    learning_curve: LearningCurve | None
     environment: dict[str, str]
     faults: list[str]
 
@@ -156,6 +160,7 @@ def read(path: str | os.PathLike[str]) -> Run:
         frozen=_load(folder / files.FROZEN, _frozen, faults),
         test=_load(folder / "test.json", _test, faults),
         calibration=_load(folder / CALIBRATION, lambda _, value: Calibration.from_json(value), faults),
+        learning_curve=_load(folder / LEARNING_CURVE, lambda _, value: LearningCurve.from_json(value), faults),
         environment=environment(folder),
         faults=faults,
     )

@@ -10,6 +10,7 @@
     train/, validation/, results/   events for TensorBoard; see `tfxfer.tensorboard.results` for the last
     test.json, mistakes/            what the last test gave; see `tfxfer.evaluation.test_results`
     calibration.json                the temperature of its best network; see `tfxfer.statistics.calibration`
+    learning_curve.json             accuracy by the number of examples; see `tfxfer.statistics.learning_curve`
     test_examples.csv               what it gave for each example; see `runs.test_examples`
 
 A checkpoint that has an index is whole: its files are moved in together, the index last.

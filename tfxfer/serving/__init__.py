@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from tfxfer.serving import compare_outputs as compare_outputs
     from tfxfer.serving import export as export
     from tfxfer.serving import export_check as export_check
+    from tfxfer.serving import learning_curve as learning_curve
     from tfxfer.serving import model_pair as model_pair
     from tfxfer.serving import predict as predict
     from tfxfer.serving import run as run

@@ -33,6 +33,7 @@ from tfxfer.evaluation.evaluate import Evaluation, evaluate
 from tfxfer.graph.eval_step import EvalStep, eval_step
 from tfxfer.graph.importing import read_placeholder
 from tfxfer.graph.losses import class_probabilities
+from tfxfer.graph.train_step import train_step
 from tfxfer.graph.variables import select
 from tfxfer.input_spec import InputSpec
 from tfxfer.models.network import build_classifier, build_endpoints, build_network
@@ -49,6 +50,7 @@ from tfxfer.serving.predict import Examples, Predictions, pillow_kind
 from tfxfer.serving.trained_network import TrainedNetwork
 from tfxfer.statistics.calibration import FILE as CALIBRATION
 from tfxfer.statistics.calibration import Calibration
+from tfxfer.store.extraction import precompute
 from tfxfer.weights import Weights, open_weights
 
 log = logging.getLogger("tfxfer")
@@ -288,6 +290,34 @@ class Run:
             step, weights = self._eval_step(weights, examples, len(class_names))
             with session(plan(select(".*"), weights), **session_options) as sess:
                 return evaluate(sess, step, examples, class_names=class_names, top_k=top_k)
+
+    def precompute(
+        self, store: str | os.PathLike[str], data: Data | None = None, *, checkpoint: str = "best", **options: Any
+    ) -> Data:
+        """Return the run's examples with what its frozen layers make of them, in `Split.features`.
+
+        Args:
+          store: as `tfxfer.precompute` takes it; what the training stored there is read.
+          data: the examples. Default: `load_data()`.
+          checkpoint: as `weights` takes it; the frozen layers are the same in each.
+          **options: `batch_size`, `dtype` and `workers`, as `tfxfer.precompute` takes them.
+
+        Raises:
+          RunError: the run has no such checkpoint, or the settings do not say what the network or what is trained is.
+          GraphError: nothing is frozen.
+          DataError: the examples are not there any more, or cannot be used.
+        """
+        self.check_network()
+        weights = self.weights(checkpoint)
+        data = data or self.load_data(self.input_spec_of(weights))
+        trained = [name for stage in self.settings.get("stages") or [] for name in stage["train"]]
+        with tf.Graph().as_default():
+            made, weights = self._eval_step(weights, data.train, len(data.class_names))
+            network, scope = select(".*"), "" if self._is_ours() else f"{_SCOPE}/"
+            patterns = names.exactly([f"{scope}{name}" for name in dict.fromkeys(trained)])
+            step = train_step(made.images, made.labels, made.outputs, train=patterns, loss=self.settings["loss"])
+            with session(plan(network, weights)) as sess:
+                return precompute(sess, step, data, store=store, **options)
 
     def load_data(self, input_spec: InputSpec | None = None, **paths: str) -> Data:
         """Return the examples that the run was trained on, in their splits.

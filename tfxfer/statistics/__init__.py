@@ -8,5 +8,6 @@ if TYPE_CHECKING:
     from tfxfer.statistics import calibration as calibration
     from tfxfer.statistics import diff_runs as diff_runs
     from tfxfer.statistics import intervals as intervals
+    from tfxfer.statistics import learning_curve as learning_curve
 else:
     __getattr__, __dir__ = attach(__name__)
