@@ -89,11 +89,12 @@ def test_a_calibration_that_is_damaged_is_refused_and_both_cures_cure(runs, tmp_
         tx.open_run(copy).predict(pixels)
     (copy / "calibration.json").unlink()
     before = tx.open_run(copy).predict(pixels).probabilities
-    assert "there is no calibration.json yet" in caplog.text
+    assert "calibration.json is not there yet" in caplog.text
     assert run(train, *FLAGS, "--calibrate", f"--data_dir={runs / 'pictures'}", f"--logdir={copy}") == 0
     assert np.abs(tx.open_run(copy).predict(pixels).probabilities - before).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_a_run_can_be_calibrated_afterwards_and_no_longer(runs, tmp_path):
     copy = shutil.copytree(runs / "plain", tmp_path / "run")
     flags = [*FLAGS, f"--data_dir={runs / 'pictures'}", f"--logdir={copy}"]
@@ -113,6 +114,7 @@ def test_tensorboard_has_the_diagram_and_the_errors(runs):
     assert "reliability" in events.Tags()["images"]
 
 
+@pytest.mark.slow
 def test_a_network_in_a_file_is_calibrated_too(runs, tmp_path):
     meta = next((runs / "plain/best").glob("*.meta"))
     images, end = (tx.open_run(runs / "plain").settings["tensors"][name] for name in ("images", "outputs"))

@@ -32,7 +32,7 @@ def calibrate(
       use: whether predictions and exports of the run are to divide logits by it, once it is kept there by `record`.
 
     Raises:
-      DataError: the step or a split has no labels, or there are no examples, or their logits are not finite.
+      DataError: the step or a split has no labels, or a split is empty, or their logits are not finite.
 
     Example:
       >>> images, labels = tf.placeholder(tf.float32, [None, 2]), tf.placeholder(tf.int64, [None])

@@ -47,7 +47,8 @@ def panel(curve: LearningCurve) -> Panel:
     up = Scale(max(0.0, math.floor(min(ends) / step) * step), 1.0, marks)
     sizes = [point.examples for point in curve.points]
     last = curve.places[-1].examples
-    across = Scale(min(sizes[0], curve.places[0].examples), last, [*sizes, last], log=True)
+    # Every other size, so that their numbers stay apart; the last is among them.
+    across = Scale(min(sizes[0], curve.places[0].examples), last, [*sizes[::-2][::-1], last], log=True)
     middle = [(place.examples, place.accuracy) for place in curve.places]
     return Panel(across, up, means, each, middle, lows, highs, curve.examples)
 

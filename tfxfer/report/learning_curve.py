@@ -10,7 +10,7 @@ from tfxfer.report.markup import Markup, join, section, soft, tag
 from tfxfer.report.tables import row, table
 from tfxfer.statistics.learning_curve import LearningCurve
 
-WIDTH, HEIGHT = 520, 300
+WIDTH, HEIGHT = 340, 240
 LEFT, RIGHT, TOP, BOTTOM = 44, 14, 14, 38
 
 
@@ -34,7 +34,7 @@ def learning_curve_section(curve: LearningCurve) -> Markup:
         "learning",
         "Would more pictures help?",
         soft(_summary(curve)),
-        tag("figure", _keys(), picture, class_="learning"),
+        tag("figure", _keys(), picture, class_="few learning"),
         tag("details", tag("summary", "The numbers"), _table(curve)),
     )
 

@@ -37,7 +37,7 @@ def measure(run: str | os.PathLike[str], *, store: str | os.PathLike[str], seeds
     Raises:
       RunError: the run has no checkpoint, or does not say what it was trained on.
       DataError: there are too few examples, or features hold NaN.
-      GraphError: nothing is frozen, so that there are no features.
+      GraphError: nothing is frozen, so that nothing can be stored.
     """
     if seeds < 1:
         raise DataError(f"`seeds={seeds}` must be 1 or more")
@@ -115,11 +115,25 @@ def _right(
       seeds: how many times so many are drawn.
     """
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
 
     codes, labels = train
     rows = []
-    for seed in range(seeds if size < len(labels) else 1):
-        chosen = few(labels, size, seed)
-        classifier = LogisticRegression(C=STRENGTH, max_iter=1000).fit(codes[chosen], labels[chosen])
-        rows.append(classifier.predict(validation[0]) == validation[1])
+    with threadpool_limits(1):  # the products are small, and threads would wait for each other
+        for seed in range(seeds if size < len(labels) else 1):
+            chosen = few(labels, size, seed)
+            known, asked = _in_span(codes[chosen], validation[0])
+            classifier = LogisticRegression(C=STRENGTH, max_iter=1000).fit(known, labels[chosen])
+            rows.append(classifier.predict(asked) == validation[1])
     return np.array(rows)
+
+
+def _in_span(codes: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return both in coordinates of the space that `codes` span, where these are fewer than they are long.
+
+    The coefficients lie in this space, as L2 pulls them there, so that the classifier is the same and cheaper.
+    """
+    if len(codes) >= codes.shape[1]:
+        return codes, others
+    basis = np.linalg.qr(codes.T)[0]
+    return codes @ basis, others @ basis

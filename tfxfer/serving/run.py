@@ -401,7 +401,7 @@ class Run:
             log.warning(
                 "%s: probabilities are as the network gives them: %s",
                 weights.checkpoint or weights.path,
-                f"the temperature is that of {fitted}" if fitted else f"there is no {CALIBRATION} yet",
+                f"the temperature is that of {fitted}" if fitted else f"{CALIBRATION} is not there yet",
             )
             return 1.0
         return self.calibration.temperature if self.calibration else 1.0

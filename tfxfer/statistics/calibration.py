@@ -101,7 +101,7 @@ class Calibration:
 
     @property
     def shown(self) -> tuple[Reliability, Reliability]:
-        """Before and after on the test examples, or on those of validation where there are no others."""
+        """Before and after on the test examples, or on those of validation where nothing else was measured."""
         return self.test or self.validation
 
     def __str__(self) -> str:
@@ -156,7 +156,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> tuple[float, bool
       labels: int64 [n], numbers of classes.
 
     Raises:
-      DataError: there are no examples, or some logits are not finite.
+      DataError: the examples are missing, or some logits are not finite.
     """
     from scipy.optimize import minimize_scalar
 

@@ -75,7 +75,11 @@ class LearningCurve:
             f"twice the {self.examples:,} training examples are expected to change the accuracy by {gain:+.3f} (95 % "
             f"interval {low:+.3f} to {high:+.3f})"
         )
-        return text if low > 0 else f"{text}: with {self.validation_examples:,} validation examples, not told from none"
+        return (
+            text
+            if low >= 0.0005
+            else f"{text}: with {self.validation_examples:,} validation examples, not told from none"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain dicts, lists and numbers."""
