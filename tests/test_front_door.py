@@ -47,7 +47,18 @@ def for_type_checkers(package: Path) -> Iterator[tuple[str, str]]:
 def test_the_front_door_gives_what_a_user_holds_and_calls():
     assert {
         *("open_weights", "recognise", "select", "plan", "session", "import_meta_graph", "train_step", "eval_step"),
-        *("network", "precompute", "extract", "fit", "evaluate", "predict", "export_model", "open_run", "check_data"),
+        *(
+            "network",
+            "precompute",
+            "extract",
+            "fit",
+            "evaluate",
+            "predict",
+            "export_model",
+            "open_run",
+            "check_data",
+            "diff_runs",
+        ),
         *("Weights", "InputSpec", "Plan", "Stage", "Step", "EvalStep", "CheckpointOptions", "SummaryOptions"),
         *("Data", "DataCheck", "Split", "Fitted", "Evaluation", "Network", "Run"),
     } == set(FUNCTIONS_AND_TYPES)

@@ -45,6 +45,7 @@ FLOORS = {
     "progress": set(),
     "signals": set(),
     "runs": {"errors", "names"},
+    "statistics": {"errors", "names", "files", "runs"},
     "input_spec": {"errors", "names", "files"},
     "formats": {"errors", "names"},
     "weights": GROUND | {"formats"},
@@ -56,15 +57,15 @@ FLOORS = {
     "restore": GRAPHS,
     "frontier": GRAPHS,
     "store": GRAPHS | {"frontier", "networks"},
-    "plots": GROUND | {"data", "store"},
+    "plots": GROUND | {"data", "store", "statistics"},
     "data_checks": GROUND | {"data", "plots"},
-    "evaluation": GRAPHS | {"frontier", "store", "plots"},
-    "tensorboard": SESSIONS | {"plots"},
+    "evaluation": GRAPHS | {"frontier", "store", "plots", "statistics"},
+    "tensorboard": SESSIONS | {"plots", "statistics"},
     "train": SESSIONS | {"tensorboard"},
-    "serving": SESSIONS | {"models", "networks", "train", "report"},
-    "report": BYTES | {"plots"},
+    "serving": SESSIONS | {"models", "networks", "train", "report", "statistics"},
+    "report": BYTES | {"plots", "statistics"},
 }
-WITHOUT_TENSORFLOW = BYTES | {"weight_tools", "data", "data_checks", "report", "plots"}
+WITHOUT_TENSORFLOW = BYTES | {"weight_tools", "data", "data_checks", "report", "plots", "statistics"}
 # These load it in a function: with the first picture, or where there is a session.
 INSIDE = {"data", "callables", "tf_private"}
 BANNED = {"tf_keras", "tf_slim", "pickle", "cloudpickle", "dill"}

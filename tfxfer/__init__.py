@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from tfxfer import runs as runs
     from tfxfer import serving as serving
     from tfxfer import signals as signals
+    from tfxfer import statistics as statistics
     from tfxfer import store as store
     from tfxfer import tensorboard as tensorboard
     from tfxfer import tf_private as tf_private
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
     from tfxfer.serving.predict import predict as predict
     from tfxfer.serving.run import Run as Run
     from tfxfer.serving.run import open_run as open_run
+    from tfxfer.statistics.diff_runs import diff_runs as diff_runs
     from tfxfer.store.extraction import extract as extract
     from tfxfer.store.extraction import precompute as precompute
     from tfxfer.train.fit import fit as fit
@@ -97,6 +99,7 @@ _HOMES = {
     "SummaryOptions": "tfxfer.train.options",
     "Weights": "tfxfer.weights",
     "check_data": "tfxfer.data_checks.check",
+    "diff_runs": "tfxfer.statistics.diff_runs",
     "eval_step": "tfxfer.graph.eval_step",
     "evaluate": "tfxfer.evaluation.evaluate",
     "export_model": "tfxfer.serving.export",

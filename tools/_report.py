@@ -17,6 +17,7 @@ from rich.text import Text
 from tfxfer import extras, names
 from tfxfer.errors import DataError
 from tfxfer.plots.confusion import MOST_NAMED, confused_pairs
+from tfxfer.statistics import intervals
 from tfxfer.tools import _flags
 
 MOST_CLASSES = 20  # of more, the weakest alone are printed
@@ -104,6 +105,14 @@ def _table(columns: Iterable[tuple[str, Any]], rows: Iterable[Iterable[str | Tex
     return table
 
 
+def show_table(title: str, columns: Sequence[str], rows: Iterable[Iterable[str]]) -> None:
+    """Print a table of texts with a title above it; what is piped is not cut to a terminal's width."""
+    console = Console(width=None if sys.stdout.isatty() else 10_000)
+    console.print(Text(title), soft_wrap=True)
+    cells = ([names.printable(cell) for cell in row] for row in rows)
+    console.print(_table([(heading, "left") for heading in columns], cells))
+
+
 def show_run(fitted: Any, logdir: str) -> None:
     """Print a table of the last epochs, where the best checkpoint is, and how to look at the run."""
     console = Console()
@@ -184,7 +193,7 @@ def keep_test(run: str, result: Any, split: Any, checkpoint: str) -> str:
     from tfxfer.evaluation.test_results import FILE, FOLDER, record
 
     kept = record(run, result, split, checkpoint)["mistakes"]
-    wrong = int((result.predictions != result.labels).sum())
+    wrong = int((~result.right).sum())
     pictures = f", {Path(run, FOLDER)}" if any(mistake["picture"] for mistake in kept) else ""
     return f"{wrong:,} of {len(result.labels):,} test examples wrong: {Path(run, FILE)}{pictures}"
 
@@ -209,6 +218,8 @@ def show_evaluation(result: Any, title: str) -> None:
     figures = ("precision", "recall", "f1-score")
     cells = ((name, *(f"{row[key]:.4f}" for key in figures), f"{row['support']:.0f}") for name, row in rows.items())
     console.print(_table([(heading, "right") for heading in ("class", *figures, "examples")], cells))
+    right, count = int(result.right.sum()), len(result.labels)
+    console.print(f"{right:,} of {count:,} right; {intervals.shown(right, count)} of the accuracy (Wilson)")
     console.print(Text(str(result)))
 
 

@@ -225,6 +225,18 @@ def class_weights(settings: Any, labels: np.ndarray, class_names: Sequence[str])
     return compute_class_weight("balanced", classes=classes, y=labels).tolist()
 
 
+def define_calibrate(values: flags.FlagValues) -> None:
+    """Define the flag that says whether the run's probabilities are calibrated."""
+    with _flags.group(values, "training"):
+        flags.DEFINE_bool(
+            "calibrate",
+            False,
+            "Let `predict` and `export_model` divide the run's logits by the temperature that is fitted on the "
+            "validation examples after training; no prediction changes. Default: it is fitted and shown alone.",
+            flag_values=values,
+        )
+
+
 FITTED = ("epochs", "batch_size", "seed", "logdir", "validation_steps", "patience", "overwrite")
 CHECKPOINTS = ("save_steps", "keep", "keep_best")
 SUMMARIES = ("summary_steps", "shown")
@@ -249,7 +261,7 @@ def fitting(settings: Any) -> dict[str, Any]:
         "checkpoints": CheckpointOptions(**_values(settings, CHECKPOINTS)),
         "summaries": SummaryOptions(**_values(settings, SUMMARIES)),
         "settings": stored,
-        "may_change": [name for name in stored if name in paths or name in idle],
+        "may_change": [name for name in stored if name in paths or name in idle or name == "calibrate"],
     }
 
 

@@ -31,6 +31,7 @@ from absl import flags
 
 from tfxfer.tools import (
     _board,
+    _calibration,
     _cluster,
     _data_flags,
     _flags,
@@ -72,6 +73,7 @@ def define_flags() -> flags.FlagValues:
     _data_flags.define_augment(values)
     _training_flags.define(values)
     _training_flags.define_class_weights(values)
+    _training_flags.define_calibrate(values)
     _board.define(values)
     _flags.define_session(values)
     _cluster.define(values)
@@ -134,7 +136,9 @@ def main(argv: list[str]) -> int:
             step.saver.restore(sess, fitted.best)
             result = tx.evaluate(sess, step, examples.test, class_names=examples.class_names, top_k=settings.top_k)
             _board.show_test(settings, sess, step, result, examples.test, fitted)
+            calibration = _calibration.fit(settings, sess, step, examples, fitted)
     _report.show_run(fitted, settings.logdir)
+    print(calibration)
     _report.show_evaluation(result, f"test of {settings.logdir}, from {fitted.best}")
     print(_report.keep_test(settings.logdir, result, examples.test, fitted.best))
     if settings.picture:

@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+import scipy.stats
 import sklearn.metrics
 import tensorflow.compat.v1 as tf
 
@@ -84,7 +85,16 @@ def test_the_evaluation_as_json_is_plain():
         found = tx.evaluate(sess, step, split)
     plain = json.loads(json.dumps(found.to_json()))
     assert plain == found.to_json()
-    assert set(plain) == {"loss", "accuracy", "top_k", "examples", "class_names", "confusion", "per_class"}
+    assert set(plain) == {
+        "loss",
+        "accuracy",
+        "top_k",
+        "examples",
+        "accuracy_interval",
+        "class_names",
+        "confusion",
+        "per_class",
+    }
     assert plain["top_k"] == {"1": plain["accuracy"]}
     assert plain["examples"] == np.sum(plain["confusion"]) == 20
 
@@ -306,3 +316,11 @@ def test_a_placeholder_of_floats_takes_bytes():
     step = tx.train_step(images, labels, heads.classifier(images, classes=4), train=tx.select(".*"))
     with tx.session() as sess:
         assert tx.evaluate(sess, step, GOOD).probabilities.shape == (10, 4)
+
+
+def test_the_interval_is_of_the_examples_that_are_right():
+    probabilities = np.float32([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [np.nan, 0.5]])
+    result = tx.Evaluation({"accuracy": 0.5}, probabilities, np.array([0, 1, 1, 1]), ("cat", "dog"))
+    wanted = scipy.stats.binomtest(2, 4).proportion_ci(method="wilson")
+    assert result.right.tolist() == [True, True, False, False]
+    assert result.accuracy_interval == pytest.approx((wanted.low, wanted.high), abs=1e-6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import resource
@@ -17,6 +18,7 @@ from tfxfer.data import Pictures, Split
 from tfxfer.errors import RunError
 from tfxfer.evaluation.evaluate import Evaluation
 from tfxfer.evaluation.test_results import record
+from tfxfer.runs import test_examples
 
 NAMES = ("ant", 'bee "<b>"', "cät/..")
 
@@ -141,7 +143,7 @@ def test_a_test_without_mistakes_leaves_no_pictures(tmp_path):
     assert files_of(tmp_path) == set()
 
 
-@pytest.mark.parametrize("dies_at", range(1, 8))
+@pytest.mark.parametrize("dies_at", range(1, 9))
 def test_whenever_it_is_killed_every_picture_that_the_file_names_is_there(tmp_path, dies_at):
     record(tmp_path, *guessed(seed=0), "x", most=5)
     child = os.fork()
@@ -156,7 +158,7 @@ def test_whenever_it_is_killed_every_picture_that_the_file_names_is_there(tmp_pa
         os.replace = die
         record(tmp_path, *guessed(seed=1), "x", most=5)
         os._exit(0)
-    assert os.WIFSIGNALED(os.waitpid(child, 0)[1]) == (dies_at <= 6)  # five pictures and the file
+    assert os.WIFSIGNALED(os.waitpid(child, 0)[1]) == (dies_at <= 7)  # five pictures and two files
     stored = json.loads((tmp_path / "test.json").read_text())
     assert len(stored["mistakes"]) == 5
     assert all((tmp_path / one["picture"]).stat().st_size for one in stored["mistakes"])
@@ -210,5 +212,25 @@ def test_examples_are_taken_one_at_a_time(tmp_path):
             return np.zeros((len(indices), 8, 6, 1), np.uint8)
 
     result, split = guessed(images=Watched())
-    assert len(record(tmp_path, result, split, "x")["mistakes"]) == len(taken)
+    kept = record(tmp_path, result, split, "x")["mistakes"]
+    assert len(taken) == 40 + len(kept)  # each for its digest, mistakes for their pictures
     assert set(taken) == {1}
+
+
+def test_every_example_has_a_line_with_what_it_was_taken_for(tmp_path):
+    result, split = guessed()
+    result.probabilities[3, 1] = np.nan
+    record(tmp_path, result, split, "x")
+    lines = test_examples.read(tmp_path)
+    assert [line.right for line in lines] == (result.predictions == result.labels).tolist()
+    assert [line.true for line in lines] == [NAMES[label] for label in split.labels]
+    assert lines[3].predicted == ""
+    assert lines[5].digest == hashlib.sha256(split.images[5].tobytes()).hexdigest()
+    paths = photographs(tmp_path / "birds", count=3)
+    result, split = guessed(3, images=Pictures(paths, (8, 8)))
+    os.unlink(paths[2])
+    record(tmp_path, result, split, "x")
+    lines = test_examples.read(tmp_path)
+    assert [line.path for line in lines] == paths
+    assert lines[0].digest == hashlib.sha256(Path(paths[0]).read_bytes()).hexdigest()
+    assert lines[2].digest == ""

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import json
 
-import pytest
-from scipy.stats import binomtest
-
 from tests import made_runs
 from tests.made_runs import make
 from tests.report.pages import own, shown
 from tfxfer import report
-from tfxfer.report import summary_section
 from tfxfer.runs.frozen import FrozenRecord
 
 
@@ -33,13 +29,6 @@ def test_a_run_that_is_going_on_shows_how_far_it_is(tmp_path):
     assert "curves" in parsed.values("id")
     assert "confusion" not in parsed.values("id")
     assert report.result_line(report.read(tmp_path / "run")) == "validation accuracy 0.7792"
-
-
-@pytest.mark.parametrize(("right", "every"), [(0, 10), (51, 60), (10, 10), (1, 1), (350, 360)])
-def test_the_interval_is_wilsons(right, every):
-    wanted = binomtest(right, every).proportion_ci(0.95, method="wilson")
-    assert summary_section.interval(right, every) == pytest.approx((wanted.low, wanted.high), abs=1e-6)
-    assert summary_section.interval(0, 0) == (0.0, 1.0)
 
 
 def test_a_run_without_labels_shows_its_loss(tmp_path):

@@ -16,6 +16,7 @@ from sklearn.utils.class_weight import compute_class_weight
 import tfxfer as tx
 from tests.tools.test_predict import coloured, run
 from tfxfer.runs.settings import read_settings
+from tfxfer.statistics import intervals
 from tfxfer.tools import _flags, _report, evaluate, pretrain, train
 
 DIGITS = ["--restore=none", "--hidden=none", "--train_examples=300", "--epochs=2"]
@@ -43,6 +44,7 @@ def test_the_last_line_stays_the_accuracy_and_top_k_comes_before_it(trained):
     assert re.fullmatch(r"loss \d\.\d{4}  accuracy 0\.\d{4}  top-3 accuracy (0\.\d{4}|1\.0000)", lines[-3])
     accuracy, third = (float(value) for value in re.findall(r"accuracy (\S+)", lines[-3]))
     wrong = round((1 - accuracy) * 360)
+    assert lines[-4] == f"{360 - wrong} of 360 right; {intervals.shown(360 - wrong, 360)} of the accuracy (Wilson)"
     assert lines[-2] == f"{wrong} of 360 test examples wrong: {trained / 'run/test.json'}, {trained / 'run/mistakes'}"
     assert lines[-1] == f"test accuracy {accuracy:.4f}"
     assert third > accuracy

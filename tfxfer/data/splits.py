@@ -145,7 +145,7 @@ class Data:
                 f"cannot take {examples:,} training examples of {len(labels):,} in {classes} classes; "
                 f"ask for {classes:,} (one a class) to {len(labels):,} (all)"
             )
-        return dataclasses.replace(self, train=self.train.subset(_few(labels, examples, seed)))
+        return dataclasses.replace(self, train=self.train.subset(few(labels, examples, seed)))
 
     def augmented(self, count: int, seed: int) -> Data:
         """Put random crops of each training picture, one in two mirrored, in its place; see `Pictures.augmented`.
@@ -173,7 +173,8 @@ class Data:
         return dataclasses.replace(self, train=Split(augment(count, seed), labels))
 
 
-def _few(labels: np.ndarray, examples: int, seed: int) -> np.ndarray:
+def few(labels: np.ndarray, examples: int, seed: int) -> np.ndarray:
+    """Return which examples are kept of labels [n], integers [examples], ascending; see `Data.few`."""
     # Shuffled, the k-th of a class with c members comes at k / c: the first of every class at 0, then each class at its
     # own pace. StratifiedShuffleSplit would not do: it may leave a rare class out.
     shuffled = order(seed, 0, len(labels))

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from tfxfer._lazy import attach
 
 if TYPE_CHECKING:
+    from tfxfer.evaluation import calibrate as calibrate
     from tfxfer.evaluation import evaluate as evaluate
     from tfxfer.evaluation import feed as feed
     from tfxfer.evaluation import precision_change as precision_change

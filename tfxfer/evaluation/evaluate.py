@@ -20,6 +20,7 @@ from tfxfer.evaluation.feed import Feed
 from tfxfer.graph.eval_step import EvalStep
 from tfxfer.graph.losses import is_one_hot
 from tfxfer.graph.stages import StageOps
+from tfxfer.statistics import intervals
 from tfxfer.store import provenance
 
 log = logging.getLogger("tfxfer")
@@ -59,6 +60,16 @@ class Evaluation:
     def accuracy(self) -> float:
         """The share of examples whose most probable class is the true one."""
         return self.metrics["accuracy"]
+
+    @property
+    def right(self) -> np.ndarray:
+        """Whether the most probable class of each example is the true one, bool [n]."""
+        return self.predictions == self.labels
+
+    @property
+    def accuracy_interval(self) -> tuple[float, float]:
+        """Wilson's 95 % interval of the accuracy."""
+        return intervals.wilson(int(self.right.sum()), len(self.labels))
 
     @property
     def predictions(self) -> np.ndarray:
@@ -122,11 +133,12 @@ class Evaluation:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """Return metrics, confusion matrix and per-class figures as plain dicts, lists and numbers."""
+        """Return metrics, interval, confusion matrix and per-class figures as plain dicts, lists and numbers."""
         return {
             **self.metrics,
             "top_k": {str(k): share for k, share in self.top_k.items()},
             "examples": len(self.labels),
+            "accuracy_interval": list(self.accuracy_interval),
             **({"undecided": self.undecided} if self.undecided else {}),
             "class_names": list(self.class_names),
             "confusion": self.confusion.tolist(),

@@ -1,6 +1,7 @@
 """What a run leaves behind of its test: how good it is, and its worst mistakes with small pictures of them.
 
     test.json                   one object; see `record`
+    test_examples.csv           a line for each example: what it was taken for; see `tfxfer.runs.test_examples`
     mistakes/01-<digest>.png    at most 160 pixels high and wide
 
 The pictures have names of their contents, and those of an earlier test go only after `test.json` was replaced: what it
@@ -27,6 +28,8 @@ from tfxfer.data.splits import Images, Split
 from tfxfer.errors import DataError, RunError
 from tfxfer.evaluation.evaluate import Evaluation
 from tfxfer.plots.png import png
+from tfxfer.runs import test_examples
+from tfxfer.runs.test_examples import ExampleResult
 
 FILE, FOLDER = "test.json", "mistakes"
 SIDE = 160
@@ -36,7 +39,7 @@ OURS = re.compile(r"\d{2,}-[0-9a-f]{12}\.png")
 def record(
     run: str | os.PathLike[str], result: Evaluation, split: Split, checkpoint: str, *, most: int = 25
 ) -> dict[str, Any]:
-    """Write `test.json` and the pictures of the mistakes into a run directory, in place of those of an earlier test.
+    """Write `test.json`, `test_examples.csv` and pictures of the mistakes, in place of those of an earlier test.
 
     One picture is in memory at a time.
 
@@ -49,13 +52,13 @@ def record(
 
     Returns:
       What `test.json` holds: `checkpoint`, relative to the run; `loss` and `accuracy`, means over the `examples` (their
-      number); `top_k`, number (as text) to the share of examples whose true class is among so many; `class_names`, the
-      name of each class at the place of its number; `confusion`, how many examples of each true class (row) were taken
-      for each class (column); `per_class`, by name `precision`, `recall`, `f1-score` and `support` (its examples); and
-      `mistakes`, a list of objects, the one of highest `probability` first. Each of these has the names of the `true`
-      and the `predicted` class, the `probability` of either (`probability_of_true`), the `index` in the split, the
-      `path` of the file (null for images that lie in none) and the `picture` of it, relative to the run (null where it
-      can no longer be read, or is not a picture).
+      number); `accuracy_interval`, Wilson's 95 % interval; `top_k`, number (as text) to the share of examples whose
+      true class is among so many; `class_names`, the name of each class at the place of its number; `confusion`, how
+      many examples of each true class (row) were taken for each class (column); `per_class`, by name `precision`,
+      `recall`, `f1-score` and `support` (its examples); and `mistakes`, a list of objects, the one of highest
+      `probability` first. Each of these has the names of the `true` and the `predicted` class, the `probability` of
+      either (`probability_of_true`), the `index` in the split, the `path` of the file (null for images that lie in
+      none) and the `picture` of it, relative to the run (null where it can no longer be read, or is not a picture).
 
     Raises:
       RunError: it cannot be written.
@@ -69,11 +72,32 @@ def record(
                 for rank, index in enumerate(result.mistakes(most), 1)
             ]
             test = {"checkpoint": os.path.relpath(checkpoint, run), **result.to_json(), "mistakes": mistakes}
+            files.write_bytes(run / test_examples.FILE, test_examples.to_csv(_tested(result, split)))
             files.write_bytes(run / FILE, _lines(test).encode())
             _clear(run / FOLDER, {Path(mistake["picture"]).name for mistake in mistakes if mistake["picture"]})
     except OSError as error:
         raise RunError(f"cannot write {FILE} and {FOLDER}/ in {run}: {error.strerror or error}") from None
     return test
+
+
+def _tested(result: Evaluation, split: Split) -> Iterator[ExampleResult]:
+    """Yield what each example was taken for."""
+    names = (*result.class_names, "")  # -1: taken for none
+    paths = split.images.paths if isinstance(split.images, Pictures) else [""] * len(result.labels)
+    columns = zip(paths, result.labels, result.predictions, result.right, strict=True)
+    for index, (path, true, predicted, right) in enumerate(columns):
+        probability = float(result.probabilities[index, predicted])
+        digest = _digest(split.images, index)
+        yield ExampleResult(index, bool(right), names[true], names[predicted], probability, digest, path)
+
+
+def _digest(images: Images, index: int) -> str:
+    """Return the SHA-256 of a picture's file, or of an array's row; nothing where it cannot be read any more."""
+    if not isinstance(images, Pictures):
+        return hashlib.sha256(np.ascontiguousarray(images[np.array([index])][0]).tobytes()).hexdigest()
+    with contextlib.suppress(DataError):
+        return images.digest(index)
+    return ""
 
 
 def _mistake(result: Evaluation, split: Split, index: int) -> dict[str, Any]:

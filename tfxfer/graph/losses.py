@@ -132,8 +132,15 @@ def _own_loss(loss: Any) -> tf.Tensor:
     return tf.identity(loss, name="loss")
 
 
-def class_probabilities(logits: tf.Tensor) -> tf.Tensor:
-    """Turn logits [batch, classes], or [batch, 1] of the second of two classes, into float32 [batch, classes]."""
+def class_probabilities(logits: tf.Tensor, temperature: float = 1.0) -> tf.Tensor:
+    """Turn logits into probabilities, float32 [batch, classes].
+
+    Args:
+      logits: [batch, classes], or [batch, 1] of the second of two classes.
+      temperature: by what they are divided first; at 1, no op is added.
+    """
+    if temperature != 1:
+        logits = tf.divide(logits, tf.constant(temperature, logits.dtype), name="calibrated")
     if logits.shape[-1] == 1:
         second = tf.sigmoid(logits)
         return tf.concat([1 - second, second], axis=1, name="probabilities")

@@ -130,6 +130,7 @@ def build_classifier(
     endpoint: str | None = None,
     hidden: Sequence[int] = (),
     loss: str = "softmax",
+    temperature: float = 1.0,
     input_spec: InputSpec | None = None,
 ) -> dict[str, tf.Tensor]:
     """Build a model and its classifier without dropout, and return all endpoints in order; the last is `prob`.
@@ -137,6 +138,7 @@ def build_classifier(
     Args:
       model, images, classes, endpoint, hidden, loss, input_spec: as `build_network` takes them; `endpoint` may be
         `prob` too, the probabilities of the model's own classifier.
+      temperature: by what logits are divided before they become probabilities; of no use to `prob`.
 
     Returns:
       The endpoints of the model; where a head is put on it, `fc1`, `fc2`, ... and `logits`; and `prob`, float32
@@ -152,7 +154,7 @@ def build_classifier(
         tensor = tf.get_default_graph().get_tensor_by_name
         ends |= {f"fc{number}": tensor(f"HEAD/fc{number}/Relu:0") for number, _ in enumerate(hidden, 1)}
         ends["logits"] = network.logits
-    return {**ends, "prob": losses.class_probabilities(network.logits)}
+    return {**ends, "prob": losses.class_probabilities(network.logits, temperature)}
 
 
 def count_classes(model: str | Model, weights: Weights | None) -> int:

@@ -17,11 +17,13 @@ FILE = "report.html"
 __all__ = ["FILE", "Run", "document", "missing", "read", "result_line", "write"]
 
 if TYPE_CHECKING:
+    from tfxfer.report import calibration as calibration
     from tfxfer.report import confusion as confusion
     from tfxfer.report import curves as curves
     from tfxfer.report import environment as environment
     from tfxfer.report import examples as examples
     from tfxfer.report import filters as filters
+    from tfxfer.report import learning_curve as learning_curve
     from tfxfer.report import markup as markup
     from tfxfer.report import page as page
     from tfxfer.report import restore_table as restore_table

@@ -6,7 +6,16 @@ import json
 from collections.abc import Iterable, Mapping
 
 from tfxfer._version import __version__
-from tfxfer.report import confusion, examples, filters, restore_table, suspects, training_curves
+from tfxfer.report import (
+    calibration,
+    confusion,
+    examples,
+    filters,
+    learning_curve,
+    restore_table,
+    suspects,
+    training_curves,
+)
 from tfxfer.report.markup import Markup, section, soft, tag
 from tfxfer.report.run_reader import Run
 from tfxfer.report.style import head
@@ -44,6 +53,8 @@ def _sections(run: Run, command: str | None) -> dict[str, Markup | None]:
         "classes": examples.classes_section(test) if test else None,
         "mistakes": examples.mistakes_section(test) if test else None,
         "suspects": suspects.suspects_section(run.suspects) if run.suspects else None,
+        "calibration": calibration.calibration_section(run.calibration) if run.calibration else None,
+        "learning": learning_curve.learning_curve_section(run.learning_curve) if run.learning_curve else None,
         "filters": filters.filters_section(run),
         "plan": restore_table.plan_section(run),
         "frozen": restore_table.frozen_section(run),

@@ -19,6 +19,10 @@ from tfxfer.runs import files
 from tfxfer.runs.frozen import FrozenRecord
 from tfxfer.runs.settings import read_settings
 from tfxfer.runs.state import Row, RunState, state_files
+from tfxfer.statistics.calibration import FILE as CALIBRATION
+from tfxfer.statistics.calibration import Calibration
+from tfxfer.statistics.learning_curve import FILE as LEARNING_CURVE
+from tfxfer.statistics.learning_curve import LearningCurve
 
 SUSPECTS = "suspects.json"  # as `tfxfer check_data` writes it
 
@@ -77,6 +81,8 @@ class Run:
       frozen: `method`, `variables`, `checks`; None where that file does not exist.
       test: None where it was not tested yet.
       suspects: what a check of its data found; None where there was none.
+      calibration: the temperature of its best network; None where none was fitted.
+      learning_curve: accuracy by the number of examples; None where it was not measured.
       environment: on what and when it was made, in words by name.
       faults: what could not be read, and why.
     """
@@ -91,6 +97,8 @@ class Run:
     frozen: Row | None
     test: Test | None
     suspects: Suspects | None
+    calibration: Calibration | None
+    learning_curve: LearningCurve | None
     environment: dict[str, str]
     faults: list[str]
 
@@ -157,6 +165,8 @@ def read(path: str | os.PathLike[str]) -> Run:
         frozen=_load(folder / files.FROZEN, _frozen, faults),
         test=_load(folder / "test.json", _test, faults),
         suspects=_load(folder / SUSPECTS, lambda _, value: Suspects.from_json(value), faults),
+        calibration=_load(folder / CALIBRATION, lambda _, value: Calibration.from_json(value), faults),
+        learning_curve=_load(folder / LEARNING_CURVE, lambda _, value: LearningCurve.from_json(value), faults),
         environment=environment(folder),
         faults=faults,
     )

@@ -88,6 +88,9 @@ margin-top:.8rem}
 .chart .best{stroke:var(--ink);stroke-width:1.2;stroke-dasharray:2 3}
 .chart .apart{fill:var(--shade)}
 .line{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}
+.reliable{fill:var(--blue);opacity:.75}.sure{fill:var(--orange);stroke:var(--card)}.many{fill:var(--soft)}
+.chart-key .best{stroke:var(--ink);stroke-width:1.2;stroke-dasharray:2 3}
+.band{fill:var(--blue);opacity:.16}.learning{max-width:560px}
 .charts h3{margin:0}
 .keys{display:flex;flex-wrap:wrap;gap:2px 16px;font-size:.86rem;color:var(--soft);margin:.2rem 0 .4rem}
 .key svg{width:30px;height:10px;margin-right:6px;vertical-align:middle}

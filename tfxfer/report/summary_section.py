@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,10 +10,10 @@ from tfxfer.report.markup import Markup, join, tag
 from tfxfer.report.restore_table import merged, trained_parameters
 from tfxfer.report.run_reader import Run, Test, number
 from tfxfer.report.training_curves import best_epoch
+from tfxfer.statistics import intervals
 
 # What a loss is, where the settings say which.
 LOSSES = dict.fromkeys(("softmax", "sigmoid"), "mean cross-entropy of an example, in nats")
-Z = 1.959964  # of the normal distribution, for 95 %
 
 
 def header(run: Run) -> Markup:
@@ -28,16 +27,6 @@ def header(run: Run) -> Markup:
         tag("div", tag("ul", [tag("li", note) for note in notes]), class_="banner", role="note") if notes else None,
         tag("div", *_test(run), _best(run), _trained(run), _frozen(run), class_="figures"),
     )
-
-
-def interval(right: int, count: int) -> tuple[float, float]:
-    """Return Wilson's 95 % interval of a share (Journal of the American Statistical Association 22, 1927)."""
-    if not count:
-        return 0.0, 1.0
-    share = right / count
-    middle = (share + Z**2 / (2 * count)) / (1 + Z**2 / count)
-    half = Z * math.sqrt(share * (1 - share) / count + Z**2 / (4 * count**2)) / (1 + Z**2 / count)
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def result_line(run: Run) -> str:
@@ -108,7 +97,7 @@ def _test(run: Run) -> Sequence[Markup]:
     if run.test is None:
         return []
     right, count, share = _score(run.test)
-    low, high = interval(right, count)
+    low, high = intervals.wilson(right, count)
     bar = tag(
         "div",
         tag("i", style=f"left:{low:.2%};width:{high - low:.2%}"),
@@ -116,7 +105,7 @@ def _test(run: Run) -> Sequence[Markup]:
         class_="interval",
         aria_hidden="true",
     )
-    details: list[object] = [bar, f"{right:,} of {count:,} right; 95 % interval {low:.3f} to {high:.3f}"]
+    details: list[object] = [bar, f"{right:,} of {count:,} right; {intervals.shown(right, count)}"]
     if run.test.checkpoint:
         details.append(f"of {run.test.checkpoint}")
     figures = [_figure("Test accuracy", f"{share:.4f}", *details, first=True)]

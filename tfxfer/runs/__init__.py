@@ -9,6 +9,9 @@
     train.log                       the log
     train/, validation/, results/   events for TensorBoard; see `tfxfer.tensorboard.results` for the last
     test.json, mistakes/            what the last test gave; see `tfxfer.evaluation.test_results`
+    calibration.json                the temperature of its best network; see `tfxfer.statistics.calibration`
+    learning_curve.json             accuracy by the number of examples; see `tfxfer.statistics.learning_curve`
+    test_examples.csv               what it gave for each example; see `runs.test_examples`
 
 A checkpoint that has an index is whole: its files are moved in together, the index last.
 """
@@ -22,5 +25,6 @@ if TYPE_CHECKING:
     from tfxfer.runs import frozen as frozen
     from tfxfer.runs import settings as settings
     from tfxfer.runs import state as state
+    from tfxfer.runs import test_examples as test_examples
 else:
     __getattr__, __dir__ = attach(__name__)

@@ -100,6 +100,12 @@ def read_settings(run: Path) -> RunSettings:
         raise RunError(f"{path} is damaged: {error}; {files.CURE}") from None
 
 
+def differing(a: RunSettings, b: RunSettings) -> dict[str, tuple[Any, Any]]:
+    """Return the settings of two runs that differ, by name, with the value in each; digests are left out."""
+    pairs = _differing(a.by_name(), b.by_name())
+    return {name: pair for name, pair in pairs.items() if name not in _WORDS and name not in _OF_NETWORK}
+
+
 @dataclasses.dataclass(frozen=True)
 class Differences:
     """How the settings of two starts differ.

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from tfxfer.serving import computed_once as computed_once
     from tfxfer.serving import export as export
     from tfxfer.serving import export_check as export_check
+    from tfxfer.serving import learning_curve as learning_curve
     from tfxfer.serving import model_pair as model_pair
     from tfxfer.serving import predict as predict
     from tfxfer.serving import run as run

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -32,6 +33,8 @@ from tfxfer.evaluation.evaluate import Evaluation, evaluate
 from tfxfer.evaluation.stored_rows import open_rows
 from tfxfer.graph.eval_step import EvalStep, eval_step
 from tfxfer.graph.importing import read_placeholder
+from tfxfer.graph.losses import class_probabilities
+from tfxfer.graph.train_step import train_step
 from tfxfer.graph.variables import select
 from tfxfer.input_spec import InputSpec
 from tfxfer.models.network import build_classifier, build_endpoints, build_network
@@ -47,7 +50,12 @@ from tfxfer.serving import computed_once
 from tfxfer.serving.export import Build, Exported
 from tfxfer.serving.predict import Examples, Predictions, pillow_kind
 from tfxfer.serving.trained_network import TrainedNetwork
+from tfxfer.statistics.calibration import FILE as CALIBRATION
+from tfxfer.statistics.calibration import Calibration
+from tfxfer.store.extraction import precompute
 from tfxfer.weights import Weights, open_weights
+
+log = logging.getLogger("tfxfer")
 
 Row = Mapping[str, Any]
 _SCOPE = "network"  # into which a MetaGraph is imported
@@ -85,6 +93,8 @@ class Run:
       history: a dict for each epoch and each validation, in order: `step`, `epoch`, `split` and means of metrics.
       best: the best validation, `step` and means; None before the first.
       test: what the last test gave; None before it.
+      calibration: the temperature of the best network; None where none was fitted. If it is `used`, predictions and
+        exports of that checkpoint divide logits by it; `evaluate` does not, and no prediction depends on it.
       faults: which files of the run cannot be read, and why.
 
     Example:
@@ -104,6 +114,7 @@ class Run:
     history: Sequence[Row]
     best: Row | None
     test: Test | None
+    calibration: Calibration | None
     faults: list[str]
 
     @property
@@ -210,7 +221,8 @@ class Run:
         input_spec = self.input_spec_of(weights)
         model, classes = self.settings["model"], len(input_spec.class_names)
         if endpoint is None:
-            from_settings = functools.partial(build_classifier, model, classes=classes, **self._head())
+            head = {**self._head(), "temperature": self._temperature(weights)}
+            from_settings = functools.partial(build_classifier, model, classes=classes, **head)
         else:
             from_settings = functools.partial(build_endpoints, model, classes=classes, endpoint=endpoint)
         part = computed_once.read(self.path, self.settings)
@@ -293,6 +305,34 @@ class Run:
                 computed_once.repeated(part, sess, step.images, precision, step.eval_feeds),
             ):
                 return evaluate(sess, step, examples, class_names=class_names, top_k=top_k)
+
+    def precompute(
+        self, store: str | os.PathLike[str], data: Data | None = None, *, checkpoint: str = "best", **options: Any
+    ) -> Data:
+        """Return the run's examples with what its frozen layers make of them, in `Split.features`.
+
+        Args:
+          store: as `tfxfer.precompute` takes it; what the training stored there is read.
+          data: the examples. Default: `load_data()`.
+          checkpoint: as `weights` takes it; the frozen layers are the same in each.
+          **options: `batch_size`, `dtype` and `workers`, as `tfxfer.precompute` takes them.
+
+        Raises:
+          RunError: the run has no such checkpoint, or the settings do not say what the network or what is trained is.
+          GraphError: nothing is frozen.
+          DataError: the examples are not there any more, or cannot be used.
+        """
+        self.check_network()
+        weights = self.weights(checkpoint)
+        data = data or self.load_data(self.input_spec_of(weights))
+        trained = [name for stage in self.settings.get("stages") or [] for name in stage["train"]]
+        with tf.Graph().as_default():
+            made, weights = self._eval_step(weights, data.train, len(data.class_names))
+            network, scope = select(".*"), "" if self._is_ours() else f"{_SCOPE}/"
+            patterns = names.exactly([f"{scope}{name}" for name in dict.fromkeys(trained)])
+            step = train_step(made.images, made.labels, made.outputs, train=patterns, loss=self.settings["loss"])
+            with session(plan(network, weights)) as sess:
+                return precompute(sess, step, data, store=store, **options)
 
     def load_data(self, input_spec: InputSpec | None = None, **paths: str) -> Data:
         """Return the examples that the run was trained on, in their splits.
@@ -398,7 +438,34 @@ class Run:
         )
         return str(index) if usable else None
 
+    def _temperature(self, weights: Weights) -> float:
+        """Return by what logits are divided; 1 where the run did not ask for it, or has no temperature for the weights.
+
+        Raises:
+          RunError: it asked for it, and calibration.json cannot be used.
+        """
+        faults = [fault for fault in self.faults if fault.startswith(CALIBRATION)]
+        if faults:
+            raise RunError(
+                f"{self.path}: {faults[0]}; delete it to get probabilities as the network gives them, or train again "
+                "by the same command, which fits the temperature anew"
+            )
+        used = self.calibration is not None and self.calibration.used
+        if not used and not self.settings.get("calibrate"):
+            return 1.0
+        fitted = self.path / self.calibration.checkpoint if self.calibration else None
+        if fitted is None or fitted.absolute() != Path(weights.checkpoint or weights.path).absolute():
+            log.warning(
+                "%s: probabilities are as the network gives them: %s",
+                weights.checkpoint or weights.path,
+                f"the temperature is that of {fitted}" if fitted else f"{CALIBRATION} is not there yet",
+            )
+            return 1.0
+        return self.calibration.temperature if self.calibration else 1.0
+
     def _own_network(self, weights: Weights, build: Build) -> TrainedNetwork:
+        if self.calibration is not None and self.calibration.used:
+            log.warning("%s: probabilities are as `build` gives them: it divides by no temperature", self.path)
         input_spec = weights.input_spec()
 
         def build_own(images: tf.Tensor, *, input_spec: InputSpec | None) -> Mapping[str, tf.Tensor]:
@@ -416,9 +483,15 @@ class Run:
         Raises:
           RunError: the MetaGraph cannot be read, has no probabilities, or wants values that no file of the run holds.
         """
-        opened = self._opened(weights, endpoint or "probabilities", named=endpoint is None)
+        temperature = self._temperature(weights) if endpoint is None else 1.0
+        last = "probabilities" if temperature == 1 else "outputs"
+        opened = self._opened(weights, endpoint or last, named=endpoint is None)
         row = opened.model(scope=_SCOPE)
-        build = functools.partial(_end_of, row) if endpoint is None else functools.partial(_ends_of, row)
+        build: Callable[..., Mapping[str, tf.Tensor]] = functools.partial(_ends_of, row)
+        if endpoint is None:
+            build = functools.partial(_end_of, row)
+        if temperature != 1:
+            build = functools.partial(_calibrated_end, row, temperature)
         input_spec = weights.input_spec()
         part = computed_once.read(self.path, self.settings, f"{_SCOPE}/")
         return TrainedNetwork(build, _scoped(weights), input_spec, self._class_names(input_spec), opened.taken, part)
@@ -492,6 +565,14 @@ def _end_of(model: Model, images: tf.Tensor, *, input_spec: InputSpec | None = N
     return dict(list(build_endpoints(model, images).items())[-1:])
 
 
+def _calibrated_end(
+    model: Model, temperature: float, images: tf.Tensor, *, input_spec: InputSpec | None = None
+) -> Mapping[str, tf.Tensor]:
+    """Import a network that prepares pictures itself up to its logits, and return the probabilities alone."""
+    [logits] = _end_of(model, images).values()
+    return {"probabilities": class_probabilities(logits, temperature)}
+
+
 def _scoped(weights: Weights) -> Weights:
     return weights.renamed([("^", f"{_SCOPE}/")])
 
@@ -519,6 +600,7 @@ def open_run(path: str | os.PathLike[str]) -> Run:
         history=files.history,
         best=files.best,
         test=files.test,
+        calibration=files.calibration,
         faults=files.faults,
     )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,7 +23,8 @@ from tfxfer.callables import message
 from tfxfer.data.splits import Split
 from tfxfer.errors import RunError
 from tfxfer.evaluation.evaluate import Evaluation
-from tfxfer.plots import confusion, predictions, tiles
+from tfxfer.plots import confusion, predictions, reliability, tiles
+from tfxfer.statistics.calibration import Calibration
 from tfxfer.tensorboard import plugins
 from tfxfer.tensorboard.events import Events, table
 
@@ -46,7 +48,7 @@ def trained(run: Path, settings: Mapping[str, Any], frozen: Mapping[str, Any], s
     metrics = [name for name in best if name != "step"]
     finals = {f"validation/{name}": best[name] for name in metrics}
     finals |= {f"train/{name}": last[name] for name in metrics if name in last}
-    with _events(run, ".trained", (".trained", ".tested")) as events:
+    with _events(run, ".trained", (".trained", ".tested", ".calibrated")) as events:
         for summary in plugins.hparams(settings, time.time()):
             events.add(FOLDER, summary, 0)
         events.scalars(FOLDER, finals, step)
@@ -73,6 +75,28 @@ def tested(run: Path, result: Evaluation, split: Split, step: int) -> None:
             show_curves(events, FOLDER, result, step)
     except (OSError, tf.errors.OpError) as error:
         raise RunError(f"cannot write the test for TensorBoard in {run}: {message(error)}") from None
+
+
+def calibrated(run: str | os.PathLike[str], calibration: Calibration, step: int) -> None:
+    """Write temperature, expected calibration error and reliability diagram, in place of earlier ones.
+
+    Args:
+      run: the run directory.
+      calibration: as `tfxfer.evaluation.calibrate.calibrate` returned it.
+      step: the number of steps made.
+
+    Raises:
+      RunError: it cannot be written.
+    """
+    before, after = calibration.shown
+    finals = {"temperature": calibration.temperature, "ece_before": before.ece, "ece_after": after.ece}
+    try:
+        with _events(Path(run), ".calibrated", (".calibrated",)) as events:
+            events.scalars(FOLDER, {f"calibration/{name}": value for name, value in finals.items()}, step)
+            if can_draw():
+                events.image(FOLDER, "reliability", reliability.draw(before, after), step)
+    except (OSError, tf.errors.OpError) as error:
+        raise RunError(f"cannot write the calibration for TensorBoard in {run}: {message(error)}") from None
 
 
 @functools.cache
