@@ -111,7 +111,7 @@ def _divided(endpoint: str) -> tuple[str, str]:
     return (layer, pooling) if layer and not pooling.isdecimal() else (endpoint, "")
 
 
-def build_network(
+def build_network(  # noqa: PLR0913  # the options of a model and of its head
     model: str | Model,
     images: tf.Tensor,
     *,

@@ -100,7 +100,8 @@ def open_model(
 
     Args:
       path, input, feeds, weights, **options: as `tfxfer.network` takes them.
-      endpoint: as `tfxfer.network` takes it; `pool:mean` is averaged over positions; `mixed_7:mean,pool` is both joined.
+      endpoint: as `tfxfer.network` takes it; `pool:mean` is averaged over positions, and
+        `mixed_7:mean,pool:mean` is both joined.
 
     Raises:
       SelectionError, WeightsError, GraphError: as `tfxfer.network` raises them.
@@ -129,8 +130,8 @@ def _check_on_way(ends: Sequence[str], nodes: Sequence[str]) -> None:
     beside = [end for end in ends if end not in nodes]
     if beside:
         raise GraphError(
-            f"`endpoint={','.join(ends)}`: {names.listed(beside)} is not on the way to the last of them; endpoints of a "
-            "network in a file are joined where they lie on one way"
+            f"`endpoint={','.join(ends)}`: {names.listed(beside)} is not on the way to the last of them; endpoints of "
+            "a network in a file are joined where they lie on one way"
         )
 
 
