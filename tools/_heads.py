@@ -57,7 +57,7 @@ def _of_run(settings: Any) -> str:
     if settings.overwrite or not settings.logdir or not is_run(settings.logdir):
         return KIND
     with contextlib.suppress(RunError):  # It is told when the run is opened.
-        return str(read_settings(Path(settings.logdir)).settings.get("normalize", "none"))
+        return str(read_settings(Path(settings.logdir)).settings.get("normalize") or "none")
     return KIND
 
 

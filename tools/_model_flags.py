@@ -168,8 +168,8 @@ def define_head(values: flags.FlagValues) -> None:
             "normalize",
             "none",
             KINDS,
-            "What is done to features before the head: l2 divides those of each picture by their length; standard takes "
-            "each minus its mean over the training pictures, by its deviation. Default: none; "
+            "What is done to features before the head: l2 divides those of each picture by their length; standard "
+            "takes each minus its mean over the training pictures, by its deviation. Default: none; "
             f"{_heads.KIND} for a new head on a frozen network, with other defaults that follow it.",
             flag_values=values,
         )

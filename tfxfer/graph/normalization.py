@@ -60,8 +60,8 @@ def normalize(features: tf.Tensor, kind: str = "standard", *, name: str = "norma
         raise GraphError(f"`kind={kind}`: features are normalised by {names.listed(map(repr, KINDS))}")
     if kind == "none":
         return features
-    rank, size = features.shape.rank, features.shape[-1:].as_list() if features.shape.rank else [None]
-    if features.dtype != tf.float32 or not rank or rank < 2 or None in size:
+    rank, size = features.shape.rank or 0, features.shape.as_list()[-1] if features.shape.rank else None
+    if features.dtype != tf.float32 or rank < 2 or size is None:
         raise GraphError(
             f"{features.name} is {features.dtype.name} {features.shape}; normalised are float32 [n, ..., features], "
             "the number of features known"
@@ -71,7 +71,7 @@ def normalize(features: tf.Tensor, kind: str = "standard", *, name: str = "norma
         if kind == "l2":
             return tf.nn.l2_normalize(x, axis=list(range(1, rank)), epsilon=SMALLEST_LENGTH**2, name="l2")
         unset = tf.constant_initializer(float("nan"))
-        mean, scale = (model_variable(part, size, unset, trainable=False) for part in ("mean", "scale"))
+        mean, scale = (model_variable(part, [size], unset, trainable=False) for part in ("mean", "scale"))
         record = Normalization(x.name, mean.op.name, scale.op.name)
         tf.add_to_collection(NORMALIZATIONS, json.dumps(record._asdict()))
         return tf.multiply(x - mean, scale, name="standard")

@@ -175,8 +175,16 @@ def build_classifier(
     """
     if endpoint == "prob":
         return build_endpoints(model, images, endpoint=endpoint, classes=classes, input_spec=input_spec)
-    head = {"hidden": hidden, "loss": loss, "normalize": normalize}
-    network = build_network(model, images, classes=classes, endpoint=endpoint, input_spec=input_spec, **head)
+    network = build_network(
+        model,
+        images,
+        classes=classes,
+        endpoint=endpoint,
+        hidden=hidden,
+        loss=loss,
+        normalize=normalize,
+        input_spec=input_spec,
+    )
     ends = {name: tensor for name, tensor in network.endpoints.items() if name != "prob"}
     if endpoint != find_model(model).classifier:
         tensor = tf.get_default_graph().get_tensor_by_name

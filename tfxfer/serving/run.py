@@ -480,7 +480,7 @@ class Run:
 
     def _head(self) -> dict[str, Any]:
         head = {name: self.settings[name] for name in ("endpoint", "hidden", "loss")}
-        return {**head, "normalize": self.settings.get("normalize", "none")}
+        return {**head, "normalize": self.settings.get("normalize") or "none"}
 
 
 def _ends_of(model: Model, images: tf.Tensor, *, input_spec: InputSpec | None = None) -> Mapping[str, tf.Tensor]:
