@@ -69,7 +69,7 @@ def test_what_is_not_set_is_refused_by_name_and_the_cure_cures():
         step, _ = build()
         with tx.session() as sess:
             for call in (lambda: tx.evaluate(sess, step, DATA.test), lambda: tx.predict(sess, step, X)):
-                with pytest.raises(RunError, match="normalize/mean, normalize/scale: not set.*fit_normalization"):
+                with pytest.raises(RunError, match=r"normalize/mean, normalize/scale: not set.*fit_normalization"):
                     call()
             assert tx.fit_normalization(sess, step, DATA) == ["normalize/mean", "normalize/scale"]
             assert tx.fit_normalization(sess, step, (X[:9], Y[:9])) == []

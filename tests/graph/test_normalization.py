@@ -20,7 +20,9 @@ def graph():
 
 
 def test_standard_has_two_variables_that_nobody_trains_and_gives_what_numpy_does():
-    x, mean, scale = (np.random.default_rng(n).normal(size=s).astype(np.float32) for n, s in enumerate([(6, 2, 4), 4, 4]))
+    x, mean, scale = (
+        np.random.default_rng(n).normal(size=s).astype(np.float32) for n, s in enumerate([(6, 2, 4), 4, 4])
+    )
     y = heads.normalize(tf.constant(x))
     variables = tx.select("normalize/.*")
     assert [(v.op.name, v.shape.as_list()) for v in variables] == [("normalize/mean", [4]), ("normalize/scale", [4])]
