@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from tfxfer.data_checks.findings import DataCheck as DataCheck
     from tfxfer.evaluation.evaluate import Evaluation as Evaluation
     from tfxfer.evaluation.evaluate import evaluate as evaluate
+    from tfxfer.evaluation.normalization import fit_normalization as fit_normalization
     from tfxfer.graph.eval_step import EvalStep as EvalStep
     from tfxfer.graph.eval_step import eval_step as eval_step
     from tfxfer.graph.importing import import_meta_graph as import_meta_graph
@@ -105,6 +106,7 @@ _HOMES = {
     "export_model": "tfxfer.serving.export",
     "extract": "tfxfer.store.extraction",
     "fit": "tfxfer.train.fit",
+    "fit_normalization": "tfxfer.evaluation.normalization",
     "import_meta_graph": "tfxfer.graph.importing",
     "network": "tfxfer.networks.network",
     "open_run": "tfxfer.serving.run",

@@ -303,7 +303,7 @@ class Use(NamedTuple):
         return f"give {' or '.join(wanted)} too{f', {self.what}' if self.what else ''}"
 
 
-def _own_classifiers(values: Any = None) -> tuple[str, ...]:
+def own_classifiers(values: Any = None) -> tuple[str, ...]:
     """Return the endpoints that are a model's own classifier; what most tools do not need is loaded here."""
     from tfxfer.models.registry import MODELS
 
@@ -344,7 +344,7 @@ USES = (
     Use("image_size", "model", _without_sources, unless=True),
     *(Use(flag, "model", models, unless=True, what="a network in a file") for flag in OF_FILE),
     *(Use(flag, "input_spec", unless=True) for flag in ("mean", "scale", "bgr")),
-    Use("hidden", "endpoint", _own_classifiers, unless=True),
+    *(Use(flag, "endpoint", own_classifiers, unless=True) for flag in ("hidden", "normalize")),
     Use("decay_steps", "schedule", ("cosine", "exponential")),
     Use("decay_rate", "schedule", ("exponential",)),
     Use("shown", "summaries", ("images", "activations")),

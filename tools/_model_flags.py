@@ -9,12 +9,13 @@ from typing import Any
 
 from absl import flags
 
+from tfxfer.data.normalization import KINDS
 from tfxfer.errors import RestoreError
 from tfxfer.input_spec import InputSpec, with_size
 from tfxfer.models.packaged import DEFAULT, PACKAGES
 from tfxfer.models.recognition import recognise
 from tfxfer.models.registry import MODELS, Model
-from tfxfer.tools import _flags, _input_spec_flags
+from tfxfer.tools import _flags, _heads, _input_spec_flags
 from tfxfer.weights import Weights, open_weights
 
 _MODEL_HELP = f"The network to build ({DEFAULT} for pictures, if neither --model nor --weights is given)"
@@ -139,7 +140,8 @@ def define_endpoint(values: flags.FlagValues, *, classifier: bool = False) -> No
             None,
             "The tensor that is the probabilities of the classes, as a softmax gives them. Default: its output."
             if classifier
-            else "What the head is put on, as pool5, fc6 or pool5:mean (averaged over positions); "
+            else "What the head is put on, as pool5, fc6 or pool5:mean (averaged over positions), or several of them "
+            "joined, as pool4:mean,pool5:mean; "
             f"{_by_model('classifier')} is the model's own classifier, made for the classes at hand. "
             f"Default: {_by_model('bottleneck')}; of a network in a file, its output.",
             flag_values=values,
@@ -160,6 +162,16 @@ def define_head(values: flags.FlagValues) -> None:
             f"endpoint of {DEFAULT}.",
             0.0,
             0.999,
+            flag_values=values,
+        )
+        flags.DEFINE_enum(
+            "normalize",
+            "none",
+            KINDS,
+            "What is done to features before the head: l2 divides those of each picture by their length; standard "
+            "takes each minus its mean over the training pictures, by its deviation. Default: none; "
+            f"{_heads.KIND} for a new head on a frozen network of pictures, with other defaults that go with it, where "
+            "neither --learning_rate nor --optimizer is given.",
             flag_values=values,
         )
         flags.DEFINE_enum(
@@ -333,7 +345,7 @@ def build(settings: Any, opened: Opened, shape: tuple[int, ...], classes: int) -
     tf.set_random_seed(settings.seed)
     images = tf.placeholder(tf.uint8, [None, *shape], name=opened.free_name("images"))
     labels = tf.placeholder(tf.int64, [None], name=opened.free_name("labels"))
-    options = {name: settings[name].value for name in ("hidden", "dropout", "loss")}
+    options = {name: settings[name].value for name in ("hidden", "dropout", "loss", "normalize")}
     model, endpoint = opened.model, opened.endpoint
     network = build_network(model, images, classes=classes, endpoint=endpoint, input_spec=opened.input_spec, **options)
     return images, labels, network

@@ -9,7 +9,7 @@ from tfxfer import extras
 from tfxfer.data.dataset import PICTURES
 from tfxfer.errors import MissingPackageError
 from tfxfer.models.packaged import DEFAULT, PACKAGES, packaged_weights
-from tfxfer.tools import _data_flags, _flags
+from tfxfer.tools import _data_flags, _flags, _heads
 
 DROPOUT = 0.5  # of the default head on DEFAULT; docs/recipes.md has what it brings
 
@@ -69,4 +69,6 @@ def _missing(model: str) -> str:
 
 
 def _has_usual_head(settings: Any) -> bool:
-    return "dropout" in settings and not settings["dropout"].present and settings.hidden and not settings.endpoint
+    if "dropout" not in settings or settings["dropout"].present or not settings.hidden or settings.endpoint:
+        return False
+    return _heads.kind(settings) == "none"  # another head has its own

@@ -248,6 +248,8 @@ def fitting(settings: Any) -> dict[str, Any]:
 
     taken = {*FITTED, *CHECKPOINTS, *SUMMARIES, *OF_STEP, *IDLE, *SESSION}
     stored = {name: settings[name].value for name in settings if name not in taken}
+    if stored.get("normalize") == "none":
+        stored["normalize"] = None  # as of runs from before there was a choice
     if stored.get("weights"):
         stored["weights"] = os.path.abspath(stored["weights"])
     paths = {*PATHS}

@@ -35,6 +35,7 @@ from tfxfer.tools import (
     _cluster,
     _data_flags,
     _flags,
+    _heads,
     _model_flags,
     _packaged,
     _report,
@@ -83,7 +84,7 @@ def define_flags() -> flags.FlagValues:
 def main(argv: list[str]) -> int:
     """Run the tool; see the module's docstring."""
     settings = define_flags()
-    _flags.parse(settings, argv, __doc__, at_most=0, imply=_packaged.imply_for_examples, uses=_store.USES)
+    _flags.parse(settings, argv, __doc__, at_most=0, imply=_imply, uses=_store.USES)
     if not settings.logdir and not settings.dry_run:
         raise _flags.UsageError("--logdir is needed: the directory that the run is written to")
     _data_flags.find_from_anywhere(settings)
@@ -145,6 +146,12 @@ def main(argv: list[str]) -> int:
         _report.draw_curves(settings.picture, settings.logdir)
     print(f"test accuracy {result.accuracy:.4f}")
     return 0
+
+
+def _imply(settings: Any) -> None:
+    """Let the examples say which network they are for, and then what head goes on it, where nobody does."""
+    _packaged.imply_for_examples(settings)
+    _heads.imply(settings)
 
 
 def _stages(settings: Any, network: Any) -> list[Any]:

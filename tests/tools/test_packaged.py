@@ -66,11 +66,11 @@ def test_a_folder_of_pictures_is_all_that_training_needs(installed, pictures, tm
     flags = [f"--data_dir={pictures}", f"--logdir={logdir}", "--image_size=64", "--epochs=2"]
     assert run(train, *flags) == 0
     said = capsys.readouterr().out
-    assert f"--model=efficientnet_lite0 --weights={installed} --dropout=0.5, as none is given\n" in said
+    assert f"--model=efficientnet_lite0 --weights={installed}, as none is given\n--normalize=l2 --hidden=none" in said
     assert "it holds 247 of the 247 variables of efficientnet_lite0" in said
     assert re.search(r"^test accuracy \d", said, re.MULTILINE)
     settings = read_settings(logdir).settings
-    assert (settings["model"], settings["dropout"], settings["hidden"]) == ("efficientnet_lite0", 0.5, [200])
+    assert (settings["model"], settings["normalize"], settings["hidden"]) == ("efficientnet_lite0", "l2", [])
     assert settings["weights"] == str(installed)
     assert len(stores) == 1
     assert list(logdir.parent.iterdir()) == [logdir]  # The temporary store has gone.

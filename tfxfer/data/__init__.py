@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tfxfer.data import labels as labels
     from tfxfer.data import listings as listings
     from tfxfer.data import mnist_files as mnist_files
+    from tfxfer.data import normalization as normalization
     from tfxfer.data import picture_index as picture_index
     from tfxfer.data import pictures as pictures
     from tfxfer.data import pillow as pillow

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from tfxfer.evaluation import calibrate as calibrate
     from tfxfer.evaluation import evaluate as evaluate
     from tfxfer.evaluation import feed as feed
+    from tfxfer.evaluation import normalization as normalization
     from tfxfer.evaluation import precision_change as precision_change
     from tfxfer.evaluation import stored_rows as stored_rows
     from tfxfer.evaluation import test_results as test_results

@@ -17,6 +17,7 @@ from tfxfer.data.batches import chunks
 from tfxfer.data.splits import Split, as_split, class_numbers, labels_outside
 from tfxfer.errors import DataError
 from tfxfer.evaluation.feed import Feed
+from tfxfer.evaluation.normalization import check_set
 from tfxfer.graph.eval_step import EvalStep
 from tfxfer.graph.losses import is_one_hot
 from tfxfer.graph.stages import StageOps
@@ -185,6 +186,7 @@ def evaluate(
     Raises:
       DataError: the split has no labels or labels that the model has no output for, or does not fit the placeholders;
         or there are not as many class names as classes, or `top_k` is below 1.
+      RunError: the statistics of a `heads.normalize` are not set.
 
     Example:
       >>> images, labels = tf.placeholder(tf.float32, [None, 2]), tf.placeholder(tf.int64, [None])
@@ -208,6 +210,7 @@ def evaluate(
         raise DataError(f"there are {len(class_names)} class names, and the model has {classes} classes")
     if not verified:
         provenance.check(sess, step, {"the split": split}, stage)
+    check_set(sess)
     means, probabilities = Pass(sess, step, split, batch_size, [step.probabilities], stage).run()
     named = tuple(class_names) or tuple(map(str, range(classes)))
     result = Evaluation(means, probabilities[0], class_numbers(split.labels), named, top_k)

@@ -26,6 +26,7 @@ from tfxfer.frontier.batch_axis import Layout, Mixed, Rows
 from tfxfer.frontier.per_example import layouts
 from tfxfer.graph import feeds, traversal
 from tfxfer.graph.eval_step import EvalStep
+from tfxfer.graph.normalization import BOUNDARIES
 from tfxfer.graph.stages import StageOps
 from tfxfer.graph.traversal import VARIABLES, called, called_in, spread, variables_of
 from tfxfer.tf_private import op_definition
@@ -156,7 +157,9 @@ def _sources(needed: Sequence[tf.Operation], images: tf.Operation) -> dict[tf.Op
     written = variables_of(tensor for op in acting for tensor in op.inputs)
     # A placeholder that has a default and is not fed is a constant; one without must be fed with who knows what.
     fed = {op for op in needed if op.type in ("Placeholder", "PlaceholderV2") and op is not images}
+    marked = {tensor.op for tensor in images.graph.get_collection(BOUNDARIES)}.intersection(needed)
     return {
+        **dict.fromkeys(marked, "belongs to the head, and features are stored as they are"),
         **dict.fromkeys(acting, "draws at random, calls Python or has another state of its own"),
         **dict.fromkeys(written, "is written in each step"),
         **dict.fromkeys(fed, "is fed in each step"),

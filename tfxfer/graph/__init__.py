@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tfxfer.graph import layers as layers
     from tfxfer.graph import losses as losses
     from tfxfer.graph import mixed_precision as mixed_precision
+    from tfxfer.graph import normalization as normalization
     from tfxfer.graph import optimizer_groups as optimizer_groups
     from tfxfer.graph import optimizers as optimizers
     from tfxfer.graph import own_state as own_state

@@ -8,6 +8,9 @@ import tensorflow.compat.v1 as tf
 
 from tfxfer.errors import GraphError
 from tfxfer.graph import layers
+from tfxfer.graph.normalization import join, normalize
+
+__all__ = ["classifier", "join", "normalize"]
 
 
 def classifier(

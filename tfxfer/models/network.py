@@ -10,6 +10,7 @@ import tensorflow.compat.v1 as tf
 from tfxfer import names
 from tfxfer.errors import GraphError
 from tfxfer.graph import losses
+from tfxfer.graph.normalization import statistics_of
 from tfxfer.graph.partitioned import wholes
 from tfxfer.graph.variables import select
 from tfxfer.input_spec import InputSpec
@@ -50,22 +51,47 @@ def build_endpoints(
     Args:
       model: a name in `registry.MODELS`, or a row such as `networks.file_model.as_model` makes of a file.
       images: uint8 [n, height, width, channels].
-      endpoint: as `pool5`, or `pool5:mean`, its average over positions. Default: `Model.bottleneck`.
+      endpoint: as `pool5`, or `pool5:mean`, its average over positions; or several, `pool4:mean,pool5:mean`, joined
+        along their last axis in the order given. Default: `Model.bottleneck`.
       classes, dropout: of the model's own classifier.
       input_spec: what the weights expect of their input.
 
     Raises:
       SelectionError: `model` is not the name of a network.
-      GraphError: the network has no such endpoint, or it cannot be averaged.
+      GraphError: the network has no such endpoint, or it cannot be averaged, or not be joined.
     """
     row = find_model(model)
     endpoint = endpoint or row.bottleneck
-    layer, pooling = _divided(endpoint)
-    ends = row.build(images, classes=classes, last=layer, dropout=dropout, input_spec=input_spec)
-    check_last(endpoint, pooling or None, ["mean"])
-    if pooling:
-        ends[endpoint] = averaged_over_positions(ends[layer], layer)
+    parts = endpoint_parts(endpoint)
+    for part, (_, pooling) in parts.items():
+        check_last(part, pooling or None, ["mean"])
+    for layer, _ in parts.values() if len(parts) > 1 else ():
+        check_last(row.name, layer, row.endpoints)
+    last = (
+        max((layer for layer, _ in parts.values()), key=row.endpoints.index) if len(parts) > 1 else parts[endpoint][0]
+    )
+    ends = row.build(images, classes=classes, last=last, dropout=dropout, input_spec=input_spec)
+    pooled = {part: averaged_over_positions(ends[layer], layer) for part, (layer, pooling) in parts.items() if pooling}
+    ends |= pooled
+    if len(parts) > 1:
+        ends[endpoint] = heads.join({part: ends[part] for part in parts})
     return ends
+
+
+def endpoint_parts(endpoint: str) -> dict[str, tuple[str, str]]:
+    """Return the endpoints that one name joins, as `fire8:mean,fire9:mean`, each with its layer and its pooling.
+
+    Raises:
+      GraphError: one is empty, or is there twice.
+
+    Example:
+      >>> tx.models.network.endpoint_parts("fire8:mean,pool10")
+      {'fire8:mean': ('fire8', 'mean'), 'pool10': ('pool10', '')}
+    """
+    parts = [part.strip() for part in endpoint.split(",")]
+    if not all(parts) or len(set(parts)) < len(parts):
+        raise GraphError(f"`endpoint={endpoint}`: endpoints that are joined are named once each, with commas between")
+    return {part: _divided(part) for part in parts}
 
 
 def averaged_over_positions(tensor: tf.Tensor, name: str) -> tf.Tensor:
@@ -85,7 +111,7 @@ def _divided(endpoint: str) -> tuple[str, str]:
     return (layer, pooling) if layer and not pooling.isdecimal() else (endpoint, "")
 
 
-def build_network(
+def build_network(  # noqa: PLR0913  # the options of a model and of its head
     model: str | Model,
     images: tf.Tensor,
     *,
@@ -94,6 +120,7 @@ def build_network(
     hidden: Sequence[int] = (),
     dropout: float = 0.0,
     loss: str = "softmax",
+    normalize: str = "none",
     input_spec: InputSpec | None = None,
 ) -> Classifier:
     """Build a model and its classifier: a new head on an endpoint, or the model's own, if `endpoint` is that.
@@ -101,6 +128,7 @@ def build_network(
     Args:
       model, images, endpoint, input_spec: as `build_endpoints` takes them.
       classes, hidden, dropout, loss: as `heads.classifier` takes them; the model's own classifier has no `hidden`.
+      normalize: what `heads.normalize` does to the endpoint: "standard", "l2" or "none"; nothing to the model's own.
 
     Raises:
       GraphError: the network has no such endpoint, or the head cannot be built.
@@ -116,8 +144,10 @@ def build_network(
     else:
         ends = build_endpoints(model, images, endpoint=endpoint, input_spec=input_spec)
         base = select(".*")
-        logits = heads.classifier(ends[endpoint], hidden=hidden, classes=classes, dropout=dropout, loss=loss)
-        head = select(".*")[len(base) :]
+        features = heads.normalize(ends[endpoint], normalize)
+        logits = heads.classifier(features, hidden=hidden, classes=classes, dropout=dropout, loss=loss)
+        computed = statistics_of(images.graph)
+        head = [variable for variable in select(".*")[len(base) :] if variable.op.name not in computed]
     restored, trained = (names.exactly(wholes(variables)) for variables in (base, head))
     return Classifier(logits, ends, restored, trained)
 
@@ -130,14 +160,15 @@ def build_classifier(
     endpoint: str | None = None,
     hidden: Sequence[int] = (),
     loss: str = "softmax",
+    normalize: str = "none",
     temperature: float = 1.0,
     input_spec: InputSpec | None = None,
 ) -> dict[str, tf.Tensor]:
     """Build a model and its classifier without dropout, and return all endpoints in order; the last is `prob`.
 
     Args:
-      model, images, classes, endpoint, hidden, loss, input_spec: as `build_network` takes them; `endpoint` may be
-        `prob` too, the probabilities of the model's own classifier.
+      model, images, classes, endpoint, hidden, loss, normalize, input_spec: as `build_network` takes them; `endpoint`
+        may be `prob` too, the probabilities of the model's own classifier.
       temperature: by what logits are divided before they become probabilities; of no use to `prob`.
 
     Returns:
@@ -147,7 +178,14 @@ def build_classifier(
     if endpoint == "prob":
         return build_endpoints(model, images, endpoint=endpoint, classes=classes, input_spec=input_spec)
     network = build_network(
-        model, images, classes=classes, endpoint=endpoint, hidden=hidden, loss=loss, input_spec=input_spec
+        model,
+        images,
+        classes=classes,
+        endpoint=endpoint,
+        hidden=hidden,
+        loss=loss,
+        normalize=normalize,
+        input_spec=input_spec,
     )
     ends = {name: tensor for name, tensor in network.endpoints.items() if name != "prob"}
     if endpoint != find_model(model).classifier:

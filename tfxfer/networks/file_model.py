@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import tensorflow.compat.v1 as tf
 
+from tfxfer import names
 from tfxfer.errors import GraphError
 from tfxfer.graph.importing import recorded
 from tfxfer.input_spec import InputSpec
+from tfxfer.models.network import endpoint_parts
 from tfxfer.models.registry import Model
 from tfxfer.networks import importing
 from tfxfer.networks.files import open_graph
@@ -22,7 +24,6 @@ from tfxfer.weights import Weights
 
 _PROBABILITIES = {"Softmax", "Sigmoid"}
 _PASSING = {"Identity", "Reshape", "Squeeze"}
-MEAN = ":mean"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +32,8 @@ class FileModel:
 
     Attributes:
       file: what the file describes.
-      input, endpoint: full names of tensors.
-      pooling: `:mean` where the endpoint is averaged over its positions; empty elsewhere.
+      input, endpoint: full names of tensors; of endpoints that are joined, the last one.
+      wanted: what is put on it, as `build_endpoints` takes it: the endpoint, averaged (`pool:mean`), or several joined.
       feeds: values that tensors are bound to, by name.
       taken: dtype and shape of the input.
       nodes: the names of what is imported.
@@ -41,7 +42,7 @@ class FileModel:
     file: GraphFile
     input: str
     endpoint: str
-    pooling: str
+    wanted: str
     feeds: Mapping[str, Any]
     taken: tf.TensorSpec
     nodes: tuple[str, ...] = ()
@@ -79,8 +80,8 @@ class FileModel:
                 *ends, (_, end) = importing.import_way(self.file, way, x, scope=scope)[0].items()
             return {**dict(ends), last or self.endpoint: end}
 
-        endpoint = self.endpoint.removesuffix(":0") + self.pooling
-        return Model(self.name, build, (*self.nodes, endpoint), endpoint, first_layer="", input_spec=input_spec)
+        nodes = (*self.nodes, self.wanted)
+        return Model(self.name, build, nodes, self.wanted, first_layer="", input_spec=input_spec)
 
 
 def open_model(
@@ -99,7 +100,8 @@ def open_model(
 
     Args:
       path, input, feeds, weights, **options: as `tfxfer.network` takes them.
-      endpoint: as `tfxfer.network` takes it; `pool:mean` is averaged over positions.
+      endpoint: as `tfxfer.network` takes it; `pool:mean` is averaged over positions, and
+        `mixed_7:mean,pool:mean` is both joined.
 
     Raises:
       SelectionError, WeightsError, GraphError: as `tfxfer.network` raises them.
@@ -112,11 +114,25 @@ def as_model(
     file: GraphFile, *, input: str | None = None, endpoint: str | None = None, feeds: Mapping[str, Any] | None = None
 ) -> FileModel:
     """Choose a way through a network; arguments and errors as `open_model` has them."""
-    pooling = MEAN if endpoint and endpoint.endswith(MEAN) else ""
-    way = importing.find_way(file, input=input, endpoint=(endpoint or "").removesuffix(pooling) or None, feeds=feeds)
+    parts = list(endpoint_parts(endpoint).values()) if endpoint else [(None, "")]
+    ways = [importing.find_way(file, input=input, endpoint=layer, feeds=feeds) for layer, _ in parts]
+    way = max(ways, key=lambda way: len(way.nodes))
     nodes = tuple(node.name for node in way.nodes if node.name != way.input.partition(":")[0])
+    ends = [each.endpoint.removesuffix(":0") for each in ways]
+    if len(ends) > 1:
+        _check_on_way(ends, nodes)
+    wanted = ",".join(end + (pooling and f":{pooling}") for end, (_, pooling) in zip(ends, parts, strict=True))
     taken = importing.spec_of(file, way.input)
-    return FileModel(file, way.input, way.endpoint, pooling, dict(feeds or {}), taken, nodes)
+    return FileModel(file, way.input, way.endpoint, wanted, dict(feeds or {}), taken, nodes)
+
+
+def _check_on_way(ends: Sequence[str], nodes: Sequence[str]) -> None:
+    beside = [end for end in ends if end not in nodes]
+    if beside:
+        raise GraphError(
+            f"`endpoint={','.join(ends)}`: {names.listed(beside)} is not on the way to the last of them; endpoints of "
+            "a network in a file are joined where they lie on one way"
+        )
 
 
 def check_probabilities(tensor: tf.Tensor, path: str) -> None:

@@ -12,10 +12,11 @@ import tensorflow.compat.v1 as tf
 from tfxfer import names
 from tfxfer.errors import DataError, GraphError, SelectionError, WeightsError
 from tfxfer.graph.importing import recorded
+from tfxfer.graph.normalization import join
 from tfxfer.graph.preprocessing import preprocess, record
 from tfxfer.graph.variables import model_variables
 from tfxfer.input_spec import CHANNELS, InputSpec
-from tfxfer.models.network import averaged_over_positions, count_classes
+from tfxfer.models.network import averaged_over_positions, count_classes, endpoint_parts
 from tfxfer.models.packaged import packaged_weights
 from tfxfer.models.recognition import recognise
 from tfxfer.models.registry import MODELS, find_model
@@ -49,13 +50,15 @@ class Network:
     input_spec: InputSpec | None
 
     def __getitem__(self, name: str) -> tf.Tensor:
-        """Return an endpoint, `NAME:mean`, its average over positions, or a tensor of the graph by its name.
+        """Return an endpoint, `NAME:mean`, its average over positions, several joined, `A:mean,B:mean`, or any tensor.
 
         Raises:
           GraphError: there is nothing of this name; the message gives the nearest.
         """
         if name in self.endpoints:
             return self.endpoints[name]
+        if "," in name:
+            return join({part: self[part] for part in endpoint_parts(name)})
         layer, _, pooling = name.rpartition(":")
         if pooling == "mean" and layer:
             return averaged_over_positions(self[layer], layer)

@@ -18,6 +18,7 @@ from tfxfer.callables import message
 from tfxfer.errors import RestoreError, SelectionError, WeightsError
 from tfxfer.formats.buffers import owned
 from tfxfer.graph import traversal
+from tfxfer.graph.normalization import statistics_of
 from tfxfer.graph.partitioned import is_part, name_of, shape_of, taken, wholes
 from tfxfer.graph.preprocessing import objections
 from tfxfer.graph.variables import aliases, every_variable, is_variable, model_variables, select
@@ -231,6 +232,7 @@ def plan(
     by = "Saver" if weights.checkpoint and as_they_are else "feed"
     pairings = {name: _pair(parts[0], weights, by) for name, parts in table.items()}
     trainable = {variable.op.name for variable in chosen[0].graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES)}
+    trainable |= set(statistics_of(chosen[0].graph))  # they are computed for the examples at hand
     others = {
         name: _pair_other(parts[0], weights, name in excluded, parts[0].op.name in trainable or parts[0].trainable)
         for name, parts in known.items()

@@ -21,6 +21,7 @@ from tfxfer.data.pictures import Files, Pictures, ahead, shortened
 from tfxfer.data.scan import scan
 from tfxfer.data.splits import Images
 from tfxfer.errors import DataError, GraphError
+from tfxfer.evaluation.normalization import check_set
 from tfxfer.graph.eval_step import EvalStep
 from tfxfer.graph.traversal import placeholders
 from tfxfer.serving.saved_model import loaded
@@ -105,6 +106,7 @@ def predict(
     Raises:
       DataError: `examples` is empty, none can be read, they do not fit the placeholder, or a number is not positive.
       GraphError: it is not clear which placeholder takes the images, or the step has no probabilities.
+      RunError: the statistics of a `heads.normalize` are not set.
 
     Example:
       >>> images = tf.placeholder(tf.uint8, [None, 28, 28, 1])
@@ -117,6 +119,7 @@ def predict(
     """
     if min(top_k, batch_size) < 1:
         raise DataError(f"`top_k={top_k}` and `batch_size={batch_size}` must be 1 or more")
+    check_set(sess)
     probabilities, images, feeds = _tensors(outputs, images)
     classes = int(probabilities.shape[1])
     if class_names and len(class_names) != classes:

@@ -552,7 +552,8 @@ class Run:
         return tuple(self.test.class_names) if self.test else ()
 
     def _head(self) -> dict[str, Any]:
-        return {name: self.settings[name] for name in ("endpoint", "hidden", "loss")}
+        head = {name: self.settings[name] for name in ("endpoint", "hidden", "loss")}
+        return {**head, "normalize": self.settings.get("normalize") or "none"}
 
 
 def _ends_of(model: Model, images: tf.Tensor, *, input_spec: InputSpec | None = None) -> Mapping[str, tf.Tensor]:

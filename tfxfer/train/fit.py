@@ -16,6 +16,7 @@ from tfxfer.data.batches import steps_per_epoch
 from tfxfer.data.splits import Data
 from tfxfer.errors import DataError, GraphError, RestoreError, RunError
 from tfxfer.evaluation import evaluate
+from tfxfer.graph.normalization import statistics_of
 from tfxfer.graph.partitioned import name_of
 from tfxfer.graph.train_step import Step
 from tfxfer.graph.traversal import variables_read
@@ -165,6 +166,7 @@ def _untrained(sess: tf.Session, step: Step) -> list[str]:
     # Another head of an imported graph is in the plan, and no part of this step.
     read = set(variables_read([step.outputs, *step.metrics.values()]))
     idle = {name_of(variable) for variable in step.frozen.variables if variable.op in read} - decided
+    idle -= set(statistics_of(step.images.graph))  # which `fit` computes
     for plan in plans:
         left_out = [
             pairing.variable for pairing in plan.pairings if pairing.variable in idle and plan.could_restore(pairing)

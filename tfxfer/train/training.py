@@ -17,7 +17,9 @@ from tfxfer.callables import message
 from tfxfer.data.splits import Data
 from tfxfer.errors import RunError
 from tfxfer.evaluation import stored_rows
+from tfxfer.evaluation.normalization import fit_normalization
 from tfxfer.evaluation.precision_change import measure_change
+from tfxfer.graph.normalization import statistics_of
 from tfxfer.graph.partitioned import wholes
 from tfxfer.graph.preprocessing import input_specs
 from tfxfer.graph.train_step import Step
@@ -144,6 +146,7 @@ class Training:
     # --- how a start begins ---
 
     def _begin(self) -> None:
+        fit_normalization(self.sess, self.step, self.data)
         self.frozen.variables = frozen_check.digests(self.sess, frozen_check.frozen_variables(self.step, epoch=0))
         for stage in self.step.stages[1:]:
             left = set(wholes(frozen_check.frozen_variables(self.step, stage.epoch)))
@@ -163,7 +166,10 @@ class Training:
         local = resume.compare(prefix, self.step, self.directory.path).local
         if self.data.train.features is not None:
             # Features were computed from what the session held so far; the checkpoint's frozen variables must be those.
-            start = frozen_check.frozen_variables(self.step, epoch=0)
+            # Statistics of features are computed from these, and come from the checkpoint.
+            computed = statistics_of(self.step.images.graph)
+            frozen_now = frozen_check.frozen_variables(self.step, epoch=0)
+            start = [variable for variable in frozen_now if variable.op.name not in computed]
             frozen_check.check(self.sess, start, frozen.variables, "since the run began, before features were computed")
         try:
             resume.restore(self.sess, self.step, prefix, local=local)
