@@ -1,0 +1,1 @@
+"""Many heads tried side by side on the same stored features."""
