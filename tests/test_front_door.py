@@ -50,6 +50,7 @@ def test_the_front_door_gives_what_a_user_holds_and_calls():
         *("network", "precompute", "extract", "fit", "evaluate", "predict", "export_model", "open_run"),
         *("Weights", "InputSpec", "Plan", "Stage", "Step", "EvalStep", "CheckpointOptions", "SummaryOptions"),
         *("Data", "Split", "Fitted", "Evaluation", "Network", "Run"),
+        *("tune", "Tuning", "SearchSpace", "HeadTraining"),
     } == set(FUNCTIONS_AND_TYPES)
     assert all(callable(getattr(tx, name)) for name in FUNCTIONS_AND_TYPES)
 

@@ -50,6 +50,7 @@ FLOORS = {
     "train": SESSIONS | {"tensorboard"},
     "serving": SESSIONS | {"models", "networks", "train", "report"},
     "report": BYTES | {"plots"},
+    "tuning": SESSIONS | {"tensorboard"},
 }
 WITHOUT_TENSORFLOW = BYTES | {"weight_tools", "data", "report", "plots"}
 # These load it in a function: with the first picture, or where there is a session.

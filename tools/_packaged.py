@@ -58,4 +58,6 @@ def imply(settings: Any, *, pictures: bool, file: IO[str] | None = None) -> None
 
 
 def _has_usual_head(settings: Any) -> bool:
-    return "dropout" in settings and not settings["dropout"].present and settings.hidden and not settings.endpoint
+    if "dropout" not in settings or "endpoint" not in settings:
+        return False
+    return not settings["dropout"].present and settings.hidden and not settings.endpoint

@@ -68,6 +68,46 @@ def build_endpoints(
     return ends
 
 
+def split_endpoints(text: str) -> list[str]:
+    """Return the endpoints that a text names between commas: `fire8:mean,fire9:mean`, each as `build_endpoints` has it.
+
+    Raises:
+      GraphError: one is empty, or named twice.
+    """
+    endpoints = [piece.strip() for piece in text.split(",")]
+    if not all(endpoints) or len({*endpoints}) < len(endpoints):
+        raise GraphError(
+            f"`endpoint={text}`: name each endpoint once, with commas between them, as fire8:mean,fire9:mean"
+        )
+    return endpoints
+
+
+def build_several(
+    model: str | Model, images: tf.Tensor, endpoints: Sequence[str], *, input_spec: InputSpec | None = None
+) -> dict[str, tf.Tensor]:
+    """Build a model once, as far as the deepest of some endpoints, and return these, in the order given.
+
+    Args:
+      model, images, input_spec: as `build_endpoints` takes them.
+      endpoints: each as `build_endpoints` takes one. Of a network in a file, the model ends with the deepest.
+
+    Raises:
+      GraphError: the network has no such endpoint, or it cannot be averaged.
+    """
+    row = find_model(model)
+    for endpoint in endpoints:
+        check_last(row.name, endpoint if endpoint in row.endpoints else _divided(endpoint)[0], row.endpoints)
+    depths = {name: depth for depth, name in enumerate(row.endpoints)}
+    deepest = max(endpoints, key=lambda name: depths[name if name in depths else _divided(name)[0]])
+    ends = build_endpoints(row, images, endpoint=deepest, input_spec=input_spec)
+    for endpoint in endpoints:
+        layer, pooling = _divided(endpoint)
+        check_last(endpoint, pooling or None, ["mean"])
+        if endpoint not in ends:
+            ends[endpoint] = averaged_over_positions(ends[layer], layer)
+    return {endpoint: ends[endpoint] for endpoint in endpoints}
+
+
 def averaged_over_positions(tensor: tf.Tensor, name: str) -> tf.Tensor:
     """Return the average of an endpoint [n, height, width, channels] over its positions, `NAME:mean`.
 

@@ -83,7 +83,9 @@ def build(
     for bank in banks:
         of_examples, probabilities = _measured(loss, labels, bank.logits(training=True), len(bank.trials))
         weighted = _weighted(of_examples["loss"], labels, class_weights)
-        applies.append(bank.train(tf.reduce_sum(tf.reduce_mean(weighted, axis=1)), optimizers.make_optimizer(make, rate)))
+        applies.append(
+            bank.train(tf.reduce_sum(tf.reduce_mean(weighted, axis=1)), optimizers.make_optimizer(make, rate))
+        )
     with tf.control_dependencies(applies):
         step = steps.assign_add(1, read_value=False)
     measured = [_measured(loss, labels, bank.logits(training=False), len(bank.trials))[0] for bank in banks]
@@ -136,7 +138,9 @@ class Bank:
         padded = [tf.pad(drawn[i, o], [[0, shape[1] - i], [0, shape[2] - o]]) for i, o in sizes]
         with tf.variable_scope(layer):
             kernel = tf.get_variable("kernel", initializer=tf.stack(padded) / self._rates, use_resource=True)
-            bias = tf.get_variable("bias", [shape[0], 1, shape[2]], initializer=tf.zeros_initializer(), use_resource=True)
+            bias = tf.get_variable(
+                "bias", [shape[0], 1, shape[2]], initializer=tf.zeros_initializer(), use_resource=True
+            )
         return kernel, bias
 
     def logits(self, *, training: bool) -> tf.Tensor:

@@ -70,8 +70,8 @@ class SearchSpace:
 
     normalize: Sequence[str] = ("standard", "l2", "none")
     hidden: Choices = (0, 64, 256)
-    dropout: Choices = (0.0, 0.25, 0.5)
-    learning_rate: Choices = Range(3e-4, 3e-2)
+    dropout: Choices = (0.0, 0.5)
+    learning_rate: Choices = Range(1e-3, 5e-2)
     l2: Choices = (0.0, 1e-4, 1e-3)
 
     def check(self) -> None:
