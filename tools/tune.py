@@ -96,8 +96,8 @@ def define_flags() -> flags.FlagValues:
         flags.DEFINE_list(
             "endpoints",
             None,
-            "Endpoints to put heads on, as pool4:mean,pool5:mean; of a network in a file, the deepest last. Default: the "
-            "model's usual one.",
+            "Endpoints to put heads on, as pool4:mean,pool5:mean; of a network in a file, the deepest last. Default: "
+            "the model's usual one.",
             flag_values=values,
         )
     with _flags.group(values, "search"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -49,7 +50,9 @@ def accuracies(rows: Images, labels: np.ndarray, folds: Sequence[Fold]) -> dict[
     from threadpoolctl import threadpool_limits
 
     x = normalization.normalized(normalization.flat(rows[np.arange(len(rows))]), "l2", None)
-    with threadpool_limits(1):  # such small products take longer in several threads
+    # Such small products take longer in several threads. What scikit-learn warns of, it measures all the same.
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         return {
             name: [float(make().fit(x[train], labels[train]).score(x[held], labels[held])) for train, held in folds]
             for name, make in BASELINES.items()

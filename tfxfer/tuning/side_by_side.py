@@ -81,14 +81,14 @@ def build(
     make = optimizers.optimizer_factory(optimizer)
     applies = []
     for bank in banks:
-        of_examples, probabilities = _measured(loss, labels, bank.logits(training=True), len(bank.trials))
+        of_examples = _measured(loss, labels, bank.logits(training=True), len(bank.trials))
         weighted = _weighted(of_examples["loss"], labels, class_weights)
         applies.append(
             bank.train(tf.reduce_sum(tf.reduce_mean(weighted, axis=1)), optimizers.make_optimizer(make, rate))
         )
     with tf.control_dependencies(applies):
         step = steps.assign_add(1, read_value=False)
-    measured = [_measured(loss, labels, bank.logits(training=False), len(bank.trials))[0] for bank in banks]
+    measured = [_measured(loss, labels, bank.logits(training=False), len(bank.trials)) for bank in banks]
     order = np.argsort(np.concatenate([*places.values()]))
     metrics = {
         name: tf.gather(tf.concat([of_bank[name] for of_bank in measured], axis=0), order, name=name)
@@ -195,11 +195,11 @@ def _backward_times(x: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
     return tf.custom_gradient(lambda x: (tf.identity(x), lambda gradient: gradient * factors))(x)
 
 
-def _measured(loss: str, labels: tf.Tensor, logits: tf.Tensor, heads: int) -> tuple[dict[str, tf.Tensor], Any]:
+def _measured(loss: str, labels: tf.Tensor, logits: tf.Tensor, heads: int) -> dict[str, tf.Tensor]:
     """Return loss and accuracy [heads, batch], as a step of one head has them."""
     many = tf.tile(labels, [heads])
-    metrics, probabilities = losses.build_metrics(loss, many, tf.reshape(logits, [-1, logits.shape[-1]]))
-    return {name: tf.reshape(values, [heads, -1]) for name, values in metrics.items()}, probabilities
+    metrics, _ = losses.build_metrics(loss, many, tf.reshape(logits, [-1, logits.shape[-1]]))
+    return {name: tf.reshape(values, [heads, -1]) for name, values in metrics.items()}
 
 
 def _weighted(of_examples: tf.Tensor, labels: tf.Tensor, class_weights: Sequence[float] | None) -> tf.Tensor:

@@ -392,7 +392,7 @@ def _settings(
         **dataclasses.asdict(training),
         **dataclasses.asdict(space),
         **numbers,
-        "labels": hashlib.sha256(np.ascontiguousarray(labels, np.int64)).hexdigest(),
+        "labels": hashlib.sha256(np.asarray(labels, np.int64).tobytes()).hexdigest(),
         "features": {name: _digest(rows) for name, rows in features.items()},
     }
 
@@ -404,5 +404,5 @@ def _digest(rows: Images) -> str:
         digest.update(f"{rows.address} {' '.join(rows.keys)}".encode())
         return digest.hexdigest()
     for chunk in chunks(len(rows), normalization.ROWS):
-        digest.update(np.ascontiguousarray(normalization.flat(rows[chunk])))
+        digest.update(normalization.flat(rows[chunk]).tobytes())
     return digest.hexdigest()
