@@ -311,6 +311,8 @@ def _show(tuning: Any, out: str, folds: int) -> None:
         console.print(Text(f"{len(left_out)} more trials are in {out}/tune.json"), soft_wrap=True)
     best = tuning.best
     lines = [f"accuracy: mean and standard deviation of {folds} folds; = is within one standard error of the best"]
+    if any(row.epochs != best.epochs for row in tuning.results):
+        lines.append("heads that were trained for fewer epochs did not go on, and stand below those that did")
     lines += [f"cut at {best.endpoint}: {_by_endpoint(tuning)}"] * (len(endpoints) > 1)
     better = [row for row in tuning.baselines if row.accuracy > best.accuracy]
     lines += [f"note: {row.name} on {row.endpoint} is better than all heads; try more of them" for row in better]
@@ -325,11 +327,14 @@ def _at(tuning: Any, row: Any) -> int:
 
 
 def _by_endpoint(tuning: Any) -> str:
-    best: dict[str, float] = {}
+    best: dict[str, Any] = {}
     for row in tuning.results:
         if not row.diverged:
-            best.setdefault(row.endpoint, row.accuracy)
-    return ", ".join(f"{name} {accuracy:.4f}" for name, accuracy in best.items())
+            best.setdefault(row.endpoint, row)
+    after = {
+        name: "" if row.epochs == tuning.best.epochs else f" after {row.epochs} epochs" for name, row in best.items()
+    }
+    return ", ".join(f"{name} {row.accuracy:.4f}{after[name]}" for name, row in best.items())
 
 
 def _cells(tuning: Any, row: Any, endpoint: bool) -> list[Text | str]:

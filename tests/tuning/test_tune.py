@@ -142,7 +142,7 @@ def test_bad_input_is_refused_before_anything_is_trained():
         tune(labels=LABELS[:60], halving=1)
     with pytest.raises(DataError, match="`features` is empty"):
         tx.tune({}, LABELS)
-    with pytest.raises(DataError, match="are outside 0..2"):
+    with pytest.raises(DataError, match=r"are outside 0\.\.2"):
         tune(labels=LABELS + 1, class_names="abc")
     with pytest.raises(DataError, match="`hidden` is empty"):
         tune(space=tx.SearchSpace(hidden=()))
