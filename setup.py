@@ -39,6 +39,7 @@ setup(
         "pillow",
         "rich",
         "scikit-learn",
+        "threadpoolctl",
         "tensorboard",
     ],
     # ruff and mypy are pinned, as a newer one finds other faults; safetensors is what tests compare our files with.

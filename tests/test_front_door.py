@@ -61,6 +61,7 @@ def test_the_front_door_gives_what_a_user_holds_and_calls():
         ),
         *("Weights", "InputSpec", "Plan", "Stage", "Step", "EvalStep", "CheckpointOptions", "SummaryOptions"),
         *("Data", "DataCheck", "Split", "Fitted", "Evaluation", "Network", "Run"),
+        *("tune", "Tuning", "SearchSpace", "HeadTraining"),
     } == set(FUNCTIONS_AND_TYPES)
     assert all(callable(getattr(tx, name)) for name in FUNCTIONS_AND_TYPES)
 

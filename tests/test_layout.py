@@ -64,6 +64,7 @@ FLOORS = {
     "train": SESSIONS | {"tensorboard"},
     "serving": SESSIONS | {"models", "networks", "train", "report", "statistics"},
     "report": BYTES | {"plots", "statistics"},
+    "tuning": SESSIONS | {"tensorboard"},
 }
 WITHOUT_TENSORFLOW = BYTES | {"weight_tools", "data", "data_checks", "report", "plots", "statistics"}
 # These load it in a function: with the first picture, or where there is a session.

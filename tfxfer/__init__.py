@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from tfxfer import tensorboard as tensorboard
     from tfxfer import tf_private as tf_private
     from tfxfer import train as train
+    from tfxfer import tuning as tuning
     from tfxfer import weight_tools as weight_tools
     from tfxfer import weights as weights
     from tfxfer.data import Data as Data
@@ -80,6 +81,10 @@ if TYPE_CHECKING:
     from tfxfer.train.options import CheckpointOptions as CheckpointOptions
     from tfxfer.train.options import SummaryOptions as SummaryOptions
     from tfxfer.train.training import Fitted as Fitted
+    from tfxfer.tuning.cross_validation import HeadTraining as HeadTraining
+    from tfxfer.tuning.trials import SearchSpace as SearchSpace
+    from tfxfer.tuning.tune import Tuning as Tuning
+    from tfxfer.tuning.tune import tune as tune
     from tfxfer.weights import Weights as Weights
     from tfxfer.weights import open_weights as open_weights
 
@@ -90,14 +95,17 @@ _HOMES = {
     "EvalStep": "tfxfer.graph.eval_step",
     "Evaluation": "tfxfer.evaluation.evaluate",
     "Fitted": "tfxfer.train.training",
+    "HeadTraining": "tfxfer.tuning.cross_validation",
     "InputSpec": "tfxfer.input_spec",
     "Network": "tfxfer.networks.network",
     "Plan": "tfxfer.restore.plan",
+    "SearchSpace": "tfxfer.tuning.trials",
     "Split": "tfxfer.data",
     "Run": "tfxfer.serving.run",
     "Stage": "tfxfer.graph.stages",
     "Step": "tfxfer.graph.train_step",
     "SummaryOptions": "tfxfer.train.options",
+    "Tuning": "tfxfer.tuning.tune",
     "Weights": "tfxfer.weights",
     "check_data": "tfxfer.data_checks.check",
     "diff_runs": "tfxfer.statistics.diff_runs",
@@ -118,6 +126,7 @@ _HOMES = {
     "select": "tfxfer.graph.variables",
     "session": "tfxfer.restore.session",
     "train_step": "tfxfer.graph.train_step",
+    "tune": "tfxfer.tuning.tune",
 }
 
 if not TYPE_CHECKING:

@@ -218,12 +218,13 @@ def notes(settings: Any, opened: Opened) -> list[str]:
     return [f"--dropout={settings.dropout:g}: not used, as --hidden=none leaves no layer to drop from"] * bool(unused)
 
 
-def open_model(settings: Any, *, show: bool = True) -> Opened:
+def open_model(settings: Any, *, show: bool = True, endpoint: str | None = None) -> Opened:
     """Open --model, and --weights under its names.
 
     Args:
       settings: the flags' values, as attributes.
       show: whether to print what the file was recognised as.
+      endpoint: how far it goes. Default: --endpoint, or the model's usual one.
 
     Raises:
       SelectionError: --model is neither the name of a network nor a file.
@@ -231,7 +232,7 @@ def open_model(settings: Any, *, show: bool = True) -> Opened:
       GraphError, DataError: a network in a file cannot be taken as asked.
     """
     if is_file(settings):
-        file_model, of_file = open_file(settings)
+        file_model, of_file = open_file(settings, endpoint=endpoint)
         of_file = _with_decode(of_file, settings)
         model = file_model.model(of_file)
         if show:
@@ -240,7 +241,7 @@ def open_model(settings: Any, *, show: bool = True) -> Opened:
         return Opened(model, file_model.weights, of_file, model.bottleneck)
     model = MODELS[settings.model]
     weights, input_spec = _open_weights(settings, model, show)
-    endpoint = (settings.endpoint if "endpoint" in settings else None) or model.bottleneck
+    endpoint = endpoint or (settings.endpoint if "endpoint" in settings else None) or model.bottleneck
     return Opened(model, weights, input_spec, endpoint)
 
 
@@ -265,12 +266,13 @@ def _with_decode(input_spec: InputSpec, settings: Any) -> InputSpec:
     return dataclasses.replace(input_spec, decode=settings.decode or "exact")
 
 
-def open_file(settings: Any, weights: str | None = None) -> tuple[Any, InputSpec]:
+def open_file(settings: Any, weights: str | None = None, *, endpoint: str | None = None) -> tuple[Any, InputSpec]:
     """Open the network in the file --model: a `FileModel`, and what it expects of pictures.
 
     Args:
       settings: the flags' values.
       weights: the file of its weights. Default: --weights, or what lies in the file or beside it.
+      endpoint: how far it goes. Default: --endpoint, or its output.
 
     Raises:
       UsageError: a flag is given that a network in a file does not use.
@@ -287,7 +289,7 @@ def open_file(settings: Any, weights: str | None = None) -> tuple[Any, InputSpec
     opened = open_file_model(
         settings.model,
         input=settings.input,
-        endpoint=settings.endpoint if "endpoint" in settings else None,
+        endpoint=endpoint or (settings.endpoint if "endpoint" in settings else None),
         feeds=settings.feed,
         weights=open_weights(weights, rename=settings.rename or None) if weights else None,
         **file_options(settings),

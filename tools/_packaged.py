@@ -69,6 +69,8 @@ def _missing(model: str) -> str:
 
 
 def _has_usual_head(settings: Any) -> bool:
-    if "dropout" not in settings or settings["dropout"].present or not settings.hidden or settings.endpoint:
+    if "dropout" not in settings or "endpoint" not in settings:
+        return False
+    if settings["dropout"].present or not settings.hidden or settings.endpoint:
         return False
     return _heads.kind(settings) == "none"  # another head has its own

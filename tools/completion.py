@@ -120,7 +120,7 @@ _SCRIPT = r"""# Completion of @COMMAND@ for bash: source <(@COMMAND@ completion 
     fi
     if [[ -n $words ]]; then
         while IFS= read -r word; do
-            [[ $word == --no* && $1 != --no* ]] && continue
+            [[ $word == --no* && $word != *= && $1 != --no* ]] && continue  # but --normalize=
             [[ $word == *= ]] && compopt -o nospace 2>/dev/null
             COMPREPLY+=("$3$word")
         done < <(compgen -W "$words" -- "$1")

@@ -8,7 +8,14 @@ import tensorflow.compat.v1 as tf
 
 import tfxfer as tx
 from tfxfer.errors import GraphError, SelectionError
-from tfxfer.models.network import build_classifier, build_endpoints, build_network, count_classes
+from tfxfer.models.network import (
+    build_classifier,
+    build_endpoints,
+    build_network,
+    build_several,
+    count_classes,
+    endpoint_parts,
+)
 
 
 @pytest.fixture
@@ -67,3 +74,21 @@ def test_classes_are_counted_by_the_models_own_last_layer(tmp_path):
     weights = tx.open_weights(tmp_path / "w.npz")
     assert count_classes("squeezenet1_1", weights) == 7
     assert count_classes("vgg16", weights) == count_classes("autoencoder", None) == 1000
+
+
+def test_several_endpoints_are_built_once_as_far_as_the_deepest(images):
+    endpoints = endpoint_parts("fire3:mean, fire2,fire2:mean")
+    ends = build_several("squeezenet1_1", images, list(endpoints))
+    assert {name: ends[name].shape.as_list() for name in endpoints} == {
+        "fire3:mean": [None, 128], "fire2": [None, 7, 7, 128], "fire2:mean": [None, 128]}  # fmt: skip
+    assert {variable.op.name.partition("/")[0] for variable in tf.global_variables()} == {"conv1", "fire2", "fire3"}
+
+
+def test_endpoints_that_cannot_be_are_refused_by_name(images):
+    for text in ("fire2,fire2", "fire2,", ""):
+        with pytest.raises(GraphError, match="are named once each"):
+            endpoint_parts(text)
+    with pytest.raises(GraphError, match="squeezenet1_1 has no endpoint 'fire22'"):
+        build_several("squeezenet1_1", images, ["fire2", "fire22:mean"])
+    with pytest.raises(GraphError, match="fire2:max has no endpoint 'max'"):
+        build_several("squeezenet1_1", images, ["fire3", "fire2:max"])

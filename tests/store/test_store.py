@@ -311,3 +311,10 @@ def test_threads_may_read_at_once_from_more_shards_than_are_held_open(tmp_path, 
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(held.__getitem__, orders))
     assert all(np.array_equal(rows, values[order]) for rows, order in zip(found, orders, strict=True))
+
+
+def test_parts_that_are_joined_are_read_as_one(forty):
+    held, values = forty
+    whole = store.joined([held.subset(np.array([3, 1])), held.subset(np.array([39]))])
+    assert (whole.shape, whole.keys) == ((3, 3), tuple(held.keys[place] for place in (3, 1, 39)))
+    assert np.array_equal(whole[np.array([2, 0, 1])], values[[39, 3, 1]])

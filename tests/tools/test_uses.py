@@ -34,7 +34,15 @@ ROWS = {
     if can_be_unused(row, tool.define_flags())
 }
 VALUES = dict.fromkeys(("decay_rate", "most_bad", "mask"), "0.5")
-VALUES |= {"rename": "a=b", "select": ".*", "exclude": ".*", "hidden": "1,2", "checkpoint": "last", "feed": "a=1"}
+VALUES |= {
+    "rename": "a=b",
+    "select": ".*",
+    "exclude": ".*",
+    "hidden": "1,2",
+    "factor": "4",
+    "checkpoint": "last",
+    "feed": "a=1",
+}
 
 
 def some(flag: flags.Flag) -> str:

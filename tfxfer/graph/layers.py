@@ -214,10 +214,20 @@ def dropout(x: tf.Tensor, rate: float, name: str) -> tf.Tensor:
         switch = tf.placeholder_with_default(False, [], "switch")
         tf.add_to_collection(DROPOUTS, switch)
         active = tf.where(switch, tf.constant(rate, x.dtype), tf.zeros([], x.dtype), name="rate")
-        seed, key = seed_for(scope)
-        moment = tf.stack([tf.constant(seed ^ (key << 31), tf.int64), tf.cast(global_step(), tf.int64)])
-        kept = tf.random.stateless_uniform(tf.shape(x), moment, dtype=x.dtype) >= active
-        return tf.multiply(x, tf.cast(kept, x.dtype) / (1 - active), name="dropped")
+        return dropped(x, dropout_noise(tf.shape(x), scope, x.dtype), active)
+
+
+def dropout_noise(shape: tf.Tensor | Sequence[int], scope: str, dtype: tf.DType = tf.float32) -> tf.Tensor:
+    """Draw what `dropout` compares with its rate, uniform in [0, 1): keyed by the graph's seed, a name scope (`HEAD/
+    dropout1/`) and global_step. An entry depends on its place in the flattened shape alone."""
+    seed, key = seed_for(scope)
+    moment = tf.stack([tf.constant(seed ^ (key << 31), tf.int64), tf.cast(global_step(), tf.int64)])
+    return tf.random.stateless_uniform(shape, moment, dtype=dtype)
+
+
+def dropped(x: tf.Tensor, noise: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
+    """Set the values of x to zero whose noise is below the rate, and scale the others by 1 / (1 - rate)."""
+    return tf.multiply(x, tf.cast(noise >= rate, x.dtype) / (1 - rate), name="dropped")
 
 
 class BatchNorm(NamedTuple):

@@ -62,17 +62,8 @@ def build_endpoints(
     """
     row = find_model(model)
     endpoint = endpoint or row.bottleneck
-    parts = endpoint_parts(endpoint)
-    for part, (_, pooling) in parts.items():
-        check_last(part, pooling or None, ["mean"])
-    for layer, _ in parts.values() if len(parts) > 1 else ():
-        check_last(row.name, layer, row.endpoints)
-    last = (
-        max((layer for layer, _ in parts.values()), key=row.endpoints.index) if len(parts) > 1 else parts[endpoint][0]
-    )
-    ends = row.build(images, classes=classes, last=last, dropout=dropout, input_spec=input_spec)
-    pooled = {part: averaged_over_positions(ends[layer], layer) for part, (layer, pooling) in parts.items() if pooling}
-    ends |= pooled
+    parts = list(endpoint_parts(endpoint))
+    ends = build_several(row, images, parts, classes=classes, dropout=dropout, input_spec=input_spec)
     if len(parts) > 1:
         ends[endpoint] = heads.join({part: ends[part] for part in parts})
     return ends
@@ -94,6 +85,37 @@ def endpoint_parts(endpoint: str) -> dict[str, tuple[str, str]]:
     return {part: _divided(part) for part in parts}
 
 
+def build_several(
+    model: str | Model,
+    images: tf.Tensor,
+    endpoints: Sequence[str],
+    *,
+    classes: int = 1000,
+    dropout: float = 0.0,
+    input_spec: InputSpec | None = None,
+) -> dict[str, tf.Tensor]:
+    """Build a model once, up to the deepest of some endpoints, and return all its endpoints, those among them.
+
+    Args:
+      model, images, classes, dropout, input_spec: as `build_endpoints` takes them.
+      endpoints: the names of layers, or of their averages over positions, as `pool5:mean`.
+
+    Raises:
+      GraphError: the network has no such endpoint, or it cannot be averaged.
+    """
+    row = find_model(model)
+    parts = {endpoint: _divided(endpoint) for endpoint in endpoints}
+    for endpoint, (_, pooling) in parts.items():
+        check_last(endpoint, pooling or None, ["mean"])
+    layers = [layer for layer, _ in parts.values()]
+    for layer in layers if len(layers) > 1 else ():  # a single one, the builder looks for
+        check_last(row.name, layer, row.endpoints)
+    last = max(layers, key=row.endpoints.index) if len(layers) > 1 else layers[0]
+    ends = row.build(images, classes=classes, last=last, dropout=dropout, input_spec=input_spec)
+    pooled = {part: averaged_over_positions(ends[layer], layer) for part, (layer, pooling) in parts.items() if pooling}
+    return {**ends, **pooled}
+
+
 def averaged_over_positions(tensor: tf.Tensor, name: str) -> tf.Tensor:
     """Return the average of an endpoint [n, height, width, channels] over its positions, `NAME:mean`.
 
@@ -111,7 +133,7 @@ def _divided(endpoint: str) -> tuple[str, str]:
     return (layer, pooling) if layer and not pooling.isdecimal() else (endpoint, "")
 
 
-def build_network(  # noqa: PLR0913  # the options of a model and of its head
+def build_network(
     model: str | Model,
     images: tf.Tensor,
     *,

@@ -277,6 +277,7 @@ class Rows:
     Attributes:
       shape: [n, ...], n the number of examples.
       dtype: what indexing gives, whatever the dtype on disk.
+      keys: the key of each example.
     """
 
     def __init__(self, table: Table, keys: Sequence[str], dtype: np.dtype) -> None:
@@ -289,6 +290,7 @@ class Rows:
         """
         self._table = table
         self._places = np.array([table.place(key) for key in keys], np.int64).reshape(-1, 2)
+        self.keys = tuple(keys)
         self.dtype = np.dtype(dtype)
         self.shape = (len(keys), *table.row_shape)
 
@@ -329,8 +331,18 @@ class Rows:
         """Return some of the rows (integers [m]), in that order, still on disk."""
         subset = copy.copy(self)
         subset._places = self._places[indices]
+        subset.keys = tuple(self.keys[index] for index in indices.tolist())
         subset.shape = (len(subset._places), *self.shape[1:])
         return subset
+
+
+def joined(parts: Sequence[Rows]) -> Rows:
+    """Return the rows of several parts, all of one tensor, behind each other, still on disk."""
+    whole = copy.copy(parts[0])
+    whole._places = np.concatenate([part._places for part in parts])
+    whole.keys = tuple(key for part in parts for key in part.keys)
+    whole.shape = (len(whole.keys), *whole.shape[1:])
+    return whole
 
 
 def _runs(places: Sequence[Sequence[int]]) -> Iterator[tuple[int, int]]:

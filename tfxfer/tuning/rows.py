@@ -1,0 +1,54 @@
+"""Rows of stored features, as heads take them: flat, normalised, and looked at a few at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tfxfer.data.batches import chunks
+from tfxfer.data.normalization import FeatureStatistics
+from tfxfer.data.splits import Images
+from tfxfer.errors import DataError
+
+READ = 256  # rows at once
+
+
+def statistics(rows: Images, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and scale of each feature over some rows (integers [m]), a few of them in memory at a time."""
+    by = FeatureStatistics()
+    for chunk in chunks(len(indices), READ):
+        by.add(np.asarray(rows[indices[chunk]], np.float32))
+    return by.mean_and_scale()
+
+
+def flat(values: np.ndarray) -> np.ndarray:
+    """Return rows [n, ...] as float32 [n, k]."""
+    return np.asarray(values, np.float32).reshape(len(values), -1)
+
+
+def width(rows: Images) -> int:
+    """Return how many numbers a row has."""
+    return int(np.prod(rows.shape[1:], dtype=np.int64))
+
+
+def check_finite(rows: Images, name: str, labels: Any = None) -> None:
+    """Refuse features that are not numbers.
+
+    Args:
+      rows: float [n, ...].
+      name: what they are called.
+      labels: what each row is called, as the path of its picture. Default: its number.
+
+    Raises:
+      DataError: some are NaN or infinite; the first are named.
+    """
+    wrong: list[int] = []
+    for chunk in chunks(len(rows), READ):
+        wrong += chunk[~np.isfinite(flat(rows[chunk])).all(axis=1)].tolist()
+    if wrong:
+        named = ", ".join(str(labels[row]) if labels is not None else f"row {row}" for row in wrong[:3])
+        raise DataError(
+            f"{name}: the features of {len(wrong)} of {len(rows)} examples are not finite, the first of {named}; leave "
+            "these examples out, or look at the weights that computed them"
+        )
