@@ -151,8 +151,8 @@ def main(folder: str, seed: str, kills: str) -> None:
     assert start(whole) == 0
     seconds = time.monotonic() - began
     chance = random.Random(int(seed))
-    # Before the first checkpoint, and inside a save; then anywhere.
-    moments = ["step:3", "replace:9", "sync:8"]
+    # Before the first checkpoint, inside a save, and after a checkpoint: a second is begun once the first is whole.
+    moments = ["step:3", "replace:9", "sync:8", "step:12"]
     while len(moments) < int(kills):
         moments.append(
             chance.choice(

@@ -47,18 +47,8 @@ def for_type_checkers(package: Path) -> Iterator[tuple[str, str]]:
 def test_the_front_door_gives_what_a_user_holds_and_calls():
     assert {
         *("open_weights", "recognise", "select", "plan", "session", "import_meta_graph", "train_step", "eval_step"),
-        *(
-            "network",
-            "precompute",
-            "extract",
-            "fit",
-            "evaluate",
-            "predict",
-            "export_model",
-            "open_run",
-            "check_data",
-            "diff_runs",
-        ),
+        *("network", "precompute", "extract", "fit", "evaluate", "predict", "export_model", "open_run"),
+        *("check_data", "diff_runs", "fit_normalization"),
         *("Weights", "InputSpec", "Plan", "Stage", "Step", "EvalStep", "CheckpointOptions", "SummaryOptions"),
         *("Data", "DataCheck", "Split", "Fitted", "Evaluation", "Network", "Run"),
         *("tune", "Tuning", "SearchSpace", "HeadTraining"),

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from tfxfer import names as names
     from tfxfer import networks as networks
     from tfxfer import plots as plots
+    from tfxfer import processor as processor
     from tfxfer import progress as progress
     from tfxfer import report as report
     from tfxfer import restore as restore

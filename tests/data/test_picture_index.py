@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -56,8 +57,18 @@ def test_a_picture_that_cannot_be_decoded_ends_the_work_by_name_and_is_set_aside
 
 def test_without_an_index_it_is_named_with_what_helps(pets):
     data = folder(pets, size=(20, 20), decode="scaled")
-    with pytest.raises(DataError, match=r"mend or remove what is damaged, and start again$"):
+    with pytest.raises(DataError, match="remove what is damaged, and start again; in a new run, `decode=exact`"):
         decode_all(data)
+    assert sum(decode_all(folder(pets, size=(20, 20), decode="exact"))) == 20
+
+
+def test_what_is_noted_of_a_picture_stays_while_others_are_looked_at(pets, tmp_path):
+    index, options = tmp_path / "index.json", {"size": (20, 20), "decode": "scaled"}
+    with pytest.raises(DataError, match="start again: what is damaged is noted"):
+        decode_all(folder(pets, index=index, **options))
+    shutil.copytree(pets, tmp_path / "others", ignore=shutil.ignore_patterns("3.jpg"))
+    assert folder(tmp_path / "others", index=index, **options).set_aside == {}
+    assert list(folder(pets, index=index, **options).set_aside) == [str(pets / "dog" / "3.jpg")]
 
 
 def test_what_was_seen_without_the_pixels_is_looked_at_again_by_whom_they_are_decoded(pets, tmp_path):

@@ -86,7 +86,7 @@ def test_several_endpoints_are_built_once_as_far_as_the_deepest(images):
 
 def test_endpoints_that_cannot_be_are_refused_by_name(images):
     for text in ("fire2,fire2", "fire2,", ""):
-        with pytest.raises(GraphError, match="are named once each"):
+        with pytest.raises(GraphError, match="name each endpoint once"):
             endpoint_parts(text)
     with pytest.raises(GraphError, match="squeezenet1_1 has no endpoint 'fire22'"):
         build_several("squeezenet1_1", images, ["fire2", "fire22:mean"])

@@ -8,6 +8,8 @@ import tensorflow.compat.v1 as tf
 from PIL import Image
 
 import tfxfer as tx
+from tests.data.test_decoding import cut_inside
+from tests.data.test_pictures import encoded, photo
 from tfxfer.errors import DataError, GraphError
 from tfxfer.graph import layers
 from tfxfer.serving.predict import find_pictures, predict, readable
@@ -84,6 +86,16 @@ def test_paths_are_brought_to_the_size_of_the_placeholder(tmp_path):
         scores = layers.flatten(tf.cast(grey, tf.float32))[:, :2]
         with pytest.raises(DataError, match="takes grey images of 4x4, and not RGB pictures"):
             predict(sess, scores, [tmp_path / "dark.png"])
+    (tmp_path / "cut.jpg").write_bytes(cut_inside(encoded(photo(60, 80), "JPEG", quality=95)))
+    with tf.Graph().as_default(), tf.Session() as sess:
+        images = tf.placeholder(tf.uint8, [None, 4, 4, 3])
+        scores = tf.reduce_mean(tf.cast(images, tf.float32), axis=[1, 2])
+        for decode, count in (("exact", 2), ("scaled", 1)):
+            found = predict(sess, scores, [tmp_path / "dark.png", tmp_path / "cut.jpg"], top_k=1, decode=decode)
+            assert len(found.classes) == count
+        assert found.set_aside == {
+            str(tmp_path / "cut.jpg"): "is cut short: it ends among its pixels, and the rest would be grey"
+        }
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="empty has no pictures"):
         find_pictures([tmp_path / "empty"])

@@ -97,6 +97,20 @@ def test_a_run_evaluates_as_the_tool_does(trained, capsys):
         run.load_data(data_dir=str(trained / "squirrels"))
 
 
+def test_examples_that_are_not_those_of_the_training_are_told(trained, tmp_path, caplog):
+    run = open_run(trained / "run")
+    run.load_data()
+    shutil.copytree(trained / "pictures", tmp_path / "moved")
+    run.load_data(data_dir=str(tmp_path / "moved"))
+    assert caplog.messages == []
+    shutil.copy(tmp_path / "moved/rose/0.png", tmp_path / "moved/rose/more.png")
+    assert len(run.load_data(data_dir=str(tmp_path / "moved")).train) > len(run.load_data().train)
+    [message] = caplog.messages
+    assert "run was trained on other pictures than there are now (training: " in message
+    run.load_data(dataclasses.replace(run.input_spec, size=(8, 8)))  # of a size that is asked for
+    assert len(caplog.messages) == 1
+
+
 @pytest.fixture(scope="module")
 def stored(trained) -> Path:
     """A run of the pictures of `trained` that was fed from a store."""

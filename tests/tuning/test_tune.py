@@ -115,7 +115,7 @@ class OnDisk:
 
 def test_features_that_do_not_fit_in_memory_are_streamed_to_the_same_numbers(whole, monkeypatch):
     monkeypatch.setattr(baselines, "MEMORY", 100)
-    monkeypatch.setattr("tfxfer.tuning.normalization.ROWS", 16)
+    monkeypatch.setattr("tfxfer.tuning.rows.READ", 16)
     monkeypatch.setattr(cross_validation, "MEASURED", 16)
     streamed = tune(rows=OnDisk(), training=tx.HeadTraining(epochs=4))
     assert OnDisk.most == 32

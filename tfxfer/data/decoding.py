@@ -87,7 +87,7 @@ def check_kind(start: bytes) -> None:
         headers.check_kind(start)
 
 
-def verify(data: bytes, most_pixels: int = MOST_PIXELS, *, whole: bool = True) -> None:
+def verify(data: bytes, most_pixels: int = MOST_PIXELS, *, whole: bool = True, way: str = "exact") -> None:
     """Check that a picture can be decoded.
 
     Args:
@@ -95,6 +95,7 @@ def verify(data: bytes, most_pixels: int = MOST_PIXELS, *, whole: bool = True) -
       most_pixels: a picture of more cannot.
       whole: whether the pixels of a JPEG are decoded too, to an eighth of its size: all of its data is read, as ever,
         in half the time. Otherwise its header is read, and the markers among its pixels, to the end.
+      way: as `decode` takes it. A JPEG that ends among its pixels is refused by `scaled` if it is decoded whole here.
 
     Raises:
       DataError: it cannot.
@@ -103,9 +104,11 @@ def verify(data: bytes, most_pixels: int = MOST_PIXELS, *, whole: bool = True) -
     ratio = EIGHTH if encoded.kind == "JPEG" and whole else 1
     if encoded.kind == "JPEG" and not whole:
         headers.end_of_scans(data)
-    (shape,) = _run("shape", encoded, ratio, (0, 0, 1, 1), (1, 1))
+    shape, *last = _run("shape", encoded, ratio, (0, 0, 1, 1), (1, 1))
     if tuple(shape) != (-(-encoded.height // ratio), -(-encoded.width // ratio), 3):
         raise DataError(f"{headers.DAMAGED}: its header gives another size than it has")
+    if way == "scaled" and last:
+        _check_is_whole(encoded, last[0])
 
 
 def measure(data: bytes) -> tuple[int, int]:
@@ -155,8 +158,8 @@ def decode(
     box, goal = (*_swapped((y, x), transposed), *_swapped((h, w), transposed)), _swapped(size, transposed)
     scaled = way == "scaled" and encoded.kind == "JPEG"
     small, last = _run("pixels", encoded, _ratio(box[2:], goal) if scaled else 1, box, goal)
-    if scaled and (last == GREY).all():
-        _check_is_whole(encoded)
+    if scaled:
+        _check_is_whole(encoded, last)
     small = small.transpose(1, 0, 2) if transposed else small
     return small[:: -1 if rows else 1, :: -1 if columns != mirrored else 1]
 
@@ -167,12 +170,14 @@ def _ratio(extent: Sequence[int], goal: Sequence[int]) -> int:
     return next(ratio for ratio in RATIOS if ratio <= max(most, 1))
 
 
-def _check_is_whole(encoded: Encoded) -> None:
+def _check_is_whole(encoded: Encoded, last: np.ndarray) -> None:
     """Refuse a JPEG whose last pixel is grey for want of data: with other data behind its own, it is another picture.
 
     Raises:
       DataError: it ends among its pixels.
     """
+    if (last != GREY).any():
+        return
     end = headers.end_of_scans(encoded.data)
     filled = encoded._replace(data=encoded.data[:end] + FILLER + headers.END)
     box, size = (0, 0, encoded.height, encoded.width), (-(-encoded.height // EIGHTH), -(-encoded.width // EIGHTH))
@@ -210,7 +215,8 @@ def _run(output: str, encoded: Encoded, ratio: int, box: Sequence[int], size: Se
 def _decoder() -> dict[tuple[str, str, int], Callable[..., list[np.ndarray]]]:
     """Return a function (data, box, size, palette) for each kind of picture, and for each ratio of a JPEG.
 
-    That of `pixels` gives these as `resized` has them, and the last pixel of all; that of `shape`, height, width and 3.
+    That of `pixels` gives these as `resized` has them, and the last pixel of all; that of `shape`, height, width and 3,
+    and of a JPEG at an eighth the last pixel too.
     """
     import tensorflow.compat.v1 as tf
 
@@ -233,8 +239,9 @@ def _decoder() -> dict[tuple[str, str, int], Callable[..., list[np.ndarray]]]:
             for (kind, ratio), pixels in whole.items()
         }
         fetches |= {("shape", kind, ratio): [tf.shape(pixels)] for (kind, ratio), pixels in whole.items()}
-        # Of these, nobody sees the pixels.
-        fetches["shape", "JPEG", EIGHTH] = [tf.shape(tf.image.decode_jpeg(data, channels=3, ratio=EIGHTH))]
+        # Of these, nobody sees the pixels but the last, which tells whether there are all.
+        looked_at = tf.image.decode_jpeg(data, channels=3, ratio=EIGHTH)
+        fetches["shape", "JPEG", EIGHTH] = [tf.shape(looked_at), looked_at[-1, -1]]
         depth = tf.constant([3])  # whatever it is in the file
         fetches["shape", "JPEG", 1] = [tf.concat([tf.image.extract_jpeg_shape(data)[:2], depth], axis=0)]
     # -1: ops run in the thread that calls. No GPU: its memory is for the network.

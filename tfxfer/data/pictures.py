@@ -125,7 +125,10 @@ class Pictures:
         reasons = {(self.paths[place], self._digests[place]): reason for place, reason in damaged.items()}
         if self.index and picture_index.set_aside(Path(self.index), self.most_pixels, reasons):
             return "\nstart again: what is damaged is noted, and is set aside before the pictures are divided"
-        return "\nmend or remove what is damaged, and start again"
+        cure = "mend or remove what is damaged, and start again"
+        if self.decode == "exact":
+            return f"\n{cure}"
+        return f"\n{cure}; in a new run, `decode=exact` takes it as far as it can be decoded, or sets it aside"
 
     def _decode_into(self, item: tuple[np.ndarray, int]) -> _Fault | None:
         """Return why it cannot be decoded, if it cannot."""

@@ -27,14 +27,16 @@ def scan(
     index: str | os.PathLike[str] | None = None,
     most_pixels: int = MOST_PIXELS,
     whole: bool = True,
+    way: str = "exact",
 ) -> list[Scanned]:
     """Look at pictures once, in parallel, to see which can be decoded.
 
     Args:
       paths: of the files.
-      whole: whether the pixels of JPEGs are decoded; see `decoding.verify`.
+      whole, way: whether the pixels of JPEGs are decoded, and how they will be; see `decoding.verify`.
       index: a file that remembers the results: a picture of the same path, size, times of change and inode is not read
-        again, and one of the same path and bytes not decoded again. It is made, or replaced by the new results.
+        again, and one of the same path and bytes not decoded again. It is made, or replaced by the new results; of
+        other pictures, those stay that were damaged though they looked well.
       most_pixels: pictures of more are set aside, before they are decoded.
 
     Returns:
@@ -46,6 +48,7 @@ def scan(
     """
     keys = {path: os.path.abspath(path) for path in dict.fromkeys(paths)}
     known = picture_index.load(Path(index), most_pixels) if index else {}
+    noted = {key: (stamp, result) for key, (stamp, result) in known.items() if result.reason and not result.whole}
     # What was seen without the pixels is not enough for whom they are decoded now.
     known = {key: (stamp, result) for key, (stamp, result) in known.items() if result.whole or not whole}
     stamps = {path: _stamp(path) for path in keys}
@@ -56,10 +59,11 @@ def scan(
     new = [path for path in keys if path not in results]
     for start in range(0, len(new), AT_ONCE):
         part = new[start : start + AT_ONCE]
-        scanned = in_parallel(lambda path: _scan_file(path, most_pixels, before.get(path), whole), part)
+        scanned = in_parallel(lambda path: _scan_file(path, most_pixels, before.get(path), whole, way), part)
         results |= {path: (stamps[path] or NO_STAMP, result) for path, result in zip(part, scanned, strict=True)}
         if index:
-            picture_index.save(Path(index), most_pixels, {keys[path]: result for path, result in results.items()})
+            rows = noted | {keys[path]: result for path, result in results.items()}
+            picture_index.save(Path(index), most_pixels, rows)
         log.info("looked through %s of %s pictures", f"{len(results):,}", f"{len(keys):,}")
     seen = (results[path][1] for path in paths)
     return [result._replace(digest="") if result.reason else result for result in seen]
@@ -69,7 +73,7 @@ def _is_unchanged(stamp: Stamp | None, known: Stamp) -> bool:
     return stamp == known != NO_STAMP
 
 
-def _scan_file(path: str, most_pixels: int, before: Scanned | None, whole: bool) -> Scanned:
+def _scan_file(path: str, most_pixels: int, before: Scanned | None, whole: bool, way: str) -> Scanned:
     """Read a picture, and look at it if its digest is not that of the picture that lay there before."""
     try:
         data = decoding.read_file(path, most_pixels)
@@ -79,7 +83,7 @@ def _scan_file(path: str, most_pixels: int, before: Scanned | None, whole: bool)
     if before and digest == before.digest:
         return before
     try:
-        decoding.verify(data, most_pixels, whole=whole)
+        decoding.verify(data, most_pixels, whole=whole, way=way)
     except DataError as error:
         return Scanned(digest, str(error), whole=whole)
     return Scanned(digest, whole=whole)

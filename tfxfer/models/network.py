@@ -81,7 +81,9 @@ def endpoint_parts(endpoint: str) -> dict[str, tuple[str, str]]:
     """
     parts = [part.strip() for part in endpoint.split(",")]
     if not all(parts) or len(set(parts)) < len(parts):
-        raise GraphError(f"`endpoint={endpoint}`: endpoints that are joined are named once each, with commas between")
+        raise GraphError(
+            f"`endpoint={endpoint}`: name each endpoint once, with commas between them, as pool4:mean,pool5:mean"
+        )
     return {part: _divided(part) for part in parts}
 
 

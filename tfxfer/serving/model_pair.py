@@ -270,7 +270,7 @@ def pictures_in(sides: Sequence[OpenSide], paths: Sequence[str]) -> tuple[list[F
         raise DataError(f"{sides[0].side.path} takes images of {size}, and not RGB; leave `images` out")
     resizes = [side.side.input_spec.resize if side.side.input_spec else "" for side in sides]
     decodes = [side.side.input_spec.decode if side.side.input_spec else "" for side in sides]
-    pictures, bad = readable(find_pictures(paths), (height, width))
+    pictures, bad = readable(find_pictures(paths), (height, width), decode=max(decodes) or "exact")
     if any(side.takes_files for side in sides):
         pictures, bad = without_pillow(pictures, bad)
     return [

@@ -205,7 +205,7 @@ def readable(
       DataError: none can be read; the message says why.
     """
     distinct = list(dict.fromkeys(paths))
-    scanned = dict(zip(distinct, scan(distinct), strict=True))
+    scanned = dict(zip(distinct, scan(distinct, way=decode), strict=True))
     bad = {path: result.reason for path, result in scanned.items() if result.reason}
     good = [path for path in distinct if path not in bad]
     if not good:

@@ -53,6 +53,7 @@ from tfxfer.serving.trained_network import TrainedNetwork
 from tfxfer.statistics.calibration import FILE as CALIBRATION
 from tfxfer.statistics.calibration import Calibration
 from tfxfer.store.extraction import precompute
+from tfxfer.train.settings import of_split
 from tfxfer.weights import Weights, open_weights
 
 log = logging.getLogger("tfxfer")
@@ -341,6 +342,8 @@ class Run:
           input_spec: to what size, and how, pictures are brought. Default: as for the best checkpoint.
           **paths: `data_dir`, `listing`, `validation_listing`: where they are now, if they have moved.
 
+        Where pictures are others than they were then, that is logged as a warning.
+
         Raises:
           RunError: the settings do not say what the examples are, or the run was trained without one of `paths`.
           DataError: they are not there any more, or cannot be used.
@@ -355,7 +358,32 @@ class Run:
         if wrong:
             raise RunError(f"{self.path}/settings.json is damaged: {names.listed(wrong)} must be paths")
         check_there(settings, self.path)
-        return load_dataset(settings, input_spec or self.input_spec, index=self._index())
+        data = load_dataset(settings, input_spec or self.input_spec, index=self._index())
+        with contextlib.suppress(RunError, WeightsError):  # How pictures were brought to pixels is not known.
+            if dataset in PICTURES and input_spec in (None, self.input_spec):
+                self._warn_of_others(data)
+        return data
+
+    def _warn_of_others(self, data: Data) -> None:
+        """Log where the examples are not those of the training, by the contents of the files: their splits are others.
+
+        A damaged picture is one of them again if it was set aside by what a store remembers, and the store is gone.
+        """
+        splits = {"training": data.train, "validation": data.validation}
+        if self.settings.get("augment"):
+            del splits["training"]  # of which there are crops
+        others = [
+            f"{name}: {len(split)}, then {self.settings.get(f'{name}_examples')}"
+            for name, split in splits.items()
+            if self.settings.get(f"{name}_data") not in (None, of_split(split))
+        ]
+        if others:
+            log.warning(
+                "%s was trained on other pictures than there are now (%s): some were added, removed or changed, or the "
+                "store is gone that noted which are damaged. A split may hold what was trained on",
+                self.path,
+                "; ".join(others),
+            )
 
     def some_examples(self, count: int) -> tuple[np.ndarray | None, list[str]]:
         """Return a few images, uint8 [m, height, width, channels], or the paths of a few pictures, of the run's data.

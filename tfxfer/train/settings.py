@@ -48,8 +48,8 @@ def of_run(sess: tf.Session, step: Step, data: Data) -> dict[str, Any]:
         "update": structure.digest(applies, leaves=[step.learning_rate]) if whole and not together else None,
         "training_examples": len(data.train),
         "validation_examples": len(data.validation),
-        "training_data": _of_split(data.train),
-        "validation_data": _of_split(data.validation),
+        "training_data": of_split(data.train),
+        "validation_data": of_split(data.validation),
         "restored": _restored(getattr(sess, "plans", ())),
         "stateful_ops": stateful_ops(step),
         "tensors": _served(step),
@@ -92,7 +92,7 @@ def stateful_ops(step: Step) -> dict[str, str]:
     return {name: kind for name, kind in kinds.items() if kind not in _EXCHANGE and not name.startswith("SOLVER/")}
 
 
-def _of_split(split: Split) -> dict[str, str] | None:
+def of_split(split: Split) -> dict[str, str] | None:
     """Return a digest of examples and what of them it is of; None where looking at them is taking them."""
     labels = "" if split.labels is None else digest(np.asarray(split.labels))
     if isinstance(split.images, Pictures):
