@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,12 @@ def statistics(rows: Images, indices: np.ndarray) -> tuple[np.ndarray, np.ndarra
     for chunk in chunks(len(indices), READ):
         by.add(np.asarray(rows[indices[chunk]], np.float32))
     return by.mean_and_scale()
+
+
+def pieces(rows: Images) -> Iterator[np.ndarray]:
+    """Yield all rows, a few at a time, as float32 [m, k]."""
+    for chunk in chunks(len(rows), READ):
+        yield flat(rows[chunk])
 
 
 def flat(values: np.ndarray) -> np.ndarray:
@@ -43,10 +50,8 @@ def check_finite(rows: Images, name: str, labels: Any = None) -> None:
     Raises:
       DataError: some are NaN or infinite; the first are named.
     """
-    wrong: list[int] = []
-    for chunk in chunks(len(rows), READ):
-        wrong += chunk[~np.isfinite(flat(rows[chunk])).all(axis=1)].tolist()
-    if wrong:
+    wrong = np.flatnonzero(np.concatenate([~np.isfinite(piece).all(axis=1) for piece in pieces(rows)]))
+    if len(wrong):
         named = ", ".join(str(labels[row]) if labels is not None else f"row {row}" for row in wrong[:3])
         raise DataError(
             f"{name}: the features of {len(wrong)} of {len(rows)} examples are not finite, the first of {named}; leave "

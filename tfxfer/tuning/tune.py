@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from tfxfer import files, names, progress
-from tfxfer.data.batches import check_seed, chunks, steps_per_epoch
+from tfxfer.data.batches import check_seed, steps_per_epoch
 from tfxfer.data.splits import Images, labels_outside
 from tfxfer.errors import DataError, RunError
 from tfxfer.store.store import Rows
 from tfxfer.tuning import baselines, cross_validation, hparams
 from tfxfer.tuning.cross_validation import CrossValidation, Fold, HeadTraining
-from tfxfer.tuning.rows import READ, check_finite, flat, width
+from tfxfer.tuning.rows import check_finite, pieces, width
 from tfxfer.tuning.trials import SearchSpace, Trial
 
 log = logging.getLogger("tfxfer")
@@ -404,6 +404,6 @@ def _digest(rows: Images) -> str:
     if isinstance(rows, Rows):
         digest.update(f"{rows.address} {' '.join(rows.keys)}".encode())
         return digest.hexdigest()
-    for chunk in chunks(len(rows), READ):
-        digest.update(flat(rows[chunk]).tobytes())
+    for piece in pieces(rows):
+        digest.update(piece.tobytes())
     return digest.hexdigest()
