@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from tfxfer import data
 from tfxfer.data.dataset import DATASETS, PICTURES, load_dataset
 from tfxfer.data.folders import is_hidden, splits_of
 from tfxfer.data.mnist_files import has_files
-from tfxfer.errors import DataError
+from tfxfer.errors import DataError, RunError
 from tfxfer.input_spec import DECODES, InputSpec
 from tfxfer.runs.files import SETTINGS
 from tfxfer.runs.settings import read_settings
@@ -129,9 +130,10 @@ def _imply_decode(settings: Any) -> None:
     logdir = Path(settings.logdir) if "logdir" in settings and settings.logdir and not settings.overwrite else None
     if logdir is None or not (logdir / SETTINGS).exists():
         return
-    before = read_settings(logdir).settings.get("decode")
-    if not settings["decode"].present or settings.decode == (before or "exact"):
-        settings["decode"].value = before
+    with contextlib.suppress(RunError):  # It is told when the run is opened, and what is not a run too.
+        before = read_settings(logdir).settings.get("decode")
+        if not settings["decode"].present or settings.decode == (before or "exact"):
+            settings["decode"].value = before
 
 
 def _kind_of(settings: Any) -> tuple[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import time
+import tracemalloc
 import zlib
 
 import pytest
@@ -117,3 +118,15 @@ def test_a_marker_that_no_decoder_takes_among_pixels_is_damage(marker):
 def test_pixels_without_an_end_are_cut_short():
     with pytest.raises(DataError, match=r"^is cut short$"):
         headers.end_of_scans(encoded(photo(70, 90), "JPEG")[:-2])
+
+
+@pytest.mark.parametrize("mark", [b"\xff\xd0", b"\xff\xff", b"\xff\x01"])
+def test_pixels_that_are_all_markers_take_little_memory(mark):
+    data = encoded(photo(70, 90), "JPEG")
+    data = data[:-2] + mark * 1_000_000 + headers.END
+    tracemalloc.start()
+    try:
+        assert headers.end_of_scans(data) == len(data) - 2
+        assert tracemalloc.get_traced_memory()[1] < 4 * len(data)
+    finally:
+        tracemalloc.stop()

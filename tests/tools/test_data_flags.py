@@ -49,3 +49,9 @@ def test_a_run_goes_on_as_it_decoded_its_pictures_and_one_of_before_exactly(tmp_
 def test_pictures_are_decoded_as_the_input_spec_says(tmp_path):
     spec = InputSpec("tiny", "my own", (32, 32), "RGB", (0, 0, 0), (1, 1, 1), decode="scaled")
     assert _data_flags.load(settings_of(tmp_path), spec).train.images.decode == "scaled"
+
+
+def test_settings_of_another_program_are_left_to_whoever_opens_the_run(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "settings.json").write_text('{"editor.tabSize": 4}')
+    assert settings_of(tmp_path).decode == "scaled"

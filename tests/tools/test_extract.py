@@ -201,7 +201,9 @@ def test_bfloat16_is_refused_where_the_processor_has_none_and_auto_does_without(
     assert re.search("this processor has none of amx_bf16, avx512_bf16, and would be 0.4 times as fast", said)
     assert "leave --precision out, or give --precision=auto" in said
     assert run(extract, tmp_path / "out", *flags(pictures, "--precision=auto", "--endpoint=conv1:mean")) == 0
-    assert "computed in float32" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "--precision=auto: frozen layers compute in float32: this processor has none of amx_bf16" in said
+    assert "computed in float32" in said
 
 
 def test_bfloat16_has_a_table_of_its_own_and_auto_takes_what_is_there(pictures, tmp_path, capsys, monkeypatch):

@@ -107,7 +107,9 @@ FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15; the others 
 APP1, SCAN, TEM, END = 0xE1, 0xDA, 0x01, b"\xff\xd9"
 ORIENTATION, SHORT, LONG = 0x0112, 3, 4
 EOI = 0xD9
-RESTARTS = range(0xD0, 0xD8)
+# Of what may stand behind a 0xFF, by value: a zero belongs to the pixels, any number of 0xFF may stand before a marker,
+# and TEM and RST0 to RST7 are passed over.
+ENDS_PIXELS = np.isin(np.arange(256), [0, TEM, *range(0xD0, 0xD8), 0xFF], invert=True)
 # What may stand behind the pixels of a scan, besides restarts, TEM and EOI: DHT, DAC, SOS, DQT, DNL, DRI, APPn and COM.
 BETWEEN_SCANS = {0xC4, 0xCC, SCAN, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE}
 
@@ -155,12 +157,11 @@ def end_of_scans(data: bytes) -> int:
     *_, (_, begin, length) = _segments(data)
     begin += 2 + length
     raw = np.frombuffer(data, np.uint8)[begin:]
-    # A 0xFF of the pixels has a zero behind it; any number of them may stand before a marker.
-    marks = np.flatnonzero((raw[:-1] == 0xFF) & (raw[1:] != 0)) + begin
+    marks = np.flatnonzero((raw[:-1] == 0xFF) & ENDS_PIXELS[raw[1:]]) + begin
     at = begin
     for place in marks.tolist():
         marker = data[place + 1]
-        if place < at or marker == 0xFF or marker in RESTARTS or marker == TEM:
+        if place < at:
             continue
         if marker == EOI:
             return place

@@ -54,7 +54,7 @@ class RunSettings:
         """Return all of them by name, to be shown.
 
         What the caller said goes before what was worked out, and the numbers of `fit` before both: what the caller
-        calls by the name of such a number, or `tensors` or `eval_feeds`, is under `settings.NAME`.
+        calls by the name of such a number, or of what tells the network, as `tensors`, is under `settings.NAME`.
         """
         taken = {*self.fit, *_OF_NETWORK}
         own = {f"settings.{name}" if name in taken else name: value for name, value in self.settings.items()}

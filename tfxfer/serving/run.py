@@ -338,11 +338,11 @@ class Run:
     def load_data(self, input_spec: InputSpec | None = None, **paths: str) -> Data:
         """Return the examples that the run was trained on, in their splits.
 
+        Where pictures are others than they were then, that is logged as a warning.
+
         Args:
           input_spec: to what size, and how, pictures are brought. Default: as for the best checkpoint.
           **paths: `data_dir`, `listing`, `validation_listing`: where they are now, if they have moved.
-
-        Where pictures are others than they were then, that is logged as a warning.
 
         Raises:
           RunError: the settings do not say what the examples are, or the run was trained without one of `paths`.
@@ -375,7 +375,7 @@ class Run:
         others = [
             f"{name}: {len(split)}, then {self.settings.get(f'{name}_examples')}"
             for name, split in splits.items()
-            if self.settings.get(f"{name}_data") not in (None, of_split(split))
+            if isinstance(then := self.settings.get(f"{name}_data"), dict) and then != of_split(split)
         ]
         if others:
             log.warning(

@@ -229,7 +229,7 @@ def choose_precision(
         why = f"the store has {stored[precision]:,} examples in it"
         if not stored[precision]:
             precision, why = measured()
-    log.info("`precision=auto`: frozen layers compute in %s: %s", precision, why)
+    log.warning("`precision=auto`: frozen layers compute in %s: %s", precision, why)
     return precision
 
 

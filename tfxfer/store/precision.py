@@ -169,7 +169,7 @@ def choose(network: Network, batch: Callable[[], np.ndarray], batch_size: int, b
       batches: how many batches there are to compute.
     """
     if batches < FEWEST:
-        return "float32", f"{batches * batch_size} examples are computed sooner than measured"
+        return "float32", f"so few batches ({batches}) are computed sooner than measured"
     factor = measure(network, batch(), batch_size)
     precision = "bfloat16" if factor >= MARGIN else "float32"
     return precision, f"bfloat16 is {factor:.2f} times as fast on the first batches"
