@@ -51,7 +51,7 @@ def nasty(logdir: Path) -> None:
         with tx.session() as sess:
             fitted = tx.fit(sess, step, data, epochs=1, logdir=logdir, settings={"note": NASTY[0], "batch": 32})
             result = tx.evaluate(sess, step, data.test, class_names=NASTY)
-            results.tested(logdir, sess.graph, result, data.test, fitted.steps)
+            results.tested(logdir, result, data.test, fitted.steps)
 
 
 @pytest.fixture(scope="module")

@@ -105,8 +105,8 @@ def test_endpoints_of_every_family_equal_those_of_keras_by_name(name, side, way,
     model.export(tmp_path / "saved", verbose=False) if way == "export" else tf2.saved_model.save(
         model, str(tmp_path / "saved")
     )
-    without = (keras.layers.InputLayer, keras.layers.Dropout)
-    wanted = sum(not isinstance(layer, without) for layer in model.layers)
+    without = {"InputLayer", "Dropout", "StochasticDepth"}  # these add no op where nothing is trained
+    wanted = sum(type(layer).__name__ not in without for layer in model.layers)
     assert compare_with_keras(model, tmp_path / "saved", side) == wanted
 
 

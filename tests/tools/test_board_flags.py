@@ -71,7 +71,7 @@ def test_all_of_a_network_without_pooling_is_shown_by_its_first_and_last_convolu
     assert {"activations/conv1", "activations/conv2"} <= set(found["histograms"])
     assert "input_image/image" in str(found["images"])
     assert 'tensor_name: "conv2"' in (tmp_path / "run/train/projector_config.pbtxt").read_text()
-    assert sorted(tags(tmp_path / "run", "results")["images"]) == ["confusion", "mistakes"]
+    assert sorted(tags(tmp_path / "run", "results")["images"]) == ["confusion", "mistakes", "reliability"]
     assert "test/accuracy" in tags(tmp_path / "run", "results")["scalars"]
     assert "summaries" not in read_settings(tmp_path / "run").by_name()
 

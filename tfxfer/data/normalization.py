@@ -18,8 +18,9 @@ class FeatureStatistics:
       >>> statistics = tx.data.normalization.FeatureStatistics()
       >>> for batch in ([[1.0, 5.0]], [[3.0, 5.0]]):
       ...     statistics.add(np.array(batch))
-      >>> [values.round(2).tolist() for values in statistics.mean_and_scale()]
-      [[2.0, 5.0], [1.0, 447.21]]
+      >>> mean, scale = statistics.mean_and_scale()
+      >>> mean.tolist(), scale.round().tolist()
+      ([2.0, 5.0], [1.0, 447.0])
     """
 
     def __init__(self) -> None:

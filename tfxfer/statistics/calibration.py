@@ -172,7 +172,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> tuple[float, bool
     inner = float(minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-7}).x)
     best = min((inner, low, high), key=loss)
     at_bound = min(best - low, high - best) < 1e-4
-    return math.exp(best), at_bound
+    return min(max(math.exp(best), LOWEST), HIGHEST), at_bound
 
 
 def cross_entropy(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -> float:
