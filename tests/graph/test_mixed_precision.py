@@ -26,7 +26,7 @@ from tfxfer import processor
 from tfxfer.data import Data, Split
 from tfxfer.errors import GraphError, RunError
 from tfxfer.frontier.search import frontier
-from tfxfer.graph import layers, mixed_precision, traversal
+from tfxfer.graph import layers, traversal
 from tfxfer.models import heads
 
 LOW = {"train_precision": "bfloat16"}
@@ -35,7 +35,8 @@ KERNEL = np.random.default_rng(1).normal(size=(16, 3)).astype(np.float32)
 
 @pytest.fixture(autouse=True)
 def graph(monkeypatch):
-    monkeypatch.setattr(mixed_precision, "UNITS", {"fpu"})  # TensorFlow computes the same without units, but slower
+    # Without units, TensorFlow computes the same, but slower.
+    monkeypatch.setattr(processor, "features", lambda: {"amx_bf16"})
     with tf.Graph().as_default() as graph:
         yield graph
 
