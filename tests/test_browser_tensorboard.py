@@ -163,7 +163,7 @@ def test_pictures_are_there_and_not_blank(browser: Browser, url):
     shown = screens.images(browser, url, height=1200)
     tags = {run: set(found) for run, found in get(url, "data/plugin/images/tags").items()}
     assert {"filters/conv1/kernel", "feature_maps/conv1", "feature_maps/conv2"} <= tags["digits/train"]
-    assert tags["digits/results"] == {"confusion", "mistakes"}
+    assert tags["digits/results"] == {"confusion", "mistakes", "reliability"}
     assert {"confusion", "mistakes"} <= tags["digits/validation"]
     wait(lambda: len(screens.pictures(shown)) >= 10, "ten pictures")
     found = screens.pictures(shown)

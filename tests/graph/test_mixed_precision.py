@@ -35,7 +35,7 @@ KERNEL = np.random.default_rng(1).normal(size=(16, 3)).astype(np.float32)
 
 @pytest.fixture(autouse=True)
 def graph(monkeypatch):
-    # TensorFlow computes the same without units, but slower.
+    # Without units, TensorFlow computes the same, but slower.
     monkeypatch.setattr(processor, "features", lambda: {"amx_bf16"})
     with tf.Graph().as_default() as graph:
         yield graph
