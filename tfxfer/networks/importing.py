@@ -163,8 +163,6 @@ def _check_size(file: GraphFile, way: Way, tensor: tf.Tensor) -> None:
     TensorFlow takes any, and fails when it runs."""
     if tensor.shape.rank != 4 or not tensor.shape[1:].is_fully_defined() or not _reshapes(file, way):
         return
-    if any(values.shape[:1] > (1,) for values in map(np.asarray, way.feeds.values())):  # one row may go with each image
-        return
     taken = spec_of(file, way.input).shape
     with tf.Graph().as_default():
         images = tf.placeholder(tensor.dtype, [(taken.rank and taken[0]) or 1, *tensor.shape[1:]])

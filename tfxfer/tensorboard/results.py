@@ -78,7 +78,7 @@ def tested(run: Path, result: Evaluation, split: Split, step: int) -> None:
 
 
 def calibrated(run: str | os.PathLike[str], calibration: Calibration, step: int) -> None:
-    """Write temperature, expected calibration error and reliability diagram, in place of earlier ones.
+    """Write the reliability diagram with its expected calibration errors, in place of an earlier one.
 
     Args:
       run: the run directory.
@@ -88,13 +88,12 @@ def calibrated(run: str | os.PathLike[str], calibration: Calibration, step: int)
     Raises:
       RunError: it cannot be written.
     """
-    before, after = calibration.shown
-    finals = {"temperature": calibration.temperature, "ece_before": before.ece, "ece_after": after.ece}
+    if not can_draw():
+        return
+    # No scalars: the table that compares runs would show them in the place of the accuracies.
     try:
         with _events(Path(run), ".calibrated", (".calibrated",)) as events:
-            events.scalars(FOLDER, {f"calibration/{name}": value for name, value in finals.items()}, step)
-            if can_draw():
-                events.image(FOLDER, "reliability", reliability.draw(before, after), step)
+            events.image(FOLDER, "reliability", reliability.draw(*calibration.shown), step)
     except (OSError, tf.errors.OpError) as error:
         raise RunError(f"cannot write the calibration for TensorBoard in {run}: {message(error)}") from None
 
