@@ -81,6 +81,7 @@ def define_flags() -> flags.FlagValues:
         "Folder that the paths of a listing are relative to; default: that of each listing. With --run: the folder of "
         "its pictures, where it is not where it was in training."
     )
+    _data_flags.define_decode(values)
     flags.DEFINE_integer("seed", 0, "Seed of the folds, and of a random baseline.", 0, 2**32 - 1, flag_values=values)
     _flags.define_session(values)
     return values
@@ -154,6 +155,8 @@ def _take_run(settings: Any) -> dict[str, Any]:
         if stored.get(name) is not None and not settings[name].present:
             settings[name].value = stored[name]
             settings[name].present = 1
+    if not settings["decode"].present:
+        settings.decode = stored.get("decode") or "exact"
     if stored.get("restore") == ["none"] and not settings["restore"].present:
         settings.restore = ["none"]
     moved = {name: settings[name].value for name in _data_flags.PATHS if settings[name].present}
@@ -190,17 +193,18 @@ def _joined(images: Sequence[Any]) -> Any:
         return np.concatenate(images)
     paths = [path for each in images for path in each.paths]
     digests = [each.digest(place) for each in images for place in range(len(each))]
-    return Pictures(paths, first.size, first.resize, digests=digests)
+    return Pictures(**{**first.to_json(), "paths": paths, "digests": digests})
 
 
 def _of_folder(settings: Any, opened: Any, directory: str) -> Examples:
     """Return the pictures of DIR, in splits where they are divided."""
-    if opened.input_spec is None:
+    spec = opened.input_spec
+    if spec is None:
         raise DataError(f"--model={settings.model} takes no RGB pictures; take another, as --model=squeezenet1_1")
     listed, root = _labelled(settings, Path(directory))
     if settings.store:
         Store(settings.store)  # Made, or refused, before all pictures are looked at.
-    scanned = scan(listed.paths, index=_index(settings))
+    scanned = scan(listed.paths, index=_index(settings), way=spec.decode)
     good = np.array([place for place, result in enumerate(scanned) if result.digest], np.int64)
     kept = listed.only(good)
     if not len(good):
@@ -209,7 +213,7 @@ def _of_folder(settings: Any, opened: Any, directory: str) -> Examples:
     return Examples(
         name=directory,
         root=root,
-        images=Pictures(kept.paths, opened.input_spec.size, opened.input_spec.resize, digests=digests),
+        images=Pictures(kept.paths, spec.size, spec.resize, digests=digests, decode=spec.decode),
         labels=kept.labels,
         splits=[] if kept.parts is None else [SPLITS[part] for part in kept.parts],
         class_names=kept.class_names,
