@@ -151,6 +151,17 @@ def define_endpoint(values: flags.FlagValues, *, classifier: bool = False) -> No
 USES = (_flags.Use("endpoint", "model", _flags.models, unless=True, what="a network in a file"),)
 
 
+def define_loss(values: flags.FlagValues) -> None:
+    """Define the flag that says what a head is trained to."""
+    flags.DEFINE_enum(
+        "loss",
+        "softmax",
+        ("softmax", "sigmoid"),
+        "Cross-entropy over all classes, or of one logit for two.",
+        flag_values=values,
+    )
+
+
 def define_head(values: flags.FlagValues) -> None:
     """Define the flags that say what is put on the model."""
     with _flags.group(values, "model"):
@@ -174,13 +185,7 @@ def define_head(values: flags.FlagValues) -> None:
             "neither --learning_rate nor --optimizer is given.",
             flag_values=values,
         )
-        flags.DEFINE_enum(
-            "loss",
-            "softmax",
-            ("softmax", "sigmoid"),
-            "Cross-entropy over all classes, or of one logit for two.",
-            flag_values=values,
-        )
+        define_loss(values)
 
 
 @dataclasses.dataclass(frozen=True)

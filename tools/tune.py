@@ -34,7 +34,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tfxfer.data.pictures import Pictures
+from tfxfer.data.pictures import example_name
 from tfxfer.tools import _data_flags, _flags, _model_flags, _packaged, _report, _store, _training_flags, train
 
 SEARCHED = ("hidden", "dropout", "learning_rate", "l2", "normalize")
@@ -124,13 +124,7 @@ def define_flags() -> flags.FlagValues:
             "How the learning rate falls: not at all; along a cosine to 0 by the end.",
             flag_values=values,
         )
-        flags.DEFINE_enum(
-            "loss",
-            "softmax",
-            ("softmax", "sigmoid"),
-            "Cross-entropy over all classes, or of one logit for two.",
-            flag_values=values,
-        )
+        _model_flags.define_loss(values)
     _model_flags.define_model(values)
     with _flags.group(values, "model"):
         _flags.DEFINE_patterns(
@@ -168,7 +162,8 @@ def main(argv: list[str]) -> int:
 @contextlib.contextmanager
 def _text_aside(argv: list[str]) -> Iterator[None]:
     """Print on standard error where --json is given."""
-    with contextlib.redirect_stdout(sys.stderr) if "--json" in argv else contextlib.nullcontext():
+    given = any(word.partition("=")[0] in ("--json", "-json") for word in argv)
+    with contextlib.redirect_stdout(sys.stderr) if given else contextlib.nullcontext():
         yield
 
 
@@ -227,12 +222,8 @@ def _features(settings: Any) -> tuple[dict[str, Any], np.ndarray, list[str], tup
             rows = tx.extract(sess, images, tensors, parts, settings.store, **_store.options(settings))
     features = {name: joined([of_split[place] for of_split in rows]) for place, name in enumerate(ends)}
     labels = np.concatenate([split.labels for split in splits])
-    paths = [path for split in splits for path in _paths(split.images)]
+    paths = [example_name(split.images, place) for split in splits for place in range(len(split))]
     return features, labels, paths, tuple(examples.class_names)
-
-
-def _paths(images: Any) -> list[str]:
-    return list(images.paths) if isinstance(images, Pictures) else [f"example {n}" for n in range(len(images))]
 
 
 # --- the winner's command ---

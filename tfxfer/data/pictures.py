@@ -297,6 +297,11 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(processors, "tfxfer-pictures")
 
 
+def example_name(images: Any, place: int) -> str:
+    """Return what messages call an example: the path of its picture, or its number."""
+    return images.paths[place] if isinstance(images, Pictures) else f"example {place}"
+
+
 def shortened(lines: Sequence[str], limit: int = 20) -> list[str]:
     """Return lines fit to be shown: the first, and how many more there are; bytes that are not UTF-8 are escaped."""
     first = [line.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for line in lines[:limit]]

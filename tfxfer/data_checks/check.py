@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tfxfer.data.batches import check_seed
-from tfxfer.data.pictures import Pictures
+from tfxfer.data.pictures import example_name
 from tfxfer.data.splits import Images, labels_outside
 from tfxfer.data_checks import duplicates, looks
 from tfxfer.data_checks.findings import DataCheck, Finding, Overlap
@@ -132,7 +132,7 @@ class _Examples:
             yield "labels were not checked: there is one class only"
 
     def name(self, index: int) -> str:
-        return self.images.paths[index] if isinstance(self.images, Pictures) else f"example {index}"
+        return example_name(self.images, index)
 
     def class_name(self, number: int) -> str:
         return self.class_names[number] if self.class_names else str(number)

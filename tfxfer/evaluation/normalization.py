@@ -12,7 +12,7 @@ from tfxfer import names
 from tfxfer.callables import compiled
 from tfxfer.data.batches import chunks
 from tfxfer.data.normalization import FeatureStatistics
-from tfxfer.data.pictures import Pictures
+from tfxfer.data.pictures import example_name
 from tfxfer.data.splits import Data, Split, as_split
 from tfxfer.errors import DataError, RunError
 from tfxfer.evaluation.feed import Feed
@@ -100,8 +100,7 @@ def _statistics(sess: tf.Session, step: EvalStep, split: Split, layer: Normaliza
 def _check_finite(split: Split, indices: np.ndarray, features: np.ndarray) -> None:
     wrong = indices[~np.isfinite(features).all(axis=tuple(range(1, features.ndim)))]
     if len(wrong):
-        images = split.images
-        named = [images.paths[index] if isinstance(images, Pictures) else f"example {index}" for index in wrong]
+        named = [example_name(split.images, index) for index in wrong]
         raise DataError(
             f"features of {len(wrong)} or more examples are NaN or infinite, so that they have no mean: "
             f"{names.listed(named)}; leave these out, or mend the network that computes them"

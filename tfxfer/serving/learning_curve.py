@@ -8,6 +8,8 @@ import numpy as np
 
 from tfxfer import files, progress
 from tfxfer.data.batches import chunks
+from tfxfer.data.normalization import normalized
+from tfxfer.data.pictures import example_name
 from tfxfer.data.splits import Split, class_numbers, few
 from tfxfer.errors import DataError, RunError
 from tfxfer.serving.run import open_run
@@ -93,11 +95,9 @@ def _codes(split: Split, name: str) -> tuple[np.ndarray, np.ndarray]:
     codes = np.concatenate(columns, axis=1)
     bad = np.flatnonzero(~np.isfinite(codes).all(axis=1))
     if len(bad):
-        first = getattr(split.images, "paths", None)
-        named = first[bad[0]] if first else f"example {bad[0]}"
-        raise DataError(f"the features of {len(bad):,} {name} examples are not finite, the first of {named}")
-    lengths = np.linalg.norm(codes, axis=1, keepdims=True)
-    return codes / np.maximum(lengths, np.finfo(np.float32).tiny), class_numbers(np.asarray(split.labels))
+        first = example_name(split.images, bad[0])
+        raise DataError(f"the features of {len(bad):,} {name} examples are not finite, the first of {first}")
+    return normalized(codes, "l2"), class_numbers(np.asarray(split.labels))
 
 
 def _flat(rows: np.ndarray) -> np.ndarray:
