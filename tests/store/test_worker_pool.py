@@ -90,14 +90,18 @@ def test_two_processes_give_the_rows_of_one_bit_for_bit(tmp_path, capfd, started
 
 
 def killing(monkeypatch, started, after: int) -> None:
-    """Kill the second worker once so many examples are done; the first waits until that is known."""
-    done = [0]
+    """Stop the first worker early in its share, and kill the second once so many examples are done in all.
+
+    The first goes on when it is known that the second has ended.
+    """
+    done = {1: 0, 2: 0}
     check = worker_pool._check
 
     def spy(worker, report, count):
-        done[0] += report.get("done", 0)
-        if done[0] >= after and "done" in report:
+        done[worker.number] += report.get("done", 0)
+        if "done" in report and worker.number == 1 and done[1] >= 40:
             os.kill(started[0].pid, signal.SIGSTOP)
+        if "done" in report and sum(done.values()) >= after:
             os.kill(started[1].pid, signal.SIGKILL)
         if report.get("ended"):
             os.kill(started[0].pid, signal.SIGCONT)
@@ -112,14 +116,14 @@ def test_a_worker_that_is_killed_is_named_and_what_was_computed_is_kept(tmp_path
         killing(patched, started, after=100)
         message = r"worker 2 of 2 \(process \d+\) was killed \(Killed\), perhaps for want of memory: then take fewer "
         with pytest.raises(RunError, match=message + "workers; what was computed is kept, and the same command goes"):
-            extracted(tmp_path / "store", ends, [images], workers=2, **options)
+            extracted(tmp_path / "store", slow_ends, [images], workers=2, **options)
     assert [process.poll() for process in started] == [1, -9]
     assert hidden(tmp_path / "store") == []
     kept = min(len(table) for table in tables(tmp_path / "store").values())
     assert kept >= 36  # 100 less one shard
-    extracted(tmp_path / "store", ends, [images], **options)
+    extracted(tmp_path / "store", slow_ends, [images], **options)
     assert sum(map(len, computed)) == 300 - kept
-    extracted(tmp_path / "alone", ends, [images], **options)
+    extracted(tmp_path / "alone", slow_ends, [images], **options)
     assert left(tmp_path / "store") == left(tmp_path / "alone")
 
 
