@@ -15,8 +15,10 @@ import tensorflow.compat.v1 as tf
 import tfxfer as tx
 from tests.killing import Watched
 from tests.train.test_fit import Small, tensors, two_classes
+from tfxfer import callables
 from tfxfer.data import Data, Split
 from tfxfer.errors import DivergedError
+from tfxfer.train import training_loop
 
 
 def test_fit_counts_every_example_once_an_epoch_the_short_last_batch_included(tmp_path):
@@ -45,6 +47,47 @@ def test_epoch_means_weigh_each_example_the_same(tmp_path):
         expected = tx.evaluate(sess, small.step, data.train).metrics
     assert fitted.history[0]["loss"] == pytest.approx(expected["loss"], rel=1e-6)
     assert fitted.history[0]["accuracy"] == pytest.approx(expected["accuracy"], abs=1e-12)
+
+
+@pytest.fixture
+def ways(monkeypatch) -> set[bool]:
+    """Whether steps ran in the calling thread; a few count as many."""
+    monkeypatch.setattr(training_loop, "MANY", 1)
+    ways = set()
+
+    def recorded(*arguments, in_caller=False):
+        call = callables.compiled(*arguments, in_caller=in_caller)
+
+        def made(*arrays):
+            ways.add(in_caller)
+            return call(*arrays)
+
+        return made
+
+    monkeypatch.setattr(training_loop, "compiled", recorded)
+    return ways
+
+
+def test_steps_in_the_calling_thread_leave_the_same_bits(tmp_path, ways, monkeypatch):
+    in_turn = Small().fit(two_classes(), tmp_path / "in_turn", epochs=3)
+    assert ways == {False, True}
+    monkeypatch.setattr(training_loop, "MANY", 10**9)
+    as_ever = Small().fit(two_classes(), tmp_path / "as_ever", epochs=3)
+    assert tensors(in_turn.last).keys() == tensors(as_ever.last).keys()
+    assert all(np.array_equal(values, tensors(as_ever.last)[name]) for name, values in tensors(in_turn.last).items())
+
+
+def test_ops_that_wait_for_each_other_have_the_threads_of_the_session(tmp_path, ways):
+    with tf.Graph().as_default():
+        images, labels = tf.placeholder(tf.float32, [None, 4]), tf.placeholder(tf.int64, [None])
+        logits = tx.graph.layers.dense(images, 2, "fc")
+        taken = tf.raw_ops.Unstage(dtypes=[tf.float32], shared_name="area")  # first: alone it would wait for ever
+        put = tf.raw_ops.Stage(values=[images], shared_name="area")
+        step = tx.train_step(images, labels, logits, train=[".*"], updates=[put, taken[0].op])
+        rows = Split(np.eye(4, dtype=np.float32).repeat(4, axis=0), np.arange(16) % 2)
+        with tx.session() as sess:
+            assert tx.fit(sess, step, Data(rows, rows, rows, ("a", "b")), epochs=2, logdir=tmp_path / "run").steps > 1
+    assert ways == {False}
 
 
 def test_early_stopping_counts_validations_that_were_not_better(tmp_path):

@@ -90,8 +90,10 @@ class TrainingLoop:
     def _compiled(self, feed: Feed) -> Callable[..., list[np.ndarray]]:
         """Return what makes a step. Where many are left, the session's threads or this one: the quicker of the two."""
         many = self.options.total - self.state.step >= MANY and not self.sess.sess_str
-        what = (self.sess, list(self.step.train_metrics.values()), feed.tensors, [self.stage.apply])
-        return Quickest([compiled(*what, in_caller=in_caller) for in_caller in ((False, True) if many else (False,))])
+        # Of ops with a state of their own, one may wait for another of the same step, as Unstage does for Stage.
+        alone = many and not self.training.directory.settings().training.get("stateful_ops")
+        step = (self.sess, list(self.step.train_metrics.values()), feed.tensors, [self.stage.apply])
+        return Quickest([compiled(*step, in_caller=in_caller) for in_caller in ((False, True) if alone else (False,))])
 
     def _make_step(self, call: Callable[..., Any], feed: Feed, batch: list[np.ndarray]) -> None:
         number = self.state.step + 1
