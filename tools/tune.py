@@ -162,8 +162,8 @@ def main(argv: list[str]) -> int:
 @contextlib.contextmanager
 def _text_aside(argv: list[str]) -> Iterator[None]:
     """Print on standard error where --json is given."""
-    given = any(word.partition("=")[0] in ("--json", "-json") for word in argv)
-    with contextlib.redirect_stdout(sys.stderr) if given else contextlib.nullcontext():
+    prints_json = any(word.partition("=")[0] in ("--json", "-json") for word in argv)
+    with contextlib.redirect_stdout(sys.stderr) if prints_json else contextlib.nullcontext():
         yield
 
 
