@@ -40,6 +40,7 @@ setup(
         "pillow",
         "rich",
         "scikit-learn",
+        "scipy",
         "threadpoolctl",
         "tensorboard",
     ],
