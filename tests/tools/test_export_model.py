@@ -98,6 +98,7 @@ def test_the_export_of_a_run_answers_the_bytes_of_pictures_as_predict_does(train
     assert [expected[path][0][0] for path in paths[-3:]] == list(COLOURS)
 
 
+@pytest.mark.slow
 def test_the_export_of_flowers_answers_real_pictures_as_predict_does(real_data, tmp_path, capsys):
     # A few of each class: enough that training gives a head of its own.
     for folder in sorted(real_data("flowers").iterdir()):
