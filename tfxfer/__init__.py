@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tfxfer import formats as formats
     from tfxfer import frontier as frontier
     from tfxfer import graph as graph
+    from tfxfer import graph_def as graph_def
     from tfxfer import input_spec as input_spec
     from tfxfer import models as models
     from tfxfer import names as names

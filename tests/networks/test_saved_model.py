@@ -24,9 +24,9 @@ from tests.networks.made_by_keras import application
 from tests.networks.test_keras_file import FAMILIES
 from tests.tools.test_predict import coloured
 from tfxfer.errors import GraphError, SelectionError, WeightsError
+from tfxfer.graph_def.nodes import dtype_of
 from tfxfer.networks import saved_model
 from tfxfer.networks.files import open_graph
-from tfxfer.networks.nodes import dtype_of
 
 SIZE = 32
 

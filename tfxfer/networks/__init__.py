@@ -9,17 +9,14 @@ if TYPE_CHECKING:
     from tfxfer.networks import candidates as candidates
     from tfxfer.networks import file_model as file_model
     from tfxfer.networks import files as files
-    from tfxfer.networks import folding as folding
     from tfxfer.networks import frozen as frozen
     from tfxfer.networks import graph_file as graph_file
     from tfxfer.networks import importing as importing
-    from tfxfer.networks import inlining as inlining
     from tfxfer.networks import keras_file as keras_file
     from tfxfer.networks import keras_trace as keras_trace
     from tfxfer.networks import meta_graph as meta_graph
     from tfxfer.networks import multiply_adds as multiply_adds
     from tfxfer.networks import network as network
-    from tfxfer.networks import nodes as nodes
     from tfxfer.networks import run_directory as run_directory
     from tfxfer.networks import saved_model as saved_model
     from tfxfer.networks import thaw as thaw

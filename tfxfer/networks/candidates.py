@@ -17,10 +17,10 @@ import tensorflow.compat.v1 as tf
 from tfxfer import names
 from tfxfer.errors import GraphError
 from tfxfer.graph.traversal import PLACEHOLDERS
+from tfxfer.graph_def.nodes import Nodes, data_inputs, dtype_of, node_of
 from tfxfer.input_spec import CHANNELS
 from tfxfer.networks import importing, multiply_adds
 from tfxfer.networks.graph_file import FileVariable, GraphFile
-from tfxfer.networks.nodes import Nodes, data_inputs, dtype_of, node_of
 from tfxfer.weights.roles import STATISTIC, role
 
 OF_OURS = "network of tfxfer"

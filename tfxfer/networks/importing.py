@@ -18,11 +18,11 @@ from tfxfer import names, tf_private
 from tfxfer.errors import GraphError
 from tfxfer.formats.tensors import shown
 from tfxfer.graph.traversal import PLACEHOLDERS, VARIABLES
-from tfxfer.networks import inlining
-from tfxfer.networks import nodes as walk
-from tfxfer.networks.folding import fold
+from tfxfer.graph_def import inlining
+from tfxfer.graph_def import nodes as walk
+from tfxfer.graph_def.folding import fold
+from tfxfer.graph_def.nodes import Nodes, depending, dtype_of
 from tfxfer.networks.graph_file import FileVariable, GraphFile
-from tfxfer.networks.nodes import Nodes, depending, dtype_of
 
 SHOWN = 12
 # What must be fed, or hands out other data each time that it is run.

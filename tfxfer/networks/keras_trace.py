@@ -17,8 +17,8 @@ import tensorflow.compat.v1 as tf
 
 from tfxfer import tf_private
 from tfxfer.errors import GraphError, MissingPackageError
+from tfxfer.graph_def.inlining import CALLS, inline
 from tfxfer.networks.graph_file import FileVariable, GraphFile
-from tfxfer.networks.inlining import CALLS, inline
 
 _CUSTOM_GRADIENT = "_gradient_op_type"
 

@@ -13,7 +13,7 @@ import tensorflow.compat.v1 as tf
 
 from tfxfer.errors import RunError
 from tfxfer.graph.importing import read_meta_graph
-from tfxfer.networks.folding import fold
+from tfxfer.graph_def.folding import fold
 from tfxfer.networks.graph_file import GraphFile
 from tfxfer.networks.meta_graph import described
 from tfxfer.runs.settings import read_settings

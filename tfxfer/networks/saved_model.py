@@ -24,9 +24,10 @@ from tfxfer import names
 from tfxfer.errors import WeightsError
 from tfxfer.formats import reading
 from tfxfer.formats.tensors import Tensor
-from tfxfer.networks import frozen, inlining, meta_graph
+from tfxfer.graph_def import inlining
+from tfxfer.graph_def.nodes import Nodes, dtype_of, node_of
+from tfxfer.networks import frozen, meta_graph
 from tfxfer.networks.graph_file import FileVariable, GraphFile
-from tfxfer.networks.nodes import Nodes, dtype_of, node_of
 from tfxfer.weights import Weights, find_checkpoint, object_graph, open_weights
 from tfxfer.weights.roles import STATISTIC, role
 from tfxfer.weights.streams import held

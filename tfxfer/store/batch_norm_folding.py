@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from tfxfer.graph.traversal import PASSING, PLACEHOLDERS, VARIABLES, may_write
-from tfxfer.networks.nodes import Nodes, data_inputs, node_of
+from tfxfer.graph_def.nodes import Nodes, data_inputs, node_of
 from tfxfer.tf_private import op_definition
 
 Evaluate = Callable[[Sequence[str]], Sequence[np.ndarray]]

@@ -11,7 +11,7 @@ import tensorflow.compat.v1 as tf
 
 from tfxfer.formats.buffers import owned
 from tfxfer.graph.traversal import VARIABLES
-from tfxfer.networks.nodes import node_of
+from tfxfer.graph_def.nodes import node_of
 from tfxfer.store.fingerprint import READ_TOGETHER, value_of
 
 

@@ -21,7 +21,7 @@ from tfxfer import names
 from tfxfer.callables import compiled
 from tfxfer.errors import DataError, GraphError
 from tfxfer.graph.traversal import needed
-from tfxfer.networks import folding, inlining
+from tfxfer.graph_def import folding, inlining
 from tfxfer.processor import WITHOUT_UNITS, has_units
 from tfxfer.store import batch_norm_folding, fingerprint
 from tfxfer.store.compute import Network

@@ -18,7 +18,7 @@ import tensorflow.compat.v1 as tf
 
 from tfxfer import names, tf_private
 from tfxfer.errors import GraphError
-from tfxfer.networks.nodes import full_name, node_of
+from tfxfer.graph_def.nodes import full_name, node_of
 
 CALLS = {"PartitionedCall", "StatefulPartitionedCall", "RemoteCall"}
 MAX_NODES = 1_000_000

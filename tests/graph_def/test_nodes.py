@@ -8,7 +8,7 @@ import tensorflow.compat.v1 as tf
 from tests.networks.made import write_trained
 from tfxfer.errors import GraphError
 from tfxfer.graph import traversal
-from tfxfer.networks.nodes import Nodes, data_inputs, depending, dtype_of, node_of
+from tfxfer.graph_def.nodes import Nodes, data_inputs, depending, dtype_of, node_of
 
 
 @pytest.fixture(scope="module")

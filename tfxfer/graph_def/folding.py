@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from tfxfer.networks.nodes import Nodes, data_inputs, full_name, node_of
+from tfxfer.graph_def.nodes import Nodes, data_inputs, full_name, node_of
 
 
 class Bounds(NamedTuple):

@@ -11,7 +11,7 @@ import tensorflow as tf2
 import tensorflow.compat.v1 as tf
 
 from tfxfer.errors import GraphError
-from tfxfer.networks.inlining import calls, inline, short_names
+from tfxfer.graph_def.inlining import calls, inline, short_names
 
 
 def traced() -> tf.GraphDef:
@@ -99,7 +99,7 @@ def test_functions_of_another_process_are_put_in_their_place(tmp_path):
     graph_def = traced()
     (tmp_path / "graph.pb").write_bytes(graph_def.SerializeToString())
     code = (
-        "import sys, tensorflow.compat.v1 as tf; from tfxfer.networks.inlining import inline; "
+        "import sys, tensorflow.compat.v1 as tf; from tfxfer.graph_def.inlining import inline; "
         "graph = tf.GraphDef.FromString(open(sys.argv[1], 'rb').read()); "
         "open(sys.argv[1], 'wb').write(inline(graph).SerializeToString())"
     )

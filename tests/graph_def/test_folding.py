@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from tfxfer.networks.folding import fold
-from tfxfer.networks.inlining import calls, inline
-from tfxfer.networks.nodes import Nodes
+from tfxfer.graph_def.folding import fold
+from tfxfer.graph_def.inlining import calls, inline
+from tfxfer.graph_def.nodes import Nodes
 
 IMAGES = np.linspace(-1, 1, 24, dtype=np.float32).reshape(4, 6)
 
