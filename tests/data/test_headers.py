@@ -115,6 +115,16 @@ def test_a_marker_that_no_decoder_takes_among_pixels_is_damage(marker):
         decoding.verify(bad)  # Whoever decodes it finds the same.
 
 
+@pytest.mark.parametrize("block", [1, 2, 7])
+def test_markers_are_seen_wherever_a_block_of_bytes_ends(monkeypatch, block):
+    data = encoded(photo(70, 90), "JPEG", progressive=True)
+    monkeypatch.setattr(headers, "BLOCK", block)
+    assert headers.end_of_scans(data) == len(data) - 2
+    for place in range(len(data) - 40, len(data) - 30):
+        with pytest.raises(DataError, match="the marker 0xc0"):
+            headers.end_of_scans(data[:place] + b"\xff\xc0" + data[place:])
+
+
 def test_pixels_without_an_end_are_cut_short():
     with pytest.raises(DataError, match=r"^is cut short$"):
         headers.end_of_scans(encoded(photo(70, 90), "JPEG")[:-2])

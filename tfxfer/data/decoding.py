@@ -14,7 +14,7 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,8 +44,9 @@ TURNS = {
 
 
 def warm_up() -> None:
-    """Load TensorFlow and build the graph now, and not in several threads at once."""
-    _decoder()
+    """Load TensorFlow now, and not in several threads at once."""
+    with _building:
+        _decoder()
 
 
 def sha256(data: bytes) -> str:
@@ -63,10 +64,11 @@ def read_file(path: str, most_pixels: int = MOST_PIXELS) -> bytes:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
             raise DataError("is not a regular file")
-        with open(path, "rb") as file:
-            check_kind(file.peek(32)[:32])
+        with open(path, "rb", buffering=0) as file:  # Through a buffer, all bytes would be copied once more.
+            check_kind(file.read(32))
             if status.st_size > BYTES_A_PIXEL * most_pixels:
                 raise DataError(f"has {status.st_size:,} bytes, too many for {most_pixels:,} pixels")
+            file.seek(0)
             return file.read()
     except FileNotFoundError:
         raise DataError("is not there") from None
@@ -204,20 +206,28 @@ def _run(output: str, encoded: Encoded, ratio: int, box: Sequence[int], size: Se
     palette = np.frombuffer(encoded.palette, np.uint8).reshape(-1, 4)
     try:
         with _memory.hold(encoded.height * encoded.width):
-            return _decoder()[output, encoded.kind, ratio](encoded.data, box, size, palette)
+            return _call(output, encoded.kind, ratio)(encoded.data, box, size, palette)
     except tf.errors.InvalidArgumentError:
         # Its message only says where in our graph it was.
         kind = encoded.kind.removesuffix("8")
         raise DataError(f"{headers.DAMAGED}, cut short, or a {kind} of a rare kind; save it anew") from None
 
 
-@functools.cache
-def _decoder() -> dict[tuple[str, str, int], Callable[..., list[np.ndarray]]]:
-    """Return a function (data, box, size, palette) for each kind of picture, and for each ratio of a JPEG.
+class _Decoder(NamedTuple):
+    """A session whose graph grows by each kind of picture that is met, and what it is fed, as `resized` takes it."""
 
-    That of `pixels` gives these as `resized` has them, and the last pixel of all; that of `shape`, height, width and 3,
-    and of a JPEG at an eighth the last pixel too.
-    """
+    sess: Any
+    data: Any
+    box: Any
+    size: Any
+    palette: Any
+
+
+_building = threading.RLock()  # A graph takes ops from one thread at a time.
+
+
+@functools.cache
+def _decoder() -> _Decoder:
     import tensorflow.compat.v1 as tf
 
     # Or else all sessions of a process have the threads that the first one asks for: after a picture was decoded, a
@@ -226,29 +236,59 @@ def _decoder() -> dict[tuple[str, str, int], Callable[..., list[np.ndarray]]]:
     with tf.Graph().as_default() as graph:
         data, box, size = tf.placeholder(tf.string, []), tf.placeholder(tf.int32, [4]), tf.placeholder(tf.int32, [2])
         palette = tf.placeholder(tf.uint8, [None, 4])
-        bmp = tf.image.decode_bmp(data)
-        whole = {
-            **{("JPEG", ratio): jpeg(data, ratio) for ratio in RATIOS},
-            ("PNG", 1): tf.image.decode_png(data, channels=3),
-            ("GIF", 1): tf.image.decode_gif(data)[0],
-            ("BMP", 1): bmp[..., :3],
-            ("BMP8", 1): tf.gather(palette[:, 2::-1], tf.cast(bmp[..., 0], tf.int32)),
-        }
-        fetches = {
-            ("pixels", kind, ratio): [resized(pixels, box, size, ratio), pixels[-1, -1]]
-            for (kind, ratio), pixels in whole.items()
-        }
-        fetches |= {("shape", kind, ratio): [tf.shape(pixels)] for (kind, ratio), pixels in whole.items()}
-        # Of these, nobody sees the pixels but the last, which tells whether there are all.
-        looked_at = tf.image.decode_jpeg(data, channels=3, ratio=EIGHTH)
-        fetches["shape", "JPEG", EIGHTH] = [tf.shape(looked_at), looked_at[-1, -1]]
-        depth = tf.constant([3])  # whatever it is in the file
-        fetches["shape", "JPEG", 1] = [tf.concat([tf.image.extract_jpeg_shape(data)[:2], depth], axis=0)]
     # -1: ops run in the thread that calls. No GPU: its memory is for the network.
     alone = {"inter_op_parallelism_threads": -1, "intra_op_parallelism_threads": 1, "device_count": {"GPU": 0}}
-    sess = tf.Session(graph=graph, config=tf.ConfigProto(**alone))
-    feeds = [data, box, size, palette]
-    return {key: callables.compiled(sess, tensors, feeds) for key, tensors in fetches.items()}
+    return _Decoder(tf.Session(graph=graph, config=tf.ConfigProto(**alone)), data, box, size, palette)
+
+
+def _call(output: str, kind: str, ratio: int) -> Callable[..., list[np.ndarray]]:
+    """Return a function (data, box, size, palette) for a kind of picture, and for a ratio of a JPEG.
+
+    That of `pixels` gives these as `resized` has them, and the last pixel of all; that of `shape`, height, width and 3,
+    and of a JPEG at an eighth the last pixel too.
+    """
+    with _building:
+        return _compiled(output, kind, ratio)
+
+
+@functools.cache
+def _compiled(output: str, kind: str, ratio: int) -> Callable[..., list[np.ndarray]]:
+    decoder = _decoder()
+    with decoder.sess.graph.as_default():
+        fetches = _shape(decoder, kind, ratio) if output == "shape" else _pixels(decoder, kind, ratio)
+    return callables.compiled(decoder.sess, fetches, list(decoder[1:]))
+
+
+def _pixels(decoder: _Decoder, kind: str, ratio: int) -> list[Any]:
+    pixels = _whole(decoder, kind, ratio)
+    return [resized(pixels, decoder.box, decoder.size, ratio), pixels[-1, -1]]
+
+
+def _shape(decoder: _Decoder, kind: str, ratio: int) -> list[Any]:
+    import tensorflow.compat.v1 as tf
+
+    if kind != "JPEG":
+        return [tf.shape(_whole(decoder, kind, ratio))]
+    if ratio == 1:  # Its depth is 3, whatever it is in the file.
+        return [tf.concat([tf.image.extract_jpeg_shape(decoder.data)[:2], [3]], axis=0)]
+    # Nobody sees the pixels but the last, which tells whether there are all: so they are decoded in the quickest way.
+    looked_at = tf.image.decode_jpeg(decoder.data, channels=3, ratio=ratio)
+    return [tf.shape(looked_at), looked_at[-1, -1]]
+
+
+def _whole(decoder: _Decoder, kind: str, ratio: int) -> Any:
+    """Return all pixels of a picture, uint8 [h, w, 3]."""
+    import tensorflow.compat.v1 as tf
+
+    data = decoder.data
+    if kind == "JPEG":
+        return jpeg(data, ratio)
+    if kind == "PNG":
+        return tf.image.decode_png(data, channels=3)
+    if kind == "GIF":
+        return tf.image.decode_gif(data)[0]
+    bmp = tf.image.decode_bmp(data)
+    return tf.gather(decoder.palette[:, 2::-1], tf.cast(bmp[..., 0], tf.int32)) if kind == "BMP8" else bmp[..., :3]
 
 
 def jpeg(data: Any, ratio: int) -> Any:

@@ -110,6 +110,7 @@ EOI = 0xD9
 # Of what may stand behind a 0xFF, by value: a zero belongs to the pixels, any number of 0xFF may stand before a marker,
 # and TEM and RST0 to RST7 are passed over.
 ENDS_PIXELS = np.isin(np.arange(256), [0, TEM, *range(0xD0, 0xD8), 0xFF], invert=True)
+BLOCK = 1 << 18  # bytes that are searched for markers at once
 # What may stand behind the pixels of a scan, besides restarts, TEM and EOI: DHT, DAC, SOS, DQT, DNL, DRI, APPn and COM.
 BETWEEN_SCANS = {0xC4, 0xCC, SCAN, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE}
 
@@ -156,10 +157,8 @@ def end_of_scans(data: bytes) -> int:
     """
     *_, (_, begin, length) = _segments(data)
     begin += 2 + length
-    raw = np.frombuffer(data, np.uint8)[begin:]
-    marks = np.flatnonzero((raw[:-1] == 0xFF) & ENDS_PIXELS[raw[1:]]) + begin
     at = begin
-    for place in marks.tolist():
+    for place in _marks(data, begin):
         marker = data[place + 1]
         if place < at:
             continue
@@ -169,6 +168,15 @@ def end_of_scans(data: bytes) -> int:
             raise DataError(f"{DAMAGED}: its pixels have the marker 0x{marker:02x}")
         at = place + 2 + int.from_bytes(data[place + 2 : place + 4], "big")
     raise DataError(CUT)
+
+
+def _marks(data: bytes, begin: int) -> Iterator[int]:
+    """Yield the places from `begin` on of markers that may end pixels; a block at a time, since all may be markers."""
+    raw = np.frombuffer(data, np.uint8)
+    for start in range(begin, len(raw) - 1, BLOCK):
+        block = raw[start : start + BLOCK + 1]
+        places = np.flatnonzero(block[:-1] == 0xFF)
+        yield from (places[ENDS_PIXELS[block[places + 1]]] + start).tolist()
 
 
 def read_orientation(tiff: bytes) -> int:
