@@ -15,7 +15,7 @@ def test_a_run_of_a_fold_shows_all_folds_and_marks_its_own(tmp_path):
     files.write_json(run / FILE, FOLDS.to_json())
     parsed = shown(run)
     assert "folds" in parsed.values("id")
-    assert "Mean 0.7519, standard deviation 0.1771; 22 of 29 right in all, 95 % interval 0.579 to 0.878" in parsed.text
+    assert "Mean 0.7519, standard deviation 0.1772; 22 of 29 right in all, 95 % interval 0.579 to 0.878" in parsed.text
     assert "fold-2 (this page)" in parsed.text
 
 

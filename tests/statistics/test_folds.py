@@ -18,7 +18,7 @@ def test_mean_and_spread_are_numpys_and_the_interval_is_that_of_all_examples():
     assert FOLDS.accuracy == pytest.approx(accuracies.mean())
     assert FOLDS.spread == pytest.approx(accuracies.std(ddof=1))
     assert FOLDS.accuracy_interval == intervals.wilson(22, 29)
-    assert str(FOLDS) == "test accuracy 0.7519 +- 0.1771 (mean and standard deviation of 3 folds)"
+    assert str(FOLDS) == "test accuracy 0.7519 +- 0.1772 (mean and standard deviation of 3 folds)"
 
 
 def test_what_is_kept_is_read():
