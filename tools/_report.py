@@ -145,7 +145,7 @@ def show_folds(folds: Any, logdir: str) -> None:
     console.print(_table(headings, cells))
     right, count = sum(folds.right), sum(folds.counts)
     lines = [
-        f"kept: the runs {names.listed(f'{logdir}/{name}' for name in folds.runs)}; look at one: tfxfer report "
+        f"kept: {len(folds.runs)} runs in {logdir}, {folds.runs[0]} to {folds.runs[-1]}; look at one: tfxfer report "
         f"{logdir}/{folds.runs[0]}",
         f"{right:,} of {count:,} right; {intervals.shown(right, count)} of the accuracy (Wilson)",
         str(folds),
