@@ -16,7 +16,8 @@ def test_a_run_of_a_fold_shows_all_folds_and_marks_its_own(tmp_path):
     parsed = shown(run)
     assert "folds" in parsed.values("id")
     assert "Mean 0.7519, standard deviation 0.1772; 22 of 29 right in all, 95 % interval 0.579 to 0.878" in parsed.text
-    assert "fold-2 (this page)" in parsed.text
+    assert "This page is of fold-2." in parsed.text
+    assert "fold-1 0.9000 9 of 10 fold-2 0.8000 8 of 10" in parsed.text
 
 
 def test_a_run_of_its_own_has_no_section_and_a_damaged_file_is_named(tmp_path):

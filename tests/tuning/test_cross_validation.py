@@ -64,11 +64,17 @@ def alone(trial: Trial, training: HeadTraining, fold, labels: np.ndarray, logdir
 @pytest.mark.parametrize(
     "training",
     [
-        HeadTraining(epochs=3, batch_size=8, seed=3),
-        HeadTraining(epochs=2, batch_size=16, optimizer="rmsprop", schedule="constant", loss="sigmoid"),
-        HeadTraining(epochs=2, batch_size=16, optimizer="momentum", class_weights=(1.0, 2.0, 0.5, 1.0)),
+        pytest.param(HeadTraining(epochs=2, batch_size=16, seed=3, class_weights=(1.0, 2.0, 0.5, 1.0)), id="adam"),
+        pytest.param(HeadTraining(epochs=3, batch_size=8, seed=3), id="adam longer", marks=pytest.mark.slow),
+        pytest.param(
+            HeadTraining(epochs=2, batch_size=16, optimizer="rmsprop", schedule="constant", loss="sigmoid"),
+            id="rmsprop",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            HeadTraining(epochs=2, batch_size=16, optimizer="momentum"), id="momentum", marks=pytest.mark.slow
+        ),
     ],
-    ids=["adam", "rmsprop", "momentum"],
 )
 def test_each_head_has_the_numbers_that_it_has_alone_also_beside_one_that_diverges(training, tmp_path):
     labels = LABELS % 2 if training.loss == "sigmoid" else LABELS

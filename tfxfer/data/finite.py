@@ -16,7 +16,7 @@ def not_finite(rows: np.ndarray) -> np.ndarray:
 
 
 def refuse_not_finite(
-    places: Sequence[int], count: int, name: Callable[[int], str], features: str = "features"
+    places: Sequence[int] | np.ndarray, count: int, name: Callable[[int], str], features: str = "features"
 ) -> None:
     """Refuse features if there are rows that hold NaN or infinite numbers.
 

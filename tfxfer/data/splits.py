@@ -224,9 +224,10 @@ def _joined(splits: Sequence[Split]) -> Split:
     """Return the examples of several splits behind each other; pictures in files stay there."""
     if any(split.features is not None for split in splits):
         raise DataError("there are features that were computed from the examples already; divide these first")
-    images, labels = [split.images for split in splits], [split.labels for split in splits]
+    images: list[Any] = [split.images for split in splits]
+    labels = [split.labels for split in splits if split.labels is not None]
     join = getattr(images[0], "joined", np.concatenate)
-    return Split(join(images), None if any(each is None for each in labels) else np.concatenate(labels))
+    return Split(join(images), np.concatenate(labels) if len(labels) == len(splits) else None)
 
 
 Fold = tuple[np.ndarray, np.ndarray]  # the examples to train on and those held out, int64

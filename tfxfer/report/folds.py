@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tfxfer.report.markup import Markup, join, section, soft, tag
+from tfxfer.report.markup import Markup, section, soft, tag
 from tfxfer.report.tables import row, table
 from tfxfer.statistics import intervals
 from tfxfer.statistics.folds import Folds
 
-COLUMNS = ("fold", "test accuracy", "right", "examples")
+COLUMNS = ("fold", "test accuracy", "right")
 
 
 def fold_name(settings: Mapping[str, Any]) -> str:
@@ -27,20 +27,16 @@ def folds_section(folds: Folds, name: str) -> Markup:
       name: of the directory of the run that the page is of.
     """
     right, count = sum(folds.right), sum(folds.counts)
+    own = f" This page is of {name}." if name in folds.runs else ""
     text = (
-        f"Each of {len(folds.runs)} networks was tested on another part of the pictures and trained on the rest. Mean "
+        f"Each of {len(folds.runs)} networks was tested on another part of the examples and trained on the rest. Mean "
         f"{folds.accuracy:.4f}, standard deviation {folds.spread:.4f}; {right:,} of {count:,} right in all, "
-        f"{intervals.shown(right, count)} (Wilson)."
+        f"{intervals.shown(right, count)} (Wilson).{own}"
     )
     rows = zip(folds.runs, folds.accuracies, folds.right, folds.counts, strict=True)
     lines = [
-        row(_marked(run, run == name), [], numbers=[f"{accuracy:.4f}", f"{right:,}", f"{count:,}"])
+        row(tag("b", run) if run == name else run, [], numbers=[f"{accuracy:.4f}", f"{right:,} of {count:,}"])
         for run, accuracy, right, count in rows
     ]
-    return section(
-        "folds", "How far does it vary?", soft(text), table(COLUMNS, lines, label="Folds", numbers=COLUMNS[1:])
-    )
-
-
-def _marked(run: str, is_own: bool) -> Markup:
-    return join(tag("b", run), " (this page)") if is_own else join(run)
+    box = table(COLUMNS, lines, label="Folds", numbers=COLUMNS[1:])
+    return section("folds", "How far does it vary?", soft(text), box)
