@@ -10,18 +10,27 @@ import pytest
 from tests import browsing, made_runs
 from tests.browsing import Browser, file_url, is_blank, wait
 from tests.plots.test_palette import contrast
-from tfxfer import report
+from tests.report import test_suspects
+from tests.statistics import test_calibration, test_folds, test_learning_curve
+from tfxfer import files, report
+from tfxfer.data_checks import record as suspects
+from tfxfer.statistics import calibration, folds, learning_curve
 
 SIZES = {"phone": (360, 740), "desk": (1280, 900)}
 
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory) -> dict[str, Path]:
-    """Pages of runs with strange names of classes, one of its pictures gone, and with 2 and 1,000 classes."""
+    """Pages of runs with strange names of classes, a picture gone, with 2 and 1,000 classes, and with all parts."""
     top = tmp_path_factory.mktemp("pages")
     classes = {"names": made_runs.NASTY, "two": ("cat", "dog"), "many": [f"class number {n}" for n in range(1000)]}
     runs = {name: made_runs.make(top / name, found) for name, found in classes.items()}
     min((runs["names"] / "mistakes").iterdir()).unlink()
+    runs["whole"] = made_runs.make(top / "fold-2", made_runs.NASTY)
+    files.write_json(runs["whole"] / folds.FILE, test_folds.FOLDS.to_json())
+    files.write_json(runs["whole"] / suspects.FILE, test_suspects.value())
+    (runs["whole"] / calibration.FILE).write_bytes(calibration.to_bytes(test_calibration.made()))
+    (runs["whole"] / learning_curve.FILE).write_bytes(learning_curve.to_bytes(test_learning_curve.made()))
     return {
         name: report.write(report.read(run), command="tfxfer train --logdir=runs/again") for name, run in runs.items()
     }
@@ -44,7 +53,7 @@ def test_the_page_is_readable_at_any_width_and_in_both_lights(browser: Browser, 
     assert shown.errors() == []
 
 
-@pytest.mark.parametrize("name", ["two", "many"])
+@pytest.mark.parametrize("name", ["two", "many", "whole"])
 @pytest.mark.parametrize("width", [320, 360, 768, 1280])
 def test_no_page_is_wider_than_the_screen(browser: Browser, pages, name, width):
     shown = browser.open(file_url(pages[name]), width=width, height=740)

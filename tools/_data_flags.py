@@ -187,12 +187,13 @@ def augmented(examples: data.Data, settings: Any) -> data.Data:
     return examples.augmented(settings.augment, settings.seed)
 
 
-def load(settings: Any, input_spec: InputSpec | None = None) -> data.Data:
+def load(settings: Any, input_spec: InputSpec | None = None, *, whole: bool = False) -> data.Data:
     """Return the examples that the flags name.
 
     Args:
       settings: the flags' values, as attributes.
       input_spec: to what size, and how, pictures are brought.
+      whole: whether --train_examples is left for later.
 
     Raises:
       DataError: there are none there, or they cannot be used.
@@ -201,5 +202,5 @@ def load(settings: Any, input_spec: InputSpec | None = None) -> data.Data:
     store = None if store == "none" else store
     if store:
         Store(store)  # Made, or refused, before all pictures are looked at.
-    stored = {name: settings[name].value for name in settings}
+    stored = {name: settings[name].value for name in settings if not (whole and name == "train_examples")}
     return load_dataset(stored, input_spec, index=f"{store}/pictures.json" if store else None)

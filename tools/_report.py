@@ -136,6 +136,24 @@ def show_run(fitted: Any, logdir: str) -> None:
     say(f"look at it: tfxfer board {logdir}, or tfxfer report {logdir}")
 
 
+def show_folds(folds: Any, logdir: str) -> None:
+    """Print a table of the folds, where their runs are, and the mean accuracy with its spread."""
+    console = Console()
+    rows = zip(folds.runs, folds.accuracies, folds.right, folds.counts, strict=True)
+    cells = [(name, f"{accuracy:.4f}", f"{right:,}", f"{count:,}") for name, accuracy, right, count in rows]
+    headings = (("run", "left"), *((name, "right") for name in ("test accuracy", "right", "examples")))
+    console.print(_table(headings, cells))
+    right, count = sum(folds.right), sum(folds.counts)
+    lines = [
+        f"kept: {len(folds.runs)} runs in {logdir}, {folds.runs[0]} to {folds.runs[-1]}; look at one: tfxfer report "
+        f"{logdir}/{folds.runs[0]}",
+        f"{right:,} of {count:,} right; {intervals.shown(right, count)} of the accuracy (Wilson)",
+        str(folds),
+    ]
+    for line in lines:
+        console.print(Text(line), soft_wrap=True)
+
+
 def define_top_k(values: flags.FlagValues) -> None:
     """Define the flag that says what counts as nearly right."""
     flags.DEFINE_integer(

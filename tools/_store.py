@@ -73,7 +73,9 @@ def define_in_training(values: flags.FlagValues) -> None:
 
 
 @contextlib.contextmanager
-def place(settings: Any, step: Any, examples: Any, *, alone: bool = True) -> Iterator[str | None]:
+def place(
+    settings: Any, step: Any, examples: Any, *, alone: bool = True, usual: str | None = None
+) -> Iterator[str | None]:
     """Give the folder in which what a step's frozen layers compute is kept, or None where it is not.
 
     Args:
@@ -81,9 +83,13 @@ def place(settings: Any, step: Any, examples: Any, *, alone: bool = True) -> Ite
       step: what `tfxfer.train_step` returned.
       examples: the data.
       alone: whether one process trains.
+      usual: the folder that is taken without --store. Default: a temporary one.
     """
     if settings.store or not alone or settings.dataset not in PICTURES or not _pays(step, examples.train.images):
         yield None if settings.store == "none" else settings.store
+        return
+    if usual:
+        yield usual
         return
     logdir = Path(settings.logdir).absolute()
     logdir.parent.mkdir(parents=True, exist_ok=True)

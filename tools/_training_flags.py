@@ -242,12 +242,19 @@ CHECKPOINTS = ("save_steps", "keep", "keep_best")
 SUMMARIES = ("summary_steps", "shown")
 
 
-def fitting(settings: Any) -> dict[str, Any]:
-    """Return the keyword arguments of `tfxfer.fit` that the flags set; the other flags are stored as its settings."""
+def fitting(settings: Any, fold: int | None = None) -> dict[str, Any]:
+    """Return the keyword arguments of `tfxfer.fit` that the flags set; the other flags are stored as its settings.
+
+    Args:
+      settings: the flags' values.
+      fold: which of --folds is trained, from 1 on; None without.
+    """
     from tfxfer.train.options import CheckpointOptions, SummaryOptions
 
     taken = {*FITTED, *CHECKPOINTS, *SUMMARIES, *OF_STEP, *IDLE, *SESSION}
     stored = {name: settings[name].value for name in settings if name not in taken}
+    if fold:
+        stored["fold"] = fold
     if stored.get("normalize") == "none":
         stored["normalize"] = None  # as of runs from before there was a choice
     if stored.get("weights"):

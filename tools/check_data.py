@@ -174,7 +174,7 @@ def _of_run(settings: Any, opened: Any, stored: dict[str, Any]) -> Examples:
     return Examples(
         name=str(settings.run),
         root=str(stored.get("data_dir") or Path(stored.get("listing") or "x").parent),
-        images=_joined(images),
+        images=getattr(images[0], "joined", np.concatenate)(images),
         labels=np.concatenate([part.labels for part in parts.values()]),
         splits=[name for name, part in parts.items() for _ in range(len(part))],
         class_names=data.class_names,
@@ -185,15 +185,6 @@ def _of_run(settings: Any, opened: Any, stored: dict[str, Any]) -> Examples:
 def _parts(data: Data) -> dict[str, Any]:
     parts = {"train": data.train, "validation": data.validation, "test": data.test}
     return parts if data.test is not data.validation else {name: parts[name] for name in SPLITS[:2]}
-
-
-def _joined(images: Sequence[Any]) -> Any:
-    first = images[0]
-    if not isinstance(first, Pictures):
-        return np.concatenate(images)
-    paths = [path for each in images for path in each.paths]
-    digests = [each.digest(place) for each in images for place in range(len(each))]
-    return Pictures(**{**first.to_json(), "paths": paths, "digests": digests})
 
 
 def _of_folder(settings: Any, opened: Any, directory: str) -> Examples:

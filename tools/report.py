@@ -50,9 +50,11 @@ def command(run: Any) -> str | None:
     Args:
       run: what `tfxfer.report.read` returned.
     """
+    from tfxfer.report.folds import fold_name
     from tfxfer.tools import pretrain, train
 
-    again = f"runs/{run.name}-again"
+    # The command makes the runs of all folds, in one directory.
+    again = f"runs/{run.path.resolve().parent.name if fold_name(run.settings) else run.name}-again"
     if run.tool == "train":
         words = ["tfxfer train", *_set_flags(train.define_flags(), run), shlex.quote(f"--logdir={again}")]
     elif run.tool == "pretrain":

@@ -232,7 +232,7 @@ def _features(settings: Any) -> tuple[dict[str, Any], np.ndarray, list[str], tup
 def _command(settings: Any, out: str, best: Any) -> list[str]:
     """Return the command that trains the best head as a run."""
     known = train.define_flags()
-    own = {*SEARCHED, *OF_TRAINING, "overwrite", "store", "endpoint", "logdir"}
+    own = {*SEARCHED, *OF_TRAINING, "folds", "overwrite", "store", "endpoint", "logdir"}
     words = [
         word
         for name in settings

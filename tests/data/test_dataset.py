@@ -19,6 +19,16 @@ def test_settings_name_digits_and_pictures(tmp_path):
     assert examples.train.images.shape == (48, 8, 8, 3)
 
 
+def test_a_fold_is_the_one_that_data_folds_gives_and_fewer_examples_are_of_its_training():
+    wanted = load_dataset({"dataset": "digits", "seed": 3}).folds(4, 3)[1]
+    examples = load_dataset({"dataset": "digits", "seed": 3, "folds": 4, "fold": 2, "train_examples": 50})
+    assert examples.test.images.tobytes() == wanted.test.images.tobytes()
+    assert (len(examples.train), len(examples.validation)) == (50, len(wanted.validation))
+    for fold in (0, 5, "a"):
+        with pytest.raises(DataError, match=f"`fold={fold}` of `folds=4` is not a fold; they are counted from 1"):
+            load_dataset({"dataset": "digits", "folds": 4, "fold": fold})
+
+
 @pytest.mark.parametrize(("settings", "message"), [
     ({"dataset": "cifar"}, "'cifar' is not a data set; the data sets are digits, mnist, folder, listing"),
     ({"dataset": "mnist"}, "`dataset=mnist` needs `data_dir`, the directory of its four idx files"),

@@ -214,6 +214,7 @@ def test_subfolders_that_are_splits_divide_the_pictures_as_they_lie(tmp_path, na
         [1, 1],
     ]
     assert data.notes == ()
+    assert data.fixed_test
     labelled = zip(data.train.images.paths, data.train.labels, strict=True)
     assert {Path(path).parts[-2] for path, label in labelled if label} == {"dog"}
 
@@ -222,6 +223,7 @@ def test_without_a_test_split_the_validation_split_serves_as_test_and_a_note_say
     data = folder(split_fill(tmp_path, train=5, val=2))
     assert below(data, tmp_path) == [{"train"}, {"val"}, {"val"}]
     assert data.test is data.validation
+    assert {Path(path).parts[-3] for part in data.folds(2, 0) for path in part.test.images.paths} == {"train"}
     assert data.notes == ("a test split is missing: the validation split serves as test too",)
 
 

@@ -74,6 +74,8 @@ def test_a_listing_is_divided_like_a_folder(top):
         assert split.images[:].shape == (len(split), 7, 9, 3)
         assert [int(Path(path).stem) >= 20 for path in split.images.paths] == (split.labels == 1).tolist()
     assert data.notes == ()
+    tested = [path for part in data.folds(5, 0) for path in part.test.images.paths]
+    assert sorted(tested) == sorted(str(top / f"{number}.png") for number in range(30))
 
 
 def test_lines_may_be_written_in_many_ways(tmp_path):

@@ -73,6 +73,7 @@ def check_whole(data):
 
 def test_the_four_files_become_three_splits(files):
     check_whole(read(files))
+    assert read(files).fixed_test
 
 
 @pytest.mark.parametrize("compress", [False, True])

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from sklearn.model_selection import StratifiedKFold
 
 from tfxfer.data import Data, Split
-from tfxfer.data.splits import check, labels_outside, stratified
+from tfxfer.data.splits import check, labels_outside, make_folds, stratified
 from tfxfer.errors import DataError
 
 
@@ -113,6 +114,92 @@ def test_few_refuses_fewer_than_the_classes_and_more_than_there_are(examples):
 def test_few_refuses_a_train_split_without_labels():
     with pytest.raises(DataError, match="train has no labels, so no stratified subset"):
         replace(data_of(LABELS), train=Split(np.zeros((9, 4, 4, 1), np.uint8))).few(5, 0)
+
+
+# folds
+
+
+def test_the_folds_are_scikit_learns():
+    wanted = StratifiedKFold(5, shuffle=True, random_state=7).split(LABELS, LABELS)
+    for (train, fold), (theirs, their_fold) in zip(make_folds(LABELS, 5, 7, "abc"), wanted, strict=True):
+        assert (train.tolist(), fold.tolist()) == (theirs.tolist(), their_fold.tolist())
+
+
+@pytest.mark.parametrize(
+    ("labels", "folds", "rest", "message"),
+    [
+        ([0] * 3 + [1] * 4, 5, 1, r"`folds=5`: give 2 to 3, for the classes with fewer examples: a \(3\), b \(4\)$"),
+        ([0] * 3 + [1] * 4, 2, 2, r"`folds=2`: give 3$"),
+        ([0] * 5 + [1] * 9, 6, 2, r"`folds=6`: give 2 to 5, for the classes with fewer examples: a \(5\)$"),
+        ([0] * 3 + [1] * 3, 1, 1, r"`folds=1`: give 2 to 3$"),
+        ([0] * 3, 2, 1, "all 3 examples are of one class; there must be 2 or more"),
+        ([0] * 3 + [1], 2, 1, r"folds need 2 examples of each class or more; add some of b \(1\), or leave it out"),
+        ([0] * 3 + [1] * 2, 2, 2, r"folds need 3 examples of each class or more; add some of b \(2\), or leave it out"),
+    ],
+)
+def test_folds_that_cannot_be_are_refused_with_the_numbers_that_can(labels, folds, rest, message):
+    with pytest.raises(DataError, match=message):
+        make_folds(np.array(labels), folds, 0, "ab", rest=rest)
+
+
+@given(st.lists(st.integers(3, 20), min_size=2, max_size=5), st.integers(2, 20), st.integers(0, 2**32 - 1))
+def test_each_example_is_tested_once_and_every_class_is_trained_on_in_each_fold(counts, folds, seed):
+    labels = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
+    third = len(labels) // 3
+    cuts = (slice(0, third), slice(third, 2 * third), slice(2 * third, None))
+    images = split_of(labels).images
+    data = Data(*[Split(images[cut], labels[cut]) for cut in cuts], class_names=tuple("abcde"[: len(counts)]))
+    try:
+        parts = data.folds(folds, seed)
+    except DataError as error:
+        [low, *high] = re.findall(r"give (\d+)(?: to (\d+))?", str(error))[0]
+        assert not int(low) <= folds <= int(high[0] or low)
+        parts = data.folds(int(low), seed)
+    tested = np.concatenate([part.test.images[:, 0, 0, 0] for part in parts])
+    assert np.array_equal(np.sort(tested), np.arange(len(labels)))
+    for part in parts:
+        check(part)
+        seen = np.concatenate([split.images[:, 0, 0, 0] for split in (part.train, part.validation, part.test)])
+        assert np.array_equal(np.sort(seen), np.arange(len(labels)))
+        assert np.array_equal(part.train.labels, labels[part.train.images[:, 0, 0, 0]])
+
+
+def test_the_shares_of_a_fold_are_those_of_the_classes_and_a_ninth_of_the_rest_validates():
+    part = data_of(LABELS).folds(5, 0)[2]
+    shares = [np.bincount(split.labels).tolist() for split in (part.train, part.validation, part.test)]
+    assert np.sum(shares, axis=0).tolist() == [63, 32, 12]  # of all three splits
+    assert np.all(np.abs(np.array(shares[2]) - np.array([63, 32, 12]) / 5) < 1)
+    assert 9 <= sum(shares[1]) <= 10
+    assert np.all(np.abs(np.array(shares[1]) - np.array(shares[0]) / 8) < 1)
+
+
+def test_a_test_that_is_given_stays_out_also_where_it_validates_too():
+    data = replace(data_of(LABELS), fixed_test=True)
+    for part in data.folds(4, 0):
+        assert sum(map(len, (part.train, part.validation, part.test))) == 103
+        assert part.fixed_test
+    second = split_of([0, 1, 2])
+    for fixed, size in ((True, 100), (False, 103)):
+        part = Data(split_of(LABELS), second, second, ("cat", "dog", "eel"), fixed_test=fixed).folds(4, 0)[0]
+        assert sum(map(len, (part.train, part.validation, part.test))) == size
+
+
+def test_folds_are_decided_by_their_seed():
+    first, again, other = (data_of(LABELS).folds(3, seed)[0].test.labels.tolist() for seed in (1, 1, 2))
+    assert first == again
+    tests = [[part.test.images[:, 0, 0, 0].tolist() for part in data_of(LABELS).folds(3, seed)] for seed in (1, 2)]
+    assert tests[0] != tests[1]
+    assert len(other) == len(first)
+
+
+def test_folds_of_what_has_no_labels_or_has_features_are_refused():
+    with pytest.raises(DataError, match="the examples have no labels, so no stratified folds"):
+        replace(data_of(LABELS), test=Split(np.zeros((9, 4, 4, 1), np.uint8))).folds(3, 0)
+    computed = Split(np.zeros((9, 4, 4, 1), np.uint8), np.arange(9) % 3, {"pool": np.zeros((9, 2))})
+    with pytest.raises(
+        DataError, match="there are features that were computed from the examples already; divide these"
+    ):
+        replace(data_of(LABELS), test=computed).folds(3, 0)
 
 
 # stratified

@@ -57,7 +57,9 @@ def test_long_rows_are_projected_and_keep_their_cosines():
 def test_features_that_are_not_finite_are_refused_with_all_their_names(value):
     features = np.ones((2000, 3), np.float32)
     features[[3, 1500], 1] = value
-    with pytest.raises(DataError, match=r"features of 2 of 2,000 are not finite:\n  picture 3\n  picture 1500$"):
+    with pytest.raises(
+        DataError, match=r"features of 2 of 2,000 examples are NaN or .*:\n  picture 3\n  picture 1500$"
+    ):
         UnitRows(features, "picture {}".format)
 
 

@@ -23,6 +23,12 @@ def planted(limit=0.9, factor=0.05, exponent=0.6, seeds=5, examples=2000, seed=0
     return [np.stack([hard + generator.normal(0, 0.01, examples) < share for _ in range(seeds)]) for share in shares]
 
 
+@pytest.fixture(autouse=True)
+def fewer_draws(monkeypatch):
+    """A quarter of the bootstrap's draws, which is enough for what is shown here."""
+    monkeypatch.setattr(learning_curve, "DRAWS", 50)
+
+
 @functools.cache
 def made(**options) -> LearningCurve:
     return fit(planted(**options), SIZES, classifier="logistic regression", head=0.86)

@@ -64,12 +64,17 @@ def test_predictions_are_divided_by_the_temperature_and_the_export_gives_the_sam
     assert run(export_model, runs / "calibrated", tmp_path / "served") == 0
     with loaded(tmp_path / "served") as (sess, served):
         np.testing.assert_allclose(ask(sess, served, pixels)["top_k_probabilities"], after.probabilities, atol=1e-6)
-    assert run(compare_outputs, runs / "calibrated", tmp_path / "served") == 0
     capsys.readouterr()
     assert run(predict, runs / "pictures/rose/0.png", f"--run={runs / 'calibrated'}", "--json") == 0
     first = json.loads(capsys.readouterr().out)["predictions"][0]["top"][0]
     again = calibrated.predict(runs / "pictures/rose/0.png", top_k=1)
     assert first["probability"] == pytest.approx(float(again.probabilities[0, 0]))
+
+
+@pytest.mark.slow
+def test_the_export_of_a_calibrated_run_is_equal_to_it(runs, tmp_path):
+    assert run(export_model, runs / "calibrated", tmp_path / "served") == 0
+    assert run(compare_outputs, runs / "calibrated", tmp_path / "served") == 0
 
 
 def test_another_checkpoint_than_the_calibrated_one_is_left_as_it_is_with_a_warning(runs, caplog):

@@ -90,22 +90,21 @@ def test_a_run_is_checked_in_its_splits_and_its_report_shows_it(pictures, store,
     assert "Suspects in the data" in (logdir / "report.html").read_text()
 
 
-def test_the_features_of_a_training_are_not_computed_again(tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("decode", ["scaled", pytest.param("exact", marks=pytest.mark.slow)])
+def test_the_features_of_a_training_are_not_computed_again(decode, tmp_path, capsys, monkeypatch):
     pictures, generator = tmp_path / "pictures", np.random.default_rng(0)
     for label in ("cat", "dog"):
         (pictures / label).mkdir(parents=True)
         for number in range(20):  # three times as large as the network takes them
             pixels = generator.integers(0, 256, (24, 24, 3), np.uint8)
             Image.fromarray(pixels).resize((192, 192)).save(pictures / label / f"{number}.jpg")
-    for decode in ("scaled", "exact"):
-        store, logdir = f"--store={tmp_path / decode}", f"{tmp_path / 'run'}_{decode}"
-        flags = [*NETWORK, f"--data_dir={pictures}", store, f"--decode={decode}", "--hidden=none", "--epochs=1"]
-        assert run(train, *flags, f"--logdir={logdir}") == 0
-        with monkeypatch.context() as patch:
-            patch.setattr("tfxfer.store.extraction.fill", lambda *_: pytest.fail("features are computed again"))
-            assert run(check_data, pictures, *NETWORK, store, f"--decode={decode}", "--folds=2") == 0
-            assert run(check_data, f"--run={logdir}", store, "--folds=2") == 0
-        assert "40 pictures: " in capsys.readouterr().out
+    store, logdir = f"--store={tmp_path / 'store'}", tmp_path / "run"
+    flags = [*NETWORK, f"--data_dir={pictures}", store, f"--decode={decode}", "--hidden=none", "--epochs=1"]
+    assert run(train, *flags, f"--logdir={logdir}") == 0
+    monkeypatch.setattr("tfxfer.store.extraction.fill", lambda *_: pytest.fail("features are computed again"))
+    assert run(check_data, pictures, *NETWORK, store, f"--decode={decode}", "--folds=2") == 0
+    assert run(check_data, f"--run={logdir}", store, "--folds=2") == 0
+    assert "40 pictures: " in capsys.readouterr().out
 
 
 def test_folders_that_are_splits_show_copies_across_them(pictures, store, tmp_path, capsys):

@@ -59,6 +59,19 @@ def test_killed_or_not_the_same_command_ends_with_the_same_table(searched, pictu
     assert (searched / "runs/tune.json").read_bytes() == before
 
 
+def test_a_trial_that_diverges_is_marked_and_the_others_go_on(searched, pictures, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "140")
+    more = ["--endpoints=conv1:mean", "--hidden=4", "--learning_rate=1e30,0.003", f"--store={searched / 'runs/store'}"]
+    assert run(tune, tmp_path / "runs", *flags(pictures, *more)) == 0
+    said = capsys.readouterr().out
+    rows = [line.split() for line in said.splitlines() if "trial-0" in line and "best:" not in line]
+    assert [(row[0], row[-1]) for row in rows if "1e+30" in row] == [("trial-00", "diverged")]
+    assert rows[0][:2] == ["*", "trial-01"]
+    assert run(tune, tmp_path / "runs", *flags(pictures, *more, "--json")) == 0
+    last = json.loads(capsys.readouterr().out)["results"][-1]
+    assert (last["diverged"], last["loss"], last["within_one_standard_error"]) == (True, None, False)
+
+
 def test_the_winners_command_trains_the_winner_on_pictures_that_the_search_has_not_seen(searched, pictures, capsys):
     assert run(tune, searched / "runs", *flags(pictures, "--json", "--train_best")) == 0
     said = json.loads(capsys.readouterr().out)
@@ -77,7 +90,7 @@ def test_the_winners_command_trains_the_winner_on_pictures_that_the_search_has_n
 def test_the_command_has_only_flags_of_train_and_every_setting_of_the_winner(searched):
     command = shlex.split((searched / "said").read_text().splitlines()[-1])
     names = {word[2:].partition("=")[0] for word in command[2:]}
-    assert names <= {*train.define_flags()}
+    assert names <= {*train.define_flags()} - {"folds"}
     assert names >= {"endpoint", "hidden", "dropout", "learning_rate", "epochs", "schedule", "seed", "store", "restore"}
 
 

@@ -13,7 +13,7 @@ from absl import flags
 from tests import made_runs
 from tests.tools.test_predict import coloured, run
 from tfxfer.runs.settings import read_settings
-from tfxfer.tools import _data_flags, _flags, _main, _store, _training_flags, pretrain, store, train
+from tfxfer.tools import _data_flags, _flags, _folds, _main, _store, _training_flags, pretrain, store, train
 from tfxfer.tools._flags import USES, Use
 
 TOOLS = {name: importlib.import_module(f"tfxfer.tools.{name}") for name in _main.tools()}
@@ -30,7 +30,7 @@ def can_be_unused(row: Use, values: flags.FlagValues) -> bool:
 ROWS = {
     (name, row.flag, row.other, row.unless): row
     for name, tool in TOOLS.items()
-    for row in (*USES, *getattr(tool, "USES", ()), *(_store.USES if name == "train" else ()))
+    for row in (*USES, *getattr(tool, "USES", ()), *((*_store.USES, *_folds.USES) if name == "train" else ()))
     if can_be_unused(row, tool.define_flags())
 }
 VALUES = dict.fromkeys(("decay_rate", "most_bad", "mask"), "0.5")
@@ -40,6 +40,7 @@ VALUES |= {
     "exclude": ".*",
     "hidden": "1,2",
     "factor": "4",
+    "folds": "3",
     "checkpoint": "last",
     "feed": "a=1",
 }

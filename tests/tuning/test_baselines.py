@@ -9,8 +9,8 @@ from sklearn.model_selection import cross_val_score
 from sklearn.neighbors import NearestCentroid
 from sklearn.preprocessing import normalize
 
+from tfxfer.data.splits import make_folds
 from tfxfer.tuning import baselines
-from tfxfer.tuning.cross_validation import make_folds
 
 
 def test_they_are_scikit_learns_on_the_same_folds():

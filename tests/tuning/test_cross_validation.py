@@ -1,4 +1,4 @@
-"""tfxfer/tuning/cross_validation.py: each head has the numbers that `fit` gives it alone; folds; refusals."""
+"""tfxfer/tuning/cross_validation.py: each head has the numbers that `fit` gives it alone; refusals."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from sklearn.model_selection import StratifiedKFold
 
 import tfxfer as tx
 from tfxfer.data.normalization import normalized
+from tfxfer.data.splits import make_folds
 from tfxfer.errors import DataError
 from tfxfer.tuning import cross_validation
-from tfxfer.tuning.cross_validation import CrossValidation, HeadTraining, make_folds
+from tfxfer.tuning.cross_validation import CrossValidation, HeadTraining
 from tfxfer.tuning.rows import statistics
 from tfxfer.tuning.trials import Trial
 
@@ -64,11 +64,17 @@ def alone(trial: Trial, training: HeadTraining, fold, labels: np.ndarray, logdir
 @pytest.mark.parametrize(
     "training",
     [
-        HeadTraining(epochs=3, batch_size=8, seed=3),
-        HeadTraining(epochs=2, batch_size=16, optimizer="rmsprop", schedule="constant", loss="sigmoid"),
-        HeadTraining(epochs=2, batch_size=16, optimizer="momentum", class_weights=(1.0, 2.0, 0.5, 1.0)),
+        pytest.param(HeadTraining(epochs=2, batch_size=16, seed=3, class_weights=(1.0, 2.0, 0.5, 1.0)), id="adam"),
+        pytest.param(HeadTraining(epochs=3, batch_size=8, seed=3), id="adam longer", marks=pytest.mark.slow),
+        pytest.param(
+            HeadTraining(epochs=2, batch_size=16, optimizer="rmsprop", schedule="constant", loss="sigmoid"),
+            id="rmsprop",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            HeadTraining(epochs=2, batch_size=16, optimizer="momentum"), id="momentum", marks=pytest.mark.slow
+        ),
     ],
-    ids=["adam", "rmsprop", "momentum"],
 )
 def test_each_head_has_the_numbers_that_it_has_alone_also_beside_one_that_diverges(training, tmp_path):
     labels = LABELS % 2 if training.loss == "sigmoid" else LABELS
@@ -97,30 +103,6 @@ def test_every_optimizer_of_train_but_ftrl_makes_steps_that_grow_with_its_rate()
         ]
         assert scores[1].loss[0] == pytest.approx(scores[0].loss[0], rel=1e-6)
         assert scores[1].loss[1] != scores[1].loss[0]
-
-
-def test_the_folds_are_scikit_learns():
-    wanted = StratifiedKFold(5, shuffle=True, random_state=7).split(ROWS, LABELS)
-    for (train, held), (theirs, their_held) in zip(make_folds(LABELS, 5, 7, CLASSES), wanted, strict=True):
-        assert (train.tolist(), held.tolist()) == (theirs.tolist(), their_held.tolist())
-
-
-@pytest.mark.parametrize(
-    ("labels", "folds", "message"),
-    [
-        ([0, 0, 0, 1, 1, 1, 1], 5, r"`folds=5`: give 2 to 3, for the classes with fewer examples: a \(3\), b \(4\)"),
-        ([0, 0, 0, 1, 1, 1], 1, r"`folds=1`: give 2 to 3$"),
-        ([0, 0, 0], 2, "all 3 examples are of one class"),
-        ([0, 0, 0, 1], 2, "one example alone is of b, .*; add some, or leave the class out"),
-    ],
-)
-def test_folds_that_cannot_be_are_refused_with_the_numbers_that_can(labels, folds, message):
-    with pytest.raises(DataError, match=message):
-        make_folds(np.array(labels), folds, 0, CLASSES)
-
-
-def test_the_number_of_folds_that_the_message_gives_works():
-    assert len(make_folds(np.array([0, 0, 0, 1, 1, 1, 1]), 3, 0, CLASSES)) == 3
 
 
 def test_all_that_cannot_be_trained_is_named_at_once():

@@ -100,27 +100,34 @@ def test_halving_trains_the_best_for_longer_and_ends_with_the_numbers_of_the_who
 
 
 class OnDisk:
-    """Rows that are read a batch at a time."""
+    """Rows that are read a batch at a time, and how many were read at once."""
 
-    shape, dtype = ROWS.shape, ROWS.dtype
-    most = 0
+    def __init__(self, rows: np.ndarray) -> None:
+        self.rows, self.shape, self.dtype, self.most = rows, rows.shape, rows.dtype, 0
 
     def __len__(self) -> int:
-        return len(ROWS)
+        return len(self.rows)
 
     def __getitem__(self, indices: np.ndarray) -> np.ndarray:
-        OnDisk.most = max(OnDisk.most, len(indices))
-        return ROWS[indices]
+        self.most = max(self.most, len(indices))
+        return self.rows[indices]
 
 
-def test_features_that_do_not_fit_in_memory_are_streamed_to_the_same_numbers(whole, monkeypatch):
+def test_features_of_several_endpoints_that_do_not_fit_in_memory_are_streamed_to_the_same_numbers(monkeypatch):
+    space = tx.SearchSpace(normalize=("standard",), hidden=(0, 6), dropout=(0.0,), learning_rate=(0.01,), l2=(0.0,))
+    options = {"space": space, "training": tx.HeadTraining(epochs=2), "folds": 2}
+    features = {"pool4": ROWS, "pool5": ROWS[:, 1]}
+    in_memory = tx.tune(features, LABELS, **options)
     monkeypatch.setattr(baselines, "MEMORY", 100)
     monkeypatch.setattr("tfxfer.tuning.rows.READ", 16)
     monkeypatch.setattr(cross_validation, "MEASURED", 16)
-    streamed = tune(rows=OnDisk(), training=tx.HeadTraining(epochs=4))
-    assert OnDisk.most == 32
+    stored = {name: OnDisk(rows) for name, rows in features.items()}
+    streamed = tx.tune(stored, LABELS, **options)
+    assert [rows.most for rows in stored.values()] == [32, 32]
+    assert {row.endpoint for row in in_memory.baselines} == {*features}
     assert streamed.baselines == ()
-    for result, wanted in zip(streamed.results, whole.results, strict=True):
+    assert len(streamed.results) == 4
+    for result, wanted in zip(streamed.results, in_memory.results, strict=True):
         assert (result.name, result.accuracies) == (wanted.name, wanted.accuracies)
         assert result.losses == pytest.approx(wanted.losses, rel=1e-5)
 
@@ -136,7 +143,7 @@ def test_trials_that_diverge_come_last_and_if_all_do_it_is_said(whole):
 def test_bad_input_is_refused_before_anything_is_trained():
     broken = ROWS.copy()
     broken[7] = np.nan
-    with pytest.raises(DataError, match=r"pool: the features of 1 of 90 examples are not finite, the first of p7"):
+    with pytest.raises(DataError, match=r"pool: features of 1 of 90 examples are NaN or infinite; .*\n  p7$"):
         tune(rows=broken, examples=[f"p{number}" for number in range(90)])
     with pytest.raises(DataError, match="pool has 90 rows, and there are 60 labels; `halving=1`: give a factor of 2"):
         tune(labels=LABELS[:60], halving=1)

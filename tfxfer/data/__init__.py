@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tfxfer.data import crops as crops
     from tfxfer.data import dataset as dataset
     from tfxfer.data import decoding as decoding
+    from tfxfer.data import finite as finite
     from tfxfer.data import folders as folders
     from tfxfer.data import headers as headers
     from tfxfer.data import labelled as labelled

@@ -29,8 +29,8 @@ def load_dataset(settings: Mapping[str, Any], input_spec: InputSpec | None = Non
     """Return the examples that settings name, in three splits.
 
     Args:
-      settings: `dataset`, and what it needs of `data_dir`, `listing`, `validation_listing`, `split`, `most_bad`, `seed`
-        and `train_examples`, as `tfxfer train` stores them.
+      settings: `dataset`, and what it needs of `data_dir`, `listing`, `validation_listing`, `split`, `most_bad`,
+        `seed`, `train_examples`, `folds` and `fold`, as `tfxfer train` stores them.
       input_spec: to what size, and how, pictures are brought; None where there are none.
       index: as `folder` takes it.
 
@@ -47,7 +47,21 @@ def load_dataset(settings: Mapping[str, Any], input_spec: InputSpec | None = Non
         examples = _pictures(settings, input_spec, index)
     else:
         examples = mnist(settings["data_dir"], seed=seed) if dataset == "mnist" else digits(seed=seed)
-    few = settings.get("train_examples")
+    return select_examples(examples, settings)
+
+
+def select_examples(examples: Data, settings: Mapping[str, Any]) -> Data:
+    """Return what settings choose of a data set: the `fold`, counted from 1, of `folds`, and `train_examples` of it.
+
+    Raises:
+      DataError: there are no such folds, or not so many examples.
+    """
+    seed, few = settings.get("seed", 0), settings.get("train_examples")
+    fold, folds = settings.get("fold"), settings.get("folds")
+    if fold is not None:
+        if not isinstance(fold, int) or not isinstance(folds, int) or not 1 <= fold <= folds:
+            raise DataError(f"`fold={fold}` of `folds={folds}` is not a fold; they are counted from 1")
+        examples = examples.folds(folds, seed)[fold - 1]
     return examples.few(few, seed) if few else examples
 
 

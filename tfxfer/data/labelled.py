@@ -127,7 +127,8 @@ def make_data(
     notes = (*pictures.notes, *_set_aside_note(pictures, set_aside), *_class_notes(good, parts))
     notes += tuple(_twin_notes(good, digests, parts))
     # Of two, the second serves as test too.
-    data = Data(splits[0], splits[1], splits[-1], good.class_names, notes, set_aside)
+    fixed_test = pictures.parts is not None
+    data = Data(splits[0], splits[1], splits[-1], good.class_names, notes, set_aside, fixed_test)
     try:
         check(data)
     except DataError as error:

@@ -63,7 +63,8 @@ def mnist(directory: str | os.PathLike[str], seed: int = 0, validation: int = 50
         raise DataError("\n  ".join([f"cannot read MNIST from {folder}:", *problems]))
     train, test = (Split(arrays[f"{half}-images"], arrays[f"{half}-labels"]) for half in ("train", "t10k"))
     kept, held_out = stratified(arrays["train-labels"], (len(train) - validation, validation), seed)
-    data = Data(train.take(kept), train.take(held_out), test, tuple(str(digit) for digit in range(CLASSES)))
+    class_names = tuple(str(digit) for digit in range(CLASSES))
+    data = Data(train.take(kept), train.take(held_out), test, class_names, fixed_test=True)
     check(data)
     return data
 

@@ -178,6 +178,21 @@ class Pictures:
             index=self.index,
         )
 
+    @staticmethod
+    def joined(parts: Sequence[Pictures]) -> Pictures:
+        """Return the pictures of several parts of one data set behind each other, still not decoded."""
+        first = parts[0]
+        return Pictures(
+            [path for part in parts for path in part.paths],
+            first.size,
+            first.resize,
+            digests=[digest for part in parts for digest in part._digests],
+            crops=[crop for part in parts for crop in part._crops],
+            most_pixels=first.most_pixels,
+            decode=first.decode,
+            index=first.index,
+        )
+
     def augmented(self, count: int, seed: int) -> Pictures:
         """Return `count` random crops of each picture, one in two mirrored, in place of it; still not decoded.
 

@@ -101,6 +101,7 @@ class Data:
       class_names: the name of each class, at the place of its number.
       notes: what whoever uses it should be told, as that pictures were left out; each may have several lines.
       set_aside: why each file that is left out cannot be used, by its path.
+      fixed_test: whether the test examples are given, as by a folder or a listing of their own, and not drawn from all.
 
     Example:
       >>> x, y = np.zeros((60, 28, 28, 1), np.uint8), np.arange(60) % 3
@@ -118,6 +119,7 @@ class Data:
     class_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
     set_aside: Mapping[str, str] = field(default_factory=dict)
+    fixed_test: bool = False
 
     def __post_init__(self) -> None:
         for name in ("train", "validation", "test"):
@@ -147,6 +149,51 @@ class Data:
             )
         return dataclasses.replace(self, train=self.train.subset(few(labels, examples, seed)))
 
+    def folds(self, count: int, seed: int) -> list[Data]:
+        """Divide the examples into folds, each of which is the test of one data set, for an accuracy with its spread.
+
+        The folds are those of scikit-learn's StratifiedKFold. A ninth of the examples beside each is for validation,
+        each class at its share. A test that is given (`fixed_test`) stays out, so that the folds divide the rest; else
+        they divide all examples.
+
+        Args:
+          count: how many folds, 2 or more.
+          seed: 0 to 2**32 - 1.
+
+        Returns:
+          A data set for each fold, its notes left out.
+
+        Raises:
+          DataError: a class has fewer examples than folds, or too few to train and validate on beside a fold; examples
+            have no labels; or features were computed from them already.
+
+        Example:
+          >>> accuracies = []
+          >>> for data in tx.data.digits().folds(5, seed=0):
+          ...     x, y = data.train.images.reshape(-1, 784), data.train.labels
+          ...     centroids = np.stack([x[y == digit].mean(axis=0) for digit in range(10)])
+          ...     far = np.square(data.test.images.reshape(-1, 1, 784) - centroids).sum(axis=2)
+          ...     accuracies.append(np.mean(far.argmin(axis=1) == data.test.labels))
+          >>> print(f"{np.mean(accuracies):.2f} +- {np.std(accuracies, ddof=1):.2f}")
+          0.90 +- 0.01
+        """
+        check_seed(seed)
+        whole = _joined(self._own())
+        if whole.labels is None:
+            raise DataError("the examples have no labels, so no stratified folds of them can be drawn")
+        labels = class_numbers(whole.labels)
+        parts = []
+        for rest, fold in make_folds(labels, count, seed, self.class_names, rest=2):
+            size = max(len(np.unique(labels)), round(len(rest) / 9))
+            train, validation = stratified(labels[rest], (len(rest) - size, size), seed)
+            parts.append([whole.subset(places) for places in (rest[train], rest[validation], fold)])
+        return [dataclasses.replace(self, train=a, validation=b, test=c, notes=()) for a, b, c in parts]
+
+    def _own(self) -> list[Split]:
+        """Return the splits without a test that is given; one that serves as validation too is in it once."""
+        splits = [self.train] if self.validation is self.test else [self.train, self.validation]
+        return splits if self.fixed_test else [*splits, self.test]
+
     def augmented(self, count: int, seed: int) -> Data:
         """Put random crops of each training picture, one in two mirrored, in its place; see `Pictures.augmented`.
 
@@ -171,6 +218,57 @@ class Data:
             raise DataError("train has features that were computed from its pictures; augment these first")
         labels = None if train.labels is None else np.repeat(train.labels, count)
         return dataclasses.replace(self, train=Split(augment(count, seed), labels))
+
+
+def _joined(splits: Sequence[Split]) -> Split:
+    """Return the examples of several splits behind each other; pictures in files stay there."""
+    if any(split.features is not None for split in splits):
+        raise DataError("there are features that were computed from the examples already; divide these first")
+    images: list[Any] = [split.images for split in splits]
+    labels = [split.labels for split in splits if split.labels is not None]
+    join = getattr(images[0], "joined", np.concatenate)
+    return Split(join(images), np.concatenate(labels) if len(labels) == len(splits) else None)
+
+
+Fold = tuple[np.ndarray, np.ndarray]  # the examples to train on and those held out, int64
+
+
+def make_folds(labels: np.ndarray, folds: int, seed: int, class_names: Sequence[str], *, rest: int = 1) -> list[Fold]:
+    """Divide examples into folds that have each class at its share, by scikit-learn's StratifiedKFold, shuffled.
+
+    Args:
+      labels: int64 [n], numbers of classes.
+      folds: how many.
+      seed: 0 to 2**32 - 1.
+      class_names: of all classes, for messages.
+      rest: how many examples of each class there must be beside each fold.
+
+    Raises:
+      DataError: there is one class, or a number of folds that the classes have too few examples for; the message has
+        the numbers that work.
+    """
+    classes, counts = np.unique(labels, return_counts=True)
+    if len(classes) < 2:
+        raise DataError(f"all {len(labels)} examples are of one class; there must be 2 or more to tell apart")
+    least = int(counts.min())
+    possible = [number for number in range(2, least + 1) if least - -(-least // number) >= rest]
+    if not possible:
+        rare = _counted(class_names, classes, counts, rest + 1)
+        raise DataError(f"folds need {rest + 1} examples of each class or more; add some of {rare}, or leave it out")
+    if folds not in possible:
+        rare = _counted(class_names, classes, counts, folds)
+        why = f", for the classes with fewer examples: {rare}" if rare else ""
+        ends = f"{possible[0]} to {possible[-1]}" if len(possible) > 1 else f"{possible[0]}"
+        raise DataError(f"`folds={folds}`: give {ends}{why}")
+    from sklearn.model_selection import StratifiedKFold
+
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    return [(np.sort(train), np.sort(held)) for train, held in splitter.split(np.zeros(len(labels)), labels)]
+
+
+def _counted(class_names: Sequence[str], classes: np.ndarray, counts: np.ndarray, below: int) -> str:
+    rare = zip(classes.tolist(), counts.tolist(), strict=True)
+    return names.listed(f"{class_names[number]} ({count})" for number, count in rare if count < below)
 
 
 def few(labels: np.ndarray, examples: int, seed: int) -> np.ndarray:

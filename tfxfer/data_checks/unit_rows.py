@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tfxfer.data.batches import chunks
-from tfxfer.data.pictures import shortened
+from tfxfer.data.finite import not_finite, refuse_not_finite
 from tfxfer.errors import DataError
 
 BLOCK = 1024  # rows that are read at once
@@ -48,12 +48,10 @@ class UnitRows:
         kept = np.empty((len(features), self.width), np.float32) if keep else None
         bad: list[int] = []
         for indices, rows in self._read():
-            bad += indices[~np.isfinite(rows).all(axis=1)].tolist()
+            bad += indices[not_finite(rows)].tolist()
             if kept is not None and not bad:
                 kept[indices] = rows
-        if bad:
-            names = shortened([name(index) for index in bad])
-            raise DataError("\n  ".join([f"features of {len(bad):,} of {len(features):,} are not finite:", *names]))
+        refuse_not_finite(bad, len(features), name)
         self._kept = kept
 
     def __len__(self) -> int:

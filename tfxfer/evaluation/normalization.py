@@ -11,10 +11,11 @@ import tensorflow.compat.v1 as tf
 from tfxfer import names
 from tfxfer.callables import compiled
 from tfxfer.data.batches import chunks
+from tfxfer.data.finite import not_finite, refuse_not_finite
 from tfxfer.data.normalization import FeatureStatistics
 from tfxfer.data.pictures import example_name
 from tfxfer.data.splits import Data, Split, as_split
-from tfxfer.errors import DataError, RunError
+from tfxfer.errors import RunError
 from tfxfer.evaluation.feed import Feed
 from tfxfer.graph.eval_step import EvalStep
 from tfxfer.graph.normalization import Normalization, normalizations, statistics_of
@@ -88,20 +89,12 @@ def check_set(sess: tf.Session) -> None:
 def _statistics(sess: tf.Session, step: EvalStep, split: Split, layer: Normalization) -> FeatureStatistics:
     feed, statistics = Feed(step, split), FeatureStatistics()
     call = compiled(sess, [step.images.graph.get_tensor_by_name(layer.features)], feed.tensors)
-    batches = list(chunks(len(split), BATCH_SIZE))
+    batches, wrong = list(chunks(len(split), BATCH_SIZE)), list[int]()
     with feed.batches(batches) as loaded:
         for indices, arrays in zip(batches, loaded, strict=True):
             [features] = call(*arrays)
-            _check_finite(split, indices, features)
-            statistics.add(features)
+            wrong += indices[not_finite(features)].tolist()
+            if not wrong:
+                statistics.add(features)
+    refuse_not_finite(wrong, len(split), lambda place: example_name(split.images, place))
     return statistics
-
-
-def _check_finite(split: Split, indices: np.ndarray, features: np.ndarray) -> None:
-    wrong = indices[~np.isfinite(features).all(axis=tuple(range(1, features.ndim)))]
-    if len(wrong):
-        named = [example_name(split.images, index) for index in wrong]
-        raise DataError(
-            f"features of {len(wrong)} or more examples are NaN or infinite, so that they have no mean: "
-            f"{names.listed(named)}; leave these out, or mend the network that computes them"
-        )

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tfxfer.report import environment as environment
     from tfxfer.report import examples as examples
     from tfxfer.report import filters as filters
+    from tfxfer.report import folds as folds
     from tfxfer.report import learning_curve as learning_curve
     from tfxfer.report import markup as markup
     from tfxfer.report import page as page

@@ -21,6 +21,8 @@ from tfxfer.runs.settings import read_settings
 from tfxfer.runs.state import Row, RunState, state_files
 from tfxfer.statistics.calibration import FILE as CALIBRATION
 from tfxfer.statistics.calibration import Calibration
+from tfxfer.statistics.folds import FILE as FOLDS
+from tfxfer.statistics.folds import Folds
 from tfxfer.statistics.learning_curve import FILE as LEARNING_CURVE
 from tfxfer.statistics.learning_curve import LearningCurve
 
@@ -82,6 +84,7 @@ class Run:
       test: None where it was not tested yet.
       suspects: what a check of its data found; None where there was none.
       calibration: the temperature of its best network; None where none was fitted.
+      folds: the accuracies of all folds, of a run that is one of these; None for others.
       learning_curve: accuracy by the number of examples; None where it was not measured.
       environment: on what and when it was made, in words by name.
       faults: what could not be read, and why.
@@ -98,6 +101,7 @@ class Run:
     test: Test | None
     suspects: Suspects | None
     calibration: Calibration | None
+    folds: Folds | None
     learning_curve: LearningCurve | None
     environment: dict[str, str]
     faults: list[str]
@@ -166,6 +170,7 @@ def read(path: str | os.PathLike[str]) -> Run:
         test=_load(folder / "test.json", _test, faults),
         suspects=_load(folder / SUSPECTS, lambda _, value: Suspects.from_json(value), faults),
         calibration=_load(folder / CALIBRATION, lambda _, value: Calibration.from_json(value), faults),
+        folds=_load(folder / FOLDS, lambda _, value: Folds.from_json(value), faults),
         learning_curve=_load(folder / LEARNING_CURVE, lambda _, value: LearningCurve.from_json(value), faults),
         environment=environment(folder),
         faults=faults,

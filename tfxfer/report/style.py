@@ -45,7 +45,7 @@ a:focus-visible,summary:focus-visible,[tabindex]:focus-visible{outline:3px solid
 code,pre{font:.86em/1.5 ui-monospace,"SF Mono",Menlo,Consolas,"DejaVu Sans Mono",monospace}
 .name{unicode-bidi:isolate;overflow-wrap:anywhere}
 td .name,th .name{display:inline-block;max-width:min(18rem,42vw);max-height:4.7em;overflow:hidden;
-overflow-wrap:break-word}
+overflow-wrap:break-word;vertical-align:top}
 .card .name{display:inline-block;max-width:100%;max-height:4.7em;overflow:hidden;vertical-align:top}
 .skip{position:absolute;left:-999px}
 .skip:focus{left:14px;top:8px;background:var(--card);padding:.4rem .8rem;border-radius:8px}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tfxfer.report.folds import fold_name
 from tfxfer.report.markup import Markup, join, tag
 from tfxfer.report.restore_table import merged, trained_parameters
 from tfxfer.report.run_reader import Run, Test, number
@@ -21,7 +22,7 @@ def header(run: Run) -> Markup:
     notes = missing(run)
     return tag(
         "header",
-        tag("p", "tfxfer run", class_="kicker"),
+        tag("p", ", ".join(filter(None, ("tfxfer run", fold_name(run.settings)))), class_="kicker"),
         tag("h1", run.name),
         tag("p", _lead(run), class_="lead"),
         tag("div", tag("ul", [tag("li", note) for note in notes]), class_="banner", role="note") if notes else None,

@@ -8,6 +8,7 @@ import numpy as np
 
 from tfxfer import files, progress
 from tfxfer.data.batches import chunks
+from tfxfer.data.finite import not_finite, refuse_not_finite
 from tfxfer.data.normalization import normalized
 from tfxfer.data.pictures import example_name
 from tfxfer.data.splits import Split, class_numbers, few
@@ -47,7 +48,7 @@ def measure(run: str | os.PathLike[str], *, store: str | os.PathLike[str], seeds
     data = opened.load_data()
     sizes = _sizes(data.train)
     data = opened.precompute(store, data)
-    train, validation = _codes(data.train, "training"), _codes(data.validation, "validation")
+    train, validation = _codes(data.train), _codes(data.validation)
     right = []
     with progress.bar(len(sizes), 0, "sizes") as bar:
         for size in sizes:
@@ -82,7 +83,7 @@ def _sizes(train: Split) -> list[int]:
     return sizes
 
 
-def _codes(split: Split, name: str) -> tuple[np.ndarray, np.ndarray]:
+def _codes(split: Split) -> tuple[np.ndarray, np.ndarray]:
     """Return features, float32 [n, d] of unit length, and class numbers, int64 [n].
 
     Raises:
@@ -93,10 +94,7 @@ def _codes(split: Split, name: str) -> tuple[np.ndarray, np.ndarray]:
         pieces = [_flat(np.asarray(rows[chunk], np.float32)) for chunk in chunks(len(split), _BATCH)]
         columns.append(np.concatenate(pieces))
     codes = np.concatenate(columns, axis=1)
-    bad = np.flatnonzero(~np.isfinite(codes).all(axis=1))
-    if len(bad):
-        first = example_name(split.images, bad[0])
-        raise DataError(f"the features of {len(bad):,} {name} examples are not finite, the first of {first}")
+    refuse_not_finite(not_finite(codes), len(codes), lambda row: example_name(split.images, row))
     return normalized(codes, "l2"), class_numbers(np.asarray(split.labels))
 
 

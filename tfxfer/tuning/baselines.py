@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from tfxfer.data.normalization import normalized
-from tfxfer.data.splits import Images
-from tfxfer.tuning.cross_validation import Fold
+from tfxfer.data.splits import Fold, Images
 from tfxfer.tuning.rows import flat, width
 
 MEMORY = 1 << 28  # bytes of features, above which nothing is fitted: scikit-learn takes them whole
@@ -46,7 +45,7 @@ def accuracies(rows: Images, labels: np.ndarray, folds: Sequence[Fold]) -> dict[
     Args:
       rows: float [n, ...].
       labels: int64 [n].
-      folds: see `cross_validation.make_folds`.
+      folds: see `data.splits.make_folds`.
     """
     from threadpoolctl import threadpool_limits
 

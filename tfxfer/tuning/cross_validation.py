@@ -14,7 +14,7 @@ from tfxfer import names
 from tfxfer.callables import compiled
 from tfxfer.data.batches import batches, chunks, steps_per_epoch
 from tfxfer.data.normalization import normalized
-from tfxfer.data.splits import Images
+from tfxfer.data.splits import Fold, Images
 from tfxfer.errors import DataError
 from tfxfer.graph.variables import global_step
 from tfxfer.tuning import rows, side_by_side
@@ -85,32 +85,6 @@ class Scores:
 
     loss: np.ndarray
     accuracy: np.ndarray
-
-
-Fold = tuple[np.ndarray, np.ndarray]  # the examples to train on and those held out, int64
-
-
-def make_folds(labels: np.ndarray, folds: int, seed: int, class_names: Sequence[str]) -> list[Fold]:
-    """Divide examples into folds that have each class at its share, by scikit-learn's StratifiedKFold, shuffled.
-
-    Raises:
-      DataError: there are fewer than 2 folds or classes, or a class has fewer examples than there are folds.
-    """
-    classes, counts = np.unique(labels, return_counts=True)
-    if len(classes) < 2:
-        raise DataError(f"all {len(labels)} examples are of one class; there must be 2 or more to tell apart")
-    least = int(counts.min())
-    if least < 2:
-        rare = names.listed(class_names[number] for number in classes[counts < 2])
-        raise DataError(f"one example alone is of {rare}, and cannot be in two folds; add some, or leave the class out")
-    if not 2 <= folds <= least:
-        rare = names.listed(f"{class_names[n]} ({c})" for n, c in zip(classes, counts, strict=True) if c < folds)
-        why = f", for the classes with fewer examples: {rare}" if rare else ""
-        raise DataError(f"`folds={folds}`: give 2 to {least}{why}")
-    from sklearn.model_selection import StratifiedKFold
-
-    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
-    return [(np.sort(train), np.sort(held)) for train, held in splitter.split(np.zeros(len(labels)), labels)]
 
 
 class CrossValidation:

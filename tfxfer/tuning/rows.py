@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from tfxfer.data.batches import chunks
+from tfxfer.data.finite import not_finite, refuse_not_finite
 from tfxfer.data.normalization import FeatureStatistics
 from tfxfer.data.splits import Images
-from tfxfer.errors import DataError
 
 READ = 256  # rows at once
 
@@ -39,21 +38,18 @@ def width(rows: Images) -> int:
     return int(np.prod(rows.shape[1:], dtype=np.int64))
 
 
-def check_finite(rows: Images, name: str, labels: Any = None) -> None:
+def check_finite(rows: Images, name: str, examples: Sequence[str] | None = None) -> None:
     """Refuse features that are not numbers.
 
     Args:
       rows: float [n, ...].
       name: what they are called.
-      labels: what each row is called, as the path of its picture. Default: its number.
+      examples: what each row is called, as the path of its picture. Default: its number.
 
     Raises:
       DataError: some are NaN or infinite; the first are named.
     """
-    wrong = np.flatnonzero(np.concatenate([~np.isfinite(piece).all(axis=1) for piece in pieces(rows)]))
-    if len(wrong):
-        named = ", ".join(str(labels[row]) if labels is not None else f"row {row}" for row in wrong[:3])
-        raise DataError(
-            f"{name}: the features of {len(wrong)} of {len(rows)} examples are not finite, the first of {named}; leave "
-            "these examples out, or look at the weights that computed them"
-        )
+    wrong = [READ * number + place for number, piece in enumerate(pieces(rows)) for place in not_finite(piece)]
+    refuse_not_finite(
+        wrong, len(rows), lambda row: examples[row] if examples else f"example {row}", f"{name}: features"
+    )

@@ -16,11 +16,11 @@ import numpy as np
 
 from tfxfer import files, names, progress
 from tfxfer.data.batches import check_seed, steps_per_epoch
-from tfxfer.data.splits import Images, labels_outside
+from tfxfer.data.splits import Fold, Images, labels_outside, make_folds
 from tfxfer.errors import DataError, RunError
 from tfxfer.store.store import Rows
 from tfxfer.tuning import baselines, cross_validation, hparams
-from tfxfer.tuning.cross_validation import CrossValidation, Fold, HeadTraining
+from tfxfer.tuning.cross_validation import CrossValidation, HeadTraining
 from tfxfer.tuning.rows import check_finite, pieces, width
 from tfxfer.tuning.trials import SearchSpace, Trial
 
@@ -157,7 +157,7 @@ def tune(
     class_names = class_names or [str(number) for number in range(int(np.max(labels, initial=0)) + 1)]
     _check(features, labels, class_names, training, halving)
     drawn = space.draw(list(features), trials, training.seed)
-    divided = cross_validation.make_folds(labels, folds, training.seed, class_names)
+    divided = make_folds(labels, folds, training.seed, class_names)
     for endpoint, rows in features.items():
         check_finite(rows, endpoint, examples)
     settings = _settings(features, labels, space, training, trials=trials, folds=folds, halving=halving)
