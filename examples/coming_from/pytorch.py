@@ -15,6 +15,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("weights", "resnet18-f37072fd.pth", "State dict of torchvision or timm; it tells the network.")
 flags.DEFINE_string("data_dir", "hymenoptera_data", "Folder with a subfolder for each class; or train and val of such.")
 flags.DEFINE_integer("image_size", None, "Side of the pictures in pixels; default: what the weights expect.")
+flags.DEFINE_string("endpoint", "pool", "What the new head is put on.")
 flags.DEFINE_string("unfreeze", "block4.*", "Variables of the network that are trained too, at a tenth of the rate.")
 flags.DEFINE_integer("unfreeze_epoch", 5, "Epoch, counted from 0, from which they are.")
 flags.DEFINE_integer("epochs", 10, "Times through the pictures.")
@@ -31,9 +32,9 @@ def main(_: list[str]) -> None:
     data = tx.data.folder(FLAGS.data_dir, size=spec.size)
     with tf.Graph().as_default():
         tf.set_random_seed(0)
-        net = tx.network(known.model, weights=FLAGS.weights, endpoint="pool", input_spec=spec)  # num_classes=0
+        net = tx.network(known.model, weights=FLAGS.weights, endpoint=FLAGS.endpoint, input_spec=spec)
         labels = tf.placeholder(tf.int64, [None], name="labels")
-        logits = tx.models.heads.classifier(net["pool"], classes=len(data.class_names))
+        logits = tx.models.heads.classifier(net[FLAGS.endpoint], classes=len(data.class_names))
         step = tx.train_step(
             net.images,
             labels,

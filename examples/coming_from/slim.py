@@ -12,7 +12,7 @@ from absl import app, flags
 import tfxfer as tx
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("checkpoint_path", "vgg_16.ckpt", "Checkpoint of slim's vgg_16.")
+flags.DEFINE_string("checkpoint_path", "vgg_16.ckpt", "Checkpoint of slim's vgg_16, vgg_19 or vgg_a.")
 flags.DEFINE_string("dataset_dir", "flower_photos", "Folder with a subfolder of pictures for each class.")
 flags.DEFINE_string("train_dir", "runs/slim", "Run directory.")
 flags.DEFINE_string("endpoint", "fc7", "What the new classifier is put on: fc7, or pool5 for a checkpoint without fc6.")
@@ -26,13 +26,13 @@ flags.DEFINE_string("store", "runs/store", "Folder in which the outputs of froze
 
 
 def main(_: list[str]) -> None:
-    vgg16 = tx.recognise(FLAGS.checkpoint_path)
-    print(vgg16.report())
-    spec = tx.input_spec.with_size(vgg16.input_spec, FLAGS.image_size)
+    vgg = tx.recognise(FLAGS.checkpoint_path)
+    print(vgg.report())
+    spec = tx.input_spec.with_size(vgg.input_spec, FLAGS.image_size)
     data = tx.data.folder(FLAGS.dataset_dir, size=spec.size)
     with tf.Graph().as_default():
         tf.set_random_seed(0)
-        net = tx.network("vgg16", weights=FLAGS.checkpoint_path, endpoint=FLAGS.endpoint, input_spec=spec)
+        net = tx.network(vgg.model, weights=FLAGS.checkpoint_path, endpoint=FLAGS.endpoint, input_spec=spec)
         labels = tf.placeholder(tf.int64, [None], name="labels")
         logits = tx.models.heads.classifier(net[FLAGS.endpoint], classes=len(data.class_names))
 
