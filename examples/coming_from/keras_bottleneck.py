@@ -27,7 +27,7 @@ flags.DEFINE_integer("epochs", 50, "Times through the features.")
 flags.DEFINE_integer("batch_size", 16, "Pictures a step.")
 
 
-def save_bottleneck_features() -> None:
+def save_bottleneck_features():
     side = FLAGS.image_size
     data = tx.data.folder(FLAGS.data_dir, size=(side, side), resize="plain")
     with tf.Graph().as_default():
@@ -41,13 +41,13 @@ def save_bottleneck_features() -> None:
         np.save(f"{FLAGS.features}_{name}_labels.npy", split.labels)
 
 
-def read(name: str) -> tuple[np.ndarray, np.ndarray]:
+def read(name):
     """Return features and labels; without a file of labels, the first half is class 0, as on the blog."""
     x, labels = np.load(f"{FLAGS.features}_{name}.npy"), f"{FLAGS.features}_{name}_labels.npy"
     return x, np.load(labels) if os.path.exists(labels) else np.repeat(np.int64([0, 1]), [len(x) // 2, -(-len(x) // 2)])
 
 
-def train_top_model() -> None:
+def train_top_model():
     train, validation = read("train"), read("validation")
     data = tx.Data(train, validation, validation, class_names=tuple(FLAGS.class_names))
     with tf.Graph().as_default():
@@ -63,7 +63,7 @@ def train_top_model() -> None:
     tx.weights.writers.write(FLAGS.top_model_weights, head.tensors, overwrite=True)
 
 
-def main(_: list[str]) -> None:
+def main(_):
     if not os.path.exists(f"{FLAGS.features}_train.npy"):
         save_bottleneck_features()
     train_top_model()

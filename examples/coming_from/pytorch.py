@@ -25,7 +25,7 @@ flags.DEFINE_string("logdir", "runs/pytorch", "Run directory.")
 flags.DEFINE_string("store", "runs/store", "Folder in which the outputs of frozen layers are kept.")
 
 
-def main(_: list[str]) -> None:
+def main(_):
     known = tx.recognise(FLAGS.weights)
     print(known.report())
     spec = tx.input_spec.with_size(known.input_spec, FLAGS.image_size)

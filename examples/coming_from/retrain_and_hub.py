@@ -29,7 +29,7 @@ flags.DEFINE_integer("train_batch_size", 100, "Pictures a step.")
 flags.DEFINE_float("learning_rate", 0.01, "Size of a step.")
 
 
-def main(_: list[str]) -> None:
+def main(_):
     size, mean, scale = (FLAGS.image_size,) * 2, (FLAGS.mean,) * 3, (FLAGS.scale,) * 3
     spec = tx.InputSpec("module", FLAGS.graph, size, "RGB", mean, scale, resize="plain")
     # Each picture's split follows from its contents: it stays there as others are added.

@@ -25,7 +25,7 @@ flags.DEFINE_float("weight_decay", 4e-5, "Factor of half the sum of squares of t
 flags.DEFINE_string("store", "runs/store", "Folder in which the outputs of frozen layers are kept.")
 
 
-def main(_: list[str]) -> None:
+def main(_):
     vgg = tx.recognise(FLAGS.checkpoint_path)
     print(vgg.report())
     spec = tx.input_spec.with_size(vgg.input_spec, FLAGS.image_size)

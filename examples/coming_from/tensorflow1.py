@@ -28,7 +28,7 @@ def encode(x: tf.Tensor) -> tf.Tensor:
     return tf.nn.max_pool2d(x, 2, 2, "SAME")
 
 
-def main(_: list[str]) -> None:
+def main(_):
     weights = tx.open_weights(FLAGS.checkpoint)  # NewCheckpointReader: names and shapes, no array is read yet
     for name in weights:
         print(name, weights.shape(name))

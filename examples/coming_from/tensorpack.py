@@ -35,7 +35,7 @@ def convolve(x: tf.Tensor, name: str) -> tf.Tensor:
     return tf.nn.relu(tx.graph.layers.batch_norm(x, f"{name}/bn", momentum=0.9, epsilon=1e-5))
 
 
-def main(_: list[str]) -> None:
+def main(_):
     weights = tx.open_weights(FLAGS.load, rename=rename)
     data = tx.data.mnist(FLAGS.data_dir) if FLAGS.data_dir else tx.data.digits()
     with tf.Graph().as_default():
