@@ -1,7 +1,7 @@
 """Cats and dogs by VGG16: thirteen convolutions are restored, fc6 to fc8 are trained anew.
 
     tfxfer make_listing --labels=name cats_dogs/train listings
-    nohup python examples/cats_dogs_vgg16.py --data_dir=cats_dogs/train --weights=vgg16_weights.npz > vgg16.log &
+    nohup python examples/cats_dogs_vgg16.py --data_dir=cats_dogs/train --weights=vgg16_weights.npz > vgg16.log 2>&1 &
     tensorboard --logdir=runs
     python examples/cats_dogs_vgg16.py --weights=vgg16_weights.npz --picture=photo.jpg
 

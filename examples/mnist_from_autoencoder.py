@@ -46,10 +46,10 @@ def main(_):
         convolutions, head = tx.select("conv.*"), tx.select("fc.*", "logits/.*")
         plan = tx.plan(convolutions, FLAGS.weights)  # every name, shape and dtype is checked here
         print(plan.report())
-        optimizer = tf.train.AdamOptimizer(FLAGS.learning_rate)
-        train_op = optimizer.minimize(loss, tf.train.get_or_create_global_step(), var_list=head)
+        global_step = tf.train.get_or_create_global_step()
+        train_op = tf.train.AdamOptimizer(FLAGS.learning_rate).minimize(loss, global_step, var_list=head)
 
-        tf.summary.image("images", images, max_outputs=4)
+        tf.summary.image("input", images, max_outputs=4)
         tf.summary.scalar("loss", loss)
         summaries = tf.summary.merge_all()
         saver = tf.train.Saver(max_to_keep=FLAGS.epochs)
@@ -61,7 +61,7 @@ def main(_):
                 order = np.random.RandomState(FLAGS.seed + epoch).permutation(len(data.train))
                 for start in range(0, len(order), FLAGS.batch_size):
                     batch = data.train.take(order[start : start + FLAGS.batch_size])
-                    _, step = sess.run([train_op, "global_step:0"], {images: batch.images, labels: batch.labels})
+                    _, step = sess.run([train_op, global_step], {images: batch.images, labels: batch.labels})
                     if step % 100 == 0:
                         shown = sess.run(summaries, {images: batch.images, labels: batch.labels})
                         writer.add_summary(shown, step)
