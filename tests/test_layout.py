@@ -14,6 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = sorted((ROOT / "tfxfer").rglob("*.py"))
 TOOLS = sorted((ROOT / "tools").glob("*.py"))
+EXAMPLES = sorted((ROOT / "examples").rglob("*.py"))
 
 FREE = {"_lazy", "_version"}  # for all
 GROUND = {
@@ -184,6 +185,16 @@ def test_nothing_in_the_library_imports_the_tools():
     assert not found, "\n".join(found)
 
 
+def test_the_examples_take_tfxfer_by_its_front_door_alone():
+    faults = [
+        f"{at(path, node)}: {name}"
+        for path in EXAMPLES
+        for node, name in imports(path)
+        if name.split(".")[0] == "tfxfer" and name != "tfxfer"
+    ]
+    assert not faults, "\n".join(faults)
+
+
 def test_what_only_reads_files_imports_no_tensorflow():
     faults = [
         f"{at(path, node)}: {name}"
@@ -198,7 +209,7 @@ def test_what_only_reads_files_imports_no_tensorflow():
 def test_nobody_imports_pickle_or_what_stock_tensorflow_lacks():
     faults = [
         f"{at(path, node)}: {name}"
-        for path in LIBRARY + TOOLS
+        for path in LIBRARY + TOOLS + EXAMPLES
         for node, name in imports(path)
         if name.split(".")[0] in BANNED
     ]
@@ -208,7 +219,7 @@ def test_nobody_imports_pickle_or_what_stock_tensorflow_lacks():
 def test_nobody_allows_numpy_to_unpickle():
     faults = [
         at(path, node)
-        for path in LIBRARY + TOOLS
+        for path in LIBRARY + TOOLS + EXAMPLES
         for node in ast.walk(parse(path))
         if isinstance(node, ast.keyword) and node.arg == "allow_pickle" and ast.unparse(node.value) != "False"
     ]
@@ -219,7 +230,7 @@ def test_tensorflow_has_one_spelling():
     # `import tensorflow` alone switches nothing, but gives the TF 2 names; the protobufs have no other home.
     faults = [
         f"{at(path, node)}: {name}"
-        for path in LIBRARY + TOOLS
+        for path in LIBRARY + TOOLS + EXAMPLES
         for node, name in imports(path)
         if name == "tensorflow" or name.startswith("tensorflow.keras")
     ]
@@ -231,7 +242,7 @@ def test_what_tensorflow_keeps_private_is_used_in_one_module():
                   "_as_graph_element", "_as_graph_def", "_c_graph", "_c_op", "_set_attr", "_unsafe_unfinalize",
                   "_variable_list", "_handle_name"}  # fmt: skip
     faults = []
-    for path in LIBRARY + TOOLS:
+    for path in LIBRARY + TOOLS + EXAMPLES:
         if path.name == "tf_private.py":
             continue
         faults += [f"{at(path, node)}: {name}" for node, name in imports(path) if name.startswith("tensorflow.python")]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = ("tfxfer", "tools", "docs", "benchmarks")
+FOLDERS = ("tfxfer", "tools", "examples", "docs", "benchmarks")
 TEXTS = sorted(
     path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".md", ".sh")
 ) + sorted(ROOT.glob("*.md"))

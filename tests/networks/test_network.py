@@ -100,6 +100,17 @@ def test_a_name_builds_the_model_and_a_misspelt_one_is_refused():
         tx.network("vgg61")
 
 
+def test_a_model_is_built_up_to_an_average_or_several_endpoints_joined():
+    for endpoint, last, width in (("fire2:mean", "fire2", 128), ("fire2:mean,fire4:mean", "fire4", 384)):
+        with tf.Graph().as_default():
+            net = tx.network("squeezenet1_1", endpoint=endpoint)
+            assert net[endpoint].shape.as_list() == [None, width]
+            assert net.variables[-1].op.name.startswith(last)
+            assert {variable.op.name for variable in net.variables} == {v.op.name for v in tx.select(".*")}
+    with tf.Graph().as_default(), pytest.raises(GraphError, match=r"no endpoint 'fire22'.* fire2"):
+        tx.network("squeezenet1_1", endpoint="fire22:mean")
+
+
 def test_an_endpoint_that_is_not_there_is_refused_with_the_nearest(trained):
     net = tx.network("model.ckpt.meta", endpoint="pool", feeds=FEEDS)
     with pytest.raises(GraphError, match=r"no endpoint 'rellu1' \(did you mean relu"):

@@ -16,7 +16,7 @@ from tfxfer.graph.normalization import join
 from tfxfer.graph.preprocessing import preprocess, record
 from tfxfer.graph.variables import model_variables
 from tfxfer.input_spec import CHANNELS, InputSpec
-from tfxfer.models.network import averaged_over_positions, count_classes, endpoint_parts
+from tfxfer.models.network import averaged_over_positions, build_endpoints, count_classes, endpoint_parts
 from tfxfer.models.packaged import packaged_weights
 from tfxfer.models.recognition import recognise
 from tfxfer.models.registry import MODELS, find_model
@@ -97,7 +97,8 @@ def network(
         or of a run directory, whose best checkpoint is taken. Or a name of `keras.applications`, as `MobileNetV2`; see
         `tfxfer.networks.applications.read` for the options of these.
       input: of a file: the tensor in the place of which images come. Default: the only one that has to be fed.
-      endpoint: what is wanted. Default: of a model, all; of a file, what it declares as its output, or its only one.
+      endpoint: what is wanted; of a model also `NAME:mean`, its average over positions, and several with commas between
+        them. Default: of a model, all; of a file, what it declares as its output, or its only one.
       feeds: of a file: values that placeholders, or any tensors, are bound to: `{"is_training": False}`.
       weights: the values of the variables, or a file that holds them. Default: of a file,
         those that lie in it or beside it; of a model, those that an installed package brings, as `tfxfer[pictures]`
@@ -216,7 +217,11 @@ def _built(
         raise WeightsError(f"{name} takes images of any size; call tfxfer.{model.builder} with a placeholder of yours")
     _check_graph()
     images = tf.placeholder(tf.uint8, [None, *input_spec.size, CHANNELS[input_spec.channels]], name="images")
-    ends = model.build(images, classes=count_classes(model, values), last=endpoint, input_spec=input_spec)
+    options = {"classes": count_classes(model, values), "input_spec": input_spec}
+    if endpoint is None:
+        ends = model.build(images, **options)
+    else:
+        ends = build_endpoints(model, images, endpoint=endpoint, **options)
     variables = model_variables(outputs=[list(ends.values())[-1]])
     return Network(images, ends, variables, values, input_spec)
 
