@@ -207,11 +207,20 @@ def test_links_of_included_documents_lead_to_pages(hooks, monkeypatch, page, bef
     assert pages._Links().run([before]) == [after]
 
 
-def test_names_in_text_lead_to_the_reference(hooks):
-    pages = hooks("pages")
-    shown = pages.on_page_content("<h2><code>tx.fit</code></h2><code>tx.Plan.report()</code><code>tx.nothing</code>")
-    link = '<autoref identifier="tfxfer.Plan"><code>tx.Plan.report()</code></autoref>'
-    assert shown == f"<h2><code>tx.fit</code></h2>{link}<code>tx.nothing</code>"
+@pytest.mark.parametrize(
+    ("code", "place"),
+    [
+        ("<code>tx.fit</code>", "tfxfer.fit"),
+        ("<code>tfxfer.Plan.report()</code>", "tfxfer.Plan"),
+        ("<code>RunError</code>", "tfxfer.errors.RunError"),
+        ("<code>tfxfer train --epochs=2</code>", "tool-train"),
+        *((f"<code>{text}</code>", "") for text in ("tx.nothing", "ValueError", "tfxfer paint", "fit")),
+        *((f"<{tag}><code>tx.fit</code></{tag}>", "") for tag in ("h2", "a", "pre")),
+    ],
+)
+def test_names_errors_and_commands_in_text_lead_to_the_reference(hooks, code, place):
+    linked = f'<autoref identifier="{place}">{code}</autoref>' if place else code
+    assert hooks("pages").on_page_content(code) == linked
 
 
 # --- in a browser ---

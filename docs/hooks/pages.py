@@ -30,8 +30,12 @@ log = logging.getLogger("mkdocs.plugins.tfxfer")
 ROOT = Path(__file__).resolve().parent.parent.parent
 # The documents that a page includes, and the page.
 INCLUDED = {"benchmarks/README.md": "benchmarks.md", "CHANGELOG.md": "changelog.md"}
-# Headings, links and blocks of code stay as they are; group 2 is the name in a piece of code.
-NAMED = re.compile(r"<(h\d|a|pre|autoref)\b.*?</\1>|<code>(?:tx|tfxfer)\.([\w.]+)(?:\([^<]*\))?</code>", re.DOTALL)
+# A name, an error or a command in a piece of code. Headings, links and blocks of code stay as they are.
+NAMED = re.compile(
+    r"<(?P<kept>h\d|a|pre|autoref)\b.*?</(?P=kept)>"
+    r"|<code>(?:(?:tx|tfxfer)\.(?P<name>[\w.]+)(?:\([^<]*\))?|(?P<error>\w+Error)|tfxfer (?P<tool>\w+)[^<]*)</code>",
+    re.DOTALL,
+)
 LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!\w+:|#)([^)\s#]+)(#[^)\s]*)?\)")
 
 
@@ -87,11 +91,17 @@ def _cell(cell: dict[str, Any]) -> str:
 
 
 def _to_reference(match: re.Match[str]) -> str:
-    """Make a link of `tx.fit`, and of `tx.Plan.report` a link to `tx.Plan`; leave alone what has no place."""
-    parts = (match[2] or "").split(".")
-    prefixes = [".".join(parts[:count]) for count in range(len(parts), 0, -1)]
-    name = next((prefix for prefix in prefixes if prefix in reference.NAMES), None)
-    return f'<autoref identifier="tfxfer.{name}">{match[0]}</autoref>' if name else match[0]
+    identifier = _identifier(match["name"] or f"errors.{match['error']}")
+    if match["tool"] in tool_pages.TOOLS:
+        identifier = tool_pages.anchor(match["tool"])
+    return f'<autoref identifier="{identifier}">{match[0]}</autoref>' if identifier else match[0]
+
+
+def _identifier(name: str) -> str:
+    """Return the place of a name in the reference, of `Plan.report` that of `Plan`; nothing if it has none."""
+    while name and name not in reference.NAMES:
+        name = name.rpartition(".")[0]
+    return f"tfxfer.{name}" if name else ""
 
 
 class _Links(Preprocessor):

@@ -27,6 +27,11 @@ def pages() -> Iterator[tuple[str, str]]:
         yield f"reference/tools/{tool}.md", _page(tool, module.__doc__, module.define_flags())
 
 
+def anchor(tool: str) -> str:
+    """Return the id of the heading of a tool's page, which no other page has."""
+    return f"tool-{tool}"
+
+
 def _first_line(doc: str | None) -> str:
     return (doc or "").partition("\n")[0]
 
@@ -36,7 +41,7 @@ def _page(tool: str, doc: str | None, values: flags.FlagValues) -> str:
         f'## {title[:1].upper()}{title[1:] or "Flags"}\n\n<dl class="flags">\n{"".join(map(_entry, entries))}</dl>'
         for title, entries in _flags.by_title(values).items()
     )
-    return f"# tfxfer {tool}\n\n{_described(doc or '', values)}\n\n{sections}\n"
+    return f"# tfxfer {tool} {{ #{anchor(tool)} }}\n\n{_described(doc or '', values)}\n\n{sections}\n"
 
 
 def _described(doc: str, values: flags.FlagValues) -> str:
