@@ -188,6 +188,16 @@ def test_a_name_that_is_gone_or_has_no_docstring_is_missed(hooks, monkeypatch, t
     ]
 
 
+def test_docstrings_are_read_as_they_are_meant(hooks):
+    text = (
+        "Do it.\n\nArgs:\n  a, b: sides,\n    in pixels.\n  c: one, two: 3.\n\n"
+        "Returns:\n  Ends: all.\n\nExample:\n  >>> 1"
+    )
+    sides = "  a: sides,\n    in pixels.\n  b: sides,\n    in pixels."
+    shown = text.replace("  a, b: sides,\n    in pixels.", sides).replace("Example:", "Examples:")
+    assert hooks("docstrings").rewritten(text, "list[str]") == shown.replace("  Ends:", "  list[str]: Ends:")
+
+
 @pytest.mark.parametrize(
     ("page", "before", "after"),
     [

@@ -14,16 +14,35 @@ import reference
 log = logging.getLogger("mkdocs.plugins.tfxfer")
 
 
+SECTION = re.compile(r"^(?:Args|Attributes):\n(?:  .*\n?|\n(?=  ))*", re.MULTILINE)
+SEVERAL = re.compile(r"^  ((?:\w+, )+\w+): (.*(?:\n   .*)*)", re.MULTILINE)
+
+
+def rewritten(text: str, returns: object = None) -> str:
+    """Return a docstring as Griffe reads it.
+
+    Examples are code. Of several parameters on one line, each has a line of its own. What is returned has its type in
+    front, so that no word with a colon passes for one.
+    """
+    text = re.sub(r"^Example:$", "Examples:", text, flags=re.MULTILINE)
+    text = SECTION.sub(lambda section: SEVERAL.sub(_apart, section[0]), text)
+    if returns:
+        text = re.sub(r"^Returns:\n +", lambda heading: f"{heading[0]}{returns}: ", text, flags=re.MULTILINE)
+    return text
+
+
+def _apart(entry: re.Match[str]) -> str:
+    return "\n".join(f"  {name}: {entry[2]}" for name in entry[1].split(", "))
+
+
 class Docstrings(griffe.Extension):
     """Shows examples as code and the networks of a family as functions; misses docstrings."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
-        """Make of `Example:` the heading by which Griffe knows code, and let no word of `Returns:` pass for a type."""
+        """Write what Griffe would read otherwise in its own way."""
         if obj.docstring:
-            text = re.sub(r"^Example:$", "Examples:", obj.docstring.value, flags=re.MULTILINE)
-            if isinstance(obj, griffe.Function) and obj.returns:
-                text = re.sub(r"^Returns:\n +", lambda match: f"{match[0]}{obj.returns}: ", text, flags=re.MULTILINE)
-            obj.docstring.value = text
+            returns = obj.returns if isinstance(obj, griffe.Function) else None
+            obj.docstring.value = rewritten(obj.docstring.value, returns)
 
     def on_module_members(self, *, mod: griffe.Module, **_: Any) -> None:
         """Put functions in the place of `vgg16 = member(_build, "vgg16", "Build ...")`; see `tfxfer.models.family`."""

@@ -32,7 +32,21 @@ GROUPS = (
         "Named arrays in files of any kind, and what they expect of their input.",
         (
             *("open_weights", "Weights", "recognise", "models.recognition.Recognised", "InputSpec"),
-            *("weights.layouts.layout", "weights.Layout", "weights.writers.write"),
+            *("weights.Tensor", "weights.layouts.layout", "weights.Layout"),
+        ),
+    ),
+    Group(
+        "weight_tools",
+        "Files of weights",
+        "What the tools of the workbench call; none of it loads TensorFlow.",
+        (
+            *("weight_tools.inspect_weights.rows", "weight_tools.inspect_weights.Row"),
+            *("weight_tools.diff_weights.diff", "weight_tools.diff_weights.Difference"),
+            *("weight_tools.convert_weights.plan", "weight_tools.convert_weights.Conversion"),
+            *("weight_tools.graft_weights.plan", "weight_tools.graft_weights.Graft"),
+            *("weight_tools.average_weights.plan", "weight_tools.average_weights.Average"),
+            *("weight_tools.verify_weights.verify", "weight_tools.verify_weights.Verdict"),
+            *("weight_tools.verify_run.verify_run", "weight_tools.verify_run.RunVerdict", "weights.writers.write"),
         ),
     ),
     Group(
@@ -48,7 +62,10 @@ GROUPS = (
         "networks",
         "Networks",
         "Networks by name or out of files, in the default graph.",
-        ("network", "Network", "import_meta_graph", "networks.thaw.thaw", "networks.thaw.Thawed"),
+        (
+            *("network", "Network", "import_meta_graph", "networks.candidates.inspect"),
+            *("networks.candidates.Inspection", "networks.thaw.thaw", "networks.thaw.Thawed"),
+        ),
     ),
     Group(
         "models",
@@ -96,7 +113,12 @@ GROUPS = (
         "features",
         "Stored features",
         "What frozen layers compute, kept on disk.",
-        ("precompute", "extract", "store.store.Rows", "fit_normalization"),
+        (
+            *("precompute", "extract", "store.store.Rows", "fit_normalization", "store.features.read"),
+            *("store.features.Features", "store.maintenance.list_tables", "store.maintenance.TableInfo"),
+            *("store.maintenance.verify", "store.maintenance.merge", "store.maintenance.compact"),
+            *("store.maintenance.collect_garbage", "store.maintenance.export"),
+        ),
     ),
     Group(
         "tune",
@@ -112,6 +134,7 @@ GROUPS = (
             *("evaluate", "Evaluation", "evaluation.calibrate.calibrate", "evaluation.calibrate.record"),
             *("evaluation.test_results.record", "diff_runs", "statistics.diff_runs.RunDiff"),
             *("statistics.intervals.wilson", "statistics.calibration.Calibration"),
+            *("serving.learning_curve.measure", "statistics.learning_curve.LearningCurve"),
         ),
     ),
     Group(
@@ -120,7 +143,7 @@ GROUPS = (
         "A run, opened again: its record, its predictions, its export and its page.",
         (
             *("open_run", "Run", "predict", "serving.predict.Predictions", "export_model", "serving.export.Exported"),
-            *("report.read", "report.write"),
+            *("serving.predict.predict_exported", "report.read", "report.Run", "report.write"),
         ),
     ),
     Group(
@@ -149,10 +172,17 @@ def pages() -> Iterator[tuple[str, str]]:
     yield "reference/index.md", _index()
     for group in GROUPS:
         entries = "\n".join(
-            f"::: tfxfer.{name}\n    options:\n      heading: tx.{name}\n      toc_label: {name.rpartition('.')[2]}\n"
+            f"::: tfxfer.{name}\n    options:\n      heading: tx.{name}\n      toc_label: {_label(name, group)}\n"
             for name in group.names
         )
         yield f"reference/{group.page}.md", f"# {group.title}\n\n{group.text}\n\n{entries}"
+
+
+def _label(name: str, group: Group) -> str:
+    """Return the last part of a name, or the last two where the page has that part twice."""
+    parts = name.split(".")
+    twice = [other.rpartition(".")[2] for other in group.names].count(parts[-1]) > 1
+    return ".".join(parts[-2:] if twice else parts[-1:])
 
 
 def _index() -> str:
