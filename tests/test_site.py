@@ -217,13 +217,20 @@ def test_links_of_included_documents_lead_to_pages(hooks, monkeypatch, page, bef
     assert pages._Links().run([before]) == [after]
 
 
+def test_a_flag_stays_on_one_line(hooks):
+    shown = hooks("pages").on_page_content("<code>--seed</code> <code>a --b</code>")
+    assert shown == '<code class="flag">--seed</code> <code>a --b</code>'
+
+
 @pytest.mark.parametrize(
     ("code", "place"),
     [
         ("<code>tx.fit</code>", "tfxfer.fit"),
         ("<code>tfxfer.Plan.report()</code>", "tfxfer.Plan"),
+        ("<code>tx.graph.layers</code>", "tfxfer.graph.layers.conv2d"),
         ("<code>RunError</code>", "tfxfer.errors.RunError"),
         ("<code>tfxfer train --epochs=2</code>", "tool-train"),
+        ("<code>tx.plan(x, exclude=['a'])</code>", "tfxfer.plan"),
         *((f"<code>{text}</code>", "") for text in ("tx.nothing", "ValueError", "tfxfer paint", "fit")),
         *((f"<{tag}><code>tx.fit</code></{tag}>", "") for tag in ("h2", "a", "pre")),
     ],

@@ -1,17 +1,15 @@
 """What MkDocs calls while it builds the site: it makes pages, and mends links.
 
-The pages of the reference and those of the notebooks are made anew in each build. A name such as `tx.fit` in any text
-leads to the reference. A page that includes a document of the checkout, such as CHANGELOG.md, has the links of that
-document, which are turned into links between pages.
+The pages of the reference are made anew in each build. A name such as `tx.fit` in any text leads to the reference. A
+page that includes a document of the checkout, such as CHANGELOG.md, has the links of that document, which are turned
+into links between pages.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import posixpath
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +34,7 @@ NAMED = re.compile(
     r"|<code>(?:(?:tx|tfxfer)\.(?P<name>[\w.]+)(?:\([^<]*\))?|(?P<error>\w+Error)|tfxfer (?P<tool>\w+)[^<]*)</code>",
     re.DOTALL,
 )
+FLAG = re.compile(r"<code>(--[^\s<]{1,30})</code>")
 LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!\w+:|#)([^)\s#]+)(#[^)\s]*)?\)")
 
 
@@ -57,7 +56,7 @@ def on_config(config: MkDocsConfig) -> None:
 
 def on_files(files: Files, config: MkDocsConfig) -> None:
     """Add the pages that are made."""
-    for path, text in (*reference.pages(), *tool_pages.pages(), *_notebooks(files)):
+    for path, text in (*reference.pages(), *tool_pages.pages()):
         files.append(File.generated(config, path, content=text))
 
 
@@ -67,24 +66,8 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> None:
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Let names of tfxfer lead to the reference."""
-    return NAMED.sub(_to_reference, html)
-
-
-# --- pages ---
-
-
-def _notebooks(files: Files) -> Iterator[tuple[str, str]]:
-    for file in files:
-        if file.src_uri.endswith(".ipynb"):
-            cells = "\n\n".join(_cell(cell) for cell in json.loads(file.content_string)["cells"])
-            link = f"This page is a notebook: [{file.name}.ipynb]({file.name}.ipynb)."
-            yield f"{file.src_uri.removesuffix('.ipynb')}.md", f"{cells}\n\n{link}\n"
-
-
-def _cell(cell: dict[str, Any]) -> str:
-    text = "".join(cell["source"])
-    return f"```python\n{text}\n```" if cell["cell_type"] == "code" else text
+    """Let names of tfxfer lead to the reference, and no line break within a flag."""
+    return FLAG.sub(r'<code class="flag">\1</code>', NAMED.sub(_to_reference, html))
 
 
 # --- links ---
@@ -98,10 +81,12 @@ def _to_reference(match: re.Match[str]) -> str:
 
 
 def _identifier(name: str) -> str:
-    """Return the place of a name in the reference, of `Plan.report` that of `Plan`; nothing if it has none."""
-    while name and name not in reference.NAMES:
-        name = name.rpartition(".")[0]
-    return f"tfxfer.{name}" if name else ""
+    """Return the place of a name in the reference; of `Plan.report` that of `Plan`, of a module its first."""
+    parts = name.split(".")
+    prefixes = [".".join(parts[:count]) for count in range(len(parts), 0, -1)]
+    inside = [known for known in reference.NAMES if known.startswith(f"{name}.")]
+    places = [prefix for prefix in prefixes if prefix in reference.NAMES] + inside
+    return f"tfxfer.{places[0]}" if places else ""
 
 
 class _Links(Preprocessor):

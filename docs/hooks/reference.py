@@ -32,6 +32,7 @@ GROUPS = (
         "Named arrays in files of any kind, and what they expect of their input.",
         (
             *("open_weights", "Weights", "recognise", "models.recognition.Recognised", "InputSpec"),
+            "input_spec.with_size",
             *("weights.Tensor", "weights.layouts.layout", "weights.Layout"),
         ),
     ),
@@ -81,6 +82,7 @@ GROUPS = (
             "models.mobilenet_v2.mobilenet_v2",
             *(f"models.efficientnet_lite.efficientnet_lite{size}" for size in range(5)),
             *("models.network.endpoint_parts", "models.registry.find_model", "models.registry.Model"),
+            "models.imagenet.class_names",
         ),
     ),
     Group(
@@ -92,13 +94,14 @@ GROUPS = (
             *("graph.layers.conv2d", "graph.layers.depthwise_conv2d", "graph.layers.conv2d_transpose"),
             *("graph.layers.max_pool2d", "graph.layers.dense", "graph.layers.flatten", "graph.layers.dropout"),
             *("graph.layers.batch_norm", "graph.layers.batch_norms", "graph.layers.BatchNorm"),
+            "graph.variables.glorot_uniform",
         ),
     ),
     Group(
         "restore",
         "Restoring",
         "Choose variables, check the restore, carry it out.",
-        ("select", "plan", "Plan", "session"),
+        ("select", "plan", "Plan", "session", "graph.variables.model_variables"),
     ),
     Group(
         "train",
@@ -124,7 +127,15 @@ GROUPS = (
         "tune",
         "Tuning heads",
         "Many heads, trained side by side on stored features and cross-validated.",
-        ("tune", "Tuning", "tuning.tune.Result", "SearchSpace", "tuning.trials.Range", "HeadTraining"),
+        (
+            "tune",
+            "Tuning",
+            "tuning.tune.Result",
+            "SearchSpace",
+            "tuning.trials.Range",
+            "tuning.trials.Trial",
+            "HeadTraining",
+        ),
     ),
     Group(
         "evaluate",
@@ -135,6 +146,7 @@ GROUPS = (
             *("evaluation.test_results.record", "diff_runs", "statistics.diff_runs.RunDiff"),
             *("statistics.intervals.wilson", "statistics.calibration.Calibration"),
             *("serving.learning_curve.measure", "statistics.learning_curve.LearningCurve"),
+            *("plots.curves.draw", "plots.learning_curve.draw"),
         ),
     ),
     Group(
