@@ -132,6 +132,7 @@ case "$*" in
     "-m venv"* | "-m virtualenv"*) mkdir -p .venv/bin; cp "$0" .venv/bin/python; cp "$0".tfxfer .venv/bin/tfxfer ;;
     "-m pip install"*) [ -z "$WITHOUT_NETWORK" ]; exit ;;
     "-m pip"*) ;;
+    "-m mkdocs"*) ;;
     *) exec "{sys.executable}" "$@" ;;
 esac
 """
@@ -142,7 +143,7 @@ class Checkout:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.log, self.python = folder, folder / "log", folder / "python"
-        for name in ("tools/_setup.sh", "tools/quickstart.sh", "setup.py", "pyproject.toml"):
+        for name in ("tools/_setup.sh", "tools/quickstart.sh", "tools/docs.sh", "setup.py", "pyproject.toml"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes((ROOT / name).read_bytes())
         for path, text in ((self.python, FAKE_PYTHON), (folder / "python.tfxfer", '#!/bin/sh\necho "ran $*"\n')):
@@ -150,9 +151,12 @@ class Checkout:
             path.chmod(0o755)
 
     def quickstart(self, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
+        return self.run("quickstart.sh", *args, **env)
+
+    def run(self, script: str, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
         self.log.write_text("")
         env = {**os.environ, "PYTHON": str(self.python), "LOG": str(self.log), **env}
-        return start("bash", self.folder / "tools/quickstart.sh", *args, cwd="/", env=env)
+        return start("bash", self.folder / "tools" / script, *args, cwd="/", env=env)
 
     def asked_for(self, what: str) -> bool:
         return what in self.log.read_text()
@@ -173,6 +177,13 @@ def test_quickstart_sets_up_once_and_passes_its_arguments_on(checkout):
     second = checkout.quickstart("--epochs=2", "a b")
     assert second.stdout.splitlines() == first.stdout.splitlines()[-2:]
     assert not checkout.asked_for("-m pip install")
+
+
+def test_the_site_is_built_strictly_after_setting_up(checkout):
+    done = checkout.run("docs.sh", "--site-dir=a b")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "-- making .venv with Python 3." in done.stdout
+    assert checkout.asked_for("-m mkdocs --quiet build --strict --site-dir=a b")
 
 
 def test_without_ensurepip_virtualenv_is_taken_from_a_folder_of_its_own(checkout):

@@ -441,27 +441,44 @@ def _file_with_a_dash(arguments: Sequence[str]) -> str:
 def help_text(values: flags.FlagValues, doc: str | None) -> str:
     """Show a tool's docstring and its flags, its own first, wrapped to the terminal."""
     width = max(40, shutil.get_terminal_size().columns)
-    by_title: dict[str, list[str]] = {"": []}
-    for flag in dict.fromkeys(values[name] for name in values):
-        by_title.setdefault(_titles.get(flag, ""), []).append(_flag_help(flag, width))
     blocks = [(doc or "").strip()]
-    for title, entries in by_title.items():
-        if entries:
-            blocks.append("\n".join([f"flags, {title}:" if title else "flags:", *entries]))
+    for title, entries in by_title(values).items():
+        shown_entries = [_flag_help(flag, width) for flag in entries]
+        blocks.append("\n".join([f"flags, {title}:" if title else "flags:", *shown_entries]))
     return "\n\n".join(blocks)
 
 
+def by_title(values: flags.FlagValues) -> dict[str, list[flags.Flag]]:
+    """Return the flags below the titles under which help shows them; a tool's own come first, below no title."""
+    groups: dict[str, list[flags.Flag]] = {"": []}
+    for flag in dict.fromkeys(values[name] for name in values):
+        groups.setdefault(_titles.get(flag, ""), []).append(flag)
+    return {title: entries for title, entries in groups.items() if entries}
+
+
+def usage(flag: flags.Flag) -> str:
+    """Return how a flag is written, as `--epochs=INTEGER` or `--[no]json`."""
+    form = _choices(flag) or getattr(flag, "form", flag.flag_type().rpartition(" ")[2].upper())
+    return f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}={form}"
+
+
+def purpose(flag: flags.Flag) -> str:
+    """Return what a flag is for, on one line, without its choices and its default."""
+    return " ".join(flag.help.removeprefix(f"<{_choices(flag)}>: ").split())
+
+
+def _choices(flag: flags.Flag) -> str:
+    return "|".join(getattr(flag.parser, "enum_values", ()))
+
+
 def _flag_help(flag: flags.Flag, width: int) -> str:
-    choices = "|".join(getattr(flag.parser, "enum_values", ()))
-    form = choices or getattr(flag, "form", flag.flag_type().rpartition(" ")[2].upper())
-    text = f"{flag.help.removeprefix(f'<{choices}>: ')} (default: {_shown(flag.default)})"
-    body = textwrap.fill(
-        " ".join(text.split()), width, initial_indent=" " * 6, subsequent_indent=" " * 6, break_on_hyphens=False
-    )
-    return (f"  --[no]{flag.name}\n" if flag.boolean else f"  --{flag.name}={form}\n") + body
+    text = f"{purpose(flag)} (default: {shown(flag.default)})"
+    body = textwrap.fill(text, width, initial_indent=" " * 6, subsequent_indent=" " * 6, break_on_hyphens=False)
+    return f"  {usage(flag)}\n{body}"
 
 
-def _shown(default: Any) -> str:
+def shown(default: Any) -> str:
+    """Return the default of a flag as help shows it."""
     if isinstance(default, bool):
         return str(default).lower()
     if isinstance(default, dict):
