@@ -117,6 +117,17 @@ def test_the_encoder_of_a_tensorflow_1_checkpoint_is_taken_and_stays_as_it_is(wh
     assert_holds("runs/tensorflow1/classifier", {name: reader.get_tensor(name) for name in encoder})
 
 
+def stated(page: str, pattern: str) -> float:
+    return float(re.search(pattern, (ROOT / "docs/coming_from" / f"{page}.md").read_text())[1])
+
+
+@pytest.mark.slow
+def test_digits_by_a_real_encoder_are_as_accurate_as_the_page_says(real_data, capsys):
+    checkpoint = real_data("checkpoints/autoencoder_tf1_13") / "autoencoder.ckpt"
+    run("tensorflow1", f"--checkpoint={checkpoint}", f"--data_dir={real_data('mnist')}", "--epochs=3")
+    assert accuracy(capsys) == pytest.approx(stated("tensorflow1", r"accuracy\s+of (0\.\d+)"), abs=0.02)
+
+
 # --- slim ---
 
 
@@ -246,6 +257,17 @@ def test_features_of_a_keras_h5_are_those_of_keras():
         assert set(file.attrs["layer_names"]) == {b"fc1", b"logits"}
 
 
+@pytest.mark.slow
+def test_cats_and_dogs_by_a_real_mobilenet_are_as_accurate_as_the_page_says(real_data, capsys):
+    for kind in ("cat", "dog"):
+        for number in range(300):
+            to = Path("data", "train" if number < 240 else "validation", f"{kind}s")
+            to.mkdir(parents=True, exist_ok=True)
+            (to / f"{number}.jpg").symlink_to(real_data(f"cats_dogs/train/{kind}.{number}.jpg"))
+    run("keras_bottleneck", f"--weights={real_data('weights/mobilenet_7_5_224_tf.h5')}")
+    assert accuracy(capsys) == pytest.approx(stated("keras", r"accuracy\s+of (0\.\d+)"), abs=0.03)
+
+
 # --- tensorpack ---
 
 
@@ -310,7 +332,7 @@ def test_the_real_efficientnet_of_pytorch_tells_flowers_apart(real_data, capsys)
     weights, flowers = real_data("formats/efficientnet-lite0-57934424.pth"), real_data("flowers")
     run("pytorch", f"--weights={weights}", f"--data_dir={flowers}", "--unfreeze=head.*", "--epochs=10",
         "--learning_rate=0.01")  # fmt: skip
-    assert accuracy(capsys) >= 0.8
+    assert accuracy(capsys) == pytest.approx(stated("pytorch", r"accuracy\s+of (0\.\d+)"), abs=0.05)
 
 
 # --- the pages ---
