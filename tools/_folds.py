@@ -24,8 +24,8 @@ def define(values: flags.FlagValues) -> None:
         flags.DEFINE_integer(
             "folds",
             None,
-            "Divide the examples into so many parts, each class at its share, and train a run for each, which is tested "
-            "on that part: fold-1 and so on in --logdir. The end says the mean accuracy and its spread. Test examples "
+            "Divide the examples into so many parts, each class at its share, and train a run for each, tested on "
+            "that part: fold-1 and so on in --logdir. The end says the mean accuracy and its spread. Test examples "
             "that are given (a folder test, a second listing, MNIST's) stay out, and the folds divide the rest. "
             "Default: one run, on one split.",
             2,
