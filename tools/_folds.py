@@ -24,10 +24,10 @@ def define(values: flags.FlagValues) -> None:
         flags.DEFINE_integer(
             "folds",
             None,
-            "Train and test so many times, each time on another part of the examples, each class at its share, and say "
-            "the mean accuracy and its spread; --logdir gets a run for each, fold-1 and so on. Test examples that are "
-            "given (a folder test, a second listing, MNIST's) stay out, and the folds divide the rest. Default: one "
-            "run, on one split.",
+            "Divide the examples into so many parts, each class at its share, and train a run for each, tested on "
+            "that part: fold-1 and so on in --logdir. The end says the mean accuracy and its spread. Test examples "
+            "that are given (a folder test, a second listing, MNIST's) stay out, and the folds divide the rest. "
+            "Default: one run, on one split.",
             2,
             flag_values=values,
         )

@@ -23,6 +23,7 @@ puts one on a tensor of a network in a file; the run keeps the network. --model 
 
 trains and tests five times, each time on another fifth of the pictures, as the runs runs/flowers/fold-1 to fold-5, and
 ends with the mean accuracy, its standard deviation and Wilson's interval. Stopped, it goes on too.
+
 What the test gave, its worst mistakes included, is in the run's test.json. Where TF_CONFIG names a cluster, this is one
 of its tasks: see docs/scale.md.
 """

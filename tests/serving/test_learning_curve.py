@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -52,6 +53,17 @@ def test_the_accuracies_are_scikit_learns_on_the_stored_features(trained):
     assert curve.head == tx.open_run(trained / "run").best["accuracy"]
     assert (trained / "run/learning_curve.json").exists()
     assert isinstance(curve, LearningCurve)
+
+
+def test_features_that_are_not_numbers_are_refused_with_their_example(trained, monkeypatch):
+    data = tx.open_run(trained / "run").precompute(trained / "store")
+    [(name, rows)] = data.train.features.items()
+    broken = rows[:]
+    broken[3] = np.nan
+    data = dataclasses.replace(data, train=dataclasses.replace(data.train, features={name: broken}))
+    monkeypatch.setattr(tx.Run, "precompute", lambda *_: data)
+    with pytest.raises(DataError, match=r"features of 1 of 200 examples are NaN or infinite; .*\n  example 3$"):
+        measure(trained / "run", store=trained / "store")
 
 
 @pytest.mark.slow

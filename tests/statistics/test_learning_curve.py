@@ -23,7 +23,7 @@ def planted(limit=0.9, factor=0.05, exponent=0.6, seeds=5, examples=2000, seed=0
     return [np.stack([hard + generator.normal(0, 0.01, examples) < share for _ in range(seeds)]) for share in shares]
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def fewer_draws(monkeypatch):
     """A quarter of the bootstrap's draws, which is enough for what is shown here."""
     monkeypatch.setattr(learning_curve, "DRAWS", 50)
@@ -47,6 +47,7 @@ def test_a_planted_curve_is_found_and_lies_in_its_interval():
     assert curve.examples == 1000
 
 
+@pytest.mark.usefixtures("fewer_draws")
 def test_the_fit_is_scipys():
     right = planted()
     means = [rows.mean() for rows in right]
@@ -63,11 +64,13 @@ def test_the_fit_is_scipys():
     assert [point.accuracies for point in curve.points] == [tuple(rows.mean(axis=1)) for rows in right]
 
 
+@pytest.mark.usefixtures("fewer_draws")
 def test_fewer_validation_examples_are_less_sure():
     widths = [curve.places[-1].high - curve.places[-1].low for curve in (made(examples=60), made())]
     assert widths[0] > 2 * widths[1]
 
 
+@pytest.mark.usefixtures("fewer_draws")
 def test_a_flat_curve_promises_nothing():
     right = [np.ones((3, 50), bool)] * 5
     curve = fit(right, SIZES, classifier="x")

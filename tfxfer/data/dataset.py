@@ -54,7 +54,7 @@ def select_examples(examples: Data, settings: Mapping[str, Any]) -> Data:
     """Return what settings choose of a data set: the `fold`, counted from 1, of `folds`, and `train_examples` of it.
 
     Raises:
-      DataError: there are no such folds, or not so many examples.
+      DataError: the fold does not exist, or there are not so many examples.
     """
     seed, few = settings.get("seed", 0), settings.get("train_examples")
     fold, folds = settings.get("fold"), settings.get("folds")
