@@ -10,7 +10,7 @@ import pytest
 from tests import browsing, made_runs
 from tests.browsing import Browser, file_url, is_blank, wait
 from tests.plots.test_palette import contrast
-from tfxfer import report
+from tfxfer import reports
 
 SIZES = {"phone": (360, 740), "desk": (1280, 900)}
 
@@ -22,9 +22,7 @@ def pages(tmp_path_factory) -> dict[str, Path]:
     classes = {"names": made_runs.NASTY, "two": ("cat", "dog"), "many": [f"class number {n}" for n in range(1000)]}
     runs = {name: made_runs.make(top / name, found) for name, found in classes.items()}
     min((runs["names"] / "mistakes").iterdir()).unlink()
-    return {
-        name: report.write(report.read(run), command="tfxfer train --logdir=runs/again") for name, run in runs.items()
-    }
+    return {name: reports.report(run, command="tfxfer train --logdir=runs/again").write() for name, run in runs.items()}
 
 
 def luminance(pixels: np.ndarray) -> float:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from tfxfer import notebook
 from tfxfer.callables import compiled
 from tfxfer.data.batches import chunks
 from tfxfer.data.splits import Split, as_split, class_numbers, labels_outside
@@ -150,6 +151,21 @@ class Evaluation:
         tops = {f"top-{k} accuracy": share for k, share in self.top_k.items() if k > 1}
         text = "  ".join(f"{name} {value:.4f}" for name, value in {**self.metrics, **tops}.items())
         return f"{text}  ({self.undecided} examples give NaN and count as wrong)" if self.undecided else text
+
+    def _repr_html_(self) -> str:
+        right, count = int(self.right.sum()), len(self.labels)
+        title = f"{self}: {right:,} of {count:,} right; {intervals.shown(right, count)} of the accuracy"
+        figures = ("examples", "right", "precision", "recall", "f1-score")
+        rows = list(zip(self.per_class().items(), self.confusion, range(len(self.class_names)), strict=True))
+        columns = ("class", *figures, "most often taken for")
+        return notebook.described(title, notebook.table(columns, rows, self._cells, numbers=figures))
+
+    def _cells(self, row: tuple[tuple[str, dict[str, float]], np.ndarray, int]) -> tuple[str, ...]:
+        (name, figures), counts, number = row
+        shares = (f"{figures[key]:.3f}" for key in ("precision", "recall", "f1-score"))
+        others = np.where(np.arange(len(counts)) == number, 0, counts)
+        taken = f"{self.class_names[others.argmax()]} ({others.max():,})" if others.any() else ""
+        return name, f"{figures['support']:,.0f}", f"{counts[number]:,}", *shares, taken
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from tfxfer import names
+from tfxfer import names, notebook
 from tfxfer.callables import message
 from tfxfer.data.splits import Data
 from tfxfer.errors import RunError
@@ -73,6 +73,27 @@ class Fitted:
     stopped_early: bool
     frozen: int
     exact_resume: bool
+
+    def _repr_html_(self) -> str:
+        early = "; stopped early" if self.stopped_early else ""
+        title = f"{self.epochs:,} epochs, {self.steps:,} steps{early}; the best by validation is {self.best}"
+        metrics = [key for key in self.history[-1] if key not in ("step", "epoch", "split", "learning_rate")]
+        best = int(self.best.rpartition("-")[2])
+
+        def cells(row: Mapping[str, Any]) -> list[str]:
+            mark = "best" if (row["step"], row["split"]) == (best, "validation") else ""
+            return [
+                f"{row['epoch']:,}",
+                f"{row['step']:,}",
+                row["split"],
+                *(f"{row[key]:.4f}" for key in metrics),
+                mark,
+            ]
+
+        columns = ("epoch", "step", "split", *metrics, "")
+        table = notebook.table(columns, self.history, cells, numbers={"epoch", "step", *metrics})
+        proof = [f"{self.frozen:,} frozen variables are bit-identical to the start"] if self.frozen else []
+        return notebook.described(title, table, notes=proof)
 
 
 class Training:
