@@ -28,6 +28,7 @@ from tfxfer.store import provenance
 log = logging.getLogger("tfxfer")
 
 BATCH_SIZE = 256
+_COLUMNS = ("class", "examples", "right", "recall", "precision", "most often taken for")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,19 +154,30 @@ class Evaluation:
         return f"{text}  ({self.undecided} examples give NaN and count as wrong)" if self.undecided else text
 
     def _repr_html_(self) -> str:
-        right, count = int(self.right.sum()), len(self.labels)
-        title = f"{self}: {right:,} of {count:,} right; {intervals.shown(right, count)} of the accuracy"
-        figures = ("examples", "right", "precision", "recall", "f1-score")
-        rows = list(zip(self.per_class().items(), self.confusion, range(len(self.class_names)), strict=True))
-        columns = ("class", *figures, "most often taken for")
-        return notebook.described(title, notebook.table(columns, rows, self._cells, numbers=figures))
+        confusion = self.confusion
+        examples = np.bincount(self.labels, minlength=len(confusion))
+        right, taken = confusion.diagonal(), confusion.sum(axis=0)
 
-    def _cells(self, row: tuple[tuple[str, dict[str, float]], np.ndarray, int]) -> tuple[str, ...]:
-        (name, figures), counts, number = row
-        shares = (f"{figures[key]:.3f}" for key in ("precision", "recall", "f1-score"))
+        def cells(number: int) -> list[str]:
+            counts = [f"{count:,}" for count in (examples[number], right[number])]
+            shares = [_share(right[number], of[number]) for of in (examples, taken)]
+            return [self.class_names[number], *counts, *shares, self._confused(confusion[number], number)]
+
+        count = len(self.labels)
+        title = (
+            f"{self}: {right.sum():,} of {count:,} right; {intervals.shown(int(right.sum()), count)} of the accuracy"
+        )
+        table = notebook.table(_COLUMNS, range(len(confusion)), cells, numbers=_COLUMNS[1:5])
+        return notebook.described(title, table)
+
+    def _confused(self, counts: np.ndarray, number: int) -> str:
+        """Say for which other class the examples of a class were taken most often."""
         others = np.where(np.arange(len(counts)) == number, 0, counts)
-        taken = f"{self.class_names[others.argmax()]} ({others.max():,})" if others.any() else ""
-        return name, f"{figures['support']:,.0f}", f"{counts[number]:,}", *shares, taken
+        return f"{self.class_names[others.argmax()]} ({others.max():,})" if others.any() else ""
+
+
+def _share(part: int, of: int) -> str:
+    return f"{part / of:.3f}" if of else "-"
 
 
 @contextlib.contextmanager

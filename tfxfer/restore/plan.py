@@ -21,7 +21,7 @@ from tfxfer.graph import traversal
 from tfxfer.graph.normalization import statistics_of
 from tfxfer.graph.partitioned import is_part, name_of, shape_of, taken, wholes
 from tfxfer.graph.preprocessing import objections
-from tfxfer.graph.variables import aliases, every_variable, is_variable, model_variables, select
+from tfxfer.graph.variables import aliases, check_open, every_variable, is_variable, model_variables, select
 from tfxfer.weights import Tensor, Weights, open_weights
 
 SHOWN = 10
@@ -212,6 +212,7 @@ def plan(
         `graph.preprocessing.check_weights_by`), or some are missing or mismatched, or are one in memory and would take
         different arrays: all of them are listed, and the error's `plan` reports the rest too.
       SelectionError: a regular expression is not one, or matches nothing.
+      GraphError: the weights are a checkpoint, which takes a Saver, and the graph is finalized.
 
     Example:
       >>> np.savez("weights.npz", **{"fc/kernel": np.ones((4, 2), np.float32)})
@@ -379,6 +380,7 @@ def _saver(table: dict[str, list[tf.Variable]], pairings: dict[str, Pairing]) ->
     # A list is what a Saver takes for parts of one variable, and for nothing else.
     saved = {pairings[name].source: parts if is_part(parts[0]) else parts[0] for name, parts in table.items()}
     with next(iter(table.values()))[0].graph.as_default():
+        check_open("plan")
         return tf.train.Saver(saved, save_relative_paths=True)
 
 

@@ -78,20 +78,20 @@ class Fitted:
         early = "; stopped early" if self.stopped_early else ""
         title = f"{self.epochs:,} epochs, {self.steps:,} steps{early}; the best by validation is {self.best}"
         metrics = [key for key in self.history[-1] if key not in ("step", "epoch", "split", "learning_rate")]
+        means = [(split, metric) for split in ("train", "validation") for metric in metrics]
+        rows: dict[int, dict[str, Mapping[str, Any]]] = {}
+        for row in self.history:
+            rows.setdefault(row["step"], {})[row["split"]] = row
         best = int(self.best.rpartition("-")[2])
 
-        def cells(row: Mapping[str, Any]) -> list[str]:
-            mark = "best" if (row["step"], row["split"]) == (best, "validation") else ""
-            return [
-                f"{row['epoch']:,}",
-                f"{row['step']:,}",
-                row["split"],
-                *(f"{row[key]:.4f}" for key in metrics),
-                mark,
-            ]
+        def cells(step: int) -> list[str]:
+            of_step = rows[step]
+            values = [f"{of_step[split][metric]:.4f}" if split in of_step else "" for split, metric in means]
+            epoch = max(row["epoch"] for row in of_step.values())
+            return [f"{epoch:,}", f"{step:,}", *values, "best" if step == best else ""]
 
-        columns = ("epoch", "step", "split", *metrics, "")
-        table = notebook.table(columns, self.history, cells, numbers={"epoch", "step", *metrics})
+        columns = ("epoch", "step", *map(" ".join, means), "")
+        table = notebook.table(columns, list(rows), cells, numbers=columns[:-1])
         proof = [f"{self.frozen:,} frozen variables are bit-identical to the start"] if self.frozen else []
         return notebook.described(title, table, notes=proof)
 
