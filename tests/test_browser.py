@@ -10,7 +10,8 @@ import pytest
 from tests import browsing, made_runs
 from tests.browsing import Browser, file_url, is_blank, wait
 from tests.plots.test_palette import contrast
-from tfxfer import reports
+from tests.test_notebook import evaluation
+from tfxfer import notebook, reports
 
 SIZES = {"phone": (360, 740), "desk": (1280, 900)}
 
@@ -138,3 +139,28 @@ def test_waiting_is_bounded_and_says_for_what():
     with pytest.raises(AssertionError, match="waited 0 s in vain for rain"):
         wait(lambda: False, "rain", 0.2)
     assert wait(lambda: 3, "nothing") == 3
+
+
+# --- in a notebook ---
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_tables_are_readable_in_a_notebook_and_the_page_is_a_frame_of_its_own(browser: Browser, tmp_path, dark):
+    run = made_runs.make(tmp_path / "run", made_runs.NASTY)
+    colours = "background:#111;color:#ddd" if dark else "background:#fff;color:#222"
+    table = notebook.table(
+        ["name", "n"], range(50), lambda number: [f"layer{number}/kernel " * 9, number], numbers=["n"]
+    )
+    shown = [evaluation(made_runs.NASTY)._repr_html_(), table, reports.report(run)._repr_html_()]
+    page = tmp_path / "notebook.html"
+    page.write_text(f"<!DOCTYPE html><meta charset=utf-8><body style='{colours}'>{''.join(shown)}", "utf-8", "replace")
+    opened = browser.open(file_url(page), width=760, height=1400, dark=dark)
+    assert opened.overflow() == 0
+    assert not is_blank(opened.screenshot(f"notebook_{'dark' if dark else 'light'}", whole=True))
+    opened.driver.switch_to.frame(opened.find("iframe")[0])
+    opened.driver.find_element("css selector", "nav a[href='#plan']").click()
+    # Still the page, and not another copy of the notebook in the frame.
+    assert opened.driver.find_element("css selector", "h1").text == "run"
+    assert wait(lambda: opened.driver.find_element("css selector", "#plan").location["y"] > 0, "the section")
+    opened.driver.switch_to.default_content()
+    assert opened.errors() == []

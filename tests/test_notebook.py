@@ -125,8 +125,8 @@ def test_a_training_shows_both_splits_of_each_epoch_in_one_row():
 def test_a_search_shows_heads_and_baselines_and_which_are_close_to_the_best():
     text = shown(tuning()).text
     assert text.startswith("2 heads and 1 baselines, each on 2 folds")
-    assert "trial-00 pool 0.8500* 0.0707 0.3500 none 0 0.0 0.001 0.0 trial-01" in text
-    assert "nearest centroid pool 0.6500 0.0707 " in text
+    assert "trial-00 pool none 0.8500* 0.0707 0.3500 0 0.0 0.001 0.0 trial-01" in text
+    assert "nearest centroid pool 0.6500 0.0707 *" in text
 
 
 def test_a_look_at_the_data_shows_its_findings():

@@ -6,6 +6,8 @@ import importlib.util
 import json
 import os
 import re
+import shutil
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
@@ -261,3 +263,28 @@ def test_a_page_has_all_cells_of_its_notebook_in_order(notebook):
 def test_code_that_holds_a_fence_is_fenced_by_a_longer_one():
     cell = {"cell_type": "code", "source": ["text = '''\n", "```python\n", "'''"]}
     assert hook().markdown(cell).startswith("````python\n")
+
+
+CONFIG = """
+site_name: test
+theme: {name: mkdocs}
+plugins: []
+hooks: [docs/hooks/notebooks.py]
+exclude_docs: hooks/
+nav: [index.md, notebooks/start.md, notebooks/features_and_heads.md]
+"""
+
+
+def test_the_site_shows_the_pages_and_gives_the_notebooks(tmp_path):
+    shutil.copytree(ROOT / "docs" / "notebooks", tmp_path / "docs" / "notebooks")
+    shutil.copytree(ROOT / "docs" / "hooks", tmp_path / "docs" / "hooks")
+    (tmp_path / "docs" / "index.md").write_text("# Index\n\n[Start](notebooks/start.md)\n")
+    (tmp_path / "mkdocs.yml").write_text(CONFIG)
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    site = tmp_path / "site" / "notebooks"
+    assert "tx.open_weights(" in (site / "start" / "index.html").read_text("utf-8")
+    assert 'href="../features_and_heads/"' in (site / "start" / "index.html").read_text("utf-8")
+    assert (site / "start.ipynb").read_bytes() == START.read_bytes()
+    assert not (tmp_path / "site" / "hooks").exists()

@@ -32,7 +32,7 @@ def page(notebook: Path) -> str:
     """Return a notebook as Markdown: its cells in order, and a link to the file below the title."""
     cells = [markdown(cell) for cell in json.loads(notebook.read_text("utf-8"))["cells"]]
     title, _, rest = cells[0].partition("\n")
-    link = f"[Download this notebook]({notebook.name}){{ download }}, or open it in a checkout with Jupyter."
+    link = f"[Download this notebook]({notebook.name}), or open it in a checkout with Jupyter."
     return "\n\n".join([title, link, rest.strip(), *cells[1:]]) + "\n"
 
 

@@ -23,6 +23,7 @@ from tfxfer.graph.normalization import statistics_of
 from tfxfer.graph.partitioned import wholes
 from tfxfer.graph.preprocessing import input_specs
 from tfxfer.graph.train_step import Step
+from tfxfer.markup import Markup
 from tfxfer.runs import files
 from tfxfer.runs.frozen import FrozenRecord
 from tfxfer.runs.state import RunState
@@ -77,6 +78,11 @@ class Fitted:
     def _repr_html_(self) -> str:
         early = "; stopped early" if self.stopped_early else ""
         title = f"{self.epochs:,} epochs, {self.steps:,} steps{early}; the best by validation is {self.best}"
+        proof = [f"{self.frozen:,} frozen variables are bit-identical to the start"] if self.frozen else []
+        return notebook.described(title, self._table(), notes=proof)
+
+    def _table(self) -> Markup:
+        """Return a table of what was measured, a row for each step at which something was."""
         metrics = [key for key in self.history[-1] if key not in ("step", "epoch", "split", "learning_rate")]
         means = [(split, metric) for split in ("train", "validation") for metric in metrics]
         rows: dict[int, dict[str, Mapping[str, Any]]] = {}
@@ -91,9 +97,7 @@ class Fitted:
             return [f"{epoch:,}", f"{step:,}", *values, "best" if step == best else ""]
 
         columns = ("epoch", "step", *map(" ".join, means), "")
-        table = notebook.table(columns, list(rows), cells, numbers=columns[:-1])
-        proof = [f"{self.frozen:,} frozen variables are bit-identical to the start"] if self.frozen else []
-        return notebook.described(title, table, notes=proof)
+        return notebook.table(columns, list(rows), cells, numbers=columns[:-1])
 
 
 class Training:

@@ -28,7 +28,7 @@ log = logging.getLogger("tfxfer")
 
 FILE = "tune.json"
 VERSION = 1
-_COLUMNS = ("head", "endpoint", "accuracy", "spread", "loss", "normalize", "hidden", "dropout", "learning_rate", "l2")
+_COLUMNS = ("head", "endpoint", "normalize", "accuracy", "spread", "loss", "hidden", "dropout", "learning_rate", "l2")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,15 +109,16 @@ class Tuning:
     def _repr_html_(self) -> str:
         folds = len(self.best.accuracies)
         title = f"{len(self.results):,} heads and {len(self.baselines)} baselines, each on {folds} folds"
-        table = notebook.table(_COLUMNS, [*self.results, *self.baselines], self._cells, numbers=_COLUMNS[2:])
+        table = notebook.table(_COLUMNS, [*self.results, *self.baselines], self._cells, numbers=_COLUMNS[3:])
         note = "* within one standard error of the best: the folds do not tell the two apart"
         return notebook.described(title, table, notes=[note])
 
     def _cells(self, result: Result) -> list[str]:
         trial = dataclasses.asdict(result.trial) if result.trial else {}
-        settings = [str(trial.get(name, "")) for name in _COLUMNS[5:]]
+        normalize, *settings = (str(trial.get(name, "")) for name in ("normalize", *_COLUMNS[6:]))
         accuracy = f"{result.accuracy:.4f}{'*' if self.is_close(result) else ''}"
-        return [result.name, result.endpoint, accuracy, f"{result.spread:.4f}", f"{result.loss:.4f}", *settings]
+        loss = f"{result.loss:.4f}" if result.losses else ""
+        return [result.name, result.endpoint, normalize, accuracy, f"{result.spread:.4f}", loss, *settings]
 
 
 def tune(
