@@ -16,6 +16,7 @@ from tests.reports.pages import Parsed
 from tests.test_layout import loaded_after
 from tfxfer import notebook
 from tfxfer.data_checks.findings import DataCheck, Finding
+from tfxfer.formats.tensors import Tensor
 from tfxfer.tuning.trials import Trial
 from tfxfer.tuning.tune import Result, Tuning
 
@@ -34,6 +35,11 @@ def rows(parsed: Parsed) -> int:
 def weights(folder, count: int = 3, name: str = "fc/kernel") -> tx.Weights:
     np.savez(folder / "weights.npz", **{f"{name}{n}": np.zeros((2, n + 1), np.float32) for n in range(count)})
     return tx.open_weights(folder / "weights.npz")
+
+
+def many_weights(count: int) -> tx.Weights:
+    tensors = {f"layer{n}/kernel": Tensor((2, 3), np.dtype(np.float32), lambda: np.zeros((2, 3))) for n in range(count)}
+    return tx.Weights("many.npz", "NumPy .npz archive", tensors)
 
 
 def plan_of(folder, count: int = 3) -> tx.Plan:
@@ -171,7 +177,7 @@ def test_no_name_becomes_markup(kind, tmp_path):
 @pytest.mark.parametrize("kind", ["Weights", "Plan", "Evaluation", "Fitted", "Tuning", "DataCheck"])
 def test_of_many_rows_the_first_and_the_last_are_shown_and_how_many_are_left_out(kind, tmp_path):
     many = {
-        "Weights": lambda: weights(tmp_path, 10_000, "w"),
+        "Weights": lambda: many_weights(10_000),
         "Plan": lambda: plan_of(tmp_path, 200),
         "Evaluation": lambda: evaluation(tuple(f"class {n}" for n in range(1000))),
         "Fitted": lambda: fitted(200),

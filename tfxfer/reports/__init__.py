@@ -102,7 +102,7 @@ def report(run: str | os.PathLike[str], *, command: str | None = None) -> Report
       command: how to make such a run again, which the page ends with.
 
     Raises:
-      RunError: there is no run, or its settings cannot be read. What else cannot be read, the page says.
+      RunError: the directory holds no run, or its settings cannot be read. What else cannot be read, the page says.
 
     Example:
       >>> images, labels = tf.placeholder(tf.uint8, [None, 28, 28, 1]), tf.placeholder(tf.int64, [None])
