@@ -68,7 +68,10 @@ def described(title: Child, *parts: Markup, notes: Collection[Child] = ()) -> Ma
 def frame(page: str, *, title: str) -> Markup:
     """Return a whole HTML page as a part of a notebook: its styles stay within it, and no script of it runs."""
     look = f"width:100%;height:{HEIGHT}px;border:0;border-radius:8px;resize:vertical"
-    return tag("iframe", srcdoc=page, title=title, sandbox=True, style=look)
+    # Else a link to a part of the page would lead to the notebook, whose address such a page takes for its own. It goes
+    # before the page's own policy, which forbids to change that.
+    own = page.replace("<head>", '<head><base href="about:srcdoc"/>', 1)
+    return tag("iframe", srcdoc=own, title=title, sandbox=True, style=look)
 
 
 def is_running() -> bool:
