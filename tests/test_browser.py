@@ -158,11 +158,13 @@ def test_tables_are_readable_in_a_notebook_and_the_page_is_a_frame_of_its_own(br
     assert opened.overflow() == 0
     [frame] = opened.find("iframe")
     opened.driver.execute_script("arguments[0].scrollIntoView({block: 'end'})", frame)
-    assert not is_blank(opened.screenshot(f"notebook_{'dark' if dark else 'light'}"))
     opened.driver.switch_to.frame(frame)
     opened.driver.find_element("css selector", "nav a[href='#plan']").click()
     # The frame shows the section, and not another copy of the notebook.
     assert wait(lambda: opened.driver.execute_script("return window.scrollY") > 100, "the section")
     assert opened.driver.find_element("css selector", "h1").text == "run"
     opened.driver.switch_to.default_content()
+    seen = opened.screenshot(f"notebook_{'dark' if dark else 'light'}")
+    assert not is_blank(seen)
+    assert (luminance(seen) < 100) == dark
     assert opened.errors() == []
