@@ -402,7 +402,7 @@ def test_a_layer_of_the_name_of_an_imported_one_is_refused_and_does_not_become_a
         layers.dense(tf.zeros([1, 3]), 2, "fc")
         tf.train.export_meta_graph(str(tmp_path / "model.meta"))
     tf.train.import_meta_graph(str(tmp_path / "model.meta"))
-    with pytest.raises(GraphError, match=r"fc/kernel is in the graph already: .* with tf\.Graph\(\)\.as_default"):
+    with pytest.raises(GraphError, match=r"fc/kernel is in the graph already: .*`with tf\.Graph\(\)\.as_default"):
         layers.dense(tf.zeros([1, 3]), 2, "fc")
     with tf.Graph().as_default():
         layers.dense(tf.zeros([1, 3]), 2, "fc")

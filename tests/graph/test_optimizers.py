@@ -153,7 +153,7 @@ def test_a_finalized_graph_and_what_is_not_a_tensor_are_refused():
         tx.train_step(images, labels, logits, train="kernel")
     with (
         tx.session(),
-        pytest.raises(GraphError, match="train_step: the graph is finalized, .* all of it, summaries too, before"),
+        pytest.raises(GraphError, match="train_step: the graph is finalized"),
     ):
         tx.train_step(images, labels, logits, train="kernel")
 
