@@ -232,9 +232,10 @@ def _check_first(outputs: tf.Tensor) -> None:
     """Refuse a second step on the same outputs: all variables of its optimizer would be there twice."""
     if outputs.name in outputs.graph.get_collection(STEPS):
         raise GraphError(
-            f"the graph has a step of training on {outputs.name} already, as it has where a cell of a notebook runs twice; "
-            "a second one doubles what the optimizer keeps of each variable, and checkpoints hold both. For a graph of its "
-            f"own, {NEW_GRAPH}; or use the first step. If two are meant, give the second one tf.identity(outputs)"
+            f"the graph has a step of training on {outputs.name} already, as it has where a cell of a notebook runs "
+            "twice; a second one doubles what the optimizer keeps of each variable, and checkpoints hold both. For a "
+            f"graph of its own, {NEW_GRAPH}; or use the first step. If two are meant, give the second one "
+            "tf.identity(outputs)"
         )
 
 
