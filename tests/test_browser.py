@@ -10,9 +10,10 @@ import pytest
 from tests import browsing, made_runs
 from tests.browsing import Browser, file_url, is_blank, wait
 from tests.plots.test_palette import contrast
-from tests.report import test_suspects
+from tests.reports import test_suspects
 from tests.statistics import test_calibration, test_folds, test_learning_curve
-from tfxfer import files, report
+from tests.test_notebook import evaluation
+from tfxfer import files, notebook, reports
 from tfxfer.data_checks import record as suspects
 from tfxfer.statistics import calibration, folds, learning_curve
 
@@ -31,9 +32,7 @@ def pages(tmp_path_factory) -> dict[str, Path]:
     files.write_json(runs["whole"] / suspects.FILE, test_suspects.value())
     (runs["whole"] / calibration.FILE).write_bytes(calibration.to_bytes(test_calibration.made()))
     (runs["whole"] / learning_curve.FILE).write_bytes(learning_curve.to_bytes(test_learning_curve.made()))
-    return {
-        name: report.write(report.read(run), command="tfxfer train --logdir=runs/again") for name, run in runs.items()
-    }
+    return {name: reports.report(run, command="tfxfer train --logdir=runs/again").write() for name, run in runs.items()}
 
 
 def luminance(pixels: np.ndarray) -> float:
@@ -149,3 +148,32 @@ def test_waiting_is_bounded_and_says_for_what():
     with pytest.raises(AssertionError, match="waited 0 s in vain for rain"):
         wait(lambda: False, "rain", 0.2)
     assert wait(lambda: 3, "nothing") == 3
+
+
+# --- in a notebook ---
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_tables_are_readable_in_a_notebook_and_the_page_is_a_frame_of_its_own(browser: Browser, tmp_path, dark):
+    run = made_runs.make(tmp_path / "run", made_runs.NASTY)
+    colours = "background:#111;color:#ddd" if dark else "background:#fff;color:#222"
+    table = notebook.table(
+        ["name", "n"], range(50), lambda number: [f"layer{number}/kernel " * 9, number], numbers=["n"]
+    )
+    shown = [evaluation(made_runs.NASTY)._repr_html_(), table, reports.report(run)._repr_html_()]
+    page = tmp_path / "notebook.html"
+    page.write_text(f"<!DOCTYPE html><meta charset=utf-8><body style='{colours}'>{''.join(shown)}", "utf-8", "replace")
+    opened = browser.open(file_url(page), width=760, height=1400, dark=dark)
+    assert opened.overflow() == 0
+    [frame] = opened.find("iframe")
+    opened.driver.execute_script("arguments[0].scrollIntoView({block: 'end'})", frame)
+    opened.driver.switch_to.frame(frame)
+    opened.driver.find_element("css selector", "nav a[href='#plan']").click()
+    # The frame shows the section, and not another copy of the notebook.
+    assert wait(lambda: opened.driver.execute_script("return window.scrollY") > 100, "the section")
+    assert opened.driver.find_element("css selector", "h1").text == "run"
+    opened.driver.switch_to.default_content()
+    seen = opened.screenshot(f"notebook_{'dark' if dark else 'light'}")
+    assert not is_blank(seen)
+    assert (luminance(seen) < 100) == dark
+    assert opened.errors() == []

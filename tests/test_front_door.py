@@ -48,9 +48,9 @@ def test_the_front_door_gives_what_a_user_holds_and_calls():
     assert {
         *("open_weights", "recognise", "select", "plan", "session", "import_meta_graph", "train_step", "eval_step"),
         *("network", "precompute", "extract", "fit", "evaluate", "predict", "export_model", "open_run"),
-        *("check_data", "diff_runs", "fit_normalization"),
+        *("check_data", "diff_runs", "fit_normalization", "report"),
         *("Weights", "InputSpec", "Plan", "Stage", "Step", "EvalStep", "CheckpointOptions", "SummaryOptions"),
-        *("Data", "DataCheck", "Split", "Fitted", "Evaluation", "Network", "Run"),
+        *("Data", "DataCheck", "Split", "Fitted", "Evaluation", "Network", "Report", "Run"),
         *("tune", "Tuning", "SearchSpace", "HeadTraining"),
     } == set(FUNCTIONS_AND_TYPES)
     assert all(callable(getattr(tx, name)) for name in FUNCTIONS_AND_TYPES)

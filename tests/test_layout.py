@@ -23,6 +23,8 @@ GROUND = {
     "names",
     "files",
     "input_spec",
+    "markup",
+    "notebook",
     "callables",
     "processor",
     "progress",
@@ -43,7 +45,9 @@ FLOORS = {
     "callables": {"tf_private"},
     "tf_private": set(),
     "processor": {"names"},
-    "progress": set(),
+    "markup": set(),
+    "notebook": {"markup"},
+    "progress": {"markup", "notebook"},
     "signals": set(),
     "runs": {"errors", "names"},
     "statistics": {"errors", "names", "files", "runs"},
@@ -64,11 +68,11 @@ FLOORS = {
     "evaluation": GRAPHS | {"frontier", "store", "plots", "statistics"},
     "tensorboard": SESSIONS | {"plots", "statistics"},
     "train": SESSIONS | {"tensorboard"},
-    "serving": SESSIONS | {"models", "networks", "train", "report", "statistics"},
-    "report": BYTES | {"plots", "statistics"},
+    "serving": SESSIONS | {"models", "networks", "train", "reports", "statistics"},
+    "reports": BYTES | {"plots", "statistics"},
     "tuning": SESSIONS | {"tensorboard"},
 }
-WITHOUT_TENSORFLOW = BYTES | {"weight_tools", "data", "data_checks", "report", "plots", "statistics"}
+WITHOUT_TENSORFLOW = BYTES | {"weight_tools", "data", "data_checks", "reports", "plots", "statistics"}
 # These load it in a function: with the first picture, or where there is a session.
 INSIDE = {"data", "callables", "tf_private"}
 BANNED = {"tf_keras", "tf_slim", "pickle", "cloudpickle", "dill"}

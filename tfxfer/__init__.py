@@ -32,13 +32,15 @@ if TYPE_CHECKING:
     from tfxfer import graph as graph
     from tfxfer import graph_def as graph_def
     from tfxfer import input_spec as input_spec
+    from tfxfer import markup as markup
     from tfxfer import models as models
     from tfxfer import names as names
     from tfxfer import networks as networks
+    from tfxfer import notebook as notebook
     from tfxfer import plots as plots
     from tfxfer import processor as processor
     from tfxfer import progress as progress
-    from tfxfer import report as report
+    from tfxfer import reports as reports
     from tfxfer import restore as restore
     from tfxfer import runs as runs
     from tfxfer import serving as serving
@@ -69,6 +71,8 @@ if TYPE_CHECKING:
     from tfxfer.models.recognition import recognise as recognise
     from tfxfer.networks.network import Network as Network
     from tfxfer.networks.network import network as network
+    from tfxfer.reports import Report as Report
+    from tfxfer.reports import report as report
     from tfxfer.restore.plan import Plan as Plan
     from tfxfer.restore.plan import plan as plan
     from tfxfer.restore.session import session as session
@@ -101,6 +105,7 @@ _HOMES = {
     "InputSpec": "tfxfer.input_spec",
     "Network": "tfxfer.networks.network",
     "Plan": "tfxfer.restore.plan",
+    "Report": "tfxfer.reports",
     "SearchSpace": "tfxfer.tuning.trials",
     "Split": "tfxfer.data",
     "Run": "tfxfer.serving.run",
@@ -125,6 +130,7 @@ _HOMES = {
     "precompute": "tfxfer.store.extraction",
     "predict": "tfxfer.serving.predict",
     "recognise": "tfxfer.models.recognition",
+    "report": "tfxfer.reports",
     "select": "tfxfer.graph.variables",
     "session": "tfxfer.restore.session",
     "train_step": "tfxfer.graph.train_step",

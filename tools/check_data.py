@@ -263,7 +263,7 @@ def _check_out(settings: Any) -> None:
 
 def _write(settings: Any, check: Any, examples: Examples) -> None:
     from tfxfer.data_checks import record
-    from tfxfer.report import suspects
+    from tfxfer.reports import suspects
 
     if settings.out or settings.run:
         shown = record.with_pictures(check, examples.images)

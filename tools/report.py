@@ -34,13 +34,14 @@ def main(argv: list[str]) -> int:
     if values.out and len(directories) > 1:
         raise _flags.UsageError(f"--out={values.out} is one file, and {len(directories)} runs are given; leave it out")
 
-    from tfxfer import report
+    from tfxfer import reports
 
-    for run in [report.read(directory) for directory in directories]:
-        path = report.write(run, values.out, command=command(run))
-        for line in report.missing(run):
+    for run in [reports.read(directory) for directory in directories]:
+        page = reports.Report(run, command(run))
+        path = page.write(values.out)
+        for line in page.missing:
             print(f"  {line}")
-        print(f"{path}: {report.result_line(run)}")
+        print(f"{path}: {page}")
     return 0
 
 
@@ -48,9 +49,9 @@ def command(run: Any) -> str | None:
     """Return the command that makes such a run again, a flag a line; None if it was not made by a tool.
 
     Args:
-      run: what `tfxfer.report.read` returned.
+      run: what `tfxfer.reports.read` returned.
     """
-    from tfxfer.report.folds import fold_name
+    from tfxfer.reports.folds import fold_name
     from tfxfer.tools import pretrain, train
 
     # The command makes the runs of all folds, in one directory.

@@ -155,7 +155,7 @@ GROUPS = (
         "A run, opened again: its record, its predictions, its export and its page.",
         (
             *("open_run", "Run", "predict", "serving.predict.Predictions", "export_model", "serving.export.Exported"),
-            *("serving.predict.predict_exported", "report.read", "report.Run", "report.write"),
+            *("serving.predict.predict_exported", "report", "Report", "reports.read", "reports.Run"),
         ),
     ),
     Group(

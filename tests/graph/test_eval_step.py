@@ -195,5 +195,5 @@ def test_arguments_of_another_graph_or_of_another_kind_and_a_finalized_graph_are
     with tf.Graph().as_default(), pytest.raises(GraphError, match=r"another graph than .*; call eval_step within"):
         eval_step(images, labels, logits)
     graph.finalize()
-    with pytest.raises(GraphError, match=r"the graph is finalized, .*; call eval_step, and make summaries, before"):
+    with pytest.raises(GraphError, match=r"eval_step: the graph is finalized, .* all of it, summaries too, before"):
         eval_step(images, labels, logits)

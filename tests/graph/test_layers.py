@@ -389,12 +389,24 @@ def test_variables_are_named_by_layer_and_have_these_shapes():
 def test_a_layer_of_the_same_name_is_refused_and_shared_where_the_scope_says_so():
     x = tf.zeros([1, 3])
     first = layers.dense(x, 2, "fc")
-    with pytest.raises(ValueError, match="Variable fc/kernel already exists"):
+    with pytest.raises(GraphError, match=r"fc/kernel is in the graph already: .* share its variables, .*reuse=True"):
         layers.dense(x, 2, "fc")
     with tf.variable_scope("", reuse=True):
         second = layers.dense(x, 2, "fc")
     assert first is not second
     assert list(names_and_shapes()) == ["fc/kernel", "fc/bias"]
+
+
+def test_a_layer_of_the_name_of_an_imported_one_is_refused_and_does_not_become_another(tmp_path):
+    with tf.Graph().as_default():
+        layers.dense(tf.zeros([1, 3]), 2, "fc")
+        tf.train.export_meta_graph(str(tmp_path / "model.meta"))
+    tf.train.import_meta_graph(str(tmp_path / "model.meta"))
+    with pytest.raises(GraphError, match=r"fc/kernel is in the graph already: .*`with tf\.Graph\(\)\.as_default"):
+        layers.dense(tf.zeros([1, 3]), 2, "fc")
+    with tf.Graph().as_default():
+        layers.dense(tf.zeros([1, 3]), 2, "fc")
+        assert list(names_and_shapes()) == ["fc/kernel", "fc/bias"]
 
 
 # Dropout.

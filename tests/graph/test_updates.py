@@ -160,7 +160,9 @@ def test_an_expression_trains_the_trainable_variables_and_no_moving_statistics_t
     options = {"optimizer": "sgd", "summaries": ()}
     step = tx.train_step(images, labels, logits, train=".*", **options)
     assert names_of(step.trained) == {"norm/beta", "kernel"}
-    step = tx.train_step(images, labels, logits, train=["kernel", "norm/moving"], **options)
+    with pytest.raises(GraphError, match=r"has a step of training on MatMul:0 already.* give .* tf\.identity"):
+        tx.train_step(images, labels, logits, train=["kernel", "norm/moving"], **options)
+    step = tx.train_step(images, labels, tf.identity(logits), train=["kernel", "norm/moving"], **options)
     assert names_of(step.trained) == {"norm/moving", "kernel"}
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests import made_runs
-from tfxfer import report as page
+from tfxfer import reports
 from tfxfer.tools import _flags, pretrain, report, train
 
 COMMAND = Path(sys.executable).with_name("tfxfer")
@@ -49,7 +49,7 @@ def settings_of(tool, flags: list[str]) -> dict:
 
 
 def words(run: Path) -> list[str]:
-    return shlex.split(report.command(page.read(run)).replace("\\\n", " "))
+    return shlex.split(report.command(reports.read(run)).replace("\\\n", " "))
 
 
 def test_the_command_of_a_training_sets_every_flag_as_it_was(tmp_path):
@@ -76,15 +76,15 @@ def test_the_command_of_a_pretraining_names_what_it_saves(tmp_path):
 
 def test_a_run_by_the_library_has_no_command(tmp_path):
     made_runs.write(tmp_path / "run", "settings.json", {"epochs": 3})
-    assert report.command(page.read(tmp_path / "run")) is None
-    assert "made by a program of its own" in page.document(page.read(tmp_path / "run"))
+    assert report.command(reports.read(tmp_path / "run")) is None
+    assert "made by a program of its own" in reports.report(tmp_path / "run").html
 
 
 @pytest.mark.parametrize("value", [True, None, 3, "x", [[1]], {"a": 1}, [None], [[1, 2, 3]]])
 @pytest.mark.parametrize("name", ["unfreeze", "rename", "hidden", "lr_multipliers", "epochs", "most_bad"])
 def test_settings_of_another_kind_leave_a_command_all_the_same(tmp_path, name, value):
     run = made_runs.make(tmp_path / "run", **{name: value})
-    assert report.command(page.read(run)).startswith("tfxfer train")
+    assert report.command(reports.read(run)).startswith("tfxfer train")
 
 
 def test_it_writes_the_page_and_says_where_and_how_good(tmp_path):
@@ -120,8 +120,8 @@ def test_the_page_of_a_real_run_has_every_part(tmp_path, capsys):
     found = re.search(r"^test accuracy (\S+)$", capsys.readouterr().out, re.MULTILINE)[1]
     assert _flags.run(report.main, ["tfxfer report", str(tmp_path / "run")]) == 0
     assert capsys.readouterr().out.startswith(f"{tmp_path / 'run'}/report.html: test accuracy {found}, ")
-    run = page.read(tmp_path / "run")
-    assert (run.faults, page.missing(run), len(run.history)) == ([], [], 4)
+    run = reports.read(tmp_path / "run")
+    assert (run.faults, reports.Report(run).missing, len(run.history)) == ([], [], 4)
     assert run.test.mistakes
     assert all(mistake.picture for mistake in run.test.mistakes)
     text = (tmp_path / "run/report.html").read_text()

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tfxfer import notebook
 from tfxfer.errors import DataError
 
 # In the order in which they are shown.
@@ -23,6 +24,9 @@ KINDS = {
     "tiny": "too few pixels",
     "one-coloured": "nothing to be seen",
 }
+
+
+_COLUMNS = ("kind", "example", "class", "suggested or copy of", "score", "reason")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +119,12 @@ class DataCheck:
         counted = Counter(finding.kind for finding in self.findings)
         return {kind: counted[kind] for kind in KINDS}
 
+    def _repr_html_(self) -> str:
+        found = ", ".join(f"{kind} {count:,}" for kind, count in self.counts().items() if count) or "nothing found"
+        table = notebook.table(_COLUMNS, self.findings, _cells, numbers={"score"})
+        notes = [f"{kind}: {KINDS[kind]}" for kind, count in self.counts().items() if count]
+        return notebook.described(f"{self.examples:,} examples: {found}", table, notes=[*notes, *self.notes])
+
     def with_unreadable(self, reasons: dict[str, str]) -> DataCheck:
         """Add files that have no features, each with the reason."""
         more = tuple(Finding("unreadable", path, -1, reason=reason) for path, reason in reasons.items())
@@ -155,3 +165,9 @@ class DataCheck:
             "findings": [dataclasses.asdict(finding) for finding in self.findings],
             "overlaps": [dataclasses.asdict(overlap) for overlap in self.overlaps],
         }
+
+
+def _cells(finding: Finding) -> tuple[str, ...]:
+    other = finding.suggested or finding.other
+    score = f"{finding.score:.3f}" if finding.score else ""
+    return finding.kind, finding.path, finding.label, other, score, finding.reason

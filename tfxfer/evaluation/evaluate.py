@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from tfxfer import notebook
 from tfxfer.callables import compiled
 from tfxfer.data.batches import chunks
 from tfxfer.data.splits import Split, as_split, class_numbers, labels_outside
@@ -27,6 +28,7 @@ from tfxfer.store import provenance
 log = logging.getLogger("tfxfer")
 
 BATCH_SIZE = 256
+_COLUMNS = ("class", "examples", "right", "recall", "precision", "most often taken for")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,6 +152,32 @@ class Evaluation:
         tops = {f"top-{k} accuracy": share for k, share in self.top_k.items() if k > 1}
         text = "  ".join(f"{name} {value:.4f}" for name, value in {**self.metrics, **tops}.items())
         return f"{text}  ({self.undecided} examples give NaN and count as wrong)" if self.undecided else text
+
+    def _repr_html_(self) -> str:
+        confusion = self.confusion
+        examples = np.bincount(self.labels, minlength=len(confusion))
+        right, taken = confusion.diagonal(), confusion.sum(axis=0)
+
+        def cells(number: int) -> list[str]:
+            counts = [f"{count:,}" for count in (examples[number], right[number])]
+            shares = [_share(right[number], of[number]) for of in (examples, taken)]
+            return [self.class_names[number], *counts, *shares, self._confused(confusion[number], number)]
+
+        count = len(self.labels)
+        title = (
+            f"{self}: {right.sum():,} of {count:,} right; {intervals.shown(int(right.sum()), count)} of the accuracy"
+        )
+        table = notebook.table(_COLUMNS, range(len(confusion)), cells, numbers=_COLUMNS[1:5])
+        return notebook.described(title, table)
+
+    def _confused(self, counts: np.ndarray, number: int) -> str:
+        """Say for which other class the examples of a class were taken most often."""
+        others = np.where(np.arange(len(counts)) == number, 0, counts)
+        return f"{self.class_names[others.argmax()]} ({others.max():,})" if others.any() else ""
+
+
+def _share(part: int, of: int) -> str:
+    return f"{part / of:.3f}" if of else "-"
 
 
 @contextlib.contextmanager

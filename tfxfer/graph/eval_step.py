@@ -14,6 +14,7 @@ from tfxfer.graph import feeds, losses, updates
 from tfxfer.graph.feeds import Feeds
 from tfxfer.graph.layers import DROPOUTS, batch_norms
 from tfxfer.graph.stages import StageOps
+from tfxfer.graph.variables import check_open
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -121,11 +122,7 @@ def check_graph(caller: str, images: tf.Tensor, labels: tf.Tensor | None, output
             f"{names.listed(apart)} of another graph than the default one; call {caller} within the "
             "`with graph.as_default():` in which they were made"
         )
-    if graph.finalized:
-        raise GraphError(
-            f"the graph is finalized, as tfxfer.session does when it opens one: nothing can be added; call {caller}, "
-            "and make summaries, before the session"
-        )
+    check_open(caller)
 
 
 def build(

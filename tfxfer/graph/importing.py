@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from tfxfer.errors import GraphError, WeightsError
 from tfxfer.formats import reading
 from tfxfer.graph.traversal import PLACEHOLDERS, VARIABLES
+from tfxfer.graph.variables import NEW_GRAPH, check_open
 
 # A tuple: TensorFlow writes no collection of such a key into a MetaGraph. It holds names of ops.
 IMPORTED = ("tfxfer_imported",)
@@ -46,7 +47,7 @@ def import_meta_graph(
 
     Raises:
       WeightsError: the file is missing, or is not a MetaGraph.
-      GraphError: the scope is empty, or something is in it already.
+      GraphError: the scope is empty, or something is in it already, or the graph is finalized.
 
     Example:
       >>> with tf.Graph().as_default():
@@ -63,8 +64,11 @@ def import_meta_graph(
     graph = tf.get_default_graph()
     if not scope:
         raise GraphError("import_meta_graph wants a scope, which tells one copy from another")
+    check_open("import_meta_graph")
     if any(op.name.startswith(f"{scope}/") for op in graph.get_operations()):
-        raise GraphError(f"the scope {scope} is in the graph already; import into another")
+        raise GraphError(
+            f"the scope {scope} is in the graph already; import into another. For a graph of its own, {NEW_GRAPH}"
+        )
     meta = read_meta_graph(path)
     library = [node for function in meta.graph_def.library.function for node in function.node_def]
     for node in (*meta.graph_def.node, *library):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import tensorflow.compat.v1 as tf
 
 from tfxfer.errors import DataError
+from tfxfer.graph.variables import check_open
 from tfxfer.input_spec import CHANNELS, InputSpec
 from tfxfer.weights import Weights
 
@@ -29,8 +30,10 @@ def preprocess(images: tf.Tensor, input_spec: InputSpec) -> tf.Tensor:
 
     Raises:
       DataError: images are not uint8, or not of the input spec's number of channels.
+      GraphError: the graph is finalized.
     """
     _check(images, input_spec)
+    check_open("the preparation of pictures")
     record(input_spec)
     with tf.name_scope("PREPROCESS"):
         pixels = tf.reverse(images, [-1]) if input_spec.channels == "BGR" else images

@@ -19,7 +19,10 @@ from tfxfer.graph.stages import Selection, Stage, StageOps, resolve_stages
 from tfxfer.graph.summaries import image_summary
 from tfxfer.graph.sync_replicas import Replicas
 from tfxfer.graph.updates import Updates
-from tfxfer.graph.variables import aliases, global_step, unlisted_variables
+from tfxfer.graph.variables import NEW_GRAPH, aliases, global_step, unlisted_variables
+
+# A tuple: TensorFlow writes no collection of such a key into a MetaGraph. It holds names of tensors.
+STEPS = ("tfxfer_steps",)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -149,7 +152,8 @@ def train_step(
         with `outputs` or is not [batch]; labels, an optimizer, numbers, feeds, `updates`, `l2`, `class_weights`,
         `summaries`, `activations` or a `train_precision` that cannot be used; a placeholder that nobody feeds; an op
         of the network that writes a variable which is not trained; two variables that are one in memory, one of them
-        trained; or the graph is finalized, since a session was opened by `tfxfer.session`.
+        trained; or the graph is finalized, since a session was opened by `tfxfer.session`, or has a step of training
+        on the same `outputs`.
 
     Example:
       >>> images, labels = tf.placeholder(tf.float32, [None, 4]), tf.placeholder(tf.int64, [None])
@@ -159,6 +163,7 @@ def train_step(
       ['logits/kernel', 'logits/bias']
     """
     check_graph("train_step", images, labels, outputs)
+    _check_first(outputs)
     mixed_precision.check(train_precision)
     shown = summary_options.choose(summaries, activations or {}, labelled=labels is not None)
     plan = resolve_stages(train, stages)
@@ -219,7 +224,19 @@ def train_step(
         frozen=frozen,
     )
     check_feeds(step)
+    outputs.graph.get_collection_ref(STEPS).append(outputs.name)
     return step
+
+
+def _check_first(outputs: tf.Tensor) -> None:
+    """Refuse a second step on the same outputs: all variables of its optimizer would be there twice."""
+    if outputs.name in outputs.graph.get_collection(STEPS):
+        raise GraphError(
+            f"the graph has a step of training on {outputs.name} already, as it has where a cell of a notebook runs "
+            "twice; a second one doubles what the optimizer keeps of each variable, and checkpoints hold both. For a "
+            f"graph of its own, {NEW_GRAPH}; or use the first step. If two are meant, give the second one "
+            "tf.identity(outputs)"
+        )
 
 
 def _check_memory(trained: Sequence[tf.Variable]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
@@ -20,6 +21,8 @@ from tfxfer.graph.partitioned import wholes
 Initializer = Callable[..., tf.Tensor]
 
 _for_inference = ContextVar("for_inference", default=False)
+
+NEW_GRAPH = "begin the cell, or the function, that builds the network with `with tf.Graph().as_default():`"
 
 
 @contextlib.contextmanager
@@ -210,16 +213,55 @@ def _wrapped(op: tf.Operation) -> tf.Variable | None:
 
 
 def model_variable(name: str, shape: Sequence[int], initializer: Initializer, *, trainable: bool = True) -> tf.Variable:
-    """Make a float32 variable in the current variable scope and record it as part of the model."""
-    return tf.get_variable(
-        name,
-        list(shape),
-        tf.float32,
-        tf.zeros_initializer() if is_for_inference() else initializer,
-        trainable=trainable,
-        use_resource=True,
-        collections=[tf.GraphKeys.GLOBAL_VARIABLES, tf.GraphKeys.MODEL_VARIABLES],
+    """Make a float32 variable in the current variable scope and record it as part of the model.
+
+    Raises:
+      GraphError: the graph is finalized, or holds a variable of this name that is not to be shared.
+    """
+    whole = "/".join(filter(None, [tf.get_variable_scope().name, name]))
+    check_open(whole)
+    try:
+        variable = tf.get_variable(
+            name,
+            list(shape),
+            tf.float32,
+            tf.zeros_initializer() if is_for_inference() else initializer,
+            trainable=trainable,
+            use_resource=True,
+            collections=[tf.GraphKeys.GLOBAL_VARIABLES, tf.GraphKeys.MODEL_VARIABLES],
+        )
+    except ValueError as error:
+        if "already exists" not in str(error):
+            raise
+        shared = "; to share its variables, build the second one within `tf.variable_scope('', reuse=True)`"
+        raise GraphError(_doubled(whole) + shared) from None
+    # What was imported, `get_variable` does not know.
+    if re.fullmatch(rf"{re.escape(whole)}_\d+(:0)?", variable.name):
+        raise GraphError(_doubled(whole))
+    return variable
+
+
+def _doubled(name: str) -> str:
+    return (
+        f"{name} is in the graph already: a layer of this name was built or imported here before, as it is where a "
+        f"cell of a notebook runs twice. For a graph of its own, {NEW_GRAPH}; or give the layer another name"
     )
+
+
+def check_open(wanted: str) -> None:
+    """Refuse to add to a default graph to which nothing can be added.
+
+    Args:
+      wanted: what wants to add something, for the message.
+
+    Raises:
+      GraphError: the graph is finalized.
+    """
+    if tf.get_default_graph().finalized:
+        raise GraphError(
+            f"{wanted}: the graph is finalized, as tfxfer.session does when it opens one: nothing can be added. Build "
+            f"all of it, summaries too, before the session; to build it once more, {NEW_GRAPH}"
+        )
 
 
 def global_step() -> tf.Variable:

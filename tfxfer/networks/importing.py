@@ -18,6 +18,7 @@ from tfxfer import names, tf_private
 from tfxfer.errors import GraphError
 from tfxfer.formats.tensors import shown
 from tfxfer.graph.traversal import PLACEHOLDERS, VARIABLES
+from tfxfer.graph.variables import NEW_GRAPH
 from tfxfer.graph_def import inlining
 from tfxfer.graph_def import nodes as walk
 from tfxfer.graph_def.folding import fold
@@ -433,7 +434,7 @@ def _check_free(file: GraphFile, way: Way, before: str) -> None:
     if taken:
         raise GraphError(
             f"{file.path}: the graph already has ops named {names.listed(taken, SHOWN)}; import it into a scope "
-            "(`scope`), or into a graph of its own"
+            f"(`scope`), or into a graph of its own: {NEW_GRAPH}"
         )
 
 

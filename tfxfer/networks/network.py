@@ -14,7 +14,7 @@ from tfxfer.errors import DataError, GraphError, SelectionError, WeightsError
 from tfxfer.graph.importing import recorded
 from tfxfer.graph.normalization import join
 from tfxfer.graph.preprocessing import preprocess, record
-from tfxfer.graph.variables import model_variables
+from tfxfer.graph.variables import check_open, model_variables
 from tfxfer.input_spec import CHANNELS, InputSpec
 from tfxfer.models.network import averaged_over_positions, build_endpoints, count_classes, endpoint_parts
 from tfxfer.models.packaged import packaged_weights
@@ -113,7 +113,8 @@ def network(
     Raises:
       SelectionError: `what` is neither a file nor a name of a network; or something is given that it does not use.
       WeightsError: a file cannot be read, or is not of this network.
-      GraphError: the graph cannot be imported as asked; see `importing.find_way`.
+      GraphError: the graph cannot be imported as asked; see `importing.find_way`. Or the default graph is finalized,
+        or holds a network of the same names.
       DataError: the input spec does not fit to the input.
 
     Example:
@@ -235,3 +236,4 @@ def _check_graph() -> None:
         raise GraphError(
             "TensorFlow executes eagerly here and builds no graph; call network within `with tf.Graph().as_default():`"
         )
+    check_open("network")

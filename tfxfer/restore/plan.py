@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from tfxfer import names
+from tfxfer import names, notebook
 from tfxfer.callables import message
 from tfxfer.errors import RestoreError, SelectionError, WeightsError
 from tfxfer.formats.buffers import owned
@@ -21,13 +21,14 @@ from tfxfer.graph import traversal
 from tfxfer.graph.normalization import statistics_of
 from tfxfer.graph.partitioned import is_part, name_of, shape_of, taken, wholes
 from tfxfer.graph.preprocessing import objections
-from tfxfer.graph.variables import aliases, every_variable, is_variable, model_variables, select
+from tfxfer.graph.variables import aliases, check_open, every_variable, is_variable, model_variables, select
 from tfxfer.weights import Tensor, Weights, open_weights
 
 SHOWN = 10
 GROUP_BYTES = 64 << 20
 WRONG = ("missing", "mismatched")
 IN_FILE, EXCLUDED, ABSENT = "in the file, not chosen", "excluded", "not in the file"
+_COLUMNS = ("variable", "shape", "dtype", "status", "from")
 
 Chosen: TypeAlias = str | tf.Variable | Sequence[str] | Sequence[tf.Variable]
 
@@ -137,25 +138,32 @@ class Plan:
 
     def report(self) -> str:
         """Return a table of every variable of the model, its source, and why; then the file's unused tensors."""
-        restored = sum(pairing.status == "restored" for pairing in self.pairings)
-        title = (
-            f"restore plan: {restored} of {len(self.pairings)} variables from {self.weights.path} ({self.weights.kind})"
-        )
-        rows = [("variable", "shape", "dtype", "status", "from")]
-        rows += [(p.variable, str(p.shape), p.dtype, p.status, _origin(p)) for p in self.pairings]
+        rows = [_COLUMNS, *map(_cells, self.pairings)]
         widths = [max(len(row[column]) for row in rows) for column in range(5)]
         table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        rest = f"{len(self.unused)} tensors of the file are not used"
-        if self.unused:
-            rest += ": " + names.listed(self.unused, SHOWN)
-        return "\n".join([title, *("  " + line for line in table), *self._untrained(), rest])
+        return "\n".join([self._title(), *("  " + line for line in table), *self._notes(len(self.pairings))])
 
-    def _untrained(self) -> Iterator[str]:
-        """Yield a line for the variables that the network reads and that nobody restores or trains."""
+    def _repr_html_(self) -> str:
+        table = notebook.table(_COLUMNS, self.pairings, _cells)
+        return notebook.described(self._title(), table, notes=list(self._notes(SHOWN)))
+
+    def _title(self) -> str:
+        restored = sum(pairing.status == "restored" for pairing in self.pairings)
+        return (
+            f"restore plan: {restored} of {len(self.pairings)} variables from {self.weights.path} ({self.weights.kind})"
+        )
+
+    def _notes(self, most: int) -> Iterator[str]:
+        """Yield a line for the variables that the network reads and that nobody restores or trains, and for the rest.
+
+        Of these variables, `most` are named.
+        """
         absent = [pairing.variable for pairing in self.pairings if pairing.note == ABSENT]
         for variables, place in ((self.left_out, "in the file and not chosen"), (absent, ABSENT)):
             if variables:
-                yield f"{len(variables)} variables that nobody trains are {place}: {', '.join(variables)}"
+                yield f"{len(variables)} variables that nobody trains are {place}: {names.listed(variables, most)}"
+        rest = f"{len(self.unused)} tensors of the file are not used"
+        yield f"{rest}: {names.listed(self.unused, SHOWN)}" if self.unused else rest
 
     def to_json(self) -> dict[str, Any]:
         """Return the whole plan as plain dicts, lists and strings."""
@@ -204,6 +212,7 @@ def plan(
         `graph.preprocessing.check_weights_by`), or some are missing or mismatched, or are one in memory and would take
         different arrays: all of them are listed, and the error's `plan` reports the rest too.
       SelectionError: a regular expression is not one, or matches nothing.
+      GraphError: the weights are a checkpoint, which takes a Saver, and the graph is finalized.
 
     Example:
       >>> np.savez("weights.npz", **{"fc/kernel": np.ones((4, 2), np.float32)})
@@ -371,7 +380,12 @@ def _saver(table: dict[str, list[tf.Variable]], pairings: dict[str, Pairing]) ->
     # A list is what a Saver takes for parts of one variable, and for nothing else.
     saved = {pairings[name].source: parts if is_part(parts[0]) else parts[0] for name, parts in table.items()}
     with next(iter(table.values()))[0].graph.as_default():
+        check_open("plan")
         return tf.train.Saver(saved, save_relative_paths=True)
+
+
+def _cells(pairing: Pairing) -> tuple[str, ...]:
+    return pairing.variable, str(pairing.shape), pairing.dtype, pairing.status, _origin(pairing)
 
 
 def _origin(pairing: Pairing) -> str:

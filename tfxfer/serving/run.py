@@ -41,8 +41,8 @@ from tfxfer.models.network import build_classifier, build_endpoints, build_netwo
 from tfxfer.models.registry import MODELS, Model
 from tfxfer.networks import meta_graph
 from tfxfer.networks.file_model import FileModel, as_model
-from tfxfer.report import run_reader
-from tfxfer.report.run_reader import Test
+from tfxfer.reports import run_reader
+from tfxfer.reports.run_reader import Test
 from tfxfer.restore.plan import plan
 from tfxfer.restore.session import session
 from tfxfer.runs.files import FEATURES, STEM, checkpoint_steps, find_run, is_run, read_json
@@ -117,6 +117,9 @@ class Run:
     test: Test | None
     calibration: Calibration | None
     faults: list[str]
+
+    def __fspath__(self) -> str:
+        return str(self.path)
 
     @property
     def checkpoints(self) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from tfxfer import names
+from tfxfer import names, notebook
 from tfxfer.callables import message
 from tfxfer.data.splits import Data
 from tfxfer.errors import RunError
@@ -23,6 +23,7 @@ from tfxfer.graph.normalization import statistics_of
 from tfxfer.graph.partitioned import wholes
 from tfxfer.graph.preprocessing import input_specs
 from tfxfer.graph.train_step import Step
+from tfxfer.markup import Markup
 from tfxfer.runs import files
 from tfxfer.runs.frozen import FrozenRecord
 from tfxfer.runs.state import RunState
@@ -73,6 +74,30 @@ class Fitted:
     stopped_early: bool
     frozen: int
     exact_resume: bool
+
+    def _repr_html_(self) -> str:
+        early = "; stopped early" if self.stopped_early else ""
+        title = f"{self.epochs:,} epochs, {self.steps:,} steps{early}; the best by validation is {self.best}"
+        proof = [f"{self.frozen:,} frozen variables are bit-identical to the start"] if self.frozen else []
+        return notebook.described(title, self._table(), notes=proof)
+
+    def _table(self) -> Markup:
+        """Return a table of what was measured, a row for each step at which something was."""
+        metrics = [key for key in self.history[-1] if key not in ("step", "epoch", "split", "learning_rate")]
+        means = [(split, metric) for split in ("train", "validation") for metric in metrics]
+        rows: dict[int, dict[str, Mapping[str, Any]]] = {}
+        for row in self.history:
+            rows.setdefault(row["step"], {})[row["split"]] = row
+        best = int(self.best.rpartition("-")[2])
+
+        def cells(step: int) -> list[str]:
+            of_step = rows[step]
+            values = [f"{of_step[split][metric]:.4f}" if split in of_step else "" for split, metric in means]
+            epoch = max(row["epoch"] for row in of_step.values())
+            return [f"{epoch:,}", f"{step:,}", *values, "best" if step == best else ""]
+
+        columns = ("epoch", "step", *map(" ".join, means), "")
+        return notebook.table(columns, list(rows), cells, numbers=columns[:-1])
 
 
 class Training:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tfxfer import files, names, progress
+from tfxfer import files, names, notebook, progress
 from tfxfer.data.batches import check_seed, steps_per_epoch
 from tfxfer.data.splits import Fold, Images, labels_outside, make_folds
 from tfxfer.errors import DataError, RunError
@@ -28,6 +28,7 @@ log = logging.getLogger("tfxfer")
 
 FILE = "tune.json"
 VERSION = 1
+_COLUMNS = ("head", "endpoint", "normalize", "accuracy", "spread", "loss", "hidden", "dropout", "learning_rate", "l2")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +105,20 @@ class Tuning:
         """Say whether a result is within one standard error of the best: the folds do not tell the two apart."""
         best = self.best
         return result.epochs in (0, best.epochs) and result.accuracy >= best.accuracy - best.standard_error
+
+    def _repr_html_(self) -> str:
+        folds = len(self.best.accuracies)
+        title = f"{len(self.results):,} heads and {len(self.baselines)} baselines, each on {folds} folds"
+        table = notebook.table(_COLUMNS, [*self.results, *self.baselines], self._cells, numbers=_COLUMNS[3:])
+        note = "* within one standard error of the best: the folds do not tell the two apart"
+        return notebook.described(title, table, notes=[note])
+
+    def _cells(self, result: Result) -> list[str]:
+        trial = dataclasses.asdict(result.trial) if result.trial else {}
+        normalize, *settings = (str(trial.get(name, "")) for name in ("normalize", *_COLUMNS[6:]))
+        accuracy = f"{result.accuracy:.4f}{'*' if self.is_close(result) else ''}"
+        loss = f"{result.loss:.4f}" if result.losses else ""
+        return [result.name, result.endpoint, normalize, accuracy, f"{result.spread:.4f}", loss, *settings]
 
 
 def tune(

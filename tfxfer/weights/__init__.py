@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfxfer import names
+from tfxfer import names, notebook
 from tfxfer._lazy import attach
 from tfxfer.errors import WeightsError
 from tfxfer.formats.tensors import Tensor, shown
@@ -124,6 +124,18 @@ class Weights(Mapping[str, np.ndarray]):
 
     def __repr__(self) -> str:
         return f"<Weights {self.path}: {self.kind}, {len(self)} tensors>"
+
+    def _repr_html_(self) -> str:
+        numbers = sum(tensor.size for tensor in self._tensors.values())
+        title = f"{self.path} ({self.kind}): {len(self):,} arrays, {numbers:,} numbers"
+        columns = ("name", "shape", "dtype", "numbers")
+        table = notebook.table(columns, list(self), self._cells, numbers={"numbers"})
+        rest = [f"not read: {names.listed(self.skipped)}"] if self.skipped else []
+        return notebook.described(title, table, notes=rest)
+
+    def _cells(self, name: str) -> tuple[str, ...]:
+        tensor = self.tensor(name)
+        return name, str(tensor.shape), "text" if tensor.dtype.hasobject else tensor.dtype.name, f"{tensor.size:,}"
 
     def tensor(self, name: str) -> Tensor:
         """Return shape, dtype and reader of one array without reading it.

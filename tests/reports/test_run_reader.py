@@ -1,0 +1,96 @@
+"""Reading a run directory: what is damaged is named, and nothing else gets in."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from tests import made_runs
+from tests.made_runs import make
+from tests.reports.pages import pictures, shown
+from tfxfer import reports
+from tfxfer.errors import RunError
+from tfxfer.plots.png import png
+
+
+def test_the_last_checkpoint_tells_the_history(tmp_path):
+    make(tmp_path / "run")
+    made_runs.write(tmp_path / "run", "model.ckpt-40.state.json", made_runs.state(made_runs.history(1)))
+    assert len(reports.read(tmp_path / "run").rows("train")) == 6
+    (tmp_path / "run/model.ckpt-240.state.json").write_text("{")
+    run = reports.read(tmp_path / "run")
+    assert len(run.rows("train")) == 1
+    assert len(run.faults) == 1
+    assert run.faults[0].startswith("model.ckpt-240.state.json cannot be used: it is not JSON (Expecting")
+
+
+def test_a_directory_without_a_run_is_refused_with_what_is_there(tmp_path):
+    with pytest.raises(RunError, match="missing is not there; give a run directory, what `logdir` was"):
+        reports.read(tmp_path / "missing")
+    with pytest.raises(RunError, match="is not a run directory: it is empty"):
+        reports.read(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match="file is a file; give a run directory"):
+        reports.read(tmp_path / "file")
+    with pytest.raises(
+        RunError, match=r"is not a run directory: it has no settings.json, but file; give what `logdir`"
+    ):
+        reports.read(tmp_path)
+    make(tmp_path / "one")
+    make(tmp_path / "two")
+    with pytest.raises(RunError, match="holds runs and is not one itself; give one or more of them: one, two; "):
+        reports.read(tmp_path)
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("{", "settings.json is damaged: it is not JSON"),
+    ("[]", "settings.json is damaged: it is not a JSON object"),
+    ("[" * 100_000, "settings.json is damaged: it is nested too deeply"),
+])  # fmt: skip
+def test_settings_that_cannot_be_read_are_refused(tmp_path, text, message):
+    (tmp_path / "settings.json").write_text(text)
+    with pytest.raises(RunError, match=message):
+        reports.read(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["plan.json", "frozen.json", "test.json"])
+@pytest.mark.parametrize("text", ["", "{", "[1]", "3", '{"a": 1}', "[" * 100_000, '"\\ud800"'])
+def test_a_damaged_file_leaves_its_part_out_and_is_named(tmp_path, name, text):
+    make(tmp_path / "run")
+    (tmp_path / "run" / name).write_text(text)
+    run = reports.read(tmp_path / "run")
+    assert [fault.split()[0] for fault in run.faults] == [name]
+    parsed = shown(tmp_path / "run")
+    assert f"{name} cannot be used" in parsed.text
+    assert {"plan.json": "plan", "frozen.json": "frozen", "test.json": "confusion"}[name] not in parsed.values("id")
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda path: path.unlink(),
+    lambda path: path.write_bytes(b"GIF89a"),
+    lambda path: path.write_bytes(png(np.zeros((1, 1, 3), np.uint8)) + bytes(1 << 20)),
+    lambda path: (path.unlink(), path.mkdir()),
+    lambda path: (path.rename(path.parent / "other.png"), path.symlink_to(path.parent / "other.png")),
+])  # fmt: skip
+def test_a_picture_that_is_missing_or_none_leaves_a_place(tmp_path, spoil):
+    run = make(tmp_path / "run")
+    first, *_ = sorted((run / "mistakes").iterdir())
+    spoil(first)
+    parsed = shown(run)
+    assert len(pictures(parsed)) == 4
+    assert sum(str(label).startswith("Missing picture: ") for label in parsed.values("aria-label")) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret.png", "/etc/hostname", "mistakes/../../secret.png", 7, "a\x00b", "x" * 5000]
+)
+def test_no_file_but_the_runs_own_pictures_gets_into_the_page(tmp_path, name):
+    run = make(tmp_path / "run")
+    made_runs.picture(tmp_path / "secret.png", 9)
+    made_runs.picture(run / "secret.png", 9)
+    test = json.loads((run / "test.json").read_text())
+    test["mistakes"] = [{**test["mistakes"][0], "picture": name}]
+    made_runs.write(run, "test.json", test)
+    assert pictures(shown(run)) == []
