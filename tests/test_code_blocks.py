@@ -36,8 +36,8 @@ AFTER = {
     "docs/guide/restore.md": ["docs/start.md"],
     "docs/guide/freeze.md": ["docs/guide/restore.md"],
     "docs/guide/features.md": ["docs/guide/restore.md"],
-    "docs/guide/train.md": ["docs/start.md"],
-    "docs/guide/see.md": ["docs/start.md"],
+    "docs/guide/train.md": ["docs/guide/restore.md"],
+    "docs/guide/see.md": ["docs/guide/restore.md"],
     "docs/guide/predict.md": ["docs/start.md"],
     "docs/guide/export.md": ["docs/start.md"],
 }
