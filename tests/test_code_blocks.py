@@ -32,14 +32,9 @@ OWN_TESTS = {
     "docs/weight_tools.md": "tests/test_weight_tools_page.py",
 }
 # The pages that a page goes on from.
-AFTER = {
-    "docs/guide/restore.md": ["docs/start.md"],
-    "docs/guide/freeze.md": ["docs/guide/restore.md"],
-    "docs/guide/features.md": ["docs/guide/restore.md"],
-    "docs/guide/train.md": ["docs/guide/restore.md"],
-    "docs/guide/see.md": ["docs/guide/restore.md"],
-    "docs/guide/predict.md": ["docs/start.md"],
-    "docs/guide/export.md": ["docs/start.md"],
+AFTER = {"docs/guide/restore.md": ["docs/start.md"]} | {
+    f"docs/guide/{job}.md": ["docs/guide/restore.md"]
+    for job in ("freeze", "features", "train", "see", "predict", "export")
 }
 STATUS = re.compile(r"# exit status (\d+)$", re.MULTILINE)
 
