@@ -265,7 +265,7 @@ def test_pretrain_and_train_run_on_idx_files(tmp_path, capsys):
 
 @pytest.fixture(scope="module")
 def mnist(real_data, tmp_path_factory) -> list[str]:
-    """The flags of the README's MNIST job: the examples, and convolutions pretrained on them."""
+    """The flags of recipe 5, MNIST: the examples, and convolutions pretrained on them."""
     flags = ["--dataset=mnist", f"--data_dir={real_data('mnist')}"]
     out = tmp_path_factory.mktemp("mnist") / "convolutions"
     assert run(pretrain, out, *flags, "--epochs=5", "--batch_size=64") == 0
