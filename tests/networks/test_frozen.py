@@ -66,6 +66,27 @@ def test_constants_become_variables_of_the_same_names_and_values(made):
         np.testing.assert_array_equal(sess.run(net["softmax"], {net.images: PICTURES}), outputs["softmax"])
 
 
+def test_what_a_variable_is_read_by_may_be_called_as_in_the_graph_that_was_frozen(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with tf.Graph().as_default() as graph:
+        x = tf.placeholder(tf.float32, [None, 4], "input")
+        tf.get_variable("fc/kernel", [4, 2], use_resource=True)
+        tf.matmul(x, graph.get_tensor_by_name("fc/kernel/Read/ReadVariableOp:0"), name="logits")
+        with tf.Session() as sess:
+            sess.run(tf.global_variables_initializer())
+            expected = sess.run("logits:0", {"input:0": PICTURES[:, 0, 0, :1].repeat(4, 1)})
+            graph_def = tf.graph_util.convert_variables_to_constants(sess, graph.as_graph_def(), ["logits"])
+    assert "fc/kernel/Read/ReadVariableOp" in {node.name for node in graph_def.node}
+    with open("frozen.pb", "wb") as file:
+        file.write(graph_def.SerializeToString())
+    with tf.Graph().as_default():
+        net = tx.network("frozen.pb")
+        assert [variable.op.name for variable in net.variables] == ["fc/kernel"]
+        with tx.session(tx.plan(net.variables, net.weights)) as sess:
+            values = sess.run(net["logits"], {net.images: PICTURES[:, 0, 0, :1].repeat(4, 1)})
+        np.testing.assert_array_equal(values, expected)
+
+
 def test_statistics_are_not_trained_whatever_they_are_called(made):
     tx.network("frozen.pb")
     trainable = {variable.op.name for variable in tf.trainable_variables()}

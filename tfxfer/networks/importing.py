@@ -7,6 +7,7 @@ update of a moving average. Each variable is made anew, as a resource variable o
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -455,6 +456,7 @@ def _add_variables(graph_def: tf.GraphDef, way: Way, before: str) -> list[Any]:
             for field in ("variable_name", "initializer_name", "snapshot_name", "initial_value_name"):
                 setattr(definition, field, f"{before}{getattr(definition, field)}")
             definitions.append(definition)
+    _make_way(graph_def, {op.name for op in graph.get_operations()})
     for node in graph_def.node:
         sources = [
             source if source.startswith("^") else renamed.get(walk.full_name(source), source) for source in node.input
@@ -464,6 +466,24 @@ def _add_variables(graph_def: tf.GraphDef, way: Way, before: str) -> list[Any]:
             node.input.extend(sources)
     graph_def.node.extend(graph.as_graph_def().node)
     return definitions
+
+
+def _make_way(graph_def: tf.GraphDef, made: Collection[str]) -> None:
+    """Rename the nodes of a graph that have names of `made`, the ops that new variables consist of.
+
+    A frozen graph holds `kernel/Read/ReadVariableOp`, as an Identity, where the network took that op of a variable.
+    """
+    there = {*made, *(node.name for node in graph_def.node)}
+    moved = {
+        name: next(free for number in itertools.count(1) if (free := f"{name}_{number}") not in there)
+        for name in {node.name for node in graph_def.node}.intersection(made)
+    }
+    for node in graph_def.node:
+        node.name = moved.get(node.name, node.name)
+        for place, source in enumerate(node.input):
+            name = walk.node_of(source)
+            if name in moved:
+                node.input[place] = source.replace(name, moved[name], 1)
 
 
 def _variable(described: FileVariable, before: str) -> tf.Variable:
