@@ -125,7 +125,7 @@ def test_ten_splits_of_flowers_have_the_mean_that_is_stated(kitchen, capsys):
 @pytest.mark.parametrize("size", ["150", "227"])
 def test_ten_splits_of_cats_and_dogs_have_the_mean_that_is_stated(kitchen, capsys, size):
     listings()
-    [training] = of_tool("2", "train")
+    [training, *_] = of_tool("2", "train")
     more = [f"--image_size={size}", "--overwrite"]
     found = [accuracy(capsys, training, f"--seed={seed}", *more) for seed in range(10)]
     assert np.mean(found) >= 0.94
@@ -154,7 +154,7 @@ def test_bottleneck_features_of_vgg16_have_the_mean_that_is_stated(kitchen, caps
 
 def test_cats_and_dogs_leave_curves_and_a_head_as_h5(kitchen, capsys):
     listings()
-    [training] = of_tool("2", "train")
+    [training, *_] = of_tool("2", "train")
     assert accuracy(capsys, training, "--epochs=3", "--overwrite") >= 0.85
     assert Path("curves.png").stat().st_size > 10_000
     [conversion] = of_tool("2", "convert_weights")
