@@ -26,9 +26,12 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    packages=[*find_packages(include=["tfxfer", "tfxfer.*"]), "tfxfer.tools"],
-    package_dir={"tfxfer.tools": "tools"},
-    package_data={"tfxfer": ["py.typed", "models/imagenet_classes.txt"]},
+    packages=[*find_packages(include=["tfxfer", "tfxfer.*"]), "tfxfer.tools", "tfxfer.checkpoints"],
+    package_dir={"tfxfer.tools": "tools", "tfxfer.checkpoints": "checkpoints"},
+    package_data={
+        "tfxfer": ["py.typed", "models/imagenet_classes.txt"],
+        "tfxfer.checkpoints": ["digits_autoencoder.*"],
+    },
     entry_points={"console_scripts": ["tfxfer = tfxfer.tools._main:main"]},
     # No lower bounds but TensorFlow's: a bound that no test run installs would be a guess.
     install_requires=[

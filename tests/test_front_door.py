@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import venv
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ import pytest
 import tfxfer as tx
 
 ROOT = Path(__file__).resolve().parent.parent
+CHECKPOINT = sorted((ROOT / "checkpoints").glob("digits_autoencoder.*"))
 PACKAGES = sorted(path.parent for path in (ROOT / "tfxfer").rglob("__init__.py"))
 NAMES = [name for name in dir(tx) if not name.startswith("_")]
 FUNCTIONS_AND_TYPES = [name for name in NAMES if not inspect.ismodule(getattr(tx, name))]
@@ -112,31 +114,43 @@ def test_a_name_that_is_not_there_is_answered_with_the_nearest(module, name, nea
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory) -> Path:
-    """A folder with what the wheel installs."""
+def wheel(tmp_path_factory) -> Path:
+    """The wheel of this checkout."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
-    for name in ("tfxfer", "tools"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("tfxfer", "tools", "checkpoints", "tests", "benchmarks"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--no-deps",
-        "--no-build-isolation",
-        "--quiet",
-        "-w",
-        folder,
-        source,
-    ]
+    pip("wheel", "--no-deps", "--no-build-isolation", "-w", folder, source)
+    [path] = folder.glob("tfxfer-*.whl")
+    return path
+
+
+def pip(*arguments: str | Path) -> None:
+    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
-    (wheel,) = folder.glob("tfxfer-*.whl")
-    zipfile.ZipFile(wheel).extractall(folder / "site")
-    return folder / "site"
+
+
+@pytest.fixture(scope="module")
+def site(wheel) -> Path:
+    """A folder with what the wheel installs."""
+    zipfile.ZipFile(wheel).extractall(wheel.parent / "site")
+    return wheel.parent / "site"
+
+
+@pytest.fixture(scope="module")
+def installed(wheel) -> Path:
+    """The command `tfxfer` of an environment in which the wheel is installed, with the dependencies of this one."""
+    folder = wheel.parent / "environment"
+    venv.create(folder, with_pip=False)
+    # pip first: it would take what lies in the other environment for installed already.
+    pip("--python", folder / "bin" / "python", "install", "--no-deps", "--no-index", wheel)
+    [packages] = folder.glob("lib/python*/site-packages")
+    ours = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
+    (packages / "dependencies.pth").write_text("\n".join(ours))
+    return folder / "bin" / "tfxfer"
 
 
 def run_with(site: Path, folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
@@ -152,6 +166,31 @@ def test_the_wheel_has_the_front_door_and_the_tools(site, tmp_path):
     assert done.stdout.splitlines() == [str(site / "tfxfer" / "__init__.py"), tx.__version__, *NAMES], done.stderr
     done = run_with(site, tmp_path, "-m", "tfxfer.tools._main", "--version")
     assert done.stdout == f"tfxfer {tx.__version__}\n"
+
+
+def test_the_wheel_holds_what_runs_and_nothing_else(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    sources = {path.relative_to(ROOT) for folder in ("tfxfer", "tools") for path in (ROOT / folder).rglob("*.py")}
+    inside = {str(path) if path.parts[0] == "tfxfer" else f"tfxfer/{path}" for path in sources}
+    data = {"py.typed", "models/imagenet_classes.txt", *(f"checkpoints/{path.name}" for path in CHECKPOINT)}
+    about = f"tfxfer-{tx.__version__}.dist-info/"
+    assert {name for name in names if not name.startswith(about)} == inside | {f"tfxfer/{name}" for name in data}
+    assert {"LICENSE", "METADATA", "entry_points.txt"} < {Path(name).name for name in names if name.startswith(about)}
+    assert wheel.name == f"tfxfer-{tx.__version__}-py3-none-any.whl"
+
+
+@pytest.mark.parametrize("epochs", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_the_installed_wheel_runs_the_quickstart_from_an_empty_folder(installed, tmp_path, epochs):
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    command = [installed, "train", "--logdir=runs/digits", f"--epochs={epochs}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path, env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    weights = next(installed.parents[1].glob("lib/python*/site-packages/tfxfer/checkpoints")) / "digits_autoencoder"
+    assert f"--weights={weights}, as none is given\n" in done.stdout
+    assert "restore plan: 4 of 8 variables" in done.stdout
+    accuracy = float(re.search(r"^test accuracy (\S+)$", done.stdout, re.MULTILINE)[1])
+    assert accuracy >= (0.98 if epochs == 20 else 0.9)
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 
 USERS_SCRIPT = """

@@ -22,6 +22,8 @@ RECIPES = (Path(__file__).resolve().parent.parent / "docs" / "recipes.md").read_
 PLACES = {
     "squeezenet1_0.npz": "weights/squeezenet1_0.npz",
     "vgg16_blocks1-3.npz": "weights/vgg16_blocks1-3.npz",
+    "vgg16_convolutions.npz": "weights/vgg16_convolutions.npz",
+    "mobilenet_7_5_224_tf.h5": "weights/mobilenet_7_5_224_tf.h5",
     "flowers": "flowers",
     "cats_dogs": "cats_dogs/train",
     "photographs": "imagenet/pictures",
@@ -87,19 +89,28 @@ def test_flowers_are_told_apart_and_predicted(kitchen, capsys):
 
 
 def test_the_classes_of_photographs_are_printed(kitchen, capsys):
-    [prediction] = of_tool("4", "predict")
+    [prediction, *_] = of_tool("4", "predict")
     assert _main.main(prediction) == 0
     out = capsys.readouterr().out
     assert re.search(r"tfjs_dog\.jpg +Labrador retriever +0\.9", out)
     assert len(out.splitlines()) == 1 + 8 * 5
 
 
-def test_vgg16_takes_two_classes_and_trains_its_own_three_layers(kitchen, capsys):
+@pytest.mark.slow
+def test_mobilenet_names_the_classes_of_photographs_too(kitchen, capsys):
+    prediction = next(words for words in of_tool("4", "predict") if "--model=MobileNet" in words)
+    assert _main.main(prediction) == 0
+    assert re.search(r"tfjs_dog\.jpg +Labrador retriever +0\.[5-9]", capsys.readouterr().out)
+
+
+def test_vgg16_takes_two_classes_restores_its_convolutions_and_trains_three_layers(kitchen, capsys):
     listings()
     [training] = of_tool("3", "train")
     words = training[: training.index(">")]
-    assert _main.main([*words, "--restore=none", "--weights=", "--dry_run"]) == 0
-    assert "trained: fc6/kernel, fc6/bias, fc7/kernel, fc7/bias, fc8/kernel, fc8/bias" in capsys.readouterr().out
+    assert _main.main([*words, "--dry_run"]) == 0
+    said = capsys.readouterr().out
+    assert "restore plan: 26 of 32 variables from vgg16_convolutions.npz" in said
+    assert "trained: fc6/kernel, fc6/bias, fc7/kernel, fc7/bias, fc8/kernel, fc8/bias" in said
 
 
 @pytest.mark.slow
@@ -114,16 +125,36 @@ def test_ten_splits_of_flowers_have_the_mean_that_is_stated(kitchen, capsys):
 @pytest.mark.parametrize("size", ["150", "227"])
 def test_ten_splits_of_cats_and_dogs_have_the_mean_that_is_stated(kitchen, capsys, size):
     listings()
-    [training] = of_tool("2", "train")
+    [training, *_] = of_tool("2", "train")
     more = [f"--image_size={size}", "--overwrite"]
     found = [accuracy(capsys, training, f"--seed={seed}", *more) for seed in range(10)]
     assert np.mean(found) >= 0.94
     assert np.mean(found) == pytest.approx(stated(rf"\| {size}x{size}.*? \| (0\.\d+)"), abs=0.02)
 
 
+def with_endpoint(recipe: str, endpoint: str) -> list[str]:
+    """Return the first training of a recipe that puts a head on an endpoint."""
+    return next(words for words in of_tool(recipe, "train") if f"--endpoint={endpoint}" in words)
+
+
+@pytest.mark.slow
+def test_flowers_by_vgg16_have_the_mean_that_is_stated(kitchen, capsys):
+    training = with_endpoint("1", "pool5:mean")
+    accuracies = [accuracy(capsys, training, f"--seed={seed}", "--overwrite") for seed in range(5)]
+    assert np.mean(accuracies) == pytest.approx(stated(r"`pool5:mean` \| (0\.\d+)"), abs=0.02)
+
+
+@pytest.mark.slow
+def test_bottleneck_features_of_vgg16_have_the_mean_that_is_stated(kitchen, capsys):
+    listings()
+    training = with_endpoint("2", "pool5")
+    accuracies = [accuracy(capsys, training, f"--seed={seed}", "--overwrite") for seed in range(5)]
+    assert np.mean(accuracies) == pytest.approx(stated(r"`pool5` of 150x150 \| (0\.\d+)"), abs=0.02)
+
+
 def test_cats_and_dogs_leave_curves_and_a_head_as_h5(kitchen, capsys):
     listings()
-    [training] = of_tool("2", "train")
+    [training, *_] = of_tool("2", "train")
     assert accuracy(capsys, training, "--epochs=3", "--overwrite") >= 0.85
     assert Path("curves.png").stat().st_size > 10_000
     [conversion] = of_tool("2", "convert_weights")

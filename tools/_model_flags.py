@@ -21,7 +21,8 @@ from tfxfer.weights import Weights, open_weights
 _MODEL_HELP = f"The network to build ({DEFAULT} for pictures, if neither --model nor --weights is given)"
 _WEIGHTS_HELP = (
     "File whose variables are restored. Default: of a network in a file, what lies in it or beside it; of "
-    f"{' or '.join(PACKAGES)} the one that an installed package brings, as 'tfxfer[pictures]' does of {DEFAULT}."
+    f"{' or '.join(PACKAGES)} the one that an installed package brings, as 'tfxfer[pictures]' does of {DEFAULT}; for "
+    "the digits, an autoencoder's convolutions, which come with tfxfer."
 )
 
 

@@ -1,8 +1,12 @@
-"""What is taken where nobody names a network or its weights: the usual one for pictures, as an extra brings it."""
+"""What is taken where nobody names a network or its weights.
+
+For pictures, that is the usual network, as an extra brings it; for the digits, convolutions that come with tfxfer.
+"""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import IO, Any
 
 from tfxfer import extras
@@ -11,6 +15,8 @@ from tfxfer.errors import MissingPackageError
 from tfxfer.models.packaged import DEFAULT, PACKAGES, packaged_weights
 from tfxfer.tools import _data_flags, _flags, _heads
 
+# checkpoints/ is beside tools/ in a checkout, and where they are installed.
+OF_DIGITS = Path(__file__).resolve().parent.parent / "checkpoints" / "digits_autoencoder"
 DROPOUT = 0.5  # of the default head on DEFAULT; docs/recipes.md has what it brings
 
 
@@ -23,6 +29,9 @@ def imply_for_examples(settings: Any) -> None:
     """
     _data_flags.imply(settings)
     imply(settings, pictures=settings.dataset in PICTURES)
+    if settings.dataset == "digits" and settings.model == "autoencoder" and _lacks_weights(settings):
+        settings.weights = str(OF_DIGITS)
+        _show({"weights": settings.weights}, sys.stdout)
 
 
 def imply(settings: Any, *, pictures: bool, file: IO[str] | None = None) -> None:
@@ -45,7 +54,7 @@ def imply(settings: Any, *, pictures: bool, file: IO[str] | None = None) -> None
     implied: dict[str, Any] = {}
     if pictures and not settings["model"].present:
         implied["model"] = settings.model = DEFAULT
-    if settings.model in PACKAGES and ("restore" not in settings or settings.restore != ["none"]):
+    if settings.model in PACKAGES and _lacks_weights(settings):
         path = packaged_weights(settings.model)
         if path is None:
             raise MissingPackageError(
@@ -56,8 +65,16 @@ def imply(settings: Any, *, pictures: bool, file: IO[str] | None = None) -> None
     if settings.model == DEFAULT and _has_usual_head(settings):
         implied["dropout"] = settings.dropout = DROPOUT
     if implied:
-        flags = " ".join(f"--{name}={value}" for name, value in implied.items())
-        print(f"{flags}, as none is given", flush=True, file=file or sys.stdout)
+        _show(implied, file or sys.stdout)
+
+
+def _lacks_weights(settings: Any) -> bool:
+    return not settings.weights and ("restore" not in settings or settings.restore != ["none"])
+
+
+def _show(implied: dict[str, Any], file: IO[str]) -> None:
+    flags = " ".join(f"--{name}={value}" for name, value in implied.items())
+    print(f"{flags}, as none is given", flush=True, file=file)
 
 
 def _missing(model: str) -> str:

@@ -1,9 +1,10 @@
 """Restore chosen variables into a classifier, train others, and say how good it is.
 
-    tfxfer train --weights=checkpoints/digits_autoencoder --logdir=runs/digits
+    tfxfer train --logdir=runs/digits
 
-restores the convolutions of an autoencoder, trains the fully connected layers on the digits for 20 epochs, and ends
-with a line like `test accuracy 0.9917`. Stopped at any moment, the same command goes on where it stood.
+restores the convolutions of an autoencoder, which come with tfxfer, trains the fully connected layers on the digits
+for 20 epochs, and ends with a line like `test accuracy 0.9917`. Stopped at any moment, the same command goes on where
+it stood.
 
     tfxfer train --data_dir=flower_photos --logdir=runs/flowers
 

