@@ -150,7 +150,7 @@ def _():
     tx.open_weights("runs/convolutions", rename=[("weights$", "kernel")])
 
 
-@mistake("There is no such file")
+@mistake("Nothing is at that path")
 def _():
     tx.open_weights("runs/convolution")
 
@@ -203,7 +203,7 @@ def _():
         tx.train_step(step.images, step.labels, step.outputs, train="logits/.*")
 
 
-@mistake("There is no such endpoint")
+@mistake("An endpoint is unknown")
 def _():
     tx.network("squeezenet1_1", endpoint="fire99")
 
