@@ -55,7 +55,7 @@ def main(_):
             )
             print(tx.evaluate(sess, step, bottlenecks.test, class_names=data.class_names))
     if FLAGS.saved_model_dir:
-        print("exported", tx.open_run(FLAGS.summaries_dir).export(FLAGS.saved_model_dir))
+        print("exported", tx.open_run(FLAGS.summaries_dir).export(FLAGS.saved_model_dir).path)
 
 
 if __name__ == "__main__":
