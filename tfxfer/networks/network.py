@@ -218,11 +218,11 @@ def _built(
         raise WeightsError(f"{name} takes images of any size; call tfxfer.{model.builder} with a placeholder of yours")
     _check_graph()
     images = tf.placeholder(tf.uint8, [None, *input_spec.size, CHANNELS[input_spec.channels]], name="images")
-    options = {"classes": count_classes(model, values), "input_spec": input_spec}
+    classes = count_classes(model, values)
     if endpoint is None:
-        ends = model.build(images, **options)
+        ends = model.build(images, classes=classes, input_spec=input_spec)
     else:
-        ends = build_endpoints(model, images, endpoint=endpoint, **options)
+        ends = build_endpoints(model, images, endpoint=endpoint, classes=classes, input_spec=input_spec)
     variables = model_variables(outputs=[list(ends.values())[-1]])
     return Network(images, ends, variables, values, input_spec)
 
