@@ -46,7 +46,8 @@ def main(_):
         data = read_pictures(vgg16.input_spec.size)
         classes = len(data.class_names)
 
-        codes = tx.models.heads.normalize(vgg16[FLAGS.endpoint], "l2")  # all codes get the length 1
+        codes = tx.models.heads.normalize(vgg16[FLAGS.endpoint], "l2")  # what is stored ends before this
+        codes = tf.nn.l2_normalize(tf.sqrt(codes), -1)  # square roots, brought to the length 1
         logits = tx.models.heads.classifier(codes, hidden=[256], classes=classes, dropout=0.5)
         labels = tf.placeholder(tf.int64, [None, classes], name="labels")
         step = tx.train_step(

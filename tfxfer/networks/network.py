@@ -217,7 +217,7 @@ def _built(
         raise WeightsError(f"{name} takes images of any size; call tfxfer.{model.builder} with a placeholder of yours")
     _check_graph()
     images = tf.placeholder(tf.uint8, [None, *input_spec.size, CHANNELS[input_spec.channels]], name="images")
-    options = {"classes": count_classes(model, values), "input_spec": input_spec}
+    options: dict[str, Any] = {"classes": count_classes(model, values), "input_spec": input_spec}
     if endpoint is None:
         ends = model.build(images, **options)
     else:
