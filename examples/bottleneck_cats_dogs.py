@@ -54,7 +54,8 @@ def train_top_model(features, labels, class_names):
         step = tx.train_step(x, y, logits, train=".*", loss="sigmoid", optimizer="rmsprop", learning_rate=1e-3)
         with tx.session() as sess:
             fitted = tx.fit(sess, step, data, epochs=FLAGS.epochs, logdir=FLAGS.logdir, seed=FLAGS.seed)
-            tf.gfile.Open(FLAGS.curves, "wb").write(tx.plots.curves.draw(fitted.history))
+            with tf.gfile.Open(FLAGS.curves, "wb") as file:
+                file.write(tx.plots.curves.draw(fitted.history))
             step.saver.restore(sess, fitted.best)
             return tx.evaluate(sess, step, data.test).accuracy
 

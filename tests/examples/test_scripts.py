@@ -166,7 +166,8 @@ def test_bottleneck_features_are_written_once_and_read_again(place, vgg16, capsy
     assert 0 <= accuracy(said) <= 1
     features = np.load("bottleneck_features.npy")
     assert (features.shape, features.dtype) == ((20, 4, 4, 512), np.float32)
-    assert Image.open("curves.png").size[0] > 600
+    with Image.open("curves.png") as curves:
+        assert curves.size[0] > 600
     assert run(capsys, "bottleneck_cats_dogs", "--weights=gone.npz", "--epochs=5", "--logdir=again") == said
 
 
