@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tfxfer.networks import frozen as frozen
     from tfxfer.networks import graph_file as graph_file
     from tfxfer.networks import importing as importing
+    from tfxfer.networks import initial_values as initial_values
     from tfxfer.networks import keras_file as keras_file
     from tfxfer.networks import keras_trace as keras_trace
     from tfxfer.networks import meta_graph as meta_graph

@@ -25,6 +25,7 @@ from tfxfer.graph_def import nodes as walk
 from tfxfer.graph_def.folding import fold
 from tfxfer.graph_def.nodes import Nodes, depending, dtype_of
 from tfxfer.networks.graph_file import FileVariable, GraphFile
+from tfxfer.networks.initial_values import Uses, initial_value
 
 SHOWN = 12
 # What must be fed, or hands out other data each time that it is run.
@@ -447,9 +448,11 @@ def _add_variables(graph_def: tf.GraphDef, way: Way, before: str) -> list[Any]:
     """
     definitions: list[Any] = []
     renamed: dict[str, str] = {}
+    seed, uses = tf.get_default_graph().seed, Uses(way.nodes)
     with tf.Graph().as_default() as graph:
+        tf.set_random_seed(seed)
         for described in way.variables.values():
-            variable = _variable(described, before)
+            variable = _variable(described, uses, before)
             definition = variable.to_proto()
             read = definition.snapshot_name
             renamed |= {name: variable.handle.name if handle else read for name, handle in described.tensors.items()}
@@ -486,12 +489,11 @@ def _make_way(graph_def: tf.GraphDef, made: Collection[str]) -> None:
                 node.input[place] = source.replace(name, moved[name], 1)
 
 
-def _variable(described: FileVariable, before: str) -> tf.Variable:
-    shape, dtype = described.shape, described.dtype
+def _variable(described: FileVariable, uses: Uses, before: str) -> tf.Variable:
     variable = tf.Variable(
-        lambda: tf.zeros(shape, dtype),
+        lambda: initial_value(described, uses, f"{before}{described.name}"),
         name=described.name,
-        dtype=dtype,
+        dtype=described.dtype,
         trainable=described.trainable,
         use_resource=True,
     )
