@@ -89,7 +89,8 @@ def network(
         net = tx.network("inception.ckpt.meta", endpoint="pool_3", feeds={"is_training": False})
 
     Of a file, only what the endpoint needs is imported; see `tfxfer.networks.importing`. Its variables have the names
-    that `open_weights` gives for the same file, and are planned, restored, frozen and trained as any others.
+    that `open_weights` gives for the same file, and are planned, restored, frozen and trained as any others. Those that
+    nobody restores start as variables of layers do: kernels are drawn, scales and variances are 1, all else is 0.
 
     Args:
       what: a name of `tfxfer.models.registry.MODELS`, or the path of a MetaGraph (`.meta`, or the prefix of its
