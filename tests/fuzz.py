@@ -16,7 +16,7 @@ import numpy as np
 from tfxfer.errors import WeightsError
 from tfxfer.weights import open_weights
 
-SECONDS = 2.0
+SECONDS = 5.0
 ROOM = 64 << 20  # bytes of memory beyond what the tensors take
 
 

@@ -37,6 +37,7 @@ AFTER = {"docs/guide/restore.md": ["docs/start.md"]} | {
     f"docs/guide/{job}.md": ["docs/guide/restore.md"]
     for job in ("freeze", "features", "train", "see", "predict", "export")
 }
+LOG = re.compile(r"^[IWE]\d{4} \d\d:.*\n", re.MULTILINE)  # TensorFlow's own, which the tools keep from the terminal
 STATUS = re.compile(r"# exit status (\d+)$", re.MULTILINE)
 
 
@@ -104,7 +105,7 @@ def run_page(page: str, capfd) -> None:
             run_python(block, page, names)
         else:
             run_commands(block)
-        output = "".join(capfd.readouterr())
+        output = LOG.sub("", "".join(capfd.readouterr()))
 
 
 def run_with_those_before(page: str, done: set[str], capfd) -> None:

@@ -309,8 +309,10 @@ def test_a_pipe_named_like_a_picture_is_refused_and_not_waited_for(tmp_path):
 
 
 def test_a_file_that_may_not_be_read_is_refused(files, monkeypatch):
-    def refuse(path, *args):
-        raise PermissionError(13, "Permission denied", path)
+    def refuse(path, *args, opened=open, **options):
+        if path == str(files[0]):
+            raise PermissionError(13, "Permission denied", path)
+        return opened(path, *args, **options)
 
     monkeypatch.setattr("builtins.open", refuse)
     with pytest.raises(DataError, match=r"0\.jpeg cannot be read \(Permission denied\)"):

@@ -17,7 +17,7 @@ from absl import flags
 from PIL import Image
 
 import tfxfer as tx
-from tests.test_readme import vgg16_weights
+from tests.test_code_blocks import vgg16_weights
 from tests.tools.test_predict import COLOURS, coloured
 from tfxfer.tools import _main
 

@@ -229,7 +229,8 @@ def test_a_grey_network_is_trained_on_digits_by_its_parts(tmp_path, capsys):
     assert "--input_spec=tf is for RGB, and x:0 takes grey" in capsys.readouterr().err
     assert run(train, *flags, "--scale=0.0039") == 0
     before, after = tx.open_weights(str(tmp_path / "grey")), tx.open_run(tmp_path / "run").weights("last")
-    np.testing.assert_array_equal(before["logits/kernel"], after["logits/kernel"])  # the head has another name
+    np.testing.assert_array_equal(before["logits/kernel"], after["logits/kernel"])
+    assert set(after) >= {"head/logits/kernel", "head/logits/bias"}
     capsys.readouterr()
     assert run(evaluate, tmp_path / "run") == 0
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 
 import tensorflow.compat.v1 as tf
 
@@ -169,11 +171,22 @@ def build_network(
         ends = build_endpoints(model, images, endpoint=endpoint, input_spec=input_spec)
         base = select(".*")
         features = heads.normalize(ends[endpoint], normalize)
-        logits = heads.classifier(features, hidden=hidden, classes=classes, dropout=dropout, loss=loss)
+        with _head_scope(base):
+            logits = heads.classifier(features, hidden=hidden, classes=classes, dropout=dropout, loss=loss)
         computed = statistics_of(images.graph)
         head = [variable for variable in select(".*")[len(base) :] if variable.op.name not in computed]
     restored, trained = (names.exactly(wholes(variables)) for variables in (base, head))
     return Classifier(logits, ends, restored, trained)
+
+
+@contextlib.contextmanager
+def _head_scope(base: Sequence[tf.Variable]) -> Iterator[None]:
+    """Let the variables of a head begin with `head/` where the network below has some of its names."""
+    if not any(re.match(r"(logits|fc\d+)/", variable.op.name) for variable in base):
+        yield
+        return
+    with tf.variable_scope(tf.VariableScope(reuse=False, name="head"), auxiliary_name_scope=False):
+        yield
 
 
 def build_classifier(
