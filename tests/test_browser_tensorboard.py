@@ -270,6 +270,7 @@ def test_texts_tell_what_was_restored_frozen_and_set(browser: Browser, url):
     settled(shown, "text")
 
 
+@pytest.mark.slow
 def test_names_of_classes_are_text_wherever_tensorboard_shows_them(browser: Browser, url_of_nasty):
     for name, page in (("images", screens.images), ("text", screens.texts), ("hparams", screens.hparams)):
         settled(page(browser, url_of_nasty), f"{name}_nasty")

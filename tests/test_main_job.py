@@ -204,7 +204,9 @@ def start_and_stop(logdir: Path, convolutions: Path, number: int) -> int:
     return process.returncode
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_a_signal_from_outside_saves_and_ends_with_the_usual_status(convolutions, tmp_path, number, status):
     assert start_and_stop(tmp_path / "run", convolutions, number) == status
     latest = tx.open_weights(tmp_path / "run")

@@ -79,6 +79,7 @@ def listings() -> None:
 # --- on the real data ---
 
 
+@pytest.mark.slow
 def test_flowers_are_told_apart_and_predicted(kitchen, capsys):
     [training, *_] = of_tool("1", "train")
     assert accuracy(capsys, training, "--overwrite") >= 0.7

@@ -25,7 +25,7 @@ check() {
 check ruff check .
 check ruff format --check .
 check mypy
-check pytest -n 2 -rs "$@"
+check pytest -n 2 --dist worksteal -rs "$@"
 
 if [ ${#failed[@]} -gt 0 ]; then
     fail "failed: $(printf '%s; ' "${failed[@]}")"

@@ -217,6 +217,7 @@ def test_the_loop_of_ones_own_keeps_the_convolutions_and_saves_each_epoch(place,
     assert {"loss", "input/image/0"} <= tags
 
 
+@pytest.mark.slow
 def test_cats_and_dogs_are_trained_under_nohup_resumed_and_told_apart(place, vgg16, capsys):
     cats_and_dogs(place / "cats_dogs/train")
     Path("photo.jpg").symlink_to("cats_dogs/train/dog.3.jpg")

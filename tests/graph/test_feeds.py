@@ -65,7 +65,7 @@ def test_what_is_fed_otherwise_in_training_is_live_and_what_is_fed_alike_is_froz
         assert tensor.op.type == "MatMul"
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_precomputed_rows_belong_to_the_constants_that_they_were_computed_with(workers, tmp_path):
     for value in (0.5, 2.0):
         with tf.Graph().as_default():

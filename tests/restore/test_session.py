@@ -297,6 +297,7 @@ def run_script(tmp_path, before="", after=""):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_main_job_runs_where_tf_keras_and_tf_slim_cannot_be_imported(tmp_path):
     out = run_script(tmp_path, before="sys.modules['tf_keras'] = sys.modules['tf_slim'] = None")
     assert "loaded: [] accuracy above 0.8: True" in out

@@ -189,6 +189,7 @@ def test_addresses_of_folded_rows_are_others_than_those_of_tensorflows_rewrite_a
         assert precision.rewrites(rewritten, "bfloat16") == fingerprint.rewrites(config)
 
 
+@pytest.mark.slow
 def test_workers_give_the_same_bits(tmp_path):
     one, _ = extracted(tmp_path / "one", "bfloat16")
     two, _ = extracted(tmp_path / "two", "bfloat16", workers=2)

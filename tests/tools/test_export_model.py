@@ -185,6 +185,7 @@ def test_one_logit_becomes_two_probabilities(tmp_path, capsys):
     agree(served(tmp_path / "out", paths, 2), predicted(capsys, *paths, f"--run={tmp_path / 'run'}", top=2), 1e-5)
 
 
+@pytest.mark.slow
 def test_a_models_own_classifier_that_was_trained_anew_is_exported(tmp_path, capsys):
     folder = coloured(tmp_path / "pictures", 10)
     flags = ["--model=squeezenet1_1", "--restore=none", "--image_size=32", "--endpoint=pool10", "--dataset=folder"]
