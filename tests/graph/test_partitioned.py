@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import tfxfer as tx
 from tests.train.test_fit import two_classes
 from tfxfer.errors import FrozenError, RestoreError, SelectionError
-from tfxfer.graph import layers
+from tfxfer.graph import layers, partitioned
 from tfxfer.graph.partitioned import fetch, is_part, name_of, shape_of, splitting, wholes
 from tfxfer.graph.variables import model_variables
 from tfxfer.models import autoencoder, heads
@@ -244,3 +244,29 @@ def test_frozen_layers_of_a_split_network_are_computed_once_as_those_of_the_whol
         (rows,) = data.train.features.values()
         found.append(rows[np.arange(len(rows))])
     np.testing.assert_array_equal(*found)
+
+
+# What is fetched together.
+
+
+@pytest.mark.parametrize("sizes", [[], [5], [5, 5, 5], [100], [60, 60, 60], [0, 0, 100, 0], [40] * 7])
+def test_groups_hold_all_in_order_and_end_where_enough_is_together(sizes, monkeypatch):
+    monkeypatch.setattr(partitioned, "READ_TOGETHER", 100)
+    named = {f"v{number}": size for number, size in enumerate(sizes)}
+    divided = list(partitioned.groups(named))
+    assert [name for group in divided for name in group] == list(named)
+    for group in divided:
+        assert sum(named[name] for name in group[:-1]) < 100
+    assert all(sum(named[name] for name in group) >= 100 for group in divided[:-1])
+
+
+def test_many_small_variables_are_fetched_in_one_run(monkeypatch):
+    with tf.Graph().as_default(), tf.Session() as sess:
+        variables = [tf.get_variable(f"v{number}", [number + 1]) for number in range(40)]
+        sess.run(tf.global_variables_initializer())
+        runs = []
+        run = sess.run
+        monkeypatch.setattr(sess, "run", lambda fetches: runs.append(len(fetches)) or run(fetches))
+        values = dict(partitioned.fetch_in_groups(sess, partitioned.wholes(variables)))
+        assert runs == [40]
+        assert all(np.array_equal(values[variable.op.name], run(variable)) for variable in variables)

@@ -6,13 +6,15 @@ chosen, restored, trained and saved under the name of the whole, `fc6/kernel`, s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 from tfxfer.tf_private import slice_info
+
+READ_TOGETHER = 16 << 20  # bytes
 
 
 def name_of(variable: tf.Variable) -> str:
@@ -48,6 +50,38 @@ def taken(variable: tf.Variable, whole: np.ndarray) -> np.ndarray:
 def _region(part: tf.Variable) -> tuple[slice, ...]:
     info = slice_info(part)
     return tuple(slice(start, start + size) for start, size in zip(info.var_offset, info.var_shape, strict=True))
+
+
+def groups(sizes: Mapping[str, int]) -> Iterator[list[str]]:
+    """Divide what is fetched, by name, into groups of some `READ_TOGETHER` bytes, whose sizes in bytes are given.
+
+    Each new set of fetches takes TensorFlow tens of milliseconds in a large graph, whatever it holds.
+    """
+    group: list[str] = []
+    total = 0
+    for name, size in sizes.items():
+        group.append(name)
+        total += size
+        if total >= READ_TOGETHER:
+            yield group
+            group, total = [], 0
+    if group:
+        yield group
+
+
+def fetch_in_groups(
+    sess: tf.Session, variables: Mapping[str, Sequence[tf.Variable]]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield name and value of whole variables, as `wholes` groups them; only a group is in memory at once."""
+    sizes = {name: bytes_of(shape_of(parts[0]), parts[0].dtype) for name, parts in variables.items()}
+    for names in groups(sizes):
+        yield from fetch(sess, {name: variables[name] for name in names}).items()
+
+
+def bytes_of(shape: tf.TensorShape, dtype: tf.DType) -> int:
+    """Return how many bytes a value has; of an unknown shape, as many as are read together."""
+    elements = shape.num_elements()
+    return READ_TOGETHER if elements is None else elements * dtype.size
 
 
 def fetch(sess: tf.Session, variables: Mapping[str, Sequence[tf.Variable]]) -> dict[str, np.ndarray]:

@@ -29,7 +29,7 @@ from tfxfer.callables import message
 from tfxfer.errors import DataError, GraphError
 from tfxfer.formats.buffers import owned
 from tfxfer.graph import decoding
-from tfxfer.graph.partitioned import is_part, name_of, taken, wholes
+from tfxfer.graph.partitioned import bytes_of, groups, is_part, name_of, taken, wholes
 from tfxfer.graph.traversal import placeholders, variables_read
 from tfxfer.graph.variables import every_variable, model_variables, select
 from tfxfer.input_spec import CHANNELS, InputSpec
@@ -251,11 +251,29 @@ def _cases(
         with tf.Session(graph=graph, config=configuration()) as sess:
             initializers = [variable.initializer for variable in every_variable(graph)]
             sess.run(initializers + graph.get_collection(tf.GraphKeys.TABLE_INITIALIZERS))
-            for variable in model_variables(graph, outputs=[probabilities]):
-                array = taken(variable, weights[name_of(variable)])
-                sess.run(variable.initializer, {variable.initializer.inputs[1]: owned(array)})
+            variables = {variable.op.name: variable for variable in model_variables(graph, outputs=[probabilities])}
+            sizes = {name: bytes_of(variable.shape, variable.dtype) for name, variable in variables.items()}
+            for group in groups(sizes):
+                _assign(sess, [variables[name] for name in group], weights)
             served = Served(images, None, {"probabilities": probabilities}, {})
             return export_check.cases(sess, served, input_spec, examples, pictures)
+
+
+def _assign(sess: tf.Session, variables: Sequence[tf.Variable], weights: Weights) -> None:
+    """Assign the arrays of weights; variables that were made from one initial value come one after the other."""
+    later: list[tf.Variable] = []
+    feeds: dict[Any, np.ndarray] = {}
+    initializers = []
+    for variable in variables:
+        fed = variable.initializer.inputs[1].ref()
+        if fed in feeds:
+            later.append(variable)
+        else:
+            feeds[fed] = owned(taken(variable, weights[name_of(variable)]))
+            initializers.append(variable.initializer)
+    sess.run(initializers, {fed.deref(): array for fed, array in feeds.items()})
+    if later:
+        _assign(sess, later, weights)
 
 
 # --- writing ---

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,13 @@ import tensorflow.compat.v1 as tf
 from tfxfer import names
 from tfxfer.errors import GraphError
 from tfxfer.frontier.search import Functions
+from tfxfer.graph.partitioned import bytes_of, groups
 from tfxfer.graph.structure import FunctionDigests, hash_parts
 from tfxfer.graph.traversal import VARIABLES, behind, called, function_library
 from tfxfer.tf_private import session_config
 from tfxfer.weights.digests import digest
 
 _SHOWN = {"Print", "PrintV2"}  # They show something, and change nothing.
-READ_TOGETHER = 16 << 20  # bytes
 
 NOTHING: Mapping[tf.Tensor, np.ndarray] = {}
 
@@ -95,17 +95,16 @@ def _reached(
 
 
 def _digests(sess: tf.Session, variables: Sequence[tf.Operation]) -> dict[str, str]:
-    """Return the digest of the value of each variable; small ones are read together, since a run takes its time."""
-    digests: dict[str, str] = {}
-    group: dict[str, tf.Tensor] = {}
-    size = 0
-    for number, op in enumerate(variables, 1):
-        value = group[op.name] = value_of(op)
-        size += (value.shape.num_elements() or READ_TOGETHER) * value.dtype.size
-        if size >= READ_TOGETHER or number == len(variables):
-            digests |= {name: digest(array) for name, array in sess.run(group).items()}
-            group, size = {}, 0
-    return digests
+    """Return the digest of the value of each variable."""
+    values = read_in_groups(sess, {op.name: value_of(op) for op in variables})
+    return {name: digest(array) for group in values for name, array in group.items()}
+
+
+def read_in_groups(sess: tf.Session, values: Mapping[str, tf.Tensor]) -> Iterator[dict[str, np.ndarray]]:
+    """Yield the arrays of tensors by name, small ones together."""
+    sizes = {name: bytes_of(value.shape, value.dtype) for name, value in values.items()}
+    for group in groups(sizes):
+        yield sess.run({name: values[name] for name in group})
 
 
 def _check(tensors: Sequence[tf.Tensor]) -> None:

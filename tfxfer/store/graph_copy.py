@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ import tensorflow.compat.v1 as tf
 from tfxfer.formats.buffers import owned
 from tfxfer.graph.traversal import VARIABLES
 from tfxfer.graph_def.nodes import node_of
-from tfxfer.store.fingerprint import READ_TOGETHER, value_of
+from tfxfer.store.fingerprint import read_in_groups, value_of
 
 
 def subgraph(graph: tf.Graph, kept: Collection[str]) -> tf.GraphDef:
@@ -70,22 +71,11 @@ def opened(
         loads = {op.name: assignment(op) for op in graph.get_operations() if op.type in VARIABLES}
     graph.finalize()
     with contextlib.closing(tf.Session(graph=graph, config=config)) as other:
-        for values in (arrays, *_values(sess, [name for name in loads if name not in arrays])):
+        rest = {name: value_of(sess.graph.get_operation_by_name(name)) for name in loads if name not in arrays}
+        for values in itertools.chain([arrays], read_in_groups(sess, rest)):
             pairs = [(*loads[name], array) for name, array in values.items()]
             other.run([assign for _, assign, _ in pairs], {place: _owned(array) for place, _, array in pairs})
         yield other
-
-
-def _values(sess: tf.Session, variables: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
-    """Yield the values of variables by name, small ones together, since a run takes its time."""
-    group: dict[str, tf.Tensor] = {}
-    size = 0
-    for number, name in enumerate(variables, 1):
-        value = group[name] = value_of(sess.graph.get_operation_by_name(name))
-        size += (value.shape.num_elements() or READ_TOGETHER) * value.dtype.size
-        if size >= READ_TOGETHER or number == len(variables):
-            yield sess.run(group)
-            group, size = {}, 0
 
 
 def _owned(value: Any) -> np.ndarray:

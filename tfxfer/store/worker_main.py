@@ -23,6 +23,7 @@ import tensorflow.compat.v1 as tf
 from tfxfer.data.batches import chunks
 from tfxfer.errors import TfxferError
 from tfxfer.formats.buffers import owned
+from tfxfer.graph.partitioned import groups
 from tfxfer.store.compute import Network, fill
 from tfxfer.store.examples import load
 from tfxfer.store.graph_copy import assignment
@@ -91,10 +92,16 @@ def _session(folder: Path, variables: dict[str, list[int]]) -> Iterator[tf.Sessi
     config = tf.ConfigProto.FromString((folder / "config.pb").read_bytes())
     with tf.Graph().as_default() as graph:
         tf.import_graph_def(tf.GraphDef.FromString((folder / "graph.pb").read_bytes()), name="")
-        loads = [assignment(graph.get_operation_by_name(name)) for name in variables]
+        loads = {name: assignment(graph.get_operation_by_name(name)) for name in variables}
         graph.finalize()
         with tf.Session(graph=graph, config=config) as sess:
-            for place, ((value, assign), shape) in enumerate(zip(loads, variables.values(), strict=True)):
-                stored = owned(np.load(folder / f"variable-{place}.npy", mmap_mode="r", allow_pickle=False))
-                sess.run(assign, {value: stored.view(value.dtype.as_numpy_dtype).reshape(shape)})
+            places = {name: folder / f"variable-{place}.npy" for place, name in enumerate(variables)}
+            for group in groups({name: path.stat().st_size for name, path in places.items()}):
+                feeds = {loads[name][0]: np.load(places[name], mmap_mode="r", allow_pickle=False) for name in group}
+                shapes = [variables[name] for name in group]
+                sess.run([loads[name][1] for name in group], dict(map(_fed, feeds, feeds.values(), shapes)))
             yield sess
+
+
+def _fed(value: tf.Tensor, stored: np.ndarray, shape: list[int]) -> tuple[tf.Tensor, np.ndarray]:
+    return value, owned(stored).view(value.dtype.as_numpy_dtype).reshape(shape)

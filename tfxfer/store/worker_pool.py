@@ -155,10 +155,12 @@ def _write_variables(
     folder: Path, sess: tf.Session, ops: Iterable[tf.Operation]
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Write the bytes of each variable; yield its name and its shape."""
-    for place, op in enumerate(op for op in ops if op.type in VARIABLES):
-        value = np.asarray(sess.run(fingerprint.value_of(op)))
+    values = {op.name: fingerprint.value_of(op) for op in ops if op.type in VARIABLES}
+    arrays = (pair for group in fingerprint.read_in_groups(sess, values) for pair in group.items())
+    for place, (name, array) in enumerate(arrays):
+        value = np.asarray(array)
         np.save(folder / f"variable-{place}.npy", np.ascontiguousarray(value).reshape(-1).view(np.uint8))
-        yield op.name, value.shape
+        yield name, value.shape
 
 
 # --- the processes ---

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import tensorflow.compat.v1 as tf
 
 from tfxfer.errors import FrozenError
-from tfxfer.graph.partitioned import fetch, wholes
+from tfxfer.graph.partitioned import fetch_in_groups, wholes
 from tfxfer.graph.train_step import Step
 from tfxfer.tf_private import creation_number
 from tfxfer.weights.digests import METHOD, digest
@@ -31,11 +31,11 @@ def frozen_variables(step: Step, epoch: int) -> list[tf.Variable]:
 
 
 def digests(sess: tf.Session, variables: Iterable[tf.Variable]) -> dict[str, str]:
-    """Return the digest of each variable's value by op name; one value is in memory at a time.
+    """Return the digest of each variable's value by op name; not all values are in memory at once.
 
     The parts of a split variable count as one, under the name of the whole.
     """
-    return {name: digest(fetch(sess, {name: parts})[name]) for name, parts in wholes(variables).items()}
+    return {name: digest(value) for name, value in fetch_in_groups(sess, wholes(variables))}
 
 
 def check(sess: tf.Session, variables: Sequence[tf.Variable], before: Mapping[str, str], when: str) -> int:
