@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -84,3 +85,11 @@ def control_flow(request):
     (tf.enable_control_flow_v2 if request.param == "control flow 2" else tf.disable_control_flow_v2)()
     yield
     (tf.enable_control_flow_v2 if before else tf.disable_control_flow_v2)()
+
+
+@pytest.fixture(autouse=True)
+def log_level() -> Iterator[None]:
+    """Leave the log as it was: a tool that has a process of its own may set its level."""
+    level = logging.getLogger().level
+    yield
+    logging.getLogger().setLevel(level)
