@@ -1,6 +1,7 @@
 """What variables of an imported network start from where nobody restores them, by the ops that take them.
 
-They start as those of `graph.layers` do: kernels are drawn, scales and variances are 1, all else is 0.
+They start as those of `graph.layers` do: kernels are drawn, scales and variances are 1, all else is 0. Only a depthwise
+kernel is drawn by the one channel that it takes, and not by all: what a random network of many gives would vanish.
 """
 
 from __future__ import annotations
@@ -37,6 +38,10 @@ class Uses:
         takers = [taker for tensor in variable.tensors for taker in self._of(tensor)]
         return any(self._scales(node, place) for node, place in takers)
 
+    def is_depthwise(self, variable: FileVariable) -> bool:
+        """Say whether a variable is the kernel of a depthwise convolution."""
+        return any(node.op == "DepthwiseConv2dNative" for tensor in variable.tensors for node, _ in self._of(tensor))
+
     def _of(self, tensor: str) -> Iterator[_Taker]:
         """Yield who takes a value, wherever it is handed on to."""
         for node, place in self._takers.get(tensor, []):
@@ -71,5 +76,6 @@ def initial_value(variable: FileVariable, uses: Uses, name: str) -> tf.Tensor:
         return tf.ones(shape, dtype)
     if sum(side > 1 for side in shape) < 2:  # a bias, a mean
         return tf.zeros(shape, dtype)
-    limit = math.sqrt(6 / (math.prod(shape[:-2]) * (shape[-2] + shape[-1])))  # Glorot and Bengio, 2010
+    taken = 1 if uses.is_depthwise(variable) else shape[-2]
+    limit = math.sqrt(6 / (math.prod(shape[:-2]) * (taken + shape[-1])))  # Glorot and Bengio, 2010
     return tf.cast(tf.random.stateless_uniform(shape, seed_for(name), -limit, limit), dtype)
