@@ -19,6 +19,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import tfxfer as tx
+from tests import LOG_OF_TENSORFLOW
 from tests.pages import Block, blocks, shows
 from tfxfer.tools import _main
 
@@ -37,7 +38,6 @@ AFTER = {"docs/guide/restore.md": ["docs/start.md"]} | {
     f"docs/guide/{job}.md": ["docs/guide/restore.md"]
     for job in ("freeze", "features", "train", "see", "predict", "export")
 }
-LOG = re.compile(r"^[IWE]\d{4} \d\d:.*\n", re.MULTILINE)  # TensorFlow's own, which the tools keep from the terminal
 STATUS = re.compile(r"# exit status (\d+)$", re.MULTILINE)
 
 
@@ -105,7 +105,7 @@ def run_page(page: str, capfd) -> None:
             run_python(block, page, names)
         else:
             run_commands(block)
-        output = LOG.sub("", "".join(capfd.readouterr()))
+        output = LOG_OF_TENSORFLOW.sub("", "".join(capfd.readouterr()))
 
 
 def run_with_those_before(page: str, done: set[str], capfd) -> None:

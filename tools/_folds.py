@@ -59,8 +59,8 @@ def run(settings: Any, examples: Any, train: Callable[[Any, Fold], Any]) -> None
     from tfxfer.statistics.folds import FILE, Folds
 
     top, count = Path(settings.logdir or "."), settings.folds
-    chosen = {name: settings[name].value for name in ("seed", "folds", "train_examples")}
-    parts = [select_examples(examples, {**chosen, "fold": number + 1}) for number in range(count)]
+    chosen = {name: settings[name].value for name in ("seed", "train_examples")}
+    parts = [select_examples(part, chosen) for part in examples.folds(count, settings.seed)]
     if not settings.dry_run:
         _make_room(top, settings.overwrite)
     print(_division(examples, parts), flush=True)

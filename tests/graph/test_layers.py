@@ -404,6 +404,9 @@ def test_a_layer_of_the_name_of_an_imported_one_is_refused_and_does_not_become_a
     tf.train.import_meta_graph(str(tmp_path / "model.meta"))
     with pytest.raises(GraphError, match=r"fc/kernel is in the graph already: .*`with tf\.Graph\(\)\.as_default"):
         layers.dense(tf.zeros([1, 3]), 2, "fc")
+    with tf.variable_scope("head"):
+        layers.dense(tf.zeros([1, 3]), 2, "fc")
+    assert [name for name in names_and_shapes() if name.startswith("head/")] == ["head/fc/kernel", "head/fc/bias"]
     with tf.Graph().as_default():
         layers.dense(tf.zeros([1, 3]), 2, "fc")
         assert list(names_and_shapes()) == ["fc/kernel", "fc/bias"]

@@ -39,6 +39,14 @@ def test_a_new_head_is_trained_and_the_model_restored(images):
     ]  # fmt: skip
 
 
+def test_a_head_keeps_its_names_on_layers_that_are_called_alike(images):
+    network = build_network("vgg16", images, classes=3, endpoint="fc6", hidden=[5])
+    assert {v.op.name.partition("/")[0] for v in tx.select(*network.restored)} >= {"conv1_1", "fc6"}
+    assert [v.op.name for v in tx.select(*network.trained)] == [
+        "fc1/kernel", "fc1/bias", "logits/kernel", "logits/bias",
+    ]  # fmt: skip
+
+
 def test_the_models_own_classifier_is_made_for_the_classes(images):
     network = build_network("squeezenet1_1", images, classes=3, endpoint="pool10", hidden=[200])
     assert network.logits.shape.as_list() == [None, 3]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import tfxfer as tx
+from tests import LOG_OF_TENSORFLOW
 from tests.data.test_pictures import encoded, photo
 from tests.filling import left, pictures, tables
 from tests.store.test_extraction import computed, extracted, graph, raw  # noqa: F401
@@ -26,7 +26,6 @@ from tfxfer.store.examples import distinct
 from tfxfer.store.extraction import extract, open_tables
 
 IMAGES = pictures(8, 1)
-TENSORFLOW = re.compile(r"^[IWE]\d{4} \d\d:.*\n", re.MULTILINE)  # what it says once in this process
 
 
 def ends(images):
@@ -83,7 +82,7 @@ def test_two_processes_give_the_rows_of_one_bit_for_bit(tmp_path, capfd, started
     assert sorted(os.listdir(tmp_path / "together")) == sorted(os.listdir(tmp_path / "alone"))
     assert [process.returncode for process in started] == [0, 0]
     out, err = capfd.readouterr()
-    assert (out, TENSORFLOW.sub("", err)) == ("", "")
+    assert (out, LOG_OF_TENSORFLOW.sub("", err)) == ("", "")
     # Only what is missing is computed, and nobody is started for one batch.
     assert len(rows(tmp_path / "together", [*parts, 255 - parts[0][:10]], 2)) == 8
     assert len(started) == 2

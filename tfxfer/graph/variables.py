@@ -244,7 +244,8 @@ def model_variable(name: str, shape: Sequence[int], initializer: Initializer, *,
 def _doubled(name: str) -> str:
     return (
         f"{name} is in the graph already: a layer of this name was built or imported here before, as it is where a "
-        f"cell of a notebook runs twice. For a graph of its own, {NEW_GRAPH}; or give the layer another name"
+        f"cell of a notebook runs twice. For a graph of its own, {NEW_GRAPH}; or give the layer another "
+        "name, as it has within `tf.variable_scope('head')`"
     )
 
 

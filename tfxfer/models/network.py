@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import re
 from collections.abc import Iterator, Mapping, Sequence
 
 import tensorflow.compat.v1 as tf
@@ -171,7 +170,7 @@ def build_network(
         ends = build_endpoints(model, images, endpoint=endpoint, input_spec=input_spec)
         base = select(".*")
         features = heads.normalize(ends[endpoint], normalize)
-        with _head_scope(base):
+        with _head_scope(base, len(hidden)):
             logits = heads.classifier(features, hidden=hidden, classes=classes, dropout=dropout, loss=loss)
         computed = statistics_of(images.graph)
         head = [variable for variable in select(".*")[len(base) :] if variable.op.name not in computed]
@@ -180,9 +179,10 @@ def build_network(
 
 
 @contextlib.contextmanager
-def _head_scope(base: Sequence[tf.Variable]) -> Iterator[None]:
-    """Let the variables of a head begin with `head/` where the network below has some of its names."""
-    if not any(re.match(r"(logits|fc\d+)/", variable.op.name) for variable in base):
+def _head_scope(base: Sequence[tf.Variable], hidden: int) -> Iterator[None]:
+    """Let the variables of a head begin with `head/` where the network below has a layer of one of its names."""
+    layers = {"logits", *(f"fc{number}" for number in range(1, hidden + 1))}
+    if layers.isdisjoint(variable.op.name.partition("/")[0] for variable in base):
         yield
         return
     with tf.variable_scope(tf.VariableScope(reuse=False, name="head"), auxiliary_name_scope=False):
