@@ -10,7 +10,8 @@ same command goes on where it stood. The last command tells what is on a photogr
 five most probable classes of ImageNet, if the file of weights has its own fc6 to fc8. It needs pictures whose names
 begin with their class, as `cat.0.jpg`, and VGG16's convolutions (`tfxfer fetch vgg16_npz`).
 
-On 600 pictures, of which 90 are in val.txt, --seed=0: accuracy 0.978 +- 0.030 (95 % interval) after the last epoch.
+On 600 pictures, of which 90 are in val.txt, five listings (both commands with --seed=0 to 4): accuracy 0.978 +- 0.014
+after the last epoch (lowest 0.967).
 """
 
 import os
