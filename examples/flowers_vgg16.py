@@ -55,7 +55,10 @@ def main(_):
 
         with tx.session(tx.plan(vgg16.variables, vgg16.weights)) as sess:
             data = tx.precompute(sess, step, data, store=FLAGS.store)
-            fitted = tx.fit(sess, step, data, epochs=FLAGS.epochs, logdir=FLAGS.logdir, seed=FLAGS.seed)
+            lowest_loss = tx.CheckpointOptions(monitor="loss")
+            fitted = tx.fit(
+                sess, step, data, epochs=FLAGS.epochs, logdir=FLAGS.logdir, seed=FLAGS.seed, checkpoints=lowest_loss
+            )
             step.saver.restore(sess, fitted.best)
             print("test accuracy", tx.evaluate(sess, step, data.test, class_names=data.class_names).accuracy)
             if FLAGS.picture:

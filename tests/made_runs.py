@@ -50,6 +50,7 @@ FIT = {
     "summary_steps",
     "keep",
     "keep_best",
+    "monitor",
     "patience",
 }
 TRAINING = {"stages", "l2", "class_weights", "training_examples", "validation_examples", "stateful_ops"}

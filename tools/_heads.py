@@ -13,13 +13,17 @@ from tfxfer.runs.settings import read_settings
 from tfxfer.tools import _flags
 
 KIND = "l2"  # of --normalize
+_LINEAR = {"hidden": [], "learning_rate": 3e-2, "schedule": "cosine", "epochs": 60, "monitor": "loss"}
+_HIDDEN = {"hidden": [256], "dropout": 0.5, "learning_rate": 3e-3, "schedule": "cosine", "epochs": 40, "monitor": "loss"}
 LINEAR: dict[str, dict[str, Any]] = {
-    "l2": {"hidden": [], "learning_rate": 3e-2, "schedule": "cosine", "epochs": 60},
-    "standard": {"hidden": [], "learning_rate": 1e-3, "schedule": "cosine", "epochs": 20},
+    "l2": _LINEAR,
+    "sqrt": _LINEAR,
+    "standard": {"hidden": [], "learning_rate": 1e-3, "schedule": "cosine", "epochs": 20, "monitor": "loss"},
 }
 HIDDEN: dict[str, dict[str, Any]] = {
-    "l2": {"hidden": [256], "dropout": 0.5, "learning_rate": 3e-3, "schedule": "cosine", "epochs": 40},
-    "standard": {"hidden": [256], "dropout": 0.5, "learning_rate": 1e-3, "schedule": "cosine", "epochs": 20},
+    "l2": _HIDDEN,
+    "sqrt": _HIDDEN,
+    "standard": {"hidden": [256], "dropout": 0.5, "learning_rate": 1e-3, "schedule": "cosine", "epochs": 20, "monitor": "loss"},
 }
 
 

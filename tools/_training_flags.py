@@ -18,6 +18,7 @@ from tfxfer.graph.optimizers import OPTIMIZERS
 from tfxfer.models.registry import MODELS
 from tfxfer.runs.settings import read_settings
 from tfxfer.tools import _flags
+from tfxfer.train.options import MONITORS
 
 PRECISIONS = ("float32", "bfloat16")
 SCHEDULES = ("constant", "cosine", "exponential")
@@ -96,6 +97,15 @@ def define(values: flags.FlagValues) -> None:
         )
         flags.DEFINE_integer("keep", 5, "How many of the last checkpoints to keep.", 1, flag_values=values)
         flags.DEFINE_integer("keep_best", 1, "How many of the best checkpoints to keep.", 1, flag_values=values)
+        flags.DEFINE_enum(
+            "monitor",
+            "accuracy",
+            MONITORS,
+            "By what the best checkpoint is found, on the validation examples: the highest accuracy, or the lowest "
+            "loss, which tells more where they are few. Default: accuracy; loss for a new head on a frozen network of "
+            "pictures, where neither --learning_rate nor --optimizer is given.",
+            flag_values=values,
+        )
         flags.DEFINE_integer(
             "patience",
             None,
@@ -238,7 +248,7 @@ def define_calibrate(values: flags.FlagValues) -> None:
 
 
 FITTED = ("epochs", "batch_size", "seed", "logdir", "validation_steps", "patience", "overwrite")
-CHECKPOINTS = ("save_steps", "keep", "keep_best")
+CHECKPOINTS = ("save_steps", "keep", "keep_best", "monitor")
 SUMMARIES = ("summary_steps", "shown")
 
 

@@ -1,4 +1,4 @@
-"""Say what is wrong with a data set: duplicates, labels that are hardly right, outliers, empty and unreadable pictures.
+"""Say what is wrong with a data set: duplicates, labels that are likely wrong, outliers, empty and unreadable pictures.
 
     tfxfer check_data flowers --out=check
     tfxfer check_data --run=runs/flowers

@@ -34,6 +34,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tfxfer.data.normalization import KINDS
 from tfxfer.data.pictures import example_name
 from tfxfer.tools import _data_flags, _flags, _model_flags, _packaged, _report, _store, _training_flags, train
 
@@ -84,8 +85,8 @@ def define_flags() -> flags.FlagValues:
             flags.DEFINE_flag(_ChoicesFlag(name, default, help), values)
         flags.DEFINE_list(
             "normalize",
-            ["standard", "l2", "none"],
-            "How features are normalised: standard, l2, none.",
+            [*KINDS],
+            f"How features are normalised: {', '.join(KINDS)}.",
             flag_values=values,
         )
         flags.DEFINE_list(

@@ -41,6 +41,15 @@ def test_l2_is_what_scikit_learn_makes_and_leaves_zeros_as_they_are(rows):
     assert normalized(rows, "none") is rows
 
 
+def test_sqrt_is_the_root_of_each_with_its_sign_of_length_1(rows):
+    rows[3], rows[4, 0] = 0, 0
+    wanted = normalize(np.sign(rows) * np.sqrt(np.abs(rows.astype(np.float64))))
+    np.testing.assert_allclose(normalized(rows, "sqrt"), wanted, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(normalized(rows * np.float32(1e4), "sqrt"), wanted, rtol=1e-5, atol=1e-7)
+    positive = np.abs(rows)
+    np.testing.assert_allclose(np.square(normalized(positive, "sqrt")), normalize(positive, norm="l1"), rtol=1e-5)
+
+
 def test_a_feature_that_is_constant_gets_a_bounded_scale(rows):
     rows[:, 1] = 235.0
     mean, scale = statistics(rows, 16)

@@ -35,14 +35,15 @@ def test_standard_has_two_variables_that_nobody_trains_and_gives_what_numpy_does
         np.testing.assert_allclose(sess.run(y), normalized(x, "standard", mean, scale), rtol=1e-6)
 
 
-def test_l2_has_no_variable_and_no_gradient_that_is_not_a_number():
+@pytest.mark.parametrize("kind", ["l2", "sqrt"])
+def test_what_has_no_statistics_has_no_variable_and_no_gradient_that_is_not_a_number(kind):
     x = np.random.default_rng(0).normal(size=(5, 2, 3)).astype(np.float32)
-    x[2] = 0
+    x[2], x[3, 0, 1] = 0, 0
     features = tf.constant(x)
-    y = heads.normalize(features, "l2")
+    y = heads.normalize(features, kind)
     assert not tf.global_variables()
     with tf.Session() as sess:
-        np.testing.assert_allclose(sess.run(y), normalized(x, "l2"), rtol=1e-5)
+        np.testing.assert_allclose(sess.run(y), normalized(x, kind), rtol=1e-5)
         assert np.isfinite(sess.run(tf.gradients(y, features)[0])).all()
 
 
@@ -54,7 +55,7 @@ def test_none_adds_nothing(graph):
 
 
 @pytest.mark.parametrize(("features", "kind", "error"), [
-    (lambda: tf.zeros([2, 3]), "unit", "`kind=unit`: features are normalised by 'standard', 'l2', 'none'"),
+    (lambda: tf.zeros([2, 3]), "unit", "`kind=unit`: features are normalised by 'standard', 'l2', 'sqrt', 'none'"),
     (lambda: tf.zeros([2, 3], tf.float64), "l2", "is float64"),
     (lambda: tf.zeros([3]), "standard", r"\(3,\); normalised are float32"),
     (lambda: tf.placeholder(tf.float32, [None, None]), "standard", "the number of features known"),
@@ -64,7 +65,7 @@ def test_what_cannot_be_normalised_is_refused_by_name(features, kind, error):
         heads.normalize(features(), kind)
 
 
-@pytest.mark.parametrize("kind", ["standard", "l2"])
+@pytest.mark.parametrize("kind", ["standard", "l2", "sqrt"])
 def test_features_are_stored_as_they_are_for_any_head(kind):
     images, labels = tf.placeholder(tf.float32, [None, 4]), tf.placeholder(tf.int64, [None])
     ends = {name: tf.nn.tanh(tx.graph.layers.dense(images, 3, name), name=f"{name}/end") for name in ("a", "b")}

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
@@ -16,6 +17,7 @@ from tfxfer.data import Split
 from tfxfer.errors import FrozenError
 from tfxfer.graph import layers
 from tfxfer.models import autoencoder, heads
+from tfxfer.runs.state import history as read_history
 
 
 def test_a_finished_run_started_again_gives_its_result_without_a_step(tmp_path):
@@ -52,6 +54,29 @@ def test_last_and_best_checkpoints_are_kept_apart(tmp_path):
     rows = [row for row in fitted.history if row["split"] == "validation"]
     best = min(rows, key=lambda row: (-row["accuracy"], row["loss"], row["step"]))
     assert fitted.best.endswith(f"best/model.ckpt-{best['step']}")
+
+
+def test_the_best_checkpoint_is_by_the_metric_that_is_monitored_also_where_the_run_goes_on(tmp_path):
+    data = two_classes()
+    labels = np.where(np.arange(len(data.validation)) % 3, data.validation.labels, 1 - data.validation.labels)
+    data = dataclasses.replace(data, validation=Split(data.validation.images, labels))  # a third of them are wrong
+
+    def best(monitor, epochs):
+        checkpoints = tx.CheckpointOptions(keep_best=3, monitor=monitor)
+        fitted = Small(learning_rate=0.003).fit(data, tmp_path / "run", epochs=epochs, checkpoints=checkpoints)
+        rows = [row for row in fitted.history if row["split"] == "validation"]
+        wanted = {
+            "accuracy": min(rows, key=lambda row: (-row["accuracy"], row["loss"])),
+            "loss": min(rows, key=lambda row: row["loss"]),
+        }
+        assert wanted["accuracy"]["step"] != wanted["loss"]["step"]
+        assert read_history(tmp_path / "run")[1] == int(fitted.best.rpartition("-")[2])
+        return {name: row["step"] for name, row in wanted.items()}, int(fitted.best.rpartition("-")[2])
+
+    wanted, ended = best("accuracy", 3)
+    assert ended == wanted["accuracy"] == best("loss", 3)[1]  # which has ended
+    wanted, ended = best("loss", 4)
+    assert ended == wanted["loss"]
 
 
 def test_a_frozen_variable_that_somebody_assigns_to_in_mid_run_fails_the_run_by_name(tmp_path):

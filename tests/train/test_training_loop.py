@@ -7,6 +7,7 @@ import itertools
 import logging
 import os
 import signal
+import threading
 
 import numpy as np
 import pytest
@@ -17,8 +18,8 @@ from tests.killing import Watched
 from tests.train.test_fit import Small, tensors, two_classes
 from tfxfer import callables
 from tfxfer.data import Data, Split
-from tfxfer.errors import DivergedError
-from tfxfer.train import training_loop
+from tfxfer.errors import DivergedError, RunError
+from tfxfer.train import training, training_loop
 
 
 def test_fit_counts_every_example_once_an_epoch_the_short_last_batch_included(tmp_path):
@@ -104,6 +105,25 @@ def test_nan_stops_the_run_names_the_step_and_keeps_the_last_good_checkpoint(tmp
     with pytest.raises(DivergedError, match=r"after step 14|not finite at step (8|9)\b.*model.ckpt-7"):
         small.fit(data, tmp_path / "run", epochs=2)
     assert all(np.isfinite(value).all() for value in tx.open_weights(tmp_path / "run").values())
+
+
+def test_a_write_that_fails_does_not_hide_that_the_loss_is_not_finite(tmp_path, monkeypatch, caplog):
+    diverged, tell = threading.Event(), training_loop.TrainingLoop._diverged
+
+    def save(*_):
+        assert diverged.wait(60)
+        raise RunError("there is no room")
+
+    def told(loop, what):
+        diverged.set()
+        return tell(loop, what)
+
+    monkeypatch.setattr(training.Training, "_save", save)
+    monkeypatch.setattr(training_loop.TrainingLoop, "_diverged", told)
+    small = Small(learning_rate=lambda step: tf.where(step < 7, 0.01, float("inf")))
+    with pytest.raises(DivergedError, match="the run has no checkpoint yet; lower `learning_rate`"):
+        small.fit(two_classes(), tmp_path / "run", epochs=2)
+    assert "there is no room" in caplog.messages
 
 
 def test_a_checkpoint_that_is_not_finite_is_never_written(tmp_path):

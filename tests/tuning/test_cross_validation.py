@@ -25,6 +25,7 @@ TRIALS = [
     Trial(endpoint="a", hidden=10, dropout=0.3, learning_rate=0.003),
     Trial(endpoint="a", hidden=16, dropout=0.5, learning_rate=0.02, l2=0.1, normalize="l2"),
     Trial(endpoint="a", hidden=13, learning_rate=0.02, normalize="standard"),
+    Trial(endpoint="a", hidden=11, learning_rate=0.02, normalize="sqrt"),
     Trial(endpoint="a", hidden=12, learning_rate=1e30),
 ]
 

@@ -45,7 +45,7 @@ def test_all_that_cannot_be_tried_is_named_at_once():
     with pytest.raises(DataError) as refused:
         space.draw(["a"], 4, 0)
     assert str(refused.value).split("; ") == [
-        "`normalize=L2`: there are standard, l2, none",
+        "`normalize=L2`: there are standard, l2, sqrt, none",
         "`hidden` is empty, so that there is nothing to try", "give one value or more",
         "`dropout=1`: give shares from 0 to below 1",
         "`learning_rate`: the range 0.01:0.001 must go from above 0 to a larger number",

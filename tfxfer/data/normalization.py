@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-KINDS = ("standard", "l2", "none")
+KINDS = ("standard", "l2", "sqrt", "none")
 SMALLEST_LENGTH = 1e-12  # of features that are divided by their length
+SMALLEST_ROOT = 1e-6  # of a feature of unit length of which the root is taken: below it, a line, so that gradients end
 SHARE = 1e-5  # of the mean variance, which is added to that of each feature: so no scale is above 316 of the usual one
 
 
@@ -56,17 +57,23 @@ class FeatureStatistics:
 def normalized(
     features: np.ndarray, kind: str, mean: np.ndarray | None = None, scale: np.ndarray | None = None
 ) -> np.ndarray:
-    """Return features [n, ..., features] as the layer gives them: `(x - mean) * scale`, or of length 1, or as they are.
+    """Return features [n, ..., features] as the layer gives them; see `tfxfer.models.heads.normalize`.
 
     Args:
       features: float32.
-      kind: "standard", "l2" or "none".
+      kind: "standard", "l2", "sqrt" or "none".
       mean, scale: of "standard", as `FeatureStatistics.mean_and_scale` returns them.
     """
     if kind == "standard":
         return (features - mean) * scale
     if kind == "l2":
-        axes = tuple(range(1, features.ndim))
-        lengths = np.sqrt(np.square(features).sum(axis=axes, keepdims=True))
-        return features / np.maximum(lengths, SMALLEST_LENGTH)
+        return _unit_length(features)
+    if kind == "sqrt":
+        unit = _unit_length(features)
+        return _unit_length(unit / np.sqrt(np.maximum(np.abs(unit), SMALLEST_ROOT)))
     return features
+
+
+def _unit_length(features: np.ndarray) -> np.ndarray:
+    lengths = np.sqrt(np.square(features).sum(axis=tuple(range(1, features.ndim)), keepdims=True))
+    return features / np.maximum(lengths, SMALLEST_LENGTH)

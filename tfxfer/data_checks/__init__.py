@@ -1,4 +1,4 @@
-"""What is wrong with a data set: duplicates, labels that are hardly right, outliers, by features of its examples.
+"""What is wrong with a data set: duplicates, labels that are likely wrong, outliers, by features of its examples.
 
 Any features serve. Nothing here loads TensorFlow, but for decoding pictures.
 """

@@ -33,7 +33,7 @@ def check_data(
     folds: int = 5,
     seed: int = 0,
 ) -> DataCheck:
-    """Look for duplicates, labels that are hardly right, outliers and classes that overlap.
+    """Look for duplicates, labels that are likely wrong, outliers and classes that overlap.
 
     Features are brought to unit length. Duplicates: see `tfxfer.data_checks.duplicates.near`. Labels: classifiers that
     have not seen an example say how probable its label is; those to which another class is more probable are listed,

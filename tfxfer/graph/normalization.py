@@ -12,7 +12,7 @@ from typing import NamedTuple
 import tensorflow.compat.v1 as tf
 
 from tfxfer import names
-from tfxfer.data.normalization import KINDS, SMALLEST_LENGTH
+from tfxfer.data.normalization import KINDS, SMALLEST_LENGTH, SMALLEST_ROOT
 from tfxfer.errors import GraphError
 from tfxfer.graph.variables import model_variable
 
@@ -44,7 +44,9 @@ def normalize(features: tf.Tensor, kind: str = "standard", *, name: str = "norma
     Args:
       features: float32 [n, ..., features]. Statistics are of each place of the last axis, over all positions.
       kind: "standard", `(x - mean) * scale`, see `tfxfer.data.normalization`; "l2", each example divided by the length
-        of all its features, at least 1e-12; or "none", `features` as they are.
+        of all its features, at least 1e-12; "sqrt", the root of each feature, with its sign, then "l2", so that a few
+        large features count less (power normalisation of Perronnin, Sanchez and Mensink, 2010); or "none", `features`
+        as they are.
       name: the variable scope.
 
     Raises:
@@ -68,8 +70,11 @@ def normalize(features: tf.Tensor, kind: str = "standard", *, name: str = "norma
         )
     with tf.variable_scope(name):
         x = boundary(features, "features")
-        if kind == "l2":
-            return tf.nn.l2_normalize(x, axis=list(range(1, rank)), epsilon=SMALLEST_LENGTH**2, name="l2")
+        if kind in ("l2", "sqrt"):
+            unit = _unit_length(x, "l2")
+            if kind == "l2":
+                return unit
+            return _unit_length(unit * tf.rsqrt(tf.maximum(tf.abs(unit), SMALLEST_ROOT)), "sqrt")
         unset = tf.constant_initializer(float("nan"))
         mean, scale = (model_variable(part, [size], unset, trainable=False) for part in ("mean", "scale"))
         record = Normalization(x.name, mean.op.name, scale.op.name)
@@ -89,6 +94,10 @@ def join(endpoints: Mapping[str, tf.Tensor]) -> tf.Tensor:
         raise GraphError(f"{rows} cannot be joined, as they differ in more than the last axis; average each: NAME:mean")
     with tf.name_scope("joined"):
         return tf.concat([boundary(tensor, "part") for tensor in endpoints.values()], axis=-1, name="features")
+
+
+def _unit_length(x: tf.Tensor, name: str) -> tf.Tensor:
+    return tf.nn.l2_normalize(x, axis=list(range(1, x.shape.rank)), epsilon=SMALLEST_LENGTH**2, name=name)
 
 
 def boundary(tensor: tf.Tensor, name: str) -> tf.Tensor:

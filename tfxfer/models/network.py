@@ -153,7 +153,7 @@ def build_network(
     Args:
       model, images, endpoint, input_spec: as `build_endpoints` takes them.
       classes, hidden, dropout, loss: as `heads.classifier` takes them; the model's own classifier has no `hidden`.
-      normalize: what `heads.normalize` does to the endpoint: "standard", "l2" or "none"; nothing to the model's own.
+      normalize: the kind of `heads.normalize`, which is put on the endpoint; nothing to the model's own.
 
     Raises:
       GraphError: the network has no such endpoint, or the head cannot be built.

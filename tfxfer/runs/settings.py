@@ -25,7 +25,7 @@ _OPTIONAL = {"optimizer", "learning_rate", "loss", "multipliers", "clip_norm", "
 # What changes no bit of a step: only how often is looked, shown and saved, and when it ends. Several processes promise
 # no bits, and may become more.
 _FREE = {
-    *("save_steps", "validation_steps", "summary_steps", "keep", "keep_best", "patience"),
+    *("save_steps", "validation_steps", "summary_steps", "keep", "keep_best", "monitor", "patience"),
     *("stateful_ops", "processes", "tensors"),
 }
 

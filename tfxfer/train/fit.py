@@ -61,7 +61,7 @@ def fit(
 
     A run goes on only with the same step (graph, optimizer, learning rate, loss, what is trained in which stages), the
     same examples and the same restored weights. The numbers that change no bit of a step may change: `save_steps`,
-    `validation_steps`, `summary_steps`, `keep`, `keep_best`, `patience`.
+    `validation_steps`, `summary_steps`, `keep`, `keep_best`, `monitor`, `patience`.
 
     Args:
       sess: a session on the step's graph; what the run directory holds goes before what it restored.
@@ -74,7 +74,7 @@ def fit(
       validation_steps: steps between validations (default: an epoch).
       patience: stop after this many validations in a row that were not better than the best.
       overwrite: move a run that is in `logdir` aside and begin anew; nothing else is moved.
-      checkpoints: how often to save, and what to keep.
+      checkpoints: how often to save, what to keep, and which is the best.
       summaries: how often to show a batch in TensorBoard, and which images.
       settings: what else made this run (flags, say): stored, and compared when it goes on.
       may_change: names among `settings` that are noted where they change, and not refused: paths, say, since what lies
@@ -124,6 +124,7 @@ def fit(
         summary_steps=summaries.summary_steps,
         keep=checkpoints.keep,
         keep_best=checkpoints.keep_best,
+        monitor=checkpoints.monitor,
         patience=patience,
     )
     options.check()

@@ -45,8 +45,7 @@ class Fitted:
     Attributes:
       steps, epochs: how many were made in all, those of earlier starts included.
       last: the prefix of the last checkpoint.
-      best: the prefix of the best checkpoint by validation: the highest accuracy, among equals the lowest loss; without
-        labels the lowest loss.
+      best: the prefix of the best checkpoint by validation; see `CheckpointOptions.monitor`.
       history: a dict an epoch and one a validation, in order: `step`, `epoch` (from 1), `split` (`train`,
         `validation`), and the means of the step's metrics over all examples of it; of an epoch also `learning_rate`,
         the rate at its end.
@@ -203,6 +202,8 @@ class Training:
         self.state, self.frozen = state, frozen
         patience = self.options.patience  # which may be another now
         state.stopped = patience is not None and state.waited >= patience
+        if not self.finished:  # Of a run that has ended, the best stays what its files say.
+            state.best.sort(key=self.options.rank)
         where = "finished" if self.finished else f"go on from step {state.step} of {self.options.total}"
         log.warning("%s: restored %s, which goes before any other weights; %s", self.directory.path, prefix, where)
         log.info("%s: %s", self.directory.path, self.directory.room)

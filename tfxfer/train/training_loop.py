@@ -154,7 +154,7 @@ class TrainingLoop:
         self._note("validation", means)
         self.board.validated(means, result, state.step)
         self.bar.show(means)
-        ranked = sorted([*state.best, {"step": state.step, **means}], key=_rank)
+        ranked = sorted([*state.best, {"step": state.step, **means}], key=options.rank)
         state.best = ranked[: options.keep_best]
         state.waited = 0 if ranked[0]["step"] == state.step else state.waited + 1
         state.stopped = options.patience is not None and state.waited >= options.patience
@@ -206,7 +206,8 @@ class TrainingLoop:
             raise self._diverged(f"a trained variable is not finite after step {self.state.step}")
 
     def _diverged(self, what: str) -> DivergedError:
-        self.background.wait()
+        with contextlib.suppress(Exception):  # What could not be written is told when the background ends.
+            self.background.wait()
         last_good = self.training.directory.last_good()
         return DivergedError(f"{what}; {last_good}; lower `learning_rate` or set `clip_norm`")
 
@@ -231,8 +232,3 @@ class TrainingLoop:
         loss = f"  loss {sums['loss'] / sums['examples']:.4f}" if sums["examples"] else ""
         where = f"epoch {epoch}/{self.options.epochs}  step {step} of {self.options.total}"
         return f"{where}{loss}  {self._rate():.0f} examples/s"
-
-
-def _rank(validation: Mapping[str, float]) -> tuple[float, float, int]:
-    """Order validations from best to worst; of equals the earlier is the better."""
-    return (-validation.get("accuracy", 0.0), validation["loss"], int(validation["step"]))

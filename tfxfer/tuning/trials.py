@@ -21,7 +21,7 @@ class Trial:
 
     Attributes:
       endpoint: which features it takes.
-      normalize: how they are normalised: "standard", "l2" or "none".
+      normalize: how they are normalised: "standard", "l2", "sqrt" or "none".
       hidden: units of its hidden layer; 0 for a linear classifier.
       dropout: share of the hidden layer's output that is dropped in training.
       learning_rate: size of a step.
@@ -68,7 +68,7 @@ class SearchSpace:
       (0, 64)
     """
 
-    normalize: Sequence[str] = ("standard", "l2", "none")
+    normalize: Sequence[str] = ("standard", "l2", "sqrt", "none")
     hidden: Choices = (0, 64, 256)
     dropout: Choices = (0.0, 0.5)
     learning_rate: Choices = Range(1e-3, 5e-2)
