@@ -13,17 +13,21 @@ from tfxfer.runs.settings import read_settings
 from tfxfer.tools import _flags
 
 KIND = "l2"  # of --normalize
-_LINEAR = {"hidden": [], "learning_rate": 3e-2, "schedule": "cosine", "epochs": 60, "monitor": "loss"}
-_HIDDEN = {"hidden": [256], "dropout": 0.5, "learning_rate": 3e-3, "schedule": "cosine", "epochs": 40, "monitor": "loss"}
-LINEAR: dict[str, dict[str, Any]] = {
-    "l2": _LINEAR,
-    "sqrt": _LINEAR,
-    "standard": {"hidden": [], "learning_rate": 1e-3, "schedule": "cosine", "epochs": 20, "monitor": "loss"},
+
+
+def _usual_flags(learning_rate: float, epochs: int, **head: Any) -> dict[str, Any]:
+    return {**head, "learning_rate": learning_rate, "schedule": "cosine", "epochs": epochs, "monitor": "loss"}
+
+
+LINEAR = {
+    "l2": _usual_flags(3e-2, 60, hidden=[]),
+    "sqrt": _usual_flags(3e-2, 60, hidden=[]),
+    "standard": _usual_flags(1e-3, 20, hidden=[]),
 }
-HIDDEN: dict[str, dict[str, Any]] = {
-    "l2": _HIDDEN,
-    "sqrt": _HIDDEN,
-    "standard": {"hidden": [256], "dropout": 0.5, "learning_rate": 1e-3, "schedule": "cosine", "epochs": 20, "monitor": "loss"},
+HIDDEN = {
+    "l2": _usual_flags(3e-3, 40, hidden=[256], dropout=0.5),
+    "sqrt": _usual_flags(3e-3, 40, hidden=[256], dropout=0.5),
+    "standard": _usual_flags(1e-3, 20, hidden=[256], dropout=0.5),
 }
 
 

@@ -181,9 +181,9 @@ def define_head(values: flags.FlagValues) -> None:
             "none",
             KINDS,
             "What is done to features before the head: l2 divides those of each picture by their length; sqrt does so "
-            "with the root of each; standard takes each minus its mean over the training pictures, by its deviation. Default: none; "
-            f"{_heads.KIND} for a new head on a frozen network of pictures, with other defaults that go with it, where "
-            "neither --learning_rate nor --optimizer is given.",
+            "with the root of each; standard takes each minus its mean over the training pictures, by its deviation. "
+            f"Default: none; {_heads.KIND} for a new head on a frozen network of pictures, with other defaults that go "
+            "with it, where neither --learning_rate nor --optimizer is given.",
             flag_values=values,
         )
         define_loss(values)

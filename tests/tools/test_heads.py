@@ -35,12 +35,12 @@ def implied(*flags):
 
 
 def test_what_is_given_goes_before_what_is_usual(capsys):
-    linear = {
-        **{"normalize": "l2", "hidden": [], "dropout": 0.0, "learning_rate": 3e-2, "schedule": "cosine"},
-        "monitor": "loss",
-    }
+    linear = {"normalize": "l2", "hidden": [], "dropout": 0.0, "learning_rate": 3e-2, "schedule": "cosine"}
+    linear["monitor"] = "loss"
     assert implied(*RESTORED) == implied(*RESTORED, "--hidden=none") == linear
-    assert re.search(r"^--normalize=l2 --hidden=none .* --epochs=60 --monitor=loss, as none is given$", capsys.readouterr().out, re.M)
+    assert re.search(
+        r"^--normalize=l2 --hidden=none .* --epochs=60 --monitor=loss, as none is given$", capsys.readouterr().out, re.M
+    )
     hidden = {**linear, "hidden": [256], "dropout": 0.5, "learning_rate": 3e-3}
     assert implied(*RESTORED, "--dropout=0.5") == implied(*RESTORED, "--hidden=256") == hidden
     given = implied(*RESTORED, "--hidden=64,32", "--dropout=0.1", "--schedule=constant")
@@ -65,10 +65,8 @@ def test_what_is_given_goes_before_what_is_usual(capsys):
     ["--dataset=digits"],
 ])  # fmt: skip
 def test_all_else_keeps_its_defaults(more, capsys):
-    untouched = {
-        **{"normalize": "none", "hidden": [200], "dropout": 0.0, "learning_rate": 1e-3, "schedule": "constant"},
-        "monitor": "accuracy",
-    }
+    untouched = {"normalize": "none", "hidden": [200], "dropout": 0.0, "learning_rate": 1e-3, "schedule": "constant"}
+    untouched["monitor"] = "accuracy"
     assert implied(*RESTORED, *more) == untouched
     assert not capsys.readouterr().out
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from tfxfer.errors import RunError
 
-
 MONITORS = ("accuracy", "loss")
 
 
