@@ -31,13 +31,11 @@ flags.DEFINE_integer("seed", 0, "Seed of the split, of the initial weights and o
 
 def save_bottleneck_features(paths):
     """Run the pictures through the convolutions, and write the features of all as one array."""
-    vgg16 = tx.recognise(FLAGS.weights, model="vgg16")
     with tf.Graph().as_default():
-        images = tf.placeholder(tf.uint8, [None, 150, 150, 3], name="images")
-        pool5 = tx.models.vgg.vgg16(images, top=False, input_spec=vgg16.input_spec)["pool5"]
-        with tx.session(tx.plan("conv.*", vgg16.weights)) as sess:
-            pictures = tx.data.Pictures(paths, (150, 150))
-            [[features]] = tx.extract(sess, images, [pool5], [pictures], FLAGS.store)
+        vgg16 = tx.network("vgg16", weights=FLAGS.weights, endpoint="pool5", image_size=150)
+        with tx.session(tx.plan(vgg16.variables, vgg16.weights)) as sess:
+            pictures = tx.data.Pictures(paths, vgg16.input_spec.size)
+            [[features]] = tx.extract(sess, vgg16.images, [vgg16["pool5"]], [pictures], FLAGS.store)
             np.save(FLAGS.features, features[np.arange(len(features))])
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from tfxfer.errors import RestoreError
 from tfxfer.input_spec import InputSpec, with_size
 from tfxfer.models.packaged import DEFAULT, PACKAGES
 from tfxfer.models.recognition import recognise
-from tfxfer.models.registry import MODELS, Model
+from tfxfer.models.registry import MODELS, Model, is_keras_name
 from tfxfer.tools import _flags, _heads, _input_spec_flags
 from tfxfer.weights import Weights, open_weights
 
@@ -116,11 +115,6 @@ def file_options(settings: Any) -> dict[str, Any]:
     if "moving_averages" in settings and settings.moving_averages:
         options["moving_averages"] = True
     return options
-
-
-def is_keras_name(model: str) -> bool:
-    """Say whether --model is to be the name of a network of `keras.applications`, and not a file."""
-    return model not in MODELS and not (os.path.exists(model) or os.path.exists(f"{model}.meta"))
 
 
 def _by_model(attribute: str) -> str:

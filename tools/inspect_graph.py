@@ -28,7 +28,7 @@ from typing import Any
 from absl import flags
 
 from tfxfer.models.packaged import packaged_weights
-from tfxfer.models.registry import MODELS
+from tfxfer.models.registry import MODELS, is_keras_name
 from tfxfer.names import printable
 from tfxfer.tools import _flags, _model_flags, _pager
 from tfxfer.weight_tools.tables import table
@@ -65,7 +65,7 @@ def main(argv: list[str]) -> int:
     from tfxfer.networks.candidates import inspect
 
     file = _opened(path, values)
-    built = path in MODELS or _model_flags.is_keras_name(path)  # for pictures of that size already
+    built = path in MODELS or is_keras_name(path)  # for pictures of that size already
     inspection = inspect(
         file,
         input=values.input,
@@ -91,7 +91,7 @@ def _opened(path: str, values: Any) -> Any:
             given = " and ".join(f"--{name}" for name in options)
             raise _flags.UsageError(f"{given}: for networks in files, and not used with {path}; leave it out")
         return of_model(path, values.image_size)
-    if values.image_size and _model_flags.is_keras_name(path):
+    if values.image_size and is_keras_name(path):
         options["input_size"] = values.image_size
     return open_graph(path, **options)
 

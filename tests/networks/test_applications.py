@@ -150,7 +150,7 @@ def test_a_checkpoint_under_the_names_of_keras_in_a_scope_is_found():
         sess.run(tf.global_variables_initializer())
         tf.train.Saver().save(sess, "ckpt")
     with tf.Graph().as_default():
-        net = tx.network("MobileNet", weights="ckpt", input_size=32)
+        net = tx.network("MobileNet", weights="ckpt", image_size=32)
         result = ends_of(net, pictures(32).astype(np.uint8), ["predictions"])
         assert_same(result, {"predictions": expected})
 

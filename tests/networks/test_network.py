@@ -101,6 +101,17 @@ def test_a_name_builds_the_model_and_a_misspelt_one_is_refused():
         tx.network("vgg61")
 
 
+def test_pictures_may_have_another_size_than_the_weights_were_trained_on(trained):
+    with tf.Graph().as_default():
+        net = tx.network("squeezenet1_1", endpoint="fire2", image_size=67)
+    assert (net.images.shape.as_list(), net.input_spec.size) == ([None, 67, 67, 3], (67, 67))
+    spec = tx.InputSpec.of_keras("tf", (32, 32), model="mine")
+    net = tx.network("model.ckpt.meta", endpoint="pool", feeds=FEEDS, input_spec=spec, image_size=16)
+    assert (net.images.shape.as_list(), net.input_spec.size) == ([None, 16, 16, 3], (16, 16))
+    with pytest.raises(DataError, match="`image_size=16`: model.ckpt.meta does not say what pictures it expects"):
+        tx.network("model.ckpt.meta", endpoint="pool", feeds=FEEDS, image_size=16, scope="other")
+
+
 def test_a_model_is_built_up_to_an_average_or_several_endpoints_joined():
     for endpoint, last, width in (("fire2:mean", "fire2", 128), ("fire2:mean,fire4:mean", "fire4", 384)):
         with tf.Graph().as_default():

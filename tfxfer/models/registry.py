@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -109,6 +110,11 @@ def find_model(name: str | Model) -> Model:
             f"{name!r} is not a model{names.did_you_mean(name, MODELS)}; the models are {', '.join(MODELS)}"
         )
     return MODELS[name]
+
+
+def is_keras_name(model: str) -> bool:
+    """Say whether a network is to be one of `keras.applications`, since there is no other of this name and no file."""
+    return model not in MODELS and not (os.path.exists(model) or os.path.exists(f"{model}.meta"))
 
 
 def all_sources() -> list[Source]:

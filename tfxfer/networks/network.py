@@ -15,11 +15,11 @@ from tfxfer.graph.importing import recorded
 from tfxfer.graph.normalization import join
 from tfxfer.graph.preprocessing import preprocess, record
 from tfxfer.graph.variables import check_open, model_variables
-from tfxfer.input_spec import CHANNELS, InputSpec
+from tfxfer.input_spec import CHANNELS, InputSpec, with_size
 from tfxfer.models.network import averaged_over_positions, build_endpoints, count_classes, endpoint_parts
 from tfxfer.models.packaged import packaged_weights
 from tfxfer.models.recognition import recognise
-from tfxfer.models.registry import MODELS, find_model
+from tfxfer.models.registry import MODELS, find_model, is_keras_name
 from tfxfer.networks import importing
 from tfxfer.networks.files import open_graph
 from tfxfer.networks.graph_file import GraphFile
@@ -80,12 +80,13 @@ def network(
     feeds: Mapping[str, Any] | None = None,
     weights: Weights | str | os.PathLike[str] | None = None,
     input_spec: InputSpec | None = None,
+    image_size: int | None = None,
     scope: str = "",
     **options: Any,
 ) -> Network:
     """Bring a network into the default graph: one that tfxfer knows by name, or one out of a file.
 
-        net = tx.network("vgg16", weights="vgg16_weights.npz", endpoint="pool5")
+        net = tx.network("vgg16", weights="vgg16_weights.npz", endpoint="pool5", image_size=150)
         net = tx.network("inception.ckpt.meta", endpoint="pool_3", feeds={"is_training": False})
 
     Of a file, only what the endpoint needs is imported; see `tfxfer.networks.importing`. Its variables have the names
@@ -107,6 +108,7 @@ def network(
       input_spec: what the network expects of pictures. With one, images are uint8 [n, height, width, channels], and are
         prepared in the graph. Default: of a model, that of its weights; of a file, what it says; where it says nothing,
         images are fed as the network takes them.
+      image_size: height and width of pictures, in pixels. Default: as the input spec has them.
       scope: of a file: what is put before all its names. Default: nothing.
       **options: of a file: `moving_averages`, as `tfxfer.networks.files.open_graph` takes it, and what the reader of
         its kind takes: `tags` and `signature` of a SavedModel.
@@ -135,10 +137,17 @@ def network(
     name = os.fspath(what)
     if name in MODELS:
         _check_unused(name, {"input": input, "feeds": feeds, "scope": scope, **options})
-        return _built(name, endpoint, weights, input_spec)
+        return _built(name, endpoint, weights, input_spec, image_size)
+    if image_size and is_keras_name(name):
+        options["input_size"] = image_size
     file = open_graph(name, weights=weights, **options)
     way = importing.find_way(file, input=input, endpoint=endpoint, feeds=feeds)
     spec = input_spec or _stated(file, way)
+    if image_size and spec is None:
+        raise DataError(
+            f"`image_size={image_size}`: {name} does not say what pictures it expects; give an `input_spec`"
+        )
+    spec = with_size(spec, image_size) if spec else None
     images = placeholder(file, way, spec)
     x = prepared(images, file, way, spec)
     with recorded():
@@ -207,6 +216,7 @@ def _built(
     endpoint: str | None,
     weights: Weights | str | os.PathLike[str] | None,
     input_spec: InputSpec | None,
+    image_size: int | None,
 ) -> Network:
     model = find_model(name)
     values = None
@@ -218,6 +228,7 @@ def _built(
     if input_spec is None:
         raise WeightsError(f"{name} takes images of any size; call tfxfer.{model.builder} with a placeholder of yours")
     _check_graph()
+    input_spec = with_size(input_spec, image_size)
     images = tf.placeholder(tf.uint8, [None, *input_spec.size, CHANNELS[input_spec.channels]], name="images")
     classes = count_classes(model, values)
     if endpoint is None:
