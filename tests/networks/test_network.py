@@ -108,7 +108,7 @@ def test_pictures_may_have_another_size_than_the_weights_were_trained_on(trained
     spec = tx.InputSpec.of_keras("tf", (32, 32), model="mine")
     net = tx.network("model.ckpt.meta", endpoint="pool", feeds=FEEDS, input_spec=spec, image_size=16)
     assert (net.images.shape.as_list(), net.input_spec.size) == ([None, 16, 16, 3], (16, 16))
-    with pytest.raises(DataError, match="`image_size=16`: model.ckpt.meta does not say what pictures it expects"):
+    with pytest.raises(DataError, match=r"`image_size=16`: model.ckpt.meta does not say what pictures it expects"):
         tx.network("model.ckpt.meta", endpoint="pool", feeds=FEEDS, image_size=16, scope="other")
 
 
