@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -13,40 +14,42 @@ BY = {"seconds": "work", "wall": "process", "peak": "peak memory", "cpu": "CPU"}
 
 
 def with_figures(text: str, document: Mapping[str, Any]) -> str:
-    """Return the page with all between its two marks replaced.
+    """Return the page with the cases of a document in it; a case that the document has not stays as it is.
 
     Raises:
       SystemExit: the marks are missing, or a case was measured with `--quick`.
     """
     before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    inside, end, after = rest.partition(END)
     if not (begin and end):
         raise SystemExit(f"the page has not both {BEGIN} and {END}")
     quick = [name for name, record in document["cases"].items() if record["quick"]]
     if quick:
         raise SystemExit(f"{', '.join(quick)}: measured with --quick, which does not measure; run them without")
-    return "\n".join([before + BEGIN, "", *lines(document), "", END + after])
+    sections = {_name(section): section.strip() for section in re.split(r"^(?=### )", inside, flags=re.MULTILINE)[1:]}
+    for name, record in document["cases"].items():
+        sections[name] = "\n".join(_case(name, record, document["machine"]))
+    return "\n\n".join([before + BEGIN, *sections.values(), END + after])
 
 
-def lines(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the lines about a document: the machine, and a table for each case."""
-    where = document["machine"]
-    dates = sorted({record["date"] for record in document["cases"].values()})
+def _name(section: str) -> str:
+    return section.split("`")[1]
+
+
+def _measured(record: Mapping[str, Any], where: Mapping[str, Any]) -> str:
     units = "with" if where["bfloat16"] else "without"
     versions = ", ".join(f"{name} {where[name]}" for name in ("tensorflow", "keras", "scikit-learn"))
-    yield (
-        f"Measured {' to '.join(dict.fromkeys([dates[0], dates[-1]]))} on {where['processor']}, {where['cores']} cores "
-        f"{units} units for bfloat16; Python {where['python']}, {versions}."
+    return (
+        f"Measured {record['date']} on {where['processor']}, {where['cores']} cores {units} units for bfloat16; "
+        f"Python {where['python']}, {versions}."
     )
-    for name, record in document["cases"].items():
-        yield ""
-        yield from _case(name, record)
 
 
-def _case(name: str, record: Mapping[str, Any]) -> Iterator[str]:
+def _case(name: str, record: Mapping[str, Any], where: Mapping[str, Any]) -> Iterator[str]:
     sizes = ", ".join(f"{key} {value:,}" for key, value in record["sizes"].items())
     yield f"### `{name}`: {record['title']}"
     yield ""
+    yield _measured(record, where)
     yield f"{record['pairs']} pairs{f'; {sizes}' if sizes else ''}."
     yield from record["notes"]
     yield ""

@@ -154,12 +154,13 @@ DOCUMENT = {
                         Comparison("help", by="wall", at_most=0.3), sizes={}, date="2026-11-21"),
     },
 }  # fmt: skip
-FIGURES = """
-Measured 2026-11-21 to 2026-11-22 on Abacus 9, 2 cores without units for bfloat16; Python 3.11.7, tensorflow 2.21.0, \
-keras 3.1, scikit-learn 1.9.
-
+WHERE = (
+    "on Abacus 9, 2 cores without units for bfloat16; Python 3.11.7, tensorflow 2.21.0, keras 3.1, scikit-learn 1.9."
+)
+FIGURES = f"""
 ### `restore`: a case
 
+Measured 2026-11-22 {WHERE}
 5 pairs; side 1,224.
 All did it.
 
@@ -177,6 +178,7 @@ Not measured: half: no units.
 
 ### `start`: a case
 
+Measured 2026-11-21 {WHERE}
 5 pairs.
 
 | side | process, s | CPU, s | peak, MiB |
@@ -196,6 +198,14 @@ def test_the_page_is_made_from_the_json_and_keeps_what_is_around():
     assert again == page.with_figures(PAGE, DOCUMENT)
 
 
+def test_a_case_that_was_not_measured_again_keeps_its_figures_and_its_machine():
+    other = {"machine": {**HERE, "processor": "Loom 3"}, "cases": {"start": {**DOCUMENT["cases"]["start"], "pairs": 7}}}
+    text = page.with_figures(page.with_figures(PAGE, DOCUMENT), other)
+    assert text == page.with_figures(PAGE, DOCUMENT).replace(
+        f"Measured 2026-11-21 {WHERE}\n5 pairs.", f"Measured 2026-11-21 {WHERE}\n7 pairs.".replace("Abacus 9", "Loom 3")
+    )
+
+
 def test_what_was_measured_quickly_is_not_published():
     quick = {"machine": HERE, "cases": {"restore": {**DOCUMENT["cases"]["restore"], "quick": True}}}
     with pytest.raises(SystemExit, match="restore: measured with --quick, which does not measure"):
@@ -203,7 +213,7 @@ def test_what_was_measured_quickly_is_not_published():
 
 
 def test_the_readme_has_the_marks_and_a_page_without_them_is_refused():
-    assert page.with_figures((ROOT / "benchmarks/README.md").read_text(), DOCUMENT).count("Abacus 9") == 1
+    assert page.with_figures((ROOT / "benchmarks/README.md").read_text(), DOCUMENT).count("Abacus 9") == 2
     with pytest.raises(SystemExit, match="the page has not both <!-- figures: begin -->"):
         page.with_figures("# Benchmarks\n", DOCUMENT)
 
