@@ -138,6 +138,7 @@ def test_charts_have_training_and_validation_with_every_point(browser: Browser, 
     settled(shown, "scalars")
 
 
+@pytest.mark.slow
 def test_the_first_page_has_a_card_for_each_curve_with_both_runs(browser: Browser, url):
     shown = screens.open_page(browser, url, "timeseries")
     wait(lambda: any("digits/validation" in text for text in shown.texts("card-view")), "cards")
@@ -189,12 +190,14 @@ def test_the_graph_has_inputs_below_and_a_box_for_each_part(browser: Browser, ur
     settled(shown, "graph")
 
 
+@pytest.mark.slow
 def test_a_box_opens_and_has_the_scopes_and_layers_of_the_model(browser: Browser, url_of_one):
     shown = screens.graph(browser, url_of_one, "FROZEN", "FROZEN/ENCODER")
     assert {"FROZEN/ENCODER/PREPROCESS", "FROZEN/ENCODER/conv1"} <= set(screens.nodes(shown))
     settled(shown, "graph_opened")
 
 
+@pytest.mark.slow
 def test_time_and_memory_of_a_step_fit_the_graph(browser: Browser, url):
     info = get(url, "data/plugin/graphs/info")["digits/train"]
     assert info["tags"]["step_10"]["profile"]
@@ -206,6 +209,7 @@ def test_time_and_memory_of_a_step_fit_the_graph(browser: Browser, url):
     assert set(timed) <= shown
 
 
+@pytest.mark.slow
 def test_histograms_and_distributions_are_drawn(browser: Browser, url):
     for page, drawn in (("histograms", "vz-histogram-timeseries"), ("distributions", "vz-distribution-chart")):
         shown = screens.open_page(browser, url, page)
@@ -215,6 +219,7 @@ def test_histograms_and_distributions_are_drawn(browser: Browser, url):
         settled(shown, page)
 
 
+@pytest.mark.slow
 def test_the_projector_lists_the_tensors_with_labels(browser: Browser, url_of_one):
     shown = screens.projector(browser, url_of_one)
     items = {" ".join(text.split()) for text in shown.texts("paper-item")}
@@ -224,6 +229,7 @@ def test_the_projector_lists_the_tensors_with_labels(browser: Browser, url_of_on
     assert not is_blank(shown.screenshot("tensorboard_projector")[100:800, 400:900])
 
 
+@pytest.mark.slow
 def test_every_class_has_its_precision_and_recall(browser: Browser, url):
     tags = get(url, "data/plugin/pr_curves/tags")
     assert len(tags["digits/validation"]) == len(tags["digits/results"]) == len(tags["nasty/results"]) == 10

@@ -1,6 +1,6 @@
 """Every code block of the site and of the README: run here, by a test that is named, or in a file; or a fragment.
 
-Pages without a test of their own are run as a reader goes through them: in their order, in one folder, the Python
+Pages without a test of their own are run as a reader goes through them: one after the other, in one folder, the Python
 blocks of a page in one namespace. What a ```text block shows is how the output of the block above it ends.
 """
 
@@ -33,11 +33,10 @@ OWN_TESTS = {
     "docs/recipes.md": "tests/test_recipes.py",
     "docs/weight_tools.md": "tests/test_weight_tools_page.py",
 }
-# The pages that a page goes on from.
-AFTER = {"docs/guide/restore.md": ["docs/start.md"]} | {
-    f"docs/guide/{job}.md": ["docs/guide/restore.md"]
-    for job in ("freeze", "features", "train", "see", "predict", "export")
-}
+# They go on from each other.
+GUIDE = ["docs/start.md", "docs/guide/restore.md"] + [
+    f"docs/guide/{job}.md" for job in ("freeze", "features", "train", "see", "predict", "export")
+]
 STATUS = re.compile(r"# exit status (\d+)$", re.MULTILINE)
 
 
@@ -60,18 +59,11 @@ def vgg16_weights(folder: Path) -> None:
     spec.save(folder / "vgg16_weights.npz")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
+@pytest.fixture
+def folder(tmp_path) -> Path:
     """Where the pages are run, with what they cannot make: weights that take long to download."""
-    folder = tmp_path_factory.mktemp("site")
-    vgg16_weights(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def done() -> set[str]:
-    """The pages that were run in the folder."""
-    return set()
+    vgg16_weights(tmp_path)
+    return tmp_path
 
 
 def run_python(block: Block, page: str, names: dict[str, object]) -> None:
@@ -108,18 +100,11 @@ def run_page(page: str, capfd) -> None:
         output = LOG_OF_TENSORFLOW.sub("", "".join(capfd.readouterr()))
 
 
-def run_with_those_before(page: str, done: set[str], capfd) -> None:
-    for before in AFTER.get(page, []):
-        run_with_those_before(before, done, capfd)
-    if page not in done:
-        run_page(page, capfd)
-        done.add(page)
-
-
-@pytest.mark.parametrize("page", [page for page in NAMES if to_run(page)])
-def test_the_blocks_of_a_page_run_one_after_the_other_and_give_what_it_shows(page, folder, done, capfd, monkeypatch):
+def test_the_blocks_of_the_guide_run_one_after_the_other_and_give_what_it_shows(folder, capfd, monkeypatch):
+    assert sorted(GUIDE) == [page for page in NAMES if to_run(page)]
     monkeypatch.chdir(folder)
-    run_with_those_before(page, done, capfd)
+    for page in GUIDE:
+        run_page(page, capfd)
 
 
 def test_the_readme_shows_no_code_that_the_site_does_not_show():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import graphlib
 import re
 import subprocess
@@ -10,6 +11,8 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = sorted((ROOT / "tfxfer").rglob("*.py"))
@@ -78,6 +81,14 @@ INSIDE = {"data", "callables", "tf_private"}
 BANNED = {"tf_keras", "tf_slim", "pickle", "cloudpickle", "dill"}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def forgotten() -> Iterator[None]:
+    """Let go of the trees in the end: they take a lot of memory."""
+    yield
+    parse.cache_clear()
+
+
+@functools.cache
 def parse(path: Path) -> ast.Module:
     return ast.parse(path.read_bytes(), str(path), feature_version=(3, 10))
 

@@ -11,7 +11,7 @@ import tensorflow.compat.v1 as tf
 
 from tests import random_graphs
 
-ALWAYS = 50
+ALWAYS = 30
 
 
 @pytest.fixture(autouse=True)

@@ -225,6 +225,7 @@ def test_the_users_graph_is_neither_needed_nor_touched(files):
     assert np.array_equal(inside, outside)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted as Linux shows them")
 def test_a_network_that_comes_after_the_first_picture_has_the_threads_it_asks_for(files):
     code = (

@@ -144,7 +144,9 @@ def test_parts_take_their_share_of_a_file(tmp_path, parts):
     assert plan.report() == whole.report()
 
 
-@pytest.mark.parametrize(("saved", "restored"), [(1, 2), (2, 1), (2, 3), (3, 3)])
+@pytest.mark.parametrize(
+    ("saved", "restored"), [(1, 2), (2, 3), *(pytest.param(*pair, marks=pytest.mark.slow) for pair in ((2, 1), (3, 3)))]
+)
 def test_a_checkpoint_goes_from_any_number_of_parts_to_any_other(tmp_path, saved, restored):
     np.savez(tmp_path / "weights.npz", **drawn())
     source, target = Network(saved), Network(restored)
@@ -225,7 +227,9 @@ def test_a_frozen_part_that_moves_is_found(tmp_path):
         network.fit(tmp_path / "run")
 
 
-@pytest.mark.parametrize(("first", "then"), [(3, 1), (1, 2), (3, 2)])
+@pytest.mark.parametrize(
+    ("first", "then"), [(3, 2), *(pytest.param(*pair, marks=pytest.mark.slow) for pair in ((3, 1), (1, 2)))]
+)
 def test_a_run_goes_on_in_any_number_of_parts(tmp_path, first, then):
     Network(1).fit(tmp_path / "all", epochs=4)
     Network(first).fit(tmp_path / "run", epochs=2)

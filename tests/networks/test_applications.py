@@ -61,6 +61,7 @@ def later(layer):
 FILES = ("model.keras", "model.h5", "model.weights.h5", "weights.h5")
 
 
+@pytest.mark.slow
 def test_weights_from_any_file_give_what_keras_computes_and_tell_classes_and_width():
     compare("MobileNet", 32, FILES[2:], alpha=0.25)
 

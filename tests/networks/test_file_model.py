@@ -74,6 +74,7 @@ def test_a_run_goes_on_with_the_same_network_alone(trained, tmp_path, capsys):
     assert "--moving_averages" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_in_a_fresh_process_without_the_file_a_run_is_evaluated_predicts_and_is_exported(trained, tmp_path):
     gone = tmp_path / "gone"
     gone.mkdir()

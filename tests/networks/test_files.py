@@ -93,6 +93,7 @@ print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 """
 
 
+@pytest.mark.slow
 def test_a_graph_of_more_than_2_gb_is_refused_without_being_read(tmp_path):
     content, size = node_of(3 << 30), 3 << 30
     (tmp_path / "saved").mkdir()

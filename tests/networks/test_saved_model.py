@@ -90,7 +90,7 @@ def compare_with_keras(model: keras.Model, path: Path, size: int = SIZE) -> int:
     return len(outputs)
 
 
-@pytest.mark.parametrize("way", ["export", "save"])
+@pytest.mark.parametrize("way", ["save", pytest.param("export", marks=pytest.mark.slow)])
 def test_endpoints_equal_those_of_keras_by_name(mobilenet, way):
     model, folder = mobilenet
     assert compare_with_keras(model, folder / way) == len(model.layers) - 2  # all but the input and the dropout

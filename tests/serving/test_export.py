@@ -406,8 +406,10 @@ def plain_answer(arrays: tx.weights.Weights, images: np.ndarray) -> np.ndarray:
     return exponentials / exponentials.sum(1, keepdims=True)
 
 
-@pytest.mark.parametrize("resource", [True, False])
-@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize(
+    ("fused", "resource"),
+    [(True, False), (False, True), *(pytest.param(each, each, marks=pytest.mark.slow) for each in (True, False))],
+)
 def test_statistics_that_we_did_not_make_are_exported(tmp_path, resource, fused):
     weights = plain_weights(tmp_path / "w.npz")
     export_model(lambda images: plain(images, resource, fused), weights, INPUT_SPEC, tmp_path / "out")

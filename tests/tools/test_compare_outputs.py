@@ -228,6 +228,7 @@ def test_a_user_sees_a_table_and_nothing_else(files, tmp_path):
 # --- real files ---
 
 
+@pytest.mark.slow
 def test_real_weights_and_their_export_are_equal_on_photographs(real_data, tmp_path, capsys):
     weights = real_data("weights/squeezenet1_0.npz")
     assert run(export_model, tmp_path / "out", "--model=squeezenet1_0", f"--weights={weights}") == 0

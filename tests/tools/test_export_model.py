@@ -114,6 +114,7 @@ def test_the_export_of_flowers_answers_real_pictures_as_predict_does(real_data, 
     agree(served(tmp_path / "out", paths), predicted(capsys, *paths, f"--run={tmp_path / 'run'}"), 1e-5)
 
 
+@pytest.mark.slow
 def test_a_models_own_classifier_is_exported_with_its_weights(real_data, tmp_path, capsys):
     flags = ["--model=squeezenet1_0", f"--weights={real_data('weights/squeezenet1_0.npz')}",
              f"--class_names={real_data('imagenet/synset_words.txt')}"]  # fmt: skip

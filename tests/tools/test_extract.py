@@ -169,6 +169,7 @@ def test_crops_take_the_place_of_the_training_pictures_alone(pictures, tmp_path)
     assert contents(tmp_path / "other") == contents(tmp_path / "plain")
 
 
+@pytest.mark.slow
 def test_several_workers_give_the_same_files_and_nothing_else_on_the_terminal(pictures, tmp_path):
     given = flags(pictures, "--endpoint=fire2", "--batch_size=8", "--augment=2")
     assert run(extract, tmp_path / "one", *given) == 0

@@ -85,8 +85,8 @@ def test_each_head_has_the_numbers_that_it_has_alone_also_beside_one_that_diverg
         TRIALS, {"a": ROWS}, labels, classes=len(set(labels.tolist())), training=training, steps=steps
     )
     scores = validation.run(fold)
-    assert np.isfinite(scores.loss).tolist() == [True] * 4 + [False]
-    for place, trial in enumerate(TRIALS[: 4 if training.optimizer == "adam" else 2]):
+    assert np.isfinite(scores.loss).tolist() == [True] * 5 + [False]
+    for place, trial in enumerate(TRIALS[: 5 if training.optimizer == "adam" else 2]):
         loss, accuracy = alone(trial, training, fold, labels, tmp_path / str(place))
         assert (scores.loss[place], scores.accuracy[place]) == (pytest.approx(loss, rel=1e-5), accuracy)
     again = validation.run(fold)

@@ -113,7 +113,7 @@ def find_model(name: str | Model) -> Model:
 
 
 def is_keras_name(model: str) -> bool:
-    """Say whether a network is to be one of `keras.applications`, since there is no other of this name and no file."""
+    """Say whether a name is neither one of `MODELS` nor a file, and so is one of `keras.applications`, or wrong."""
     return model not in MODELS and not (os.path.exists(model) or os.path.exists(f"{model}.meta"))
 
 

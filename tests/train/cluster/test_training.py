@@ -134,7 +134,10 @@ def variables(prefix: str) -> dict[str, np.ndarray]:
     return {name: reader.get_tensor(name) for name in sorted(reader.get_variable_to_shape_map())}
 
 
-@pytest.mark.parametrize(("stages", "servers"), [(False, 1), (True, 1), (True, 3)])
+@pytest.mark.parametrize(
+    ("stages", "servers"),
+    [(True, 1), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((False, 1), (True, 3)))],
+)
 def test_together_two_processes_make_the_steps_of_one(tmp_path, stages, servers):
     alone = in_one_process(tmp_path / "one", stages)
     addresses = free_addresses(servers + 2)
@@ -164,6 +167,7 @@ def steal_tokens(server: str, stolen: list[int]) -> None:
             stolen += [int(sess.run(token)) for _ in range(3)]
 
 
+@pytest.mark.slow
 def test_a_step_that_all_wait_for_begins_once_more(tmp_path, monkeypatch):
     monkeypatch.setattr("tfxfer.train.cluster.training.STUCK_SECONDS", 1.0)
     monkeypatch.setattr("tfxfer.train.cluster.training.FIRST_STEP", 1.0)
