@@ -114,7 +114,7 @@ def define_flags() -> flags.FlagValues:
         )
         _flags.DEFINE_json(values)
     with _flags.group(values, "training"):
-        flags.DEFINE_integer("epochs", 20, "Times through the examples of a fold.", 1, flag_values=values)
+        flags.DEFINE_integer("epochs", 40, "Times through the examples of a fold.", 1, flag_values=values)
         flags.DEFINE_integer("batch_size", 32, "Examples a step.", 1, flag_values=values)
         optimizers = [name for name in sorted(_training_flags.OPTIMIZERS) if name != "ftrl"]
         flags.DEFINE_enum("optimizer", "adam", optimizers, "How variables follow gradients.", flag_values=values)
@@ -271,19 +271,22 @@ def _words(flag: flags.Flag) -> list[str]:
 
 def _show(tuning: Any, out: str, folds: int) -> None:
     """Print the table, and which endpoint to cut at."""
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 10_000)
     rows = sorted([*tuning.results, *tuning.baselines], key=lambda r: (r.diverged, -_at(tuning, r), -r.accuracy))
     left_out = [row for row in rows[MOST_SHOWN:] if row.trial]
     shown = [row for row in rows if row not in left_out]
     endpoints = {row.endpoint for row in rows}
-    heads = ["", "", *(["endpoint"] if len(endpoints) > 1 else []), "normalize", "hidden", "dropout", "learning rate",
-             "l2", "epochs", "accuracy", "+-", "loss"]  # fmt: skip
-    cells = [_cells(tuning, row, len(endpoints) > 1) for row in shown]
-    table = Table(box=None)
-    for head in heads:
-        table.add_column(head, justify="left" if head in ("", "endpoint", "normalize") else "right", no_wrap=True)
+    hidden = {"endpoint"} if len(endpoints) == 1 else set()
+    hidden |= {"epochs"} if len({row.epochs for row in tuning.results}) == 1 else set()
+    cells = [{name: text for name, text in _cells(tuning, row).items() if name not in hidden} for row in shown]
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in cells[0]:
+        is_text = name in ("", "head", "endpoint", "normalize")
+        # In a narrow terminal names are broken, and numbers never.
+        wraps = name in ("head", "endpoint")
+        table.add_column(name.replace(" ", "\n"), justify="left" if is_text else "right", no_wrap=not wraps)
     for row in cells:
-        table.add_row(*row)
+        table.add_row(*row.values())
     console.print(table)
     if left_out:
         console.print(Text(f"{len(left_out)} more trials are in {out}/tune.json"), soft_wrap=True)
@@ -315,19 +318,24 @@ def _by_endpoint(tuning: Any) -> str:
     return ", ".join(f"{name} {row.accuracy:.4f}{after[name]}" for name, row in best.items())
 
 
-def _cells(tuning: Any, row: Any, endpoint: bool) -> list[Text | str]:
-    mark = "*" if row is tuning.best else "=" if tuning.is_close(row) and not row.diverged else ""
+def _cells(tuning: Any, row: Any) -> dict[str, Text]:
     trial = row.trial
-    settings = ["l2" if trial is None else trial.normalize, "", "", "", "", ""]
-    if trial is not None:
-        settings[1:] = [str(trial.hidden or "none"), f"{trial.dropout:g}", f"{trial.learning_rate:g}",
-                        f"{trial.l2:g}", str(row.epochs)]  # fmt: skip
-    numbers = [f"{row.accuracy:.4f}", f"{row.spread:.4f}", f"{row.loss:.4f}" if row.losses else ""]
-    if row.diverged:
-        numbers = ["diverged", "", ""]
+    texts = {
+        "": "*" if row is tuning.best else "=" if tuning.is_close(row) and not row.diverged else "",
+        "head": row.name,
+        "endpoint": row.endpoint,
+        "normalize": "l2" if trial is None else trial.normalize,
+        "hidden": "" if trial is None else str(trial.hidden or "none"),
+        "dropout": "" if trial is None else f"{trial.dropout:g}",
+        "learning rate": "" if trial is None else f"{trial.learning_rate:g}",
+        "l2": "" if trial is None else f"{trial.l2:g}",
+        "epochs": "" if trial is None else str(row.epochs),
+        "accuracy": "diverged" if row.diverged else f"{row.accuracy:.4f}",
+        "+-": "" if row.diverged else f"{row.spread:.4f}",
+        "loss": "" if row.diverged or not row.losses else f"{row.loss:.4f}",
+    }
     style = "bold" if row is tuning.best else "dim" if trial is None else ""
-    texts = [mark, row.name, *([row.endpoint] if endpoint else []), *settings, *numbers]
-    return [Text(text, style) for text in texts]
+    return {name: Text(text, style) for name, text in texts.items()}
 
 
 def _as_json(tuning: Any, command: list[str]) -> dict[str, Any]:

@@ -28,7 +28,6 @@ def searched(pictures, tmp_path_factory) -> Path:
     top = tmp_path_factory.mktemp("searched")
     with pytest.MonkeyPatch.context() as patch, (top / "said").open("w") as said:
         patch.setattr("sys.stdout", said)
-        patch.setenv("COLUMNS", "140")
         assert run(tune, top / "runs", *flags(pictures)) == 0
     return top
 
@@ -52,7 +51,6 @@ def test_the_table_has_each_trial_and_floor_and_says_where_to_cut(searched):
 
 
 def test_killed_or_not_the_same_command_ends_with_the_same_table(searched, pictures, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "140")
     before = (searched / "runs/tune.json").read_bytes()
     assert run(tune, searched / "runs", *flags(pictures)) == 0
     assert capsys.readouterr().out == (searched / "said").read_text()
@@ -60,7 +58,6 @@ def test_killed_or_not_the_same_command_ends_with_the_same_table(searched, pictu
 
 
 def test_a_trial_that_diverges_is_marked_and_the_others_go_on(searched, pictures, tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "140")
     more = ["--endpoints=conv1:mean", "--hidden=4", "--learning_rate=1e30,0.003", f"--store={searched / 'runs/store'}"]
     assert run(tune, tmp_path / "runs", *flags(pictures, *more)) == 0
     said = capsys.readouterr().out

@@ -44,7 +44,7 @@ class HeadTraining:
       32
     """
 
-    epochs: int = 20
+    epochs: int = 40
     batch_size: int = 32
     seed: int = 0
     optimizer: str = "adam"
