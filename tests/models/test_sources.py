@@ -128,6 +128,17 @@ def test_where_the_order_of_the_channels_cannot_be_told_both_are_named(tmp_path)
     ]
 
 
+def test_of_sources_that_make_the_same_of_a_file_the_first_is_taken(tmp_path):
+    spec = dataclasses.replace(LETTERS.input_spec, source="twin")
+    twin = dataclasses.replace(LETTERS, name="twin", words="others", input_spec=spec)
+    file = opened(tmp_path, letters())
+    assert recognise(file, [LETTERS, twin]) is LETTERS
+    assert recognise(file, [twin, LETTERS]) is twin
+    other = dataclasses.replace(twin, input_spec=dataclasses.replace(spec, size=(9, 9)))
+    with pytest.raises(WeightsError, match="may come from 2 sources"):
+        recognise(file, [LETTERS, other])
+
+
 def test_an_unknown_file_is_told_what_speaks_against_each_source(tmp_path):
     arrays = letters(extra=np.zeros(3), another=np.zeros(2), fc2_W=np.zeros((35, 5), np.float32))
     with pytest.raises(WeightsError) as caught:

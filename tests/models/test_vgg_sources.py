@@ -247,6 +247,13 @@ def test_a_file_of_every_form_is_recognised_and_read(tmp_path, model, form):
         np.testing.assert_array_equal(ours[name], value, name)
 
 
+@pytest.mark.parametrize("model", ["vgg16", "vgg11_bn"])
+def test_pytorchs_convolutions_alone_are_one_form_to_torchvision_and_timm(tmp_path, model):
+    weights = random_weights(model, layer_names(model)[:-3])
+    file = tx.open_weights(write(tmp_path, "torchvision", model, weights))
+    assert recognise(file, vgg.SOURCES).name == f"{model}_torchvision"
+
+
 @pytest.mark.parametrize(("model", "form"), KNOWN)
 def test_a_whole_file_is_told_from_those_of_all_models(tmp_path, model, form):
     """A file of empty arrays gives the names; then each gets the shape that it has in a whole network."""

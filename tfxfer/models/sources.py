@@ -11,6 +11,7 @@ import functools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -155,6 +156,12 @@ class Comparison:
     contradicted: bool = False
 
     @property
+    def meaning(self) -> tuple[Any, ...]:
+        """What the source makes of the file: our names, layouts, and what pictures are brought to."""
+        layout = [self.source.layout_of(name) for name in self.matched]
+        return dict(self.matched), layout, dataclasses.replace(self.source.input_spec, source="any")
+
+    @property
     def missing(self) -> list[str]:
         """The variables of the model that the file does not hold."""
         return [name for name in self.source.variables if name not in self.matched]
@@ -209,7 +216,13 @@ def _best(compared: Sequence[Comparison]) -> list[Comparison]:
     fitting = [comparison for comparison in compared if not comparison.faults or comparison.contradicted]
     fewest = min((len(comparison.missing) for comparison in fitting), default=0)
     best = [comparison for comparison in fitting if len(comparison.missing) == fewest and not comparison.contradicted]
-    return [comparison for comparison in best if comparison.confirmed] or best
+    best = [comparison for comparison in best if comparison.confirmed] or best
+    # Of sources that make the same of a file, as of a VGG without its classifier, the first is as good as any.
+    return [comparison for place, comparison in enumerate(best) if not _is_told(comparison, best[:place])]
+
+
+def _is_told(comparison: Comparison, before: Sequence[Comparison]) -> bool:
+    return any(comparison.meaning == other.meaning for other in before)
 
 
 def check_last(model: str, last: str | None, endpoints: Sequence[str]) -> None:
