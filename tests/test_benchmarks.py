@@ -525,6 +525,7 @@ def test_networks_take_as_many_operations_as_their_authors_say(options, products
     assert gemm.operations(SimpleNamespace(side=224, **options)) == pytest.approx(2 * products, rel=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_mobilenet_is_that_of_keras(tmp_path):
     import tensorflow.compat.v1 as tf

@@ -53,7 +53,7 @@ def test_the_page_is_readable_at_any_width_and_in_both_lights(browser: Browser, 
 
 
 @pytest.mark.parametrize("name", ["two", "many", "whole"])
-@pytest.mark.parametrize("width", [320, 360, 768, 1280])
+@pytest.mark.parametrize("width", [360, 1280, *(pytest.param(width, marks=pytest.mark.slow) for width in (320, 768))])
 def test_no_page_is_wider_than_the_screen(browser: Browser, pages, name, width):
     shown = browser.open(file_url(pages[name]), width=width, height=740)
     shown.screenshot(f"report_{name}_{width}", whole=True)

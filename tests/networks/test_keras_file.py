@@ -118,7 +118,7 @@ def compare(name, side, file):
         assert {variable.op.name for variable in net.variables} <= set(tx.open_weights(file))
 
 
-@pytest.mark.parametrize("file", ["model.keras", "model.h5"])
+@pytest.mark.parametrize("file", ["model.keras", pytest.param("model.h5", marks=pytest.mark.slow)])
 def test_a_head_on_a_layer_in_the_middle_is_trained_on_stored_features_and_resumed(file, caplog):
     caplog.set_level("INFO", "tfxfer")
     model = mixed()

@@ -160,6 +160,7 @@ def test_a_worker_that_breaks_down_shows_its_last_lines(tmp_path, monkeypatch):
     assert hidden(tmp_path / "store") == []
 
 
+@pytest.mark.slow
 def test_an_interruption_ends_the_workers_and_keeps_what_they_computed(tmp_path, started):
     def interrupt(count):
         raise KeyboardInterrupt

@@ -199,6 +199,7 @@ def test_a_models_own_classifier_that_was_trained_anew_is_exported(tmp_path, cap
 # --- as a user runs it ---
 
 
+@pytest.mark.slow
 def test_a_user_sees_one_line_and_others_tools_read_what_is_written(trained, pictures, tmp_path):
     command = [Path(sys.executable).with_name("tfxfer"), "export_model", trained / "run", "out"]
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, cwd=tmp_path)

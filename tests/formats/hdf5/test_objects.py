@@ -71,7 +71,7 @@ def test_groups_that_hold_themselves_are_refused(tmp_path):
         open_weights(tmp_path / "a.h5")
 
 
-@pytest.mark.parametrize("names", ["ab", "abcd"])
+@pytest.mark.parametrize("names", ["ab", pytest.param("abcd", marks=pytest.mark.slow)])
 def test_groups_with_paths_without_end_are_refused_in_little_time_and_memory(tmp_path, monkeypatch, names):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["0/w"] = np.ones(3)
