@@ -14,7 +14,7 @@ BY = {"seconds": "work", "wall": "process", "peak": "peak memory", "cpu": "CPU"}
 
 
 def with_figures(text: str, document: Mapping[str, Any]) -> str:
-    """Return the page with the cases of a document in it; a case that the document has not stays as it is.
+    """Return the page with the cases of a document in it; a case that is not in the document stays as it is.
 
     Raises:
       SystemExit: the marks are missing, or a case was measured with `--quick`.

@@ -1,4 +1,4 @@
-"""The defaults of a new head on a frozen network of pictures; docs/recipes.md has the evidence for each."""
+"""The defaults of a new head on a frozen network of pictures; docs/recipes.md has the evidence."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from tfxfer.data.dataset import PICTURES
 from tfxfer.errors import RunError
 from tfxfer.runs.files import is_run
-from tfxfer.runs.settings import read_settings
+from tfxfer.runs.settings import RunSettings, read_settings
 from tfxfer.tools import _flags
 
 KIND = "l2"  # of --normalize
@@ -38,6 +38,9 @@ def imply(settings: Any) -> None:
         return
     wants_hidden = settings.hidden if settings["hidden"].present else chosen == "standard" or settings.dropout
     values = {"normalize": chosen, **(HIDDEN if wants_hidden else LINEAR)[chosen]}
+    begun = _begun(settings)
+    if begun is not None:
+        values["monitor"] = begun.fit.get("monitor", "accuracy")
     implied = {name: value for name, value in values.items() if not settings[name].present}
     for name, value in implied.items():
         settings[name].value = value
@@ -74,11 +77,17 @@ def _usual(settings: Any) -> str:
 
 def _of_run(settings: Any) -> str:
     """Return how the run that goes on normalises; empty where none does."""
+    begun = _begun(settings)
+    return "" if begun is None else str(begun.settings.get("normalize") or "none")
+
+
+def _begun(settings: Any) -> RunSettings | None:
+    """Return what the run that goes on was begun with; None where none does."""
     if settings.overwrite or not settings.logdir or not is_run(settings.logdir):
-        return ""
+        return None
     with contextlib.suppress(RunError):  # It is told when the run is opened.
-        return str(read_settings(Path(settings.logdir)).settings.get("normalize") or "none")
-    return ""
+        return read_settings(Path(settings.logdir))
+    return None
 
 
 def _written(value: Any) -> str:

@@ -102,8 +102,8 @@ def define(values: flags.FlagValues) -> None:
             "accuracy",
             MONITORS,
             "By what the best checkpoint is found, on the validation examples: the highest accuracy, or the lowest "
-            "loss, which tells more where they are few. Default: accuracy; loss for a new head on a frozen network of "
-            "pictures, where neither --learning_rate nor --optimizer is given.",
+            "loss, which tells more where they are few. Default: accuracy; loss where the features of a new head are "
+            "normalised, by --normalize or by default.",
             flag_values=values,
         )
         flags.DEFINE_integer(

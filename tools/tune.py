@@ -249,7 +249,7 @@ def _command(settings: Any, out: str, best: Any) -> list[str]:
     if not trial.hidden:
         chosen["dropout"] = 0
     chosen |= {name: settings[name].value for name in OF_TRAINING}
-    chosen |= {"store": settings.store, "logdir": f"{out}/best"}
+    chosen |= {"monitor": "loss", "store": settings.store, "logdir": f"{out}/best"}
     texts = {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in chosen.items()}
     return ["tfxfer", "train", *words, *(f"--{name}={text}" for name, text in texts.items())]
 
@@ -284,10 +284,18 @@ def _show(tuning: Any, out: str, folds: int) -> None:
         is_text = name in ("", "head", "endpoint", "normalize")
         # In a narrow terminal names are broken, and numbers never.
         wraps = name in ("head", "endpoint")
-        table.add_column(name.replace(" ", "\n"), justify="left" if is_text else "right", no_wrap=not wraps)
+        widest = max(len(text) for row in cells for text in (row[name].plain, *name.split()))
+        table.add_column(
+            name.replace(" ", "\n"),
+            justify="left" if is_text else "right",
+            no_wrap=not wraps,
+            overflow="fold",
+            min_width=8 if wraps else widest,
+        )
     for row in cells:
         table.add_row(*row.values())
-    console.print(table)
+    needed = Console(width=10_000).measure(table).minimum
+    (console if console.width >= needed else Console(width=needed)).print(table)
     if left_out:
         console.print(Text(f"{len(left_out)} more trials are in {out}/tune.json"), soft_wrap=True)
     best = tuning.best

@@ -31,7 +31,7 @@ def save_bottleneck_features():
     side = FLAGS.image_size
     data = tx.data.folder(FLAGS.data_dir, size=(side, side), resize="plain")
     with tf.Graph().as_default():
-        net = tx.network(FLAGS.network, weights=FLAGS.weights, include_top=False, input_size=side)
+        net = tx.network(FLAGS.network, weights=FLAGS.weights, include_top=False, image_size=side)
         last = list(net.endpoints.values())[-1]
         with tx.session(tx.plan(net.variables, net.weights)) as sess:
             parts = {"train": data.train, "validation": data.validation}

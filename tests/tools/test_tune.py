@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shlex
 from pathlib import Path
@@ -9,12 +10,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import tfxfer as tx
 from tests.tools.test_predict import COLOURS, coloured, run
 from tfxfer.runs.settings import read_settings
 from tfxfer.tools import _main, train, tune
 
 QUICK = ["--restore=none", "--model=squeezenet1_1", "--image_size=32", "--folds=2", "--epochs=2", "--hidden=none,4",
          "--dropout=0", "--learning_rate=0.003,0.03", "--l2=0", "--normalize=none"]  # fmt: skip
+
+
+FEATURES = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
+
+
+class Terminal(io.StringIO):
+    """What says that it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +62,34 @@ def test_the_table_has_each_trial_and_floor_and_says_where_to_cut(searched):
     assert f"cut at {best[2]}: " in said
 
 
-def test_killed_or_not_the_same_command_ends_with_the_same_table(searched, pictures, capsys, monkeypatch):
+def test_killed_or_not_the_same_command_ends_with_the_same_table(searched, pictures, capsys):
     before = (searched / "runs/tune.json").read_bytes()
     assert run(tune, searched / "runs", *flags(pictures)) == 0
     assert capsys.readouterr().out == (searched / "said").read_text()
     assert (searched / "runs/tune.json").read_bytes() == before
 
 
-def test_a_trial_that_diverges_is_marked_and_the_others_go_on(searched, pictures, tmp_path, capsys, monkeypatch):
+def test_a_terminal_of_80_columns_shows_each_name_and_number_whole(searched, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("sys.stdout", terminal := Terminal())
+    tuning = tx.tune(
+        {"conv10/relu:mean": FEATURES, "fire9/concat:mean": FEATURES[:, ::-1]},
+        np.arange(40) % 2,
+        space=tx.SearchSpace(hidden=(256,), dropout=(0.5,), learning_rate=(0.00123, 0.0123), l2=(1e-4,)),
+        folds=2,
+        training=tx.HeadTraining(epochs=2),
+        halving=2,
+    )
+    tune._show(tuning, "runs", 2)
+    said = "".join(terminal.getvalue().split())
+    for result in tuning.results[:5]:
+        assert result.name in terminal.getvalue()
+        assert f"{result.accuracy:.4f}" in said
+        assert f"{result.spread:.4f}" in said
+    assert "…" not in said
+
+
+def test_a_trial_that_diverges_is_marked_and_the_others_go_on(searched, pictures, tmp_path, capsys):
     more = ["--endpoints=conv1:mean", "--hidden=4", "--learning_rate=1e30,0.003", f"--store={searched / 'runs/store'}"]
     assert run(tune, tmp_path / "runs", *flags(pictures, *more)) == 0
     said = capsys.readouterr().out

@@ -79,6 +79,28 @@ def test_the_best_checkpoint_is_by_the_metric_that_is_monitored_also_where_the_r
     assert ended == wanted["loss"]
 
 
+def test_patience_counts_by_the_metric_of_now_and_a_best_that_is_not_kept_is_told(tmp_path, caplog):
+    data = two_classes()
+    labels = np.where(np.arange(len(data.validation)) % 3, data.validation.labels, 1 - data.validation.labels)
+    data = dataclasses.replace(data, validation=Split(data.validation.images, labels))
+
+    def fit(monitor, **options):
+        checkpoints = tx.CheckpointOptions(monitor=monitor)
+        return Small(learning_rate=0.003).fit(data, tmp_path / "run", checkpoints=checkpoints, **options)
+
+    ended = fit("accuracy", epochs=8, patience=1)
+    assert (ended.stopped_early, ended.epochs) == (True, 3)
+    rows = [row["loss"] for row in ended.history if row["split"] == "validation"]
+    assert rows == sorted(rows, reverse=True)  # by the loss, each was better
+    on = fit("loss", epochs=8, patience=1)
+    assert "by loss, step 21 was the best so far, and its checkpoint is not kept" in caplog.text
+    validations = [row for row in on.history if row["split"] == "validation"]
+    best = min(validations, key=lambda row: row["loss"])["step"]
+    assert on.epochs > 3
+    assert best > 21
+    assert on.best.endswith(f"best/model.ckpt-{best}")
+
+
 def test_a_frozen_variable_that_somebody_assigns_to_in_mid_run_fails_the_run_by_name(tmp_path):
     def meddle():
         if small.sess.run(small.step.global_step) == 9:

@@ -6,7 +6,7 @@ import numpy as np
 
 KINDS = ("standard", "l2", "sqrt", "none")
 SMALLEST_LENGTH = 1e-12  # of features that are divided by their length
-SMALLEST_ROOT = 1e-6  # of a feature of unit length: below, a line takes the place of the root, whose slope has no bound
+SMALLEST_ROOT = 1e-6  # of one feature of an example of length 1: below, a line takes the place of the steep root
 SHARE = 1e-5  # of the mean variance, which is added to that of each feature: so no scale is above 316 of the usual one
 
 

@@ -108,7 +108,8 @@ def network(
       input_spec: what the network expects of pictures. With one, images are uint8 [n, height, width, channels], and are
         prepared in the graph. Default: of a model, that of its weights; of a file, what it says; where it says nothing,
         images are fed as the network takes them.
-      image_size: height and width of pictures, in pixels. Default: as the input spec has them.
+      image_size: height and width of pictures, in pixels. Default: as the input spec has them. Fully connected layers
+        that are restored are for one size; take an endpoint before them.
       scope: of a file: what is put before all its names. Default: nothing.
       **options: of a file: `moving_averages`, as `tfxfer.networks.files.open_graph` takes it, and what the reader of
         its kind takes: `tags` and `signature` of a SavedModel.
@@ -139,7 +140,7 @@ def network(
         _check_unused(name, {"input": input, "feeds": feeds, "scope": scope, **options})
         return _built(name, endpoint, weights, input_spec, image_size)
     if image_size and is_keras_name(name):
-        options["input_size"] = image_size
+        options.setdefault("input_size", image_size)
     file = open_graph(name, weights=weights, **options)
     way = importing.find_way(file, input=input, endpoint=endpoint, feeds=feeds)
     spec = input_spec or _stated(file, way)

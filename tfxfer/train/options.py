@@ -22,9 +22,9 @@ class CheckpointOptions:
     Attributes:
       save_steps: steps between checkpoints (default: an epoch). A kill loses the steps since the last one.
       keep, keep_best: how many of the last and of the best checkpoints to keep.
-      monitor: by which mean over the validation examples one is better than another, and `patience` waits: "accuracy",
-        the highest, among equals the lowest loss; or "loss", the lowest. Of few validation examples, the loss tells
-        more: the accuracy of 60 moves in steps of 0.017. Without labels it is the loss.
+      monitor: what the best checkpoint has on the validation examples, which `patience` waits for too: "accuracy", the
+        highest, among equals the lowest loss; or "loss", the lowest. Of few examples the loss tells more: the accuracy
+        of 60 moves in steps of 0.017. Without labels it is always the loss.
     """
 
     save_steps: int | None = None

@@ -200,16 +200,29 @@ class Training:
         except (tf.errors.OpError, ValueError) as error:
             raise resume.cannot_go_on(prefix, self.directory.path, message(error)) from None
         self.state, self.frozen = state, frozen
-        patience = self.options.patience  # which may be another now
+        patience = self.options.patience  # which may be another now, as the metric by which the best is found
+        validations = sorted((row for row in state.history if row["split"] == "validation"), key=self.options.rank)
+        state.waited = sum(row["step"] > validations[0]["step"] for row in validations)
         state.stopped = patience is not None and state.waited >= patience
         if not self.finished:  # Of a run that has ended, the best stays what its files say.
-            state.best.sort(key=self.options.rank)
+            self._rank_best(validations)
         where = "finished" if self.finished else f"go on from step {state.step} of {self.options.total}"
         log.warning("%s: restored %s, which goes before any other weights; %s", self.directory.path, prefix, where)
         log.info("%s: %s", self.directory.path, self.directory.room)
         self.check_frozen("where the run goes on")
         self.checkpoints.go_on_from(prefix)
         self._require_best()
+
+    def _rank_best(self, validations: Sequence[Mapping[str, Any]]) -> None:
+        """Order the best checkpoints by the metric of now; where it is another, theirs may not be kept."""
+        self.state.best.sort(key=self.options.rank)
+        kept = {row["step"] for row in self.state.best}
+        if validations and validations[0]["step"] not in kept:
+            log.warning(
+                "by %s, step %d was the best so far, and its checkpoint is not kept; the best is of those that are",
+                self.options.monitor,
+                validations[0]["step"],
+            )
 
     def _require_sums(self, prefix: str, state: RunState) -> None:
         if set(state.sums) != set(self.no_sums()):
