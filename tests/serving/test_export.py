@@ -418,6 +418,20 @@ def test_statistics_that_we_did_not_make_are_exported(tmp_path, resource, fused)
     np.testing.assert_allclose(got, plain_answer(weights, pixels()), atol=1e-5)
 
 
+@pytest.mark.usefixtures("control_flow")
+def test_a_network_with_a_loop_of_its_own_is_exported(tmp_path):
+    """Whose frame is called as that of the loop over pictures would be, outside of its scope."""
+    weights = plain_weights(tmp_path / "w.npz")
+
+    def looping(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return plain(tf.map_fn(lambda image: image, images), True, False)
+
+    export_model(looping, weights, INPUT_SPEC, tmp_path / "out")
+    with loaded(tmp_path / "out") as (sess, served):
+        got = ask(sess, served, pixels())["probabilities"]
+    np.testing.assert_allclose(got, plain_answer(weights, pixels()), atol=1e-5)
+
+
 def test_what_the_weights_do_not_hold_of_what_is_read_is_refused_by_name(tmp_path):
     weights = plain_weights(tmp_path / "w.npz", "plain/mean")
     with pytest.raises(RestoreError, match=r"plain/mean +not in the file"):
