@@ -494,7 +494,6 @@ def shown(default: Any) -> str:
 FLAG_OF = {
     "variables": "restore",
     "size": "image_size",
-    "input_size": "image_size",
     "root": "data_dir",
     "dtype": "store_dtype",
     "feeds": "feed",

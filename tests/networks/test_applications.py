@@ -208,7 +208,7 @@ def test_a_deeper_network_of_the_same_family_is_not_taken_for_a_shorter_one():
         (
             "MobileNet",
             {"input_size": 8},
-            r"cannot build MobileNet for pictures of 8x8: .* at least 32x32.*give another size",
+            r"cannot build MobileNet for pictures of 8x8: .* at least 32x32.*give another `image_size`",
         ),
         ("VGG16", {"alpha": 0.5}, r"VGG16 has no width .*`alpha`"),
         ("VGG16", {"include_top": False, "classes": 3}, r"leave `classes` out"),

@@ -218,7 +218,7 @@ def _build(
     except (ValueError, TypeError) as error:
         raise GraphError(
             f"Keras cannot build {name} for pictures of {size[0]}x{size[1]}: {first_line(error)}; give another "
-            "size, or leave it out for the usual one"
+            "`image_size`, or leave it out for the usual one"
         ) from None
 
 
