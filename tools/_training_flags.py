@@ -25,8 +25,8 @@ SCHEDULES = ("constant", "cosine", "exponential")
 SUMMARY_STEPS = 100
 
 
-def define(values: flags.FlagValues) -> None:
-    """Define the flags that say how it is trained."""
+def define(values: flags.FlagValues, *, labels: bool = True) -> None:
+    """Define the flags that say how it is trained; without labels, none that is about accuracy."""
     with _flags.group(values, "training"):
         flags.DEFINE_enum(
             "optimizer",
@@ -97,15 +97,16 @@ def define(values: flags.FlagValues) -> None:
         )
         flags.DEFINE_integer("keep", 5, "How many of the last checkpoints to keep.", 1, flag_values=values)
         flags.DEFINE_integer("keep_best", 1, "How many of the best checkpoints to keep.", 1, flag_values=values)
-        flags.DEFINE_enum(
-            "monitor",
-            "accuracy",
-            MONITORS,
-            "By what the best checkpoint is found, on the validation examples: the highest accuracy, or the lowest "
-            "loss, which tells more where they are few. Default: accuracy; loss where the features of a new head are "
-            "normalised, by --normalize or by default.",
-            flag_values=values,
-        )
+        if labels:
+            flags.DEFINE_enum(
+                "monitor",
+                "accuracy",
+                MONITORS,
+                "By what the best checkpoint is found, on the validation examples: the highest accuracy, or the lowest "
+                "loss, which tells more where they are few. Default: accuracy; loss where the features of a new head "
+                "are normalised, by --normalize or by default.",
+                flag_values=values,
+            )
         flags.DEFINE_integer(
             "patience",
             None,

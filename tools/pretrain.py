@@ -36,7 +36,7 @@ def define_flags() -> flags.FlagValues:
         flags.DEFINE_integer("patch", 7, "Side of the squares set to zero as one, in pixels.", 1, flag_values=values)
         _flags.DEFINE_patterns("save", ["conv.*"], "Variables to save in OUT.", values)
     _data_flags.define(values)
-    _training_flags.define(values)
+    _training_flags.define(values, labels=False)
     _flags.define_session(values)
     return values
 

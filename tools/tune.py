@@ -276,9 +276,9 @@ def _show(tuning: Any, out: str, folds: int) -> None:
     left_out = [row for row in rows[MOST_SHOWN:] if row.trial]
     shown = [row for row in rows if row not in left_out]
     endpoints = {row.endpoint for row in rows}
-    hidden = {"endpoint"} if len(endpoints) == 1 else set()
-    hidden |= {"epochs"} if len({row.epochs for row in tuning.results}) == 1 else set()
-    cells = [{name: text for name, text in _cells(tuning, row).items() if name not in hidden} for row in shown]
+    alike = {"endpoint"} if len(endpoints) == 1 else set()
+    alike |= {"epochs"} if len({row.epochs for row in tuning.results}) == 1 else set()
+    cells = [{name: text for name, text in _cells(tuning, row).items() if name not in alike} for row in shown]
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for name in cells[0]:
         is_text = name in ("", "head", "endpoint", "normalize")

@@ -110,6 +110,8 @@ def test_pictures_may_have_another_size_than_the_weights_were_trained_on(trained
     assert (net.images.shape.as_list(), net.input_spec.size) == ([None, 16, 16, 3], (16, 16))
     with pytest.raises(DataError, match=r"`image_size=16`: model.ckpt.meta does not say what pictures it expects"):
         tx.network("model.ckpt.meta", endpoint="pool", feeds=FEEDS, image_size=16, scope="other")
+    with pytest.raises(DataError, match="`image_size=0` must be 1 or more"):
+        tx.network("squeezenet1_1", image_size=0)
 
 
 def test_a_model_is_built_up_to_an_average_or_several_endpoints_joined():

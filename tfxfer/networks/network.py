@@ -136,6 +136,8 @@ def network(
       ['restored']
     """
     name = os.fspath(what)
+    if image_size is not None and image_size < 1:
+        raise DataError(f"`image_size={image_size}` must be 1 or more")
     if name in MODELS:
         _check_unused(name, {"input": input, "feeds": feeds, "scope": scope, **options})
         return _built(name, endpoint, weights, input_spec, image_size)

@@ -61,8 +61,8 @@ def fit(
 
     A run goes on only with the same step (graph, optimizer, learning rate, loss, what is trained in which stages), the
     same examples and the same restored weights. The numbers that change no bit of a step may change: `save_steps`,
-    `validation_steps`, `summary_steps`, `keep`, `keep_best`, `monitor`, `patience`. The best of a run
-    that has ended stays.
+    `validation_steps`, `summary_steps`, `keep`, `keep_best`, `monitor`, `patience`. The best
+    checkpoint of a run that has ended stays the best.
 
     Args:
       sess: a session on the step's graph; what the run directory holds goes before what it restored.
