@@ -91,8 +91,9 @@ def part(settings: Any) -> Part | None:
         return None
     if settings.store:
         raise RunError("--store goes with one process; leave it out, or unset TF_CONFIG")
-    if settings.precision == "bfloat16":
-        raise RunError("--precision=bfloat16 needs --store, and so one process; leave it out, or unset TF_CONFIG")
+    if settings.precision not in ("auto", "float32"):
+        needs = f"--precision={settings.precision} needs --store, and so one process"
+        raise RunError(f"{needs}; leave it out, or unset TF_CONFIG")
     from tfxfer.graph.sync_replicas import Replicas
     from tfxfer.restore.session import configuration
 

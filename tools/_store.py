@@ -16,19 +16,19 @@ from tfxfer.data.dataset import PICTURES
 from tfxfer.errors import DataError, GraphError, RunError
 from tfxfer.runs.files import is_run
 from tfxfer.runs.settings import read_settings
+from tfxfer.store.precision_names import PRECISIONS, check
 from tfxfer.tools import _flags
 
-# As `tfxfer.store.precision` has them; that loads TensorFlow.
-PRECISIONS = ("auto", "bfloat16", "float32")
 DEFAULT_PRECISION = "float32"
 OF_STORE = (
-    "In what the frozen layers compute; what is trained is always float32. bfloat16 has 8 bits of precision and is "
-    "faster on processors that have units for it; auto takes what the store already has, or else bfloat16 where it is "
-    "faster on the first batches."
+    "In what the frozen layers compute; what is trained is always float32. folded is float32 with batch normalisation "
+    "folded into the kernels, which is faster and rounds otherwise; bfloat16 has 8 bits of precision and is faster "
+    "still on processors that have units for it; auto takes what the store already has, or else what is the fastest "
+    "on the first batches."
 )
 OF_RUN = (
     "In what the frozen layers of a run compute: auto as in its training, or in float32 where the processor has no "
-    "units for bfloat16."
+    "units for bfloat16; float32 as they are."
 )
 # Of tools that have no store without --store.
 USES = (
@@ -159,20 +159,19 @@ def repeat_precision(settings: Any) -> None:
         return
     with contextlib.suppress(RunError):  # It is told when the run is opened.
         training = read_settings(Path(settings.logdir)).training
-        settings.precision = "bfloat16" if training.get("precision") == "bfloat16" else "float32"
+        precision = training.get("precision")
+        settings.precision = precision if precision in PRECISIONS else "float32"
 
 
 def check_stored(settings: Any, store: str | None) -> None:
-    """Refuse bfloat16 where nothing is stored: what a step computes itself is in float32.
+    """Refuse another precision where nothing is stored: what a step computes itself is in plain float32.
 
     Raises:
       DataError: it was asked for, or the processor has no units for it.
     """
-    from tfxfer.store.precision import check
-
     check(settings.precision)
-    if store is None and settings.precision == "bfloat16":
+    if store is None and settings.precision not in ("auto", DEFAULT_PRECISION):
         raise DataError(
-            "--precision=bfloat16: nothing is stored here, so that each step computes the frozen layers, in float32; "
-            "give --store=DIR, which goes with one process, or leave --precision out"
+            f"--precision={settings.precision}: nothing is stored here, so that each step computes the frozen layers, "
+            "in plain float32; give --store=DIR, which goes with one process, or leave --precision out"
         )

@@ -27,6 +27,7 @@ from absl import flags
 
 from tfxfer.data import Data, Split
 from tfxfer.errors import DataError
+from tfxfer.store.precision_names import HOW, check
 from tfxfer.tools import _data_flags, _flags, _model_flags, _packaged, _report, _store, _training_flags
 
 
@@ -58,7 +59,7 @@ def main(argv: list[str]) -> int:
     import tfxfer as tx
     from tfxfer.store import features
     from tfxfer.store.extraction import extract
-    from tfxfer.store.precision import check, of_rows
+    from tfxfer.store.precision import of_rows
 
     check(settings.precision)
 
@@ -81,7 +82,7 @@ def main(argv: list[str]) -> int:
         if aside:
             print(f"moved {out} to {aside}")
     shape = (sum(map(len, splits.values())), *codes.shape.as_list()[1:])
-    print(f"{out}: {opened.endpoint} {shape}, computed in {precision}")
+    print(f"{out}: {opened.endpoint} {shape}, computed {HOW[precision]}")
     return 0
 
 

@@ -28,6 +28,7 @@ from absl import flags
 
 from tfxfer import files, names
 from tfxfer.errors import DataError
+from tfxfer.store.precision_names import check
 from tfxfer.store.store import Store
 from tfxfer.tools import _data_flags, _flags, _model_flags, _packaged, _report, _store, _training_flags
 from tfxfer.tools._quiet import filtered_stderr
@@ -158,7 +159,7 @@ def opened(argv: tuple[str, ...]) -> Iterator[Any]:
 
     import tfxfer as tx
     from tfxfer.store.compute import Network
-    from tfxfer.store.precision import check, computing
+    from tfxfer.store.precision import computing
 
     check(settings.precision)
     if input_spec is None:

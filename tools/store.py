@@ -27,6 +27,7 @@ from absl import flags
 from tfxfer import names
 from tfxfer.errors import DataError
 from tfxfer.store import maintenance
+from tfxfer.store.precision_names import HOW
 from tfxfer.store.store import Store
 from tfxfer.tools import _flags
 
@@ -95,8 +96,10 @@ def _computed(about: dict[str, Any]) -> str:
     """Say in which precision and with which weights rows were computed, as far as that was noted."""
     if "precision" not in about:
         return ""
+    precision = str(about["precision"])
+    how = HOW.get(precision, f"in {precision}")
     weights = [names.printable(path) for path in about.get("weights", [])]
-    return f", computed in {about['precision']} with {names.listed(weights) if weights else 'weights of no file'}"
+    return f", computed {how} with {names.listed(weights) if weights else 'weights of no file'}"
 
 
 def _size(count: int) -> str:

@@ -8,6 +8,7 @@ from benchmarks.case import Agreement, Case, Comparison, Side, module
 TFXFER, KERAS, TORCH = "tfxfer", "Keras predict", "PyTorch"
 CEILING, GEMM = "bare session on ready arrays", "at the peak of matrix products"
 AUTO, TORCH_HALF, KERAS_HALF = "tfxfer, auto", "PyTorch, bfloat16", "Keras, mixed_bfloat16"
+FOLDED = "tfxfer, folded"
 SCALED, EXACT = "tfxfer, scaled decoding", "tfxfer, exact decoding"
 NO_UNITS = "" if machine.has_bfloat16() else "this processor has no units for bfloat16"
 NOTES = (
@@ -16,7 +17,7 @@ NOTES = (
     "first picture that is decoded for the network. The time at the peak is that of the network's products and sums "
     "at the rate of products of 2048x2048 matrices, measured in the same run.",
     "Keras resizes without averaging, so its codes differ; those of the other sides agree. Sides that do not name "
-    "bfloat16 or `auto` compute in float32.",
+    "bfloat16 or `auto` compute in float32; `folded` has batch normalisation in the kernels.",
 )
 
 
@@ -56,15 +57,14 @@ def half(network: str) -> tuple[Side, ...]:
     )
 
 
-def comparisons(keras: float, computing: float) -> tuple[Comparison, ...]:
+def comparisons(keras: float, computing: float, side: str = TFXFER) -> tuple[Comparison, ...]:
     """Return the comparisons in float32, with the targets against Keras and against the bare session."""
     return (
-        Comparison(TFXFER, KERAS, target=keras),
-        Comparison(TFXFER, CEILING, by="computing", target=computing,
-                   words=f"{TFXFER}, computing, against a {CEILING}"),
-        Comparison(TFXFER, CEILING),
-        Comparison(TFXFER, GEMM, by="computing", words=f"{TFXFER}, computing, against the peak of matrix products"),
-    )  # fmt: skip
+        Comparison(side, KERAS, target=keras),
+        Comparison(side, CEILING, by="computing", target=computing, words=f"{side}, computing, against a {CEILING}"),
+        Comparison(side, CEILING),
+        Comparison(side, GEMM, by="computing", words=f"{side}, computing, against the peak of matrix products"),
+    )
 
 
 def in_half(own: float, torch: float, keras: float) -> tuple[Comparison, ...]:
@@ -121,9 +121,9 @@ def mobilenet(alpha: int) -> Case:
     return Case(
         name=f"extract_mobilenet_{alpha}",
         title=f"MobileNet {alpha / 100}, averaged, of JPEGs",
-        sides=single("mobilenet"),
-        comparisons=comparisons(1.3, 0.9),
-        agreements=SINGLE,
+        sides=(*single("mobilenet"), ours(FOLDED, "mobilenet", "folded")),
+        comparisons=(*comparisons(1.3, 0.9), *comparisons(1.3, 0.9, FOLDED), Comparison(FOLDED, TFXFER)),
+        agreements=(*SINGLE, Agreement("codes", 1e-4, (TFXFER, FOLDED))),
         sizes={**SQUEEZENET.sizes, "side": 224, "alpha": alpha},
         quick={**SQUEEZENET.quick, "side": 64},
         warm=SQUEEZENET.warm,

@@ -1,4 +1,4 @@
-"""A run whose frozen part was computed in bfloat16: evaluated, asked and exported, with units for it and without."""
+"""A run whose frozen part was computed in another precision: evaluated, asked and exported, on any processor."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ IMAGES = RNG.integers(0, 256, (60, 8, 8, 3)).astype(np.uint8)
 LABELS = RNG.integers(0, 3, 60)
 TEST = Split(IMAGES[40:], LABELS[40:])
 KERNEL = RNG.normal(size=(3, 3, 3, 32)).astype(np.float32)
+STATISTICS = RNG.uniform(0.5, 1.5, 32).astype(np.float32)
 
 
 def features(images):
     kernel = tf.get_variable("kernel", initializer=KERNEL, use_resource=True)
     x = tf.nn.conv2d(tf.cast(images, tf.float32) / 255, kernel, 1, "SAME")
+    scale, offset = (tf.get_variable(name, initializer=STATISTICS, use_resource=True) for name in ("scale", "offset"))
+    x, _, _ = tf.nn.fused_batch_norm(x, scale, offset, STATISTICS, STATISTICS, is_training=False)
     return tf.reduce_mean(tf.nn.relu(x), [1, 2], name="features")
 
 
@@ -35,8 +38,11 @@ def build(images):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A run, and the probabilities of the test examples from the features in each precision."""
-    folder = tmp_path_factory.mktemp("trained")
+    return train(tmp_path_factory.mktemp("trained"), "bfloat16")
+
+
+def train(folder, precision):
+    """Return a run, and the probabilities of the test examples from the features in a precision and in float32."""
     parts = [(IMAGES[rows], LABELS[rows]) for rows in (slice(0, 30), slice(30, 40), slice(40, 60))]
     with pytest.MonkeyPatch.context() as patch, tf.Graph().as_default():
         patch.setattr(processor, "features", lambda: {"avx512_bf16"})
@@ -45,7 +51,7 @@ def trained(tmp_path_factory):
         step = tx.train_step(images, labels, logits, train=["logits/.*"], learning_rate=0.05)
         with tx.session() as sess:
             exact = Data(*parts, class_names=("a", "b", "c"))
-            data = tx.precompute(sess, step, exact, store=folder / "store", precision="bfloat16")
+            data = tx.precompute(sess, step, exact, store=folder / "store", precision=precision)
             tx.fit(sess, step, data, epochs=3, logdir=folder / "run", batch_size=8)
             step.saver.restore(sess, tx.open_run(folder / "run").checkpoint)
             said = [tx.evaluate(sess, step, split.test).probabilities for split in (data, exact)]
@@ -74,7 +80,7 @@ def test_it_is_evaluated_and_asked_as_it_was_trained_or_in_float32(trained, unit
     asked = run.predict(TEST.images, top_k=3)
     for probabilities in (in_classes(asked), run.evaluate(TEST).probabilities):
         np.testing.assert_allclose(probabilities, wanted, atol=1e-6)
-    said = f"{path} was trained on what its frozen layers give in bfloat16; here they compute in float32, since this "
+    said = f"{path} was trained on what its frozen layers give in bfloat16; here they compute in plain float32, since "
     lines = [record.getMessage() for record in caplog.records if "bfloat16" in record.getMessage()]
     assert [line.startswith(said) for line in lines] == ([] if units else [True, True])
     built = run.predict(TEST.images, top_k=3, build=build)
@@ -109,10 +115,28 @@ def test_an_export_computes_in_float32_and_says_so(trained, tmp_path, caplog):
     spec.save(weights.checkpoint)
     exported = tx.open_run(path).export(tmp_path / "served", build=build)
     assert exported.apart < 1e-5
-    assert "here they compute in float32, as everything does in an export: on 10 validation examples" in caplog.text
+    said = "here they compute in plain float32, as everything does in an export: on 10 validation examples"
+    assert said in caplog.text
     with tx.serving.saved_model.loaded(tmp_path / "served") as (sess, served):
         answer = sess.run(served.outputs["probabilities"], {served.images: TEST.images})
     np.testing.assert_allclose(answer, exact, atol=1e-6)
+
+
+def test_a_folded_run_is_folded_again_on_any_processor(tmp_path, units, monkeypatch, caplog):
+    path, folded, exact = train(tmp_path, "folded")
+    run, given = tx.open_run(path), []
+    divided = computed_once.divided
+    monkeypatch.setattr(computed_once, "divided", lambda *args: given.append(args[-1]) or divided(*args))
+    for how, again in (("auto", ["folded"] * 3), ("folded", ["folded"] * 3), ("float32", [])):
+        given.clear()
+        asked = [run.predict(TEST.images, top_k=3, precision=how, **more) for more in ({}, {"build": build})]
+        for probabilities in (*map(in_classes, asked), run.evaluate(TEST, precision=how).probabilities):
+            np.testing.assert_allclose(probabilities, folded if again else exact, atol=1e-6)
+        assert given == again
+    assert "plain float32" not in caplog.text
+    if units:
+        with pytest.raises(DataError, match=r"takes what .* give in float32 with batch normalisation folded"):
+            run.predict(TEST.images, precision="bfloat16")
 
 
 def test_a_network_without_these_tensors_computes_in_float32_or_is_refused(trained, monkeypatch, caplog):
@@ -125,7 +149,7 @@ def test_a_network_without_these_tensors_computes_in_float32_or_is_refused(train
 
     asked = tx.open_run(path).predict(TEST.images, top_k=3, build=other)
     np.testing.assert_allclose(in_classes(asked), exact, atol=1e-6)
-    assert "in float32, since this network has no features:0" in caplog.text
+    assert "in plain float32, since this network has no features:0" in caplog.text
     with pytest.raises(DataError, match=r"`precision=bfloat16`: this network has no features:0.*leave `precision` out"):
         tx.open_run(path).predict(TEST.images, build=other, precision="bfloat16")
 
@@ -148,6 +172,8 @@ def test_bfloat16_is_refused_without_units_and_of_a_run_in_float32(trained, monk
 
 
 def test_damage_is_told(trained, tmp_path):
+    with pytest.raises(RunError, match=r"damaged: precision is 'int8', not one of bfloat16, float32, folded"):
+        computed_once.read(tmp_path, {"precision": "int8", "computed_once": ["features:0"]})
     settings = {"precision": "bfloat16", "computed_once": "features:0"}
     with pytest.raises(RunError, match=r"settings\.json is damaged: computed_once is 'features:0', not the names"):
         computed_once.read(tmp_path, settings)

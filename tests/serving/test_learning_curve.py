@@ -55,6 +55,15 @@ def test_the_accuracies_are_scikit_learns_on_the_stored_features(trained):
     assert isinstance(curve, LearningCurve)
 
 
+def test_what_was_stored_in_another_precision_and_dtype_is_read(tmp_path):
+    store, how = tmp_path / "store", ["--precision=folded", "--store_dtype=float16"]
+    assert run(train, *DIGITS, *how, "--train_examples=60", f"--store={store}", f"--logdir={tmp_path / 'run'}") == 0
+    kept = sorted(store.rglob("*"))
+    [rows] = tx.open_run(tmp_path / "run").precompute(store).train.features.values()
+    assert (rows.about["precision"], rows.about["dtype"]) == ("folded", "float16")
+    assert sorted(store.rglob("*")) == kept
+
+
 def test_features_that_are_not_numbers_are_refused_with_their_example(trained, monkeypatch):
     data = tx.open_run(trained / "run").precompute(trained / "store")
     [(name, rows)] = data.train.features.items()

@@ -12,7 +12,6 @@ from tfxfer.graph import layers
 from tfxfer.graph.variables import inference
 from tfxfer.store import precision
 from tfxfer.store.compute import Network
-from tfxfer.tf_private import session_config
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.normal(size=(4, 9, 9, 4)).astype(np.float32)
@@ -23,18 +22,6 @@ NORMS = {"FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3", "Mul", "Rsqrt
 def graph():
     with tf.Graph().as_default() as graph:
         yield graph
-
-
-@pytest.fixture(autouse=True)
-def exact(monkeypatch):
-    """Let the session of its own compute in float32, in which both can be compared closely."""
-
-    def configuration(sess, precision):
-        config = tf.ConfigProto()
-        config.CopyFrom(session_config(sess))
-        return config
-
-    monkeypatch.setattr(precision, "configuration", configuration)
 
 
 def variable(name, shape, low=0.5, high=1.5, use_resource=True, **options):
@@ -137,7 +124,7 @@ def both(build, feeds=None):
     tensor = tf.nn.relu(build(images))
     with tx.session() as sess:
         network = Network(sess, images, [tensor], feeds or {})
-        with precision.computing(network, "bfloat16") as low:
+        with precision.computing(network, "folded") as low:
             assert not low.feeds
             ((plain,), (folded,)) = (each.make_callable(4)(IMAGES) for each in (network, low))
             return plain, folded, through(low)
@@ -218,7 +205,7 @@ def test_what_is_not_certain_stays_as_it_is(build):
     tensor = build(images)
     with tx.session() as sess:
         network = Network(sess, images, [tensor])
-        with precision.computing(network, "bfloat16") as low:
+        with precision.computing(network, "folded") as low:
             assert not [op.name for op in low.sess.graph.get_operations() if op.name.startswith("folded")]
             ((plain,), (same,)) = (
                 (each.sess.run(list(each.tensors), {each.images: IMAGES})) for each in (network, low)
@@ -231,9 +218,9 @@ def test_a_fetched_convolution_stays_and_its_normalisation_too():
     y = convolved(images)
     z = fused(y)
     with tx.session() as sess:
-        with precision.computing(Network(sess, images, [y, z]), "bfloat16") as low:
+        with precision.computing(Network(sess, images, [y, z]), "folded") as low:
             assert "FusedBatchNormV3" in through(low)
-        with precision.computing(Network(sess, images, [z]), "bfloat16") as low:
+        with precision.computing(Network(sess, images, [z]), "folded") as low:
             assert "FusedBatchNormV3" not in through(low)
 
 
@@ -259,14 +246,14 @@ def test_channels_may_come_first():
     scale, shift, made = variable("scale", [9, 1, 1]), variable("shift", [1, 9, 1, 1]), statistics(9)
     x = fused(y * scale + shift, form="NCHW", made=made)
     with tx.session() as sess:
-        with precision.computing(Network(sess, images, [x]), "bfloat16") as low:
+        with precision.computing(Network(sess, images, [x]), "folded") as low:
             assert not through(low) & NORMS
             (bias,) = (op for op in low.sess.graph.get_operations() if op.type == "BiasAdd")
             assert bias.get_attr("data_format") == b"NCHW"
             expected, scale, gamma, variance = sess.run([kernel, scale, made[0], made[3]])
             expected *= scale[:, 0, 0] * gamma / np.sqrt(variance + 1e-3)
             np.testing.assert_allclose(low.sess.run("folded/0/kernel/read:0"), expected, rtol=1e-5)
-        with precision.computing(Network(sess, images, [z]), "bfloat16") as low:
+        with precision.computing(Network(sess, images, [z]), "folded") as low:
             assert "Mul" in through(low)
 
 
@@ -276,7 +263,7 @@ def test_what_follows_takes_the_folded_part_and_what_else_is_fed():
     end = tf.where(training, -frozen, frozen + 1.0)
     with tx.session() as sess:
         expected = sess.run(end, {images: IMAGES, training: False})
-        with precision.divided(sess, images, [frozen], {training: np.array(False)}):
+        with precision.divided(sess, images, [frozen], {training: np.array(False)}, "folded"):
             for feeds in ([training, images], [images, training]):
                 arrays = [np.array(False) if feed is training else IMAGES for feed in feeds]
                 (values,) = compiled(sess, [end], feeds)(*arrays)

@@ -17,7 +17,7 @@ import pytest
 from tests.tools.test_predict import COLOURS, coloured, run
 from tfxfer import processor
 from tfxfer.store import compute, features
-from tfxfer.tools import extract, make_listing, train
+from tfxfer.tools import extract, make_listing, store, train
 
 NETWORK = ["--model=squeezenet1_1", "--restore=none", "--image_size=64"]
 
@@ -210,11 +210,17 @@ def test_bfloat16_is_refused_where_the_processor_has_none_and_auto_does_without(
 def test_bfloat16_has_a_table_of_its_own_and_auto_takes_what_is_there(pictures, tmp_path, capsys, monkeypatch):
     # Where the processor has no units for it, TensorFlow leaves the graph as it is, or oneDNN emulates them.
     monkeypatch.setattr(processor, "features", lambda: {"avx512_bf16"})
-    for name, store in (("bfloat16", "a"), ("auto", "a"), ("float32", "a")):
-        given = flags(pictures, f"--store={tmp_path / store}", f"--precision={name}", "--endpoint=fire2:mean")
-        assert run(extract, tmp_path / name, *given) == 0
+    given = flags(pictures, f"--store={tmp_path / 'a'}", "--endpoint=fire2:mean")
+    for name in ("bfloat16", "auto", "float32"):
+        assert run(extract, tmp_path / name, *given, f"--precision={name}") == 0
         assert f"computed in {name.replace('auto', 'bfloat16')}" in capsys.readouterr().out.splitlines()[-1]
-    assert len(list((tmp_path / "a").glob("*/about.json"))) == 2
+    assert run(extract, tmp_path / "folded", *given, "--precision=folded") == 0
+    assert capsys.readouterr().out.endswith("computed in float32 with batch normalisation folded\n")
+    assert run(store, "list", tmp_path / "a") == 0
+    listed = capsys.readouterr().out
+    for how in ("in bfloat16", "in float32", "in float32 with batch normalisation folded"):
+        assert f"computed {how} with weights of no file" in listed
+    assert len(list((tmp_path / "a").glob("*/about.json"))) == 3
     assert contents(tmp_path / "auto") == contents(tmp_path / "bfloat16")
     fast, exact = (np.load(tmp_path / name / "codes.npy") for name in ("bfloat16", "float32"))
     np.testing.assert_allclose(fast, exact, atol=0.02 * np.abs(exact).max())

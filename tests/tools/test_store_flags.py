@@ -104,7 +104,7 @@ def test_a_run_in_bfloat16_goes_on_and_is_looked_at_in_it(pictures, tmp_path, ca
     ):
         caplog.clear()
         assert run(tool, *arguments) == 0
-        assert "here they compute in float32, " in caplog.text
+        assert "here they compute in plain float32, " in caplog.text
         assert "on 3 validation examples, probabilities differed by" in caplog.text
     caplog.clear()
     assert run(predict, picture, f"--run={tmp_path / 'run'}", "--precision=float32") == 0
@@ -116,6 +116,24 @@ def test_a_run_in_bfloat16_goes_on_and_is_looked_at_in_it(pictures, tmp_path, ca
     assert "is an export, which computes in float32; leave it out" in capsys.readouterr().err
 
 
+def test_a_folded_run_goes_on_and_is_looked_at_so_on_any_processor(pictures, tmp_path, capsys, monkeypatch, caplog):
+    monkeypatch.setattr(processor, "features", lambda: {"avx2"})
+    given = [*SMALL[1:], "--model=resnet18", "--endpoint=stem:mean", f"--data_dir={pictures}"]
+    given.append(f"--logdir={tmp_path / 'run'}")
+    assert run(train, *given, "--precision=folded") == 0
+    said = accuracy(capsys.readouterr().out)
+    assert read_settings(tmp_path / "run").training["precision"] == "folded"
+    assert run(evaluate, tmp_path / "run") == 0
+    assert accuracy(capsys.readouterr().out) == said
+    assert run(train, *given, "--epochs=4", "--precision=auto") == 0
+    assert run(predict, next(pictures.rglob("*.png")), f"--run={tmp_path / 'run'}", "--precision=folded") == 0
+    assert "plain float32" not in caplog.text
+    assert run(train, *given, "--epochs=5", "--precision=float32") == 1
+    assert '--precision: was "folded", now not set' in capsys.readouterr().err
+    assert run(export_model, tmp_path / "run", tmp_path / "served") == 0
+    assert "in float32 with batch normalisation folded; here they compute in plain float32, as everything" in caplog.text
+
+
 def test_bfloat16_without_a_store_is_refused_and_auto_does_without(pictures, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(processor, "features", lambda: {"amx_bf16"})
     given = [*SMALL, f"--data_dir={pictures}", f"--logdir={tmp_path / 'run'}", "--epochs=1"]
@@ -124,6 +142,8 @@ def test_bfloat16_without_a_store_is_refused_and_auto_does_without(pictures, tmp
     large = [each.replace("conv1:mean", "conv1") for each in given]  # more than a picture has: not stored by default
     assert run(train, *large, "--precision=bfloat16") == 1
     assert "--precision=bfloat16: nothing is stored here" in capsys.readouterr().err
+    assert run(train, *large, "--precision=folded") == 1
+    assert "--precision=folded: nothing is stored here" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
     assert run(train, *large, "--precision=auto") == 0
     assert "precision" not in read_settings(tmp_path / "run").training

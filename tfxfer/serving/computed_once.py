@@ -1,7 +1,7 @@
-"""The part of a run's network that training computed once, in bfloat16, and how it is computed afterwards.
+"""The part of a run's network that training computed once, not in plain float32, and how it is computed afterwards.
 
-Where the processor has units for bfloat16, the same tensors are computed so again, and the rest in float32, so that the
-trained layers take what they were trained on. Elsewhere all is in float32, and by how much that differs is said.
+The same tensors are computed so again, and the rest in float32, so that the trained layers take what they were trained
+on. Where the processor has no units for bfloat16, all is in float32, and by how much that differs is said.
 """
 
 from __future__ import annotations
@@ -20,34 +20,38 @@ from tfxfer.errors import DataError, RunError
 from tfxfer.processor import has_units
 from tfxfer.runs.files import PRECISION, read_json
 from tfxfer.store.fingerprint import NOTHING
-from tfxfer.store.precision import check, divided
+from tfxfer.store.precision import divided
+from tfxfer.store.precision_names import HOW, check
 
 log = logging.getLogger("tfxfer")
 
 
 class ComputedOnce(NamedTuple):
-    """What training computed in bfloat16.
+    """What training computed in another precision than float32.
 
     Attributes:
       run: the path of the run.
       tensors: the last of it, by name.
+      precision: "bfloat16" or "folded".
     """
 
     run: Path
     tensors: tuple[str, ...]
+    precision: str
 
     def say_float32(self, why: str) -> None:
-        """Log that all is computed in float32, and by how much that differs from training."""
+        """Log that all is computed in plain float32, and by how much that differs from training."""
         log.warning(
-            "%s was trained on what its frozen layers give in bfloat16; here they compute in float32, %s: %s",
+            "%s was trained on what its frozen layers give %s; here they compute in plain float32, %s: %s",
             self.run,
+            HOW[self.precision],
             why,
             describe_change(self.run),
         )
 
 
 def read(run: Path, settings: Mapping[str, Any], scope: str = "") -> ComputedOnce | None:
-    """Return what a run computed in bfloat16, None where all was in float32.
+    """Return what a run computed in another precision, None where all was in float32.
 
     Args:
       run: its path.
@@ -57,12 +61,21 @@ def read(run: Path, settings: Mapping[str, Any], scope: str = "") -> ComputedOnc
     Raises:
       RunError: the settings are damaged.
     """
-    if settings.get("precision") != "bfloat16":
+    precision = settings.get("precision", "float32")
+    if precision == "float32":
         return None
+    if precision not in tuple(HOW):
+        raise RunError(f"{run}/settings.json is damaged: precision is {precision!r}, not one of {names.listed(HOW)}")
     tensors = settings.get("computed_once")
     if not isinstance(tensors, list) or not tensors or not all(isinstance(name, str) for name in tensors):
         raise RunError(f"{run}/settings.json is damaged: computed_once is {tensors!r}, not the names of tensors")
-    return ComputedOnce(run, tuple(f"{scope}{name}" for name in tensors))
+    return ComputedOnce(run, tuple(f"{scope}{name}" for name in tensors), precision)
+
+
+def possible(settings: Mapping[str, Any]) -> str:
+    """Return in which precision a run computed its frozen part, or float32 where the processor cannot."""
+    precision = str(settings.get("precision", "float32"))
+    return precision if precision != "bfloat16" or has_units() else "float32"
 
 
 @contextlib.contextmanager
@@ -73,40 +86,41 @@ def repeated(
     precision: str = "auto",
     feeds: Mapping[tf.Tensor, np.ndarray] = NOTHING,
 ) -> Iterator[None]:
-    """Let a session compute a part as in training: in bfloat16, or in float32 where that cannot be.
+    """Let a session compute a part as in training, or in float32 where that cannot be.
 
     Args:
-      part: what training computed in bfloat16; None for nothing.
+      part: what training computed in another precision; None for nothing.
       sess: a session on the network, opened by `tfxfer.session`.
       images: the placeholder of the images.
-      precision: "auto"; "float32" for all; or "bfloat16", which refuses what `auto` computes in float32.
+      precision: "auto"; "float32" for all; or that of training, which refuses what `auto` computes in float32.
       feeds: what else is fed in each call, by placeholder.
 
     Raises:
       DataError: `precision` cannot be had.
     """
     check(precision)
-    if precision == "bfloat16" and part is None:
+    trained = part.precision if part else "float32"
+    if precision not in ("auto", "float32", trained):
         raise DataError(
-            "`precision=bfloat16`: what was trained takes what the frozen layers give in float32; leave `precision` "
-            "out, or train a run with it"
+            f"`precision={precision}`: what was trained takes what the frozen layers give {HOW[trained]}; leave "
+            "`precision` out, or train a run with it"
         )
     if part is None or precision == "float32":
         yield
         return
-    with divided(sess, images, _tensors(part, sess.graph, precision), feeds):
+    with divided(sess, images, _tensors(part, sess.graph, precision), feeds, part.precision):
         yield
 
 
 def _tensors(part: ComputedOnce, graph: tf.Graph, precision: str) -> list[tf.Tensor]:
-    """Return what is computed in bfloat16; nothing where that cannot be, which is said."""
+    """Return what is computed as in training; nothing where that cannot be, which is said."""
     tensors, lost = _present(graph, part.tensors)
     why = "this processor has no units for bfloat16"
     if lost:
         why = f"this network has no {names.listed(lost)}"
-        if precision == "bfloat16":
-            raise DataError(f"`precision=bfloat16`: {why}, which {part.run} has; leave `precision` out")
-    if lost or not has_units():
+        if precision != "auto":
+            raise DataError(f"`precision={precision}`: {why}, which {part.run} has; leave `precision` out")
+    if lost or (part.precision == "bfloat16" and not has_units()):
         part.say_float32(f"since {why}")
         return []
     return tensors
@@ -123,7 +137,7 @@ def _present(graph: tf.Graph, tensors: tuple[str, ...]) -> tuple[list[tf.Tensor]
 
 
 def describe_change(run: Path) -> str:
-    """Say by how much bfloat16 changed what a run's network says, as its training measured it in the end."""
+    """Say by how much a run's precision changed what its network says, as its training measured it in the end."""
     try:
         change = read_json(run / PRECISION)
         return (

@@ -285,7 +285,7 @@ class Run:
           data: the examples. Default: `load_data()`.
           top_k: as `tfxfer.evaluate` takes it.
           precision: of what training computed once: "auto", as there, or in float32 where the processor has no units
-            for bfloat16; "float32"; or "bfloat16".
+            for bfloat16; "float32"; or that of training alone, "bfloat16" or "folded".
           **session_options: as `tfxfer.session` takes them.
 
         Raises:
@@ -319,7 +319,8 @@ class Run:
           store: as `tfxfer.precompute` takes it; what the training stored there is read.
           data: the examples. Default: `load_data()`.
           checkpoint: as `weights` takes it; the frozen layers are the same in each.
-          **options: `batch_size`, `dtype` and `workers`, as `tfxfer.precompute` takes them.
+          **options: `batch_size`, `dtype`, `workers` and `precision`, as `tfxfer.precompute` takes them. Default: `dtype`
+            and `precision` as in training, and float32 where the processor has no units for bfloat16.
 
         Raises:
           RunError: the run has no such checkpoint, or the settings do not say what the network or what is trained is.
@@ -336,7 +337,10 @@ class Run:
             patterns = names.exactly([f"{scope}{name}" for name in dict.fromkeys(trained)])
             step = train_step(made.images, made.labels, made.outputs, train=patterns, loss=self.settings["loss"])
             with session(plan(network, weights)) as sess:
-                return precompute(sess, step, data, store=store, **options)
+                as_trained = {"precision": computed_once.possible(self.settings)}
+                if "store_dtype" in self.settings:
+                    as_trained["dtype"] = self.settings["store_dtype"]
+                return precompute(sess, step, data, store=store, **{**as_trained, **options})
 
     def load_data(self, input_spec: InputSpec | None = None, **paths: str) -> Data:
         """Return the examples that the run was trained on, in their splits.

@@ -39,7 +39,7 @@ class TrainedNetwork:
       input_spec: what the weights expect of images; None where nobody says.
       class_names: one for each class; empty where nobody says.
       images: dtype and shape [n, ...] of the placeholder of the images. Default: uint8 as the input spec says.
-      computed_once: what `predict` computes in bfloat16, as training did; None for nothing.
+      computed_once: what `predict` computes in another precision, as training did; None for nothing.
     """
 
     build: Callable[..., Mapping[str, tf.Tensor]]

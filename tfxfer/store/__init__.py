@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tfxfer.store import graph_copy as graph_copy
     from tfxfer.store import maintenance as maintenance
     from tfxfer.store import precision as precision
+    from tfxfer.store import precision_names as precision_names
     from tfxfer.store import provenance as provenance
     from tfxfer.store import shard_writer as shard_writer
     from tfxfer.store import shards as shards

@@ -31,6 +31,7 @@ class Network:
       feeds: what else is fed, the same for all examples: arrays by placeholder.
       origin: the network whose tensors these are, if it was changed to compute them in another precision; what is
         stored is addressed by it.
+      precision: in which precision that is; empty: in that of the session.
     """
 
     sess: tf.Session
@@ -38,6 +39,7 @@ class Network:
     tensors: Sequence[tf.Tensor]
     feeds: Mapping[tf.Tensor, np.ndarray] = dataclasses.field(default_factory=dict)
     origin: Network | None = None
+    precision: str = ""
 
     def make_callable(self, batch_size: int) -> RunBatch:
         """Return a function from images to the values of the tensors, which always runs batches of one size.

@@ -22,6 +22,7 @@ from tfxfer.store import fingerprint
 from tfxfer.store import precision as precisions
 from tfxfer.store.compute import NONE, Network, fill
 from tfxfer.store.examples import Source, distinct, pinned
+from tfxfer.store.precision_names import HOW, check
 from tfxfer.store.store import Rows, Store, Table
 from tfxfer.store.worker_pool import fill_by_workers
 
@@ -31,7 +32,7 @@ BATCH_SIZE = 32
 SMALL, SMALL_BATCH_SIZE = 64 * 64, 128  # pixels; so small ones take longer to hand over than to compute
 SAMPLE = 4  # examples that are computed again
 # Between batches of two sizes; sums in another order round to the next bfloat16, which is 4e-3 of a number away.
-TOLERANCE = {"float32": 1e-4, "bfloat16": 1e-2}
+TOLERANCE = {"float32": 1e-4, "folded": 1e-4, "bfloat16": 1e-2}
 
 
 def precompute(
@@ -62,9 +63,11 @@ def precompute(
       dtype: "float32" or "float16", how floating-point rows are kept on disk.
       workers: how many processes compute; 1 is this one alone, more are started beside it and give the same bits. Each
         has as many threads as the session, takes as much memory as the network does, and some seconds to start.
-      precision: "float32"; "bfloat16", which processors that have units for it compute faster, and with 8 bits of
-        precision; or "auto": that of the rows that are in the store, or else bfloat16 where it is faster on the first
-        batches. In bfloat16, a session of its own computes, with the values that the variables have now.
+      precision: "float32", the bits of the graph as it is; "folded", float32 too, with batch normalisation folded into
+        the kernels, which is faster and rounds otherwise; "bfloat16", which is folded, too, and which processors that
+        have units for it compute faster still, with 8 bits of precision; or "auto": that of the rows that are in the
+        store, or else what is the fastest on the first batches. If it is not float32, a session of its own computes,
+        with the values that the variables have now.
 
     Raises:
       GraphError: the frozen part cannot be computed apart from what is trained, or not in another process.
@@ -187,7 +190,7 @@ def extract(
     """
     batch_size = batch_size_for(parts[0].shape[1:3]) if batch_size is None else batch_size
     _check_options(images, parts, batch_size, dtype, workers)
-    precisions.check(precision)
+    check(precision)
     source, keys = distinct(parts)
     example = f"{parts[0].dtype} {tuple(parts[0].shape[1:])}"
     opened = functools.partial(open_tables, example=example, store=store, batch_size=batch_size, dtype=dtype)
@@ -222,14 +225,13 @@ def choose_precision(
       count: says how many examples are in tables.
       measured: returns the precision, and why, where no table has any.
     """
-    precision, why = "float32", processor.WITHOUT_UNITS
-    if processor.has_units():
-        stored = {name: count(opened(precision=name)) for name in ("float32", "bfloat16")}
-        precision = max(stored, key=stored.__getitem__)  # float32 where both have as many
-        why = f"the store has {stored[precision]:,} examples in it"
-        if not stored[precision]:
-            precision, why = measured()
-    log.warning("`precision=auto`: frozen layers compute in %s: %s", precision, why)
+    possible = ("float32", "folded", *(["bfloat16"] if processor.has_units() else []))
+    stored = {name: count(opened(precision=name)) for name in possible}
+    precision = max(stored, key=stored.__getitem__)  # of those that have as many, the most exact
+    why = f"the store has {stored[precision]:,} examples in it"
+    if not stored[precision]:
+        precision, why = measured()
+    log.warning("`precision=auto`: frozen layers compute %s: %s", HOW[precision], why)
     return precision
 
 
@@ -248,13 +250,13 @@ def open_tables(
       network: what computes the tensors.
       example: the dtype and the shape of an image, as in "uint8 (224, 224, 3)".
       store, batch_size, dtype: as `precompute` takes them.
-      precision: "float32" or "bfloat16"; default: that of the network's session.
+      precision: "bfloat16", "float32" or "folded"; default: that of the network.
 
     Raises:
       GraphError: a tensor needs more than the images.
       DataError: the store cannot be used.
     """
-    precision = precision or precisions.of_session(network.sess)
+    precision = precision or precisions.of_network(network)
     network = network.origin or network
     sess, tensors = network.sess, network.tensors
     conditions = {"images": example, "batch_size": batch_size, "dtype": dtype, "tensorflow": tf.__version__}
@@ -353,7 +355,7 @@ def _check_sample(
                 "or the store was made on another processor: then give another `store`"
             )
         apart = difference(other[: len(keys)], values)
-        if not apart <= TOLERANCE[precisions.of_session(network.sess)]:
+        if not apart <= TOLERANCE[precisions.of_network(network)]:
             raise DataError(
                 f"{tensor.name} differs by {apart:.1e} of its largest magnitude between batches of {batch_size} and "
                 f"of {other_size}: an example's values depend on the others of its batch, so that they cannot be "

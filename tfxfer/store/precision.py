@@ -1,8 +1,9 @@
 """In which precision the frozen part of a network is computed: what the processor can do, the choice, the session.
 
-In bfloat16, convolutions and matrix products take numbers of 8 bits of precision and add them up in float32. Only what
-is frozen is computed so, in a graph and a session of its own, in which batch normalisation is folded into the
-convolutions; what is trained is always float32.
+`float32` computes the graph as it is. `folded` computes in float32 too, with batch normalisation folded into the
+convolutions, which rounds otherwise. `bfloat16` also lets convolutions and matrix products take numbers of 8 bits of
+precision, and adds them up in float32. Only what is frozen is computed so, in a graph and a session of its own; what
+is trained is always float32.
 """
 
 from __future__ import annotations
@@ -17,9 +18,8 @@ from typing import Any
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from tfxfer import names
 from tfxfer.callables import compiled
-from tfxfer.errors import DataError, GraphError
+from tfxfer.errors import GraphError
 from tfxfer.graph.traversal import needed
 from tfxfer.graph_def import folding, inlining
 from tfxfer.processor import WITHOUT_UNITS, has_units
@@ -30,28 +30,15 @@ from tfxfer.tf_private import session_config
 
 log = logging.getLogger("tfxfer")
 
-PRECISIONS = ("auto", "bfloat16", "float32")
-# Measured on a processor with units, which oneDNN was kept from using (ONEDNN_MAX_CPU_ISA=AVX512_CORE).
-LOSS = "0.4 times as fast as in float32 (SqueezeNet 0.46, EfficientNet-Lite0 0.40, VGG16 0.38)"
-MARGIN = 1.1  # by which bfloat16 must be faster for `auto` to take it
+MARGIN = 1.1  # by which what is less exact must be faster for `auto` to take it
 FEWEST = 4  # batches; of fewer, measuring would take longer than computing
 ROUNDS = 2
 FOLDED = "batch normalisation folded"  # in addresses: to be changed where rows get other bits
 
 
-def check(precision: str) -> None:
-    """Refuse a precision that nobody knows, and bfloat16 where the processor has no units for it.
-
-    Raises:
-      DataError: it is one of these.
-    """
-    if precision not in PRECISIONS:
-        raise DataError(f"`precision={precision}`: it is one of {names.listed(PRECISIONS)}")
-    if precision == "bfloat16" and not has_units():
-        raise DataError(
-            f"`precision=bfloat16`: {WITHOUT_UNITS}, and would be {LOSS}; leave `precision` out, or give "
-            "`precision=auto`"
-        )
+def of_network(network: Network) -> str:
+    """Return the precision in which a network computes."""
+    return network.precision or of_session(network.sess)
 
 
 def of_session(sess: tf.Session) -> str:
@@ -66,7 +53,7 @@ def of_rows(features: Mapping[str, Any] | None) -> set[str]:
 
 
 def configuration(sess: tf.Session, precision: str) -> tf.ConfigProto:
-    """Return the configuration of a session that computes in `float32`, as this one does, or in `bfloat16`."""
+    """Return the configuration of a session that computes in `bfloat16`, or else as this one does."""
     config = tf.ConfigProto()
     config.CopyFrom(session_config(sess))
     if precision == "bfloat16":
@@ -78,40 +65,40 @@ def configuration(sess: tf.Session, precision: str) -> tf.ConfigProto:
 def rewrites(sess: tf.Session, precision: str) -> str:
     """Return how a graph is changed to compute in a precision: by TensorFlow, and here. It decides the bits of rows."""
     by_tensorflow = fingerprint.rewrites(configuration(sess, precision))
-    changed_here = precision == "bfloat16" and precision != of_session(sess)
+    changed_here = precision not in ("float32", of_session(sess))
     return f"{by_tensorflow}, {FOLDED}" if changed_here else by_tensorflow
 
 
 @contextlib.contextmanager
 def computing(network: Network, precision: str) -> Iterator[Network]:
-    """Give a network as it computes in a precision: in bfloat16 in a session of its own, which ends with the block.
+    """Give a network as it computes in a precision: if not in float32, in a session of its own, which the block ends.
 
     That session has a graph of its own too, in which batch normalisation is folded into the convolutions, and which is
     fed images alone: what else is fed is bound to its value, and a placeholder with a default to that.
 
     Args:
       network: what is computed, in a session in which everything is restored.
-      precision: "float32" or "bfloat16".
+      precision: "bfloat16", "float32" or "folded".
 
     Raises:
       GraphError: the variables cannot be brought to another session.
     """
-    if precision == of_session(network.sess) or precision == "float32":
+    if precision in ("float32", of_session(network.sess)):
         yield network
         return
-    _check_local(network.sess)
+    _check_local(network.sess, precision)
     outputs = [tensor.name for tensor in network.tensors]
     graph_def, arrays = _folded(_decided(network), network.images.name, outputs, network.sess)
     with opened(graph_def, configuration(network.sess, precision), network.sess, arrays) as sess:
         images, *tensors = (sess.graph.get_tensor_by_name(name) for name in (network.images.name, *outputs))
-        yield Network(sess, images, tensors, origin=network)
+        yield Network(sess, images, tensors, origin=network, precision=precision)
 
 
-def _check_local(sess: tf.Session) -> None:
+def _check_local(sess: tf.Session, precision: str) -> None:
     if sess.sess_str:
         raise GraphError(
-            f"the session runs on the server {tf.compat.as_text(sess.sess_str)}, and bfloat16 needs another one in "
-            "this process; give `precision=float32`"
+            f"the session runs on the server {tf.compat.as_text(sess.sess_str)}, and `precision={precision}` needs "
+            "another one in this process; give `precision=float32`"
         )
 
 
@@ -160,7 +147,10 @@ def _evaluated(graph_def: tf.GraphDef, tensors: Sequence[str], sess: tf.Session)
 
 
 def choose(network: Network, batch: Callable[[], np.ndarray], batch_size: int, batches: int) -> tuple[str, str]:
-    """Return the faster precision, where the processor has units for bfloat16, and why.
+    """Return the precision that is the fastest, and why.
+
+    Measured are `folded`, if there is anything to fold, and `bfloat16`, if the processor has units for it. Each must be
+    faster by a margin than what is more exact.
 
     Args:
       network: what is computed.
@@ -170,17 +160,33 @@ def choose(network: Network, batch: Callable[[], np.ndarray], batch_size: int, b
     """
     if batches < FEWEST:
         return "float32", f"so few batches ({batches}) are computed sooner than measured"
-    factor = measure(network, batch(), batch_size)
-    precision = "bfloat16" if factor >= MARGIN else "float32"
-    return precision, f"bfloat16 is {factor:.2f} times as fast on the first batches"
+    if network.sess.sess_str:
+        return "float32", "the session runs on a server"
+    others = [*(["folded"] if _can_fold(network) else []), *(["bfloat16"] if has_units() else [])]
+    if not others:
+        return "float32", f"{WITHOUT_UNITS}, and the network has no batch normalisation to fold"
+    factors = measure(network, batch(), batch_size, others)
+    precision, best = "float32", 1.0
+    for name, factor in factors.items():
+        if factor >= MARGIN * best:
+            precision, best = name, factor
+    measured = " and ".join(f"{name} is {factor:.2f} times as fast" for name, factor in factors.items())
+    return precision, f"{measured} on the first batches"
 
 
-def measure(network: Network, images: np.ndarray, batch_size: int) -> float:
-    """Return how many times as fast a network is in bfloat16, on one batch: pairs in turn, after one to warm up."""
-    with computing(network, "bfloat16") as low:
-        pair = [each.make_callable(batch_size) for each in (network, low)]
-        seconds = [[_seconds(run, images) for run in pair] for _ in range(1 + ROUNDS)]
-    return statistics.median(exact / fast for exact, fast in seconds[1:])
+def _can_fold(network: Network) -> bool:
+    tensors = [tensor.name for tensor in network.tensors]
+    return bool(batch_norm_folding.chains(_decided(network), network.images.name, tensors))
+
+
+def measure(network: Network, images: np.ndarray, batch_size: int, others: Sequence[str]) -> dict[str, float]:
+    """Return how many times as fast a network is in other precisions, on one batch: in turn, after one to warm up."""
+    with contextlib.ExitStack() as stack:
+        networks = [network, *(stack.enter_context(computing(network, name)) for name in others)]
+        runs = [each.make_callable(batch_size) for each in networks]
+        rounds = [[_seconds(run, images) for run in runs] for _ in range(1 + ROUNDS)][1:]
+    factors = ([exact / seconds for seconds in rest] for exact, *rest in rounds)
+    return dict(zip(others, map(statistics.median, zip(*factors, strict=True)), strict=True))
 
 
 def _seconds(run: Callable[[np.ndarray], Any], images: np.ndarray) -> float:
@@ -189,20 +195,25 @@ def _seconds(run: Callable[[np.ndarray], Any], images: np.ndarray) -> float:
     return time.perf_counter() - began
 
 
-# --- networks whose frozen part alone is in bfloat16 ---
+# --- networks whose frozen part alone is in another precision ---
 
 
 @contextlib.contextmanager
 def divided(
-    sess: tf.Session, images: tf.Tensor, tensors: Sequence[tf.Tensor], feeds: Mapping[tf.Tensor, np.ndarray]
+    sess: tf.Session,
+    images: tf.Tensor,
+    tensors: Sequence[tf.Tensor],
+    feeds: Mapping[tf.Tensor, np.ndarray],
+    precision: str,
 ) -> Iterator[None]:
-    """Let the compiled calls of a session compute some tensors in bfloat16, and all that follows in float32.
+    """Let the compiled calls of a session compute some tensors in a precision, and all that follows in float32.
 
     Args:
       sess: a session in which everything is restored, opened by `tfxfer.session`.
       images: the placeholder of the images.
       tensors: where the frozen part ends; none leaves the session as it is.
       feeds: what else is fed in each call, as `Network` has it.
+      precision: "bfloat16" or "folded".
 
     Raises:
       GraphError: see `computing`.
@@ -210,7 +221,7 @@ def divided(
     if not tensors:
         yield
         return
-    with computing(Network(sess, images, tensors, feeds), "bfloat16") as low:
+    with computing(Network(sess, images, tensors, feeds), precision) as low:
 
         def compile_in_two(
             fetches: Sequence[tf.Tensor], feeds: Sequence[tf.Tensor], ops: Sequence[tf.Operation] = ()

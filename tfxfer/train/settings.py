@@ -66,15 +66,16 @@ def _computed_once(step: Step, data: Data) -> dict[str, Any]:
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
     by_split = {name: of_rows(split.features) for name, split in splits.items() if len(split)}
     precisions = set[str]().union(*by_split.values())
-    if len(precisions) > 1 and any("bfloat16" in each for each in by_split.values()):
+    if len(precisions) > 1:
         rows = [f"{name}: {' and '.join(sorted(each))}" for name, each in by_split.items()]
         raise DataError(
             f"the features were computed in several precisions, and are not mixed ({'; '.join(rows)}); call precompute "
             "once, for all splits, with one `precision`"
         )
-    if precisions != {"bfloat16"}:
+    if precisions <= {"float32"}:
         return {}
-    return {"precision": "bfloat16", "computed_once": [tensor.name for tensor in frontier(step).tensors]}
+    [precision] = precisions
+    return {"precision": precision, "computed_once": [tensor.name for tensor in frontier(step).tensors]}
 
 
 def _served(step: Step) -> dict[str, str]:

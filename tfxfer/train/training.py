@@ -143,7 +143,7 @@ class Training:
 
     def conclude(self) -> Fitted:
         """Write what is written once a run has ended, and return how it did."""
-        if self.directory.settings().training.get("precision") == "bfloat16":
+        if "precision" in self.directory.settings().training:
             self.directory.write(files.PRECISION, measure_change(self.sess, self.step, self.data.validation))
         run_writer.conclude(self.sess, self.step, self.data, self.directory, self.state.to_json())
         step, best = self.state.step, self.state.best[0]["step"]
