@@ -44,6 +44,22 @@ def test_scale_is_applied_after_the_mean(pixels):
     np.testing.assert_allclose(run(UNIT, pixels), expected, rtol=0, atol=1e-6)
 
 
+def test_numbers_that_are_the_same_for_all_channels_are_one(pixels):
+    spec = dataclasses.replace(RGB, mean=(127.5,) * 3, scale=(1 / 127.5,) * 3)
+    np.testing.assert_array_equal(run(spec, pixels), (pixels - np.float32(127.5)) * np.float32(1 / 127.5))
+
+
+@pytest.mark.parametrize("spec", [RGB, BGR, UNIT], ids=["RGB", "BGR", "mean and scale"])
+def test_pictures_of_unknown_size_get_the_same_bits(pixels, spec):
+    with tf.Graph().as_default(), tf.Session() as sess:
+        images = tf.placeholder(tf.uint8, [None, None, None, 3])
+        assert sess.run(preprocess(images, spec), {images: pixels}).tobytes() == run(spec, pixels).tobytes()
+
+
+def test_no_pictures_give_none(pixels):
+    assert run(UNIT, pixels[:0]).shape == (0, 4, 5, 3)
+
+
 def test_a_grey_picture_keeps_its_one_channel(pixels):
     np.testing.assert_array_equal(run(GREY, pixels[..., :1]), pixels[..., :1] * np.float32(1 / 255))
 

@@ -131,7 +131,9 @@ def test_a_folded_run_goes_on_and_is_looked_at_so_on_any_processor(pictures, tmp
     assert run(train, *given, "--epochs=5", "--precision=float32") == 1
     assert '--precision: was "folded", now not set' in capsys.readouterr().err
     assert run(export_model, tmp_path / "run", tmp_path / "served") == 0
-    assert "in float32 with batch normalisation folded; here they compute in plain float32, as everything" in caplog.text
+    assert (
+        "in float32 with batch normalisation folded; here they compute in plain float32, as everything" in caplog.text
+    )
 
 
 def test_bfloat16_without_a_store_is_refused_and_auto_does_without(pictures, tmp_path, capsys, monkeypatch):

@@ -319,8 +319,8 @@ class Run:
           store: as `tfxfer.precompute` takes it; what the training stored there is read.
           data: the examples. Default: `load_data()`.
           checkpoint: as `weights` takes it; the frozen layers are the same in each.
-          **options: `batch_size`, `dtype`, `workers` and `precision`, as `tfxfer.precompute` takes them. Default: `dtype`
-            and `precision` as in training, and float32 where the processor has no units for bfloat16.
+          **options: `batch_size`, `dtype`, `workers` and `precision`, as `tfxfer.precompute` takes them; `dtype` and
+            `precision` default to those of training, and to float32 where the processor has no units for bfloat16.
 
         Raises:
           RunError: the run has no such checkpoint, or the settings do not say what the network or what is trained is.

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tfxfer.store import fingerprint as fingerprint
     from tfxfer.store import graph_copy as graph_copy
     from tfxfer.store import maintenance as maintenance
+    from tfxfer.store import pad_folding as pad_folding
     from tfxfer.store import precision as precision
     from tfxfer.store import precision_names as precision_names
     from tfxfer.store import provenance as provenance

@@ -23,7 +23,7 @@ from tfxfer.errors import GraphError
 from tfxfer.graph.traversal import needed
 from tfxfer.graph_def import folding, inlining
 from tfxfer.processor import WITHOUT_UNITS, has_units
-from tfxfer.store import batch_norm_folding, fingerprint
+from tfxfer.store import batch_norm_folding, fingerprint, pad_folding
 from tfxfer.store.compute import Network
 from tfxfer.store.graph_copy import opened, pruned, subgraph
 from tfxfer.tf_private import session_config
@@ -33,7 +33,7 @@ log = logging.getLogger("tfxfer")
 MARGIN = 1.1  # by which what is less exact must be faster for `auto` to take it
 FEWEST = 4  # batches; of fewer, measuring would take longer than computing
 ROUNDS = 2
-FOLDED = "batch normalisation folded"  # in addresses: to be changed where rows get other bits
+FOLDED = "batch normalisation and padding folded"  # in addresses: to be changed where rows get other bits
 
 
 def of_network(network: Network) -> str:
@@ -123,7 +123,8 @@ def _decided(network: Network) -> tf.GraphDef:
 def _folded(
     graph_def: tf.GraphDef, images: str, tensors: Sequence[str], sess: tf.Session
 ) -> tuple[tf.GraphDef, dict[str, np.ndarray]]:
-    """Fold batch normalisation; return the graph, and the values of the variables that it has in addition."""
+    """Fold batch normalisation and padding; return the graph, and the values of its variables that are new."""
+    pad_folding.fold(graph_def, sess.graph)
     chains = batch_norm_folding.chains(graph_def, images, tensors)
     constants = list(dict.fromkeys(name for chain in chains for name in chain.constants))
     arrays = batch_norm_folding.fold(graph_def, chains, _evaluated(graph_def, constants, sess))
