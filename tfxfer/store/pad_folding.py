@@ -73,8 +73,8 @@ def _sides(
     strides = node.attr["strides"].list.i
     dilations = node.attr["dilations"].list.i if "dilations" in node.attr else [1, 1, 1, 1]
     return [
-        _Side(sizes[axis], *map(int, amounts[axis]), kernel[axis - 1], strides[axis], dilations[axis])
-        for axis in (1, 2)
+        _Side(sizes[axis], int(before), int(after), kernel[axis - 1], strides[axis], dilations[axis])
+        for axis, (before, after) in ((1, amounts[1]), (2, amounts[2]))
     ]
 
 
