@@ -86,6 +86,18 @@ def test_a_size_that_is_not_known_stays():
     assert both(lambda x: convolved(x, [[0, 1], [0, 1]]), (None, 8))[1] == {b"VALID"}
 
 
+def test_the_body_of_a_function_is_folded_by_its_own_shapes():
+    """Its nodes get names that other nodes of the graph may have, whose shapes are not meant."""
+
+    @tf.function
+    def call(x):
+        return tf.nn.conv2d(tf.pad(x, [[0, 0], [0, 1], [0, 1], [0, 0]], name="pad"), tf.ones([3, 3, 3, 4]), 2, "VALID")
+
+    for size, padding in ((8, b"SAME"), (9, b"VALID")):
+        with tf.Graph().as_default():
+            assert both(call, (size, size))[1] == {padding}
+
+
 def test_padding_that_is_taken_elsewhere_too_is_kept_there():
     def build(x):
         padded = tf.pad(x, [[0, 0], [0, 1], [0, 1], [0, 0]])

@@ -38,30 +38,33 @@ class _Side(NamedTuple):
         return (self.before, self.after) == (total // 2, total - total // 2)
 
 
-def fold(graph_def: tf.GraphDef, graph: tf.Graph) -> None:
-    """Let convolutions pad by themselves what is padded before them; paddings that nobody takes then are left there.
+def fold(graph_def: tf.GraphDef) -> None:
+    """Let convolutions pad by themselves what is padded before them.
 
     Args:
-      graph_def: what is changed.
-      graph: the graph that it is a part of, which knows shapes; nodes that are not in it stay as they are.
+      graph_def: what is changed. A padding that nobody takes any more is left there.
     """
     nodes = {node.name: node for node in graph_def.node}
-    for node in graph_def.node:
-        if node.op not in _CONVOLUTIONS or node.attr["padding"].s != b"VALID" or _format(node) != b"NHWC":
-            continue
-        x, kernel = data_inputs(node)
-        pad = nodes[node_of(x)]
-        if pad.op != "Pad" or any(source.startswith("^") for source in pad.input):
-            continue
-        padded, amounts = data_inputs(pad)
-        sides = _sides(node, _shape(graph, padded), _shape(graph, kernel), _constant(nodes[node_of(amounts)]))
+    pairs = [(node, nodes[node_of(data_inputs(node)[0])]) for node in graph_def.node if _is_valid(node)]
+    pairs = [(node, pad) for node, pad in pairs if pad.op == "Pad" and len(data_inputs(pad)) == len(pad.input)]
+    if not pairs:
+        return
+    with tf.Graph().as_default() as graph:  # which infers shapes
+        tf.import_graph_def(graph_def, name="")
+    for node, pad in pairs:
+        x, amounts = data_inputs(pad)
+        size, kernel = (_shape(graph.get_tensor_by_name(name)) for name in (x, data_inputs(node)[1]))
+        sides = _sides(node, size, kernel, _constant(nodes[node_of(amounts)]))
         if sides and all(side.is_same() for side in sides):
             node.input[0] = pad.input[0]
             node.attr["padding"].s = b"SAME"
 
 
-def _format(node: tf.NodeDef) -> bytes:
-    return node.attr["data_format"].s if "data_format" in node.attr else b"NHWC"
+def _is_valid(node: tf.NodeDef) -> bool:
+    """Say whether it is a convolution, channels last, that pads nothing itself."""
+    if node.op not in _CONVOLUTIONS or node.attr["padding"].s != b"VALID":
+        return False
+    return "data_format" not in node.attr or node.attr["data_format"].s == b"NHWC"
 
 
 def _sides(
@@ -78,13 +81,9 @@ def _sides(
     ]
 
 
-def _shape(graph: tf.Graph, name: str) -> Sequence[int | None]:
+def _shape(tensor: tf.Tensor) -> Sequence[int | None]:
     """Return the shape of what has four dimensions, None for each that is not known."""
-    try:
-        shape = graph.get_tensor_by_name(name).shape
-    except (KeyError, ValueError):  # out of a function that was inlined
-        shape = tf.TensorShape(None)
-    return shape.as_list() if shape.rank == 4 else [None] * 4
+    return tensor.shape.as_list() if tensor.shape.rank == 4 else [None] * 4
 
 
 def _constant(node: tf.NodeDef) -> np.ndarray:

@@ -125,7 +125,7 @@ def _folded(
     graph_def: tf.GraphDef, images: str, tensors: Sequence[str], sess: tf.Session
 ) -> tuple[tf.GraphDef, dict[str, np.ndarray]]:
     """Fold batch normalisation and padding; return the graph, and the values of its variables that are new."""
-    pad_folding.fold(graph_def, sess.graph)
+    pad_folding.fold(graph_def)
     chains = batch_norm_folding.chains(graph_def, images, tensors)
     constants = list(dict.fromkeys(name for chain in chains for name in chain.constants))
     arrays = batch_norm_folding.fold(graph_def, chains, _evaluated(graph_def, constants, sess))
