@@ -32,8 +32,8 @@ log = logging.getLogger("tfxfer")
 
 MARGIN = 1.1  # by which what is less exact must be faster for `auto` to take it
 FEWEST = 4  # batches; of fewer, measuring would take longer than computing
-ROUNDS = 3
-SHARE = 4  # of a batch, a quarter is measured: it tells the same
+ROUNDS, ENOUGH = 3, 0.5  # seconds: of rounds that take as long, one tells enough
+SHARE = 8  # of a batch, an eighth is measured: it tells the same
 FOLDED = "batch normalisation and padding folded"  # in addresses: to be changed where rows get other bits
 
 
@@ -184,14 +184,18 @@ def _can_fold(network: Network) -> bool:
 def measure(network: Network, images: np.ndarray, batch_size: int, others: Sequence[str]) -> dict[str, float]:
     """Return how many times as fast a network is in other precisions, on a part of a batch.
 
-    Each runs it once to warm up, and then some times in turn.
+    Each runs it once to warm up, and then in turn: some times, and large networks once.
     """
     batch_size = -(-batch_size // SHARE)
     images = images[:batch_size]
     with contextlib.ExitStack() as stack:
         networks = [network, *(stack.enter_context(computing(network, name)) for name in others)]
         runs = [each.make_callable(batch_size) for each in networks]
-        rounds = [[_seconds(run, images) for run in runs] for _ in range(1 + ROUNDS)][1:]
+        for run in runs:
+            run(images)
+        rounds: list[list[float]] = []
+        while not rounds or (len(rounds) < ROUNDS and sum(rounds[-1]) < ENOUGH):
+            rounds.append([_seconds(run, images) for run in runs])
     factors = ([exact / seconds for seconds in rest] for exact, *rest in rounds)
     return dict(zip(others, map(statistics.median, zip(*factors, strict=True)), strict=True))
 
