@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-from pathlib import Path
 from typing import Any
 
 from tfxfer.data.dataset import PICTURES
-from tfxfer.errors import RunError
-from tfxfer.runs.files import is_run
-from tfxfer.runs.settings import RunSettings, read_settings
-from tfxfer.tools import _flags
+from tfxfer.tools import _flags, _training_flags
 
 KIND = "l2"  # of --normalize
 
@@ -38,7 +33,7 @@ def imply(settings: Any) -> None:
         return
     wants_hidden = settings.hidden if settings["hidden"].present else chosen == "standard" or settings.dropout
     values = {"normalize": chosen, **(HIDDEN if wants_hidden else LINEAR)[chosen]}
-    begun = _begun(settings)
+    begun = _training_flags.begun(settings)
     if begun is not None:
         values["monitor"] = begun.fit.get("monitor", "accuracy")
     implied = {name: value for name, value in values.items() if not settings[name].present}
@@ -77,17 +72,8 @@ def _usual(settings: Any) -> str:
 
 def _of_run(settings: Any) -> str:
     """Return how the run that goes on normalises; empty where none does."""
-    begun = _begun(settings)
+    begun = _training_flags.begun(settings)
     return "" if begun is None else str(begun.settings.get("normalize") or "none")
-
-
-def _begun(settings: Any) -> RunSettings | None:
-    """Return what the run that goes on was begun with; None where none does."""
-    if settings.overwrite or not settings.logdir or not is_run(settings.logdir):
-        return None
-    with contextlib.suppress(RunError):  # It is told when the run is opened.
-        return read_settings(Path(settings.logdir))
-    return None
 
 
 def _written(value: Any) -> str:

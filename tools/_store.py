@@ -13,11 +13,9 @@ import numpy as np
 from absl import flags
 
 from tfxfer.data.dataset import PICTURES
-from tfxfer.errors import DataError, GraphError, RunError
-from tfxfer.runs.files import is_run
-from tfxfer.runs.settings import read_settings
+from tfxfer.errors import DataError, GraphError
 from tfxfer.store.precision_names import PRECISIONS, check
-from tfxfer.tools import _flags
+from tfxfer.tools import _flags, _training_flags
 
 DEFAULT_PRECISION = "float32"
 OF_STORE = (
@@ -155,12 +153,10 @@ def repeat_precision(settings: Any) -> None:
     """Let the run in --logdir that goes on say what --precision is, where nobody does."""
     if settings["precision"].present and settings.precision != "auto":
         return
-    if settings.overwrite or not settings.logdir or not is_run(settings.logdir):
-        return
-    with contextlib.suppress(RunError):  # It is told when the run is opened.
-        training = read_settings(Path(settings.logdir)).training
-        precision = training.get("precision")
-        settings.precision = precision if precision in PRECISIONS else "float32"
+    begun = _training_flags.begun(settings)
+    if begun is not None:
+        precision = begun.training.get("precision")
+        settings.precision = precision if precision in PRECISIONS else DEFAULT_PRECISION
 
 
 def check_stored(settings: Any, store: str | None) -> None:

@@ -16,7 +16,8 @@ from tfxfer.data.batches import steps_per_epoch
 from tfxfer.errors import DataError, RunError
 from tfxfer.graph.optimizers import OPTIMIZERS
 from tfxfer.models.registry import MODELS
-from tfxfer.runs.settings import read_settings
+from tfxfer.runs.files import is_run
+from tfxfer.runs.settings import RunSettings, read_settings
 from tfxfer.tools import _flags
 from tfxfer.train.options import MONITORS
 
@@ -310,3 +311,12 @@ def session_options(settings: Any) -> dict[str, Any]:
     """Return the keyword arguments of `tfxfer.session` that the flags set."""
     options = {name: settings[name].value for name in SESSION}
     return {**options, "per_process_gpu_memory_fraction": options["per_process_gpu_memory_fraction"] or None}
+
+
+def begun(settings: Any) -> RunSettings | None:
+    """Return what the run that goes on was begun with; None where none does."""
+    if settings.overwrite or not settings.logdir or not is_run(settings.logdir):
+        return None
+    with contextlib.suppress(RunError):  # It is told when the run is opened.
+        return read_settings(Path(settings.logdir))
+    return None

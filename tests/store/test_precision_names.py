@@ -30,6 +30,13 @@ def test_bfloat16_is_refused_without_units(units):
         precision_names.check("bfloat16")
 
 
+def test_only_bfloat16_needs_units(units):
+    units("avx2")
+    assert [name for name in precision_names.HOW if precision_names.is_possible(name)] == ["float32", "folded"]
+    units("amx_bf16")
+    assert all(map(precision_names.is_possible, precision_names.HOW))
+
+
 def test_another_name_is_refused():
     with pytest.raises(DataError, match="`precision=int8`: it is one of auto, bfloat16, float32, folded"):
         precision_names.check("int8")

@@ -43,7 +43,9 @@ def preprocess(images: tf.Tensor, input_spec: InputSpec) -> tf.Tensor:
             pixels -= _numbers(input_spec.mean, pixels, "mean")
         if set(input_spec.scale) != {1}:
             pixels *= _numbers(input_spec.scale, pixels, "scale")
-        return tf.identity(pixels if pixels.shape.rank == 4 else tf.reshape(pixels, [-1, *images.shape[1:]]), "input")
+        if pixels.shape.rank == 3:
+            pixels = tf.reshape(pixels, [-1, *images.shape.as_list()[1:]])
+        return tf.identity(pixels, "input")
 
 
 def _rows(pixels: tf.Tensor, input_spec: InputSpec) -> tf.Tensor:
@@ -52,17 +54,17 @@ def _rows(pixels: tf.Tensor, input_spec: InputSpec) -> tf.Tensor:
     TensorFlow takes numbers for the last dimension several times as fast if that is not as small as 3.
     """
     differ = any(len(set(numbers)) > 1 for numbers in (input_spec.mean, input_spec.scale))
-    size = pixels.shape[1:]
-    if not differ or not size.is_fully_defined():
+    if not differ or not pixels.shape[1:].is_fully_defined():
         return pixels
-    return tf.reshape(pixels, [-1, size[0], size[1] * size[2]])
+    height, width, channels = pixels.shape.as_list()[1:]
+    return tf.reshape(pixels, [-1, height, width * channels])
 
 
 def _numbers(by_channel: Sequence[float], pixels: tf.Tensor, name: str) -> tf.Tensor:
     """Return the numbers of the channels for the last dimension of pixels; one alone where all are the same."""
     if len(set(by_channel)) == 1:
         return tf.constant(by_channel[0], tf.float32, name=name)
-    width = pixels.shape[-1] // len(by_channel)
+    width = pixels.shape.as_list()[-1] // len(by_channel)
     return tf.constant(np.tile(by_channel, width), tf.float32, name=name)
 
 

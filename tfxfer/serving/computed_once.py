@@ -17,11 +17,10 @@ import tensorflow.compat.v1 as tf
 
 from tfxfer import names
 from tfxfer.errors import DataError, RunError
-from tfxfer.processor import has_units
 from tfxfer.runs.files import PRECISION, read_json
 from tfxfer.store.fingerprint import NOTHING
 from tfxfer.store.precision import divided
-from tfxfer.store.precision_names import HOW, check
+from tfxfer.store.precision_names import HOW, check, is_possible
 
 log = logging.getLogger("tfxfer")
 
@@ -75,7 +74,7 @@ def read(run: Path, settings: Mapping[str, Any], scope: str = "") -> ComputedOnc
 def possible(settings: Mapping[str, Any]) -> str:
     """Return in which precision a run computed its frozen part, or float32 where the processor cannot."""
     precision = str(settings.get("precision", "float32"))
-    return precision if precision != "bfloat16" or has_units() else "float32"
+    return precision if is_possible(precision) else "float32"
 
 
 @contextlib.contextmanager
@@ -120,7 +119,7 @@ def _tensors(part: ComputedOnce, graph: tf.Graph, precision: str) -> list[tf.Ten
         why = f"this network has no {names.listed(lost)}"
         if precision != "auto":
             raise DataError(f"`precision={precision}`: {why}, which {part.run} has; leave `precision` out")
-    if lost or (part.precision == "bfloat16" and not has_units()):
+    if lost or not is_possible(part.precision):
         part.say_float32(f"since {why}")
         return []
     return tensors

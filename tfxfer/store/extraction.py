@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from tfxfer import names, processor, progress
+from tfxfer import names, progress
 from tfxfer.data.batches import chunks
 from tfxfer.data.splits import Data, Images
 from tfxfer.errors import DataError, GraphError
@@ -22,7 +22,7 @@ from tfxfer.store import fingerprint
 from tfxfer.store import precision as precisions
 from tfxfer.store.compute import NONE, Network, fill
 from tfxfer.store.examples import Source, distinct, pinned
-from tfxfer.store.precision_names import HOW, check
+from tfxfer.store.precision_names import HOW, check, is_possible
 from tfxfer.store.store import Rows, Store, Table
 from tfxfer.store.worker_pool import fill_by_workers
 
@@ -225,7 +225,7 @@ def choose_precision(
       count: says how many examples are in tables.
       measured: returns the precision, and why, where no table has any.
     """
-    possible = ("float32", "folded", *(["bfloat16"] if processor.has_units() else []))
+    possible = filter(is_possible, ("float32", "folded", "bfloat16"))
     stored = {name: count(opened(precision=name)) for name in possible}
     precision = max(stored, key=stored.__getitem__)  # of those that have as many, the most exact
     why = f"the store has {stored[precision]:,} examples in it"

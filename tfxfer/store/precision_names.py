@@ -16,6 +16,11 @@ PRECISIONS = ("auto", *HOW)
 LOSS = "0.4 times as fast as in float32 (SqueezeNet 0.46, EfficientNet-Lite0 0.40, VGG16 0.38)"
 
 
+def is_possible(precision: str) -> bool:
+    """Say whether the processor computes in a precision faster than in float32, as far as it needs units for that."""
+    return precision != "bfloat16" or has_units()
+
+
 def check(precision: str) -> None:
     """Refuse a precision that nobody knows, and bfloat16 where the processor has no units for it.
 
@@ -24,7 +29,7 @@ def check(precision: str) -> None:
     """
     if precision not in PRECISIONS:
         raise DataError(f"`precision={precision}`: it is one of {names.listed(PRECISIONS)}")
-    if precision == "bfloat16" and not has_units():
+    if not is_possible(precision):
         raise DataError(
             f"`precision=bfloat16`: {WITHOUT_UNITS}, and would be {LOSS}; leave `precision` out, or give "
             "`precision=auto`"
