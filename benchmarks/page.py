@@ -52,10 +52,11 @@ def _case(name: str, record: Mapping[str, Any], where: Mapping[str, Any]) -> Ite
     yield _measured(record, where)
     yield f"{record['pairs']} pairs{f'; {sizes}' if sizes else ''}."
     yield from record["notes"]
-    yield ""
     titles, sides = figures.table(record)
-    yield f"| side | {' | '.join(titles)} |"
-    yield f"|{'---|' * (len(titles) + 1)}"
+    if sides:
+        yield ""
+        yield f"| side | {' | '.join(titles)} |"
+        yield f"|{'---|' * (len(titles) + 1)}"
     for side, values in sides:
         cells = [values, *[""] * (len(titles) - 1)] if isinstance(values, str) else map(number, values)
         yield f"| {side} | {' | '.join(cells)} |"

@@ -192,6 +192,13 @@ Measured 2026-11-21 {WHERE}
 """
 
 
+def test_a_case_of_which_no_side_runs_here_has_no_table_on_the_page():
+    case = record({name: {"left_out": "no units"} for name in ("us", "them")}, Comparison("us", "them"), notes=[])
+    written = page.with_figures(PAGE, {**DOCUMENT, "cases": {"half": case}})
+    assert written.count("|") == 0
+    assert "5 pairs; side 1,224.\n\nNot measured: us; them: no units.\n" in written
+
+
 def test_the_page_is_made_from_the_json_and_keeps_what_is_around():
     assert page.with_figures(PAGE, DOCUMENT) == f"# Benchmarks\n\n{page.BEGIN}\n{FIGURES}{page.END}\n\nThe end.\n"
     again = page.with_figures(page.with_figures(PAGE, DOCUMENT), DOCUMENT)
