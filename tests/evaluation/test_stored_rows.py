@@ -19,7 +19,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (8, 4, 4, 1)).astype(np.uint8
 LABELS = np.arange(8) % 2
 
 
-def computed(folder: Path, dtype: str = "float32", train: str = "logits/.*"):
+def computed(folder: Path, dtype: str = "float32", train: str = "logits/.*", precision: str = "float32"):
     """Store the frozen part of a small network in `folder`; return its description, its weights and the rows."""
     data = tx.data.Data((IMAGES, LABELS), (IMAGES, LABELS), (IMAGES, LABELS), ("dark", "bright"))
     with tf.Graph().as_default():
@@ -31,7 +31,7 @@ def computed(folder: Path, dtype: str = "float32", train: str = "logits/.*"):
             assert describe(step, data.test) == {}
             values = sess.run({variable.op.name: variable for variable in tx.select("conv.*|logits.*")})
             np.savez(folder / "w.npz", **values)
-            split = tx.precompute(sess, step, data, store=folder / "store", dtype=dtype).test
+            split = tx.precompute(sess, step, data, store=folder / "store", dtype=dtype, precision=precision).test
             return describe(step, split), tx.open_weights(folder / "w.npz"), next(iter(split.features.values()))
 
 
@@ -67,6 +67,14 @@ def test_rows_of_other_images_or_other_weights_are_not_found(stored, tmp_path):
 @pytest.mark.parametrize("described", [None, [], {}, {"table": 3}, {"tensor": "x:0", "table": "/not/there"}])
 def test_a_description_of_nothing_finds_nothing(stored, described):
     assert open_rows(described, stored[2], IMAGES) is None
+
+
+def test_rows_of_a_precision_are_found_where_it_is_asked_for(tmp_path):
+    described, weights, rows = computed(tmp_path, precision="folded")
+    assert open_rows(described, weights, IMAGES) is None
+    assert open_rows(described, weights, IMAGES, "bfloat16") is None
+    found = open_rows(described, weights, IMAGES, "folded")
+    np.testing.assert_array_equal(found[np.arange(8)], rows[np.arange(8)])
 
 
 @pytest.mark.parametrize("change", [{"precision": "bfloat16"}, {"tensorflow": "1.15.0"}, {"dtype": "float16"}], ids=str)

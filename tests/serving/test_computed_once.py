@@ -64,6 +64,14 @@ def units(request, monkeypatch):
     return request.param
 
 
+@pytest.fixture(params=[True, False], ids=["rows", "no rows"])
+def rows(request, monkeypatch):
+    """Say whether the store has the rows of the examples."""
+    if not request.param:
+        monkeypatch.setattr("tfxfer.serving.run.open_rows", lambda *_: None)
+    return request.param
+
+
 def without(monkeypatch):
     monkeypatch.setattr(processor, "features", lambda: {"avx2"})
 
@@ -73,7 +81,7 @@ def in_classes(predictions):
     return np.take_along_axis(predictions.probabilities, predictions.classes.argsort(axis=1), axis=1)
 
 
-def test_it_is_evaluated_and_asked_as_it_was_trained_or_in_float32(trained, units, caplog):
+def test_it_is_evaluated_and_asked_as_it_was_trained_or_in_float32(trained, units, rows, caplog):
     path, fast, exact = trained
     wanted = fast if units else exact
     run = tx.open_run(path)
@@ -87,7 +95,7 @@ def test_it_is_evaluated_and_asked_as_it_was_trained_or_in_float32(trained, unit
     np.testing.assert_allclose(in_classes(built), wanted, atol=1e-6)
 
 
-def test_float32_can_be_asked_for_without_a_word(trained, units, caplog):
+def test_float32_can_be_asked_for_without_a_word(trained, units, rows, caplog):
     path, _, exact = trained
     run = tx.open_run(path)
     with caplog.at_level(logging.INFO, "tfxfer"):
@@ -122,12 +130,13 @@ def test_an_export_computes_in_float32_and_says_so(trained, tmp_path, caplog):
     np.testing.assert_allclose(answer, exact, atol=1e-6)
 
 
-def test_a_folded_run_is_folded_again_on_any_processor(tmp_path, units, monkeypatch, caplog):
+def test_a_folded_run_is_folded_again_on_any_processor(tmp_path, units, rows, monkeypatch, caplog):
     path, folded, exact = train(tmp_path, "folded")
     run, given = tx.open_run(path), []
     divided = computed_once.divided
     monkeypatch.setattr(computed_once, "divided", lambda *args: given.append(args[-1]) or divided(*args))
-    for how, again in (("auto", ["folded"] * 3), ("folded", ["folded"] * 3), ("float32", [])):
+    networks = 2 if rows else 3  # an evaluation of rows needs none
+    for how, again in (("auto", ["folded"] * networks), ("folded", ["folded"] * networks), ("float32", [])):
         given.clear()
         asked = [run.predict(TEST.images, top_k=3, precision=how, **more) for more in ({}, {"build": build})]
         for probabilities in (*map(in_classes, asked), run.evaluate(TEST, precision=how).probabilities):
@@ -154,7 +163,7 @@ def test_a_network_without_these_tensors_computes_in_float32_or_is_refused(train
         tx.open_run(path).predict(TEST.images, build=other, precision="bfloat16")
 
 
-def test_bfloat16_is_refused_without_units_and_of_a_run_in_float32(trained, monkeypatch):
+def test_bfloat16_is_refused_without_units_and_of_a_run_in_float32(trained, rows, monkeypatch):
     path, fast, _ = trained
     without(monkeypatch)
     with pytest.raises(DataError, match="none of amx_bf16, avx512_bf16"):

@@ -35,13 +35,14 @@ def describe(step: EvalStep, split: Split) -> dict[str, str]:
     return {"tensor": tensor.name, "table": str(rows.folder.absolute())}
 
 
-def open_rows(described: Any, weights: Weights, images: Images) -> Rows | None:
-    """Return the rows of some images, if a network with these weights would compute them to full precision.
+def open_rows(described: Any, weights: Weights, images: Images, precision: str = "float32") -> Rows | None:
+    """Return the rows of some images, if a network with these weights would compute them, and they are stored whole.
 
     Args:
       described: what `describe` returned when the network was trained.
       weights: of the same network. The values of all variables that computed the rows are compared by their digests.
       images: the examples. A row belongs to one by a digest of its bytes.
+      precision: in which the network would: "float32", "folded" or "bfloat16".
 
     Returns:
       None where that is not so, a row is missing, or the store is gone or damaged.
@@ -50,7 +51,7 @@ def open_rows(described: Any, weights: Weights, images: Images) -> Rows | None:
         return None
     try:
         table = open_table(Path(described["table"]))
-        if not _would_compute(table.about, weights):
+        if not _would_compute(table.about, weights, precision):
             return None
         keys = keys_of(images)
         return Rows(table, keys, table.dtype) if _has(table, keys) else None
@@ -62,13 +63,13 @@ def _has(table: Table, keys: list[str]) -> bool:
     return bool(keys) and all(key in table for key in keys)
 
 
-def _would_compute(about: Mapping[str, Any], weights: Weights) -> bool:
-    """Say whether a table has what weights give: float32, by this TensorFlow and variables of these values."""
+def _would_compute(about: Mapping[str, Any], weights: Weights, precision: str) -> bool:
+    """Say whether a table has float32 numbers, computed by this TensorFlow and variables of these values."""
     variables = about.get("variables")
-    plain = {"dtype": np.dtype(np.float32).name, "precision": "float32", "tensorflow": tf.__version__}
+    same = {"dtype": np.dtype(np.float32).name, "precision": precision, "tensorflow": tf.__version__}
     return (
         isinstance(variables, dict)
-        and all(about.get(name) == value for name, value in plain.items())
+        and all(about.get(name) == value for name, value in same.items())
         and all(name in weights for name in variables)
         and all(digest(weights[name]) == value for name, value in variables.items())
     )

@@ -77,6 +77,22 @@ def possible(settings: Mapping[str, Any]) -> str:
     return precision if is_possible(precision) else "float32"
 
 
+def asked(part: ComputedOnce | None, precision: str) -> str:
+    """Return in which precision the frozen part is asked for: "auto" asks for that of training.
+
+    Raises:
+      DataError: `precision` cannot be had.
+    """
+    check(precision)
+    trained = part.precision if part else "float32"
+    if precision not in ("auto", "float32", trained):
+        raise DataError(
+            f"`precision={precision}`: what was trained takes what the frozen layers give {HOW[trained]}; leave "
+            "`precision` out, or train a run with it"
+        )
+    return trained if precision == "auto" else precision
+
+
 @contextlib.contextmanager
 def repeated(
     part: ComputedOnce | None,
@@ -97,14 +113,7 @@ def repeated(
     Raises:
       DataError: `precision` cannot be had.
     """
-    check(precision)
-    trained = part.precision if part else "float32"
-    if precision not in ("auto", "float32", trained):
-        raise DataError(
-            f"`precision={precision}`: what was trained takes what the frozen layers give {HOW[trained]}; leave "
-            "`precision` out, or train a run with it"
-        )
-    if part is None or precision == "float32":
+    if asked(part, precision) == "float32" or part is None:
         yield
         return
     with divided(sess, images, _tensors(part, sess.graph, precision), feeds, part.precision):

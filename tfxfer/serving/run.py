@@ -53,6 +53,7 @@ from tfxfer.serving.trained_network import TrainedNetwork
 from tfxfer.statistics.calibration import FILE as CALIBRATION
 from tfxfer.statistics.calibration import Calibration
 from tfxfer.store.extraction import precompute
+from tfxfer.store.precision_names import is_possible
 from tfxfer.train.settings import of_split
 from tfxfer.weights import Weights, open_weights
 
@@ -276,8 +277,8 @@ class Run:
     ) -> Evaluation:
         """Return how good the network is.
 
-        Where the store that the run was trained on has the rows of all examples, by these very weights, the frozen part
-        is neither built nor restored, and no picture is opened.
+        Where the store that the run was trained on has the rows of all examples, by these very weights and in the
+        precision that is asked for, the frozen part is neither built nor restored, and no picture is opened.
 
         Args:
           split: "train", "validation" or "test" of the data; or a split of your own.
@@ -302,12 +303,12 @@ class Run:
             examples, class_names = _split_of(data, split), data.class_names
         with tf.Graph().as_default():
             part = computed_once.read(self.path, self.settings, "" if self._is_ours() else f"{_SCOPE}/")
-            from_rows = self._rows_step(weights, examples) if part is None else None
+            asked = computed_once.asked(part, precision)
+            from_rows = self._rows_step(weights, examples, asked) if is_possible(asked) else None
             examples, step, weights = from_rows or (examples, *self._eval_step(weights, examples, len(class_names)))
-            with (
-                session(plan(select(".*"), weights), **session_options) as sess,
-                computed_once.repeated(part, sess, step.images, precision, step.eval_feeds),
-            ):
+            with session(plan(select(".*"), weights), **session_options) as sess, contextlib.ExitStack() as stack:
+                if not from_rows:
+                    stack.enter_context(computed_once.repeated(part, sess, step.images, precision, step.eval_feeds))
                 return evaluate(sess, step, examples, class_names=class_names, top_k=top_k)
 
     def precompute(
@@ -431,17 +432,17 @@ class Run:
         [logits] = _end_of(opened.model(scope=_SCOPE), images).values()
         return eval_step(images, labels, logits, loss=loss), _scoped(weights)
 
-    def _rows_step(self, weights: Weights, examples: Split) -> tuple[Split, EvalStep, Weights] | None:
-        """Build what evaluates stored rows in the default graph, from the MetaGraph beside the checkpoint.
+    def _rows_step(self, weights: Weights, examples: Split, precision: str) -> tuple[Split, EvalStep, Weights] | None:
+        """Build what evaluates rows that are stored in a precision, in the default graph, from the run's MetaGraph.
 
         Returns:
           The rows as examples, the step, and the weights under the names of the graph; None where rows are missing, or
           are not all that the rest of the network takes.
         """
         described, loss = self._features(), self.settings.get("loss")
-        rows = (
-            open_rows(described, weights, examples.images) if isinstance(loss, str) and not examples.features else None
-        )
+        if not isinstance(loss, str) or examples.features:
+            return None
+        rows = open_rows(described, weights, examples.images, precision)
         if rows is None:
             return None
         prefix = self._prefix(weights)
