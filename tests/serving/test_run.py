@@ -159,6 +159,10 @@ def test_rows_of_other_weights_other_pictures_or_a_store_that_is_gone_are_not_ev
     result, built = evaluated_and_built(run, checkpoint=str(tmp_path / "w.npz"))
     assert "conv1/kernel" in built
     assert not np.array_equal(result.probabilities, run.evaluate().probabilities)
+    np.savez(tmp_path / "same.npz", **weights)
+    dataclasses.replace(run.input_spec, scale=(0.5, 0.5, 0.5)).save(tmp_path / "same.npz")
+    assert "conv1/kernel" in evaluated_and_built(run, checkpoint=str(tmp_path / "same.npz"))[1]  # prepared otherwise
+    assert "conv1/kernel" not in evaluated_and_built(run, checkpoint=run.checkpoint)[1]
     new = coloured(tmp_path / "pictures")
     Image.new("RGB", (20, 20)).save(new / "rose/0.png")
     data = run.load_data(data_dir=str(new))

@@ -358,6 +358,22 @@ def test_what_takes_more_than_the_images_is_refused(tmp_path):
         extracted(tmp_path, lambda images: floats(images) * tf.placeholder(tf.float32, [], "keep_prob"))
 
 
+def test_values_are_fed_as_python_has_them_and_in_the_dtype_of_the_placeholder(tmp_path):
+    with tf.Graph().as_default():
+        images = tf.placeholder(tf.uint8, [None, 4, 4, 1])
+        training, rate = tf.placeholder(tf.bool, [], "training"), tf.placeholder(tf.float32, [], "rate")
+        x = tf.reduce_mean(tf.cast(images, tf.float32), [1, 2])
+        taken = tf.cond(training, lambda: x * rate, lambda: x + rate)
+        with tf.Session() as sess:
+            pixels = np.arange(32, dtype=np.uint8).reshape(2, 4, 4, 1)
+            for feeds in ({training: False, rate: 0.5}, {"training": np.bool_(False), "rate": np.float64(0.5)}):
+                [[rows]] = tx.extract(sess, images, [taken], [pixels], tmp_path, feeds=feeds)
+                np.testing.assert_array_equal(rows[np.arange(2)], [[8.0], [24.0]])
+            assert len(list(tmp_path.glob("*/about.json"))) == 1
+            with pytest.raises(GraphError, match=r"feeds cannot be fed:\n.*training:0 takes bool, not 3"):
+                tx.extract(sess, images, [taken], [pixels], tmp_path, feeds={training: 3, rate: 1})
+
+
 def test_a_step_in_which_nothing_is_frozen_is_refused(tmp_path):
     images = placeholder()
     labels = tf.placeholder(tf.int64, [None])

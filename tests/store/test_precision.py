@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -12,6 +13,7 @@ import tensorflow.compat.v1 as tf
 
 import tfxfer as tx
 from tfxfer import processor
+from tfxfer.callables import compiled
 from tfxfer.data.splits import Data
 from tfxfer.errors import DataError, GraphError
 from tfxfer.store import extraction, fingerprint, precision
@@ -320,7 +322,7 @@ def data(*, labels=LABELS):
     return Data(*parts, class_names=("a", "b", "c"))
 
 
-def trained_on(tmp_path, how, *, epochs=1, logdir="run", mix=None, build=convolved):
+def trained_on(tmp_path, how, *, epochs=1, logdir="run", mix=None, few=0, build=convolved):
     with tf.Graph().as_default():
         images, labels = tf.placeholder(tf.uint8, [None, 8, 8, 3], "images"), tf.placeholder(tf.int64, [None])
         logits = tx.graph.layers.dense(build(images, resource()), 3, "logits", activation=None)
@@ -331,6 +333,8 @@ def trained_on(tmp_path, how, *, epochs=1, logdir="run", mix=None, build=convolv
             if mix:
                 others = tx.precompute(sess, step, data(), store=store, batch_size=4, precision=mix)
                 examples = Data(examples.train, others.validation, examples.test, class_names=("a", "b", "c"))
+            if few:
+                examples = dataclasses.replace(examples, train=examples.train.take(np.arange(few)))
             tx.fit(sess, step, examples, epochs=epochs, logdir=tmp_path / logdir, batch_size=8)
             rewrites = session_config(sess).graph_options.rewrite_options
             assert rewrites.auto_mixed_precision_onednn_bfloat16 == 0  # what is trained is in float32
@@ -354,6 +358,40 @@ def test_features_of_two_precisions_are_not_mixed(tmp_path, how, mix):
     said = rf"several precisions.*train: {how}; validation: {mix}; test: {how}.*call precompute once"
     with pytest.raises(DataError, match=said):
         trained_on(tmp_path, how, mix=mix)
+
+
+def test_some_of_the_examples_are_of_the_precision_of_all(tmp_path):
+    run = trained_on(tmp_path, "bfloat16", few=20)
+    assert run.settings["precision"] == "bfloat16"
+
+
+def test_images_that_are_trained_on_beside_the_frozen_layers_are_computed_by_nothing(tmp_path):
+    def build(images, kernel):
+        side = tx.graph.layers.dense(tf.reshape(tf.cast(images, tf.float32), [-1, 192]), 3, "logits/side")
+        return tf.concat([convolved(images, kernel), side], 1)
+
+    run = trained_on(tmp_path, "bfloat16", build=build)
+    assert len(run.settings["computed_once"]) == 1
+    assert not run.settings["computed_once"][0].startswith("images")
+    examples = data().test
+    again = run.evaluate(examples)
+    np.testing.assert_allclose(
+        again.probabilities, run.evaluate(examples, precision="float32").probabilities, atol=0.05
+    )
+
+
+def test_what_is_computed_apart_can_be_asked_for_itself():
+    images = tf.placeholder(tf.uint8, [None, 8, 8, 3])
+    codes = convolved(images, resource())
+    twice = codes * 2
+    with tx.session() as sess, precision.divided(sess, images, [codes], {}, "bfloat16"):
+        for fetches in ([codes], [twice, codes], [codes, twice, codes]):
+            got = compiled(sess, fetches, [images])(IMAGES)
+            [plain] = compiled(sess, [codes], [images], whole=True)(IMAGES)
+            for fetch, values in zip(fetches, got, strict=True):
+                wanted = plain * 2 if fetch is twice else plain
+                np.testing.assert_allclose(values, wanted, rtol=0.02, atol=0.02)
+                assert not np.array_equal(values, wanted)
 
 
 def test_a_folded_run_keeps_that_and_says_of_how_much_it_made(tmp_path):

@@ -101,9 +101,12 @@ def test_rows_are_indexed_as_an_array_is(tmp_path):
         assert np.array_equal(held[indices], values[indices])
     with pytest.raises(IndexError):
         held[np.array([150])]
-    part = held.subset(np.array([140, 3]))
-    assert part.shape == (2, 2)
+    part = held.subset(np.array([140, -147]))
+    assert (part.shape, part.keys) == ((2, 2), (held.keys[140], held.keys[3]))
     assert np.array_equal(part[np.array([1])], values[[3]])
+    part = held.subset(np.arange(150) % 7 == 0)
+    assert part.keys == held.keys[::7]
+    assert np.array_equal(part[:], values[::7])
 
 
 def test_a_key_may_stand_for_several_examples(tmp_path):

@@ -54,9 +54,9 @@ class Split:
         return len(self.images)
 
     def take(self, indices: np.ndarray) -> Split:
-        """Return the examples at `indices` (integers [m]), in that order."""
+        """Return the examples at `indices` (integers [m]), in that order; features in a store stay there."""
         labels = None if self.labels is None else self.labels[indices]
-        features = self.features and {name: rows[indices] for name, rows in self.features.items()}
+        features = self.features and {name: _subset(rows, indices) for name, rows in self.features.items()}
         return Split(self.images[indices], labels, features)
 
     def subset(self, indices: np.ndarray) -> Split:

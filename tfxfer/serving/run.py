@@ -277,8 +277,9 @@ class Run:
     ) -> Evaluation:
         """Return how good the network is.
 
-        Where the store that the run was trained on has the rows of all examples, by these very weights and in the
-        precision that is asked for, the frozen part is neither built nor restored, and no picture is opened.
+        Where the store that the run was trained on has the rows of all examples, in the precision that is asked for, a
+        checkpoint of the run is evaluated on them: the frozen part is neither built nor restored, and no picture is
+        opened.
 
         Args:
           split: "train", "validation" or "test" of the data; or a split of your own.
@@ -440,7 +441,7 @@ class Run:
           are not all that the rest of the network takes.
         """
         described, loss = self._features(), self.settings.get("loss")
-        if not isinstance(loss, str) or examples.features:
+        if not isinstance(loss, str) or examples.features or not self._is_own(weights):
             return None
         rows = open_rows(described, weights, examples.images, precision)
         if rows is None:
@@ -457,6 +458,11 @@ class Run:
         [logits] = _end_of(opened.model(scope=_SCOPE), features).values()
         step = eval_step(features, labels, logits, loss=loss)
         return dataclasses.replace(examples, images=rows), step, _scoped(weights)
+
+    def _is_own(self, weights: Weights) -> bool:
+        """Say whether weights are a checkpoint of this run: what others are of may compute otherwise."""
+        folder = Path(weights.checkpoint or weights.path).resolve().parent
+        return folder in (self.path.resolve(), self.path.resolve() / "best")
 
     def _features(self) -> Any:
         """Return what features.json holds; None where it does not exist, or is damaged."""

@@ -8,6 +8,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -18,6 +19,7 @@ from tfxfer.data.splits import Data, Images
 from tfxfer.errors import DataError, GraphError
 from tfxfer.frontier.search import frontier
 from tfxfer.graph.eval_step import EvalStep
+from tfxfer.graph.feeds import resolve
 from tfxfer.store import fingerprint
 from tfxfer.store import precision as precisions
 from tfxfer.store.compute import NONE, Network, fill
@@ -157,7 +159,7 @@ def extract(
     dtype: str = "float32",
     workers: int = 1,
     precision: str = "float32",
-    feeds: Mapping[tf.Tensor, np.ndarray] | None = None,
+    feeds: Mapping[tf.Tensor | str, Any] | None = None,
 ) -> list[list[Rows]]:
     """Compute tensors once for each example and keep them in a store.
 
@@ -167,14 +169,14 @@ def extract(
       tensors: what to compute, each [n, ...].
       parts: the examples, in any number of parts.
       store, batch_size, dtype, workers, precision: as `precompute` takes them.
-      feeds: what else is fed, the same for all examples: arrays by placeholder.
+      feeds: what else is fed, the same for all examples: values by placeholder, or by its name.
 
     Returns:
       For each part, the rows of each tensor.
 
     Raises:
       GraphError: a tensor needs more than the images, has not the batch as its first dimension, or cannot be computed
-        in another process.
+        in another process; or `feeds` cannot be fed.
       DataError: the images do not fit the placeholder, the store cannot be used, the processor has no units for
         `precision`, or what is computed depends on which examples share a batch.
       RunError: a worker was killed, or broke down.
@@ -194,7 +196,8 @@ def extract(
     source, keys = distinct(parts)
     example = f"{parts[0].dtype} {tuple(parts[0].shape[1:])}"
     opened = functools.partial(open_tables, example=example, store=store, batch_size=batch_size, dtype=dtype)
-    network = Network(sess, images, tensors, feeds or {})
+    with images.graph.as_default():
+        network = Network(sess, images, tensors, resolve(feeds, "feeds", {"images": images}))
     if precision == "auto":
         batch = functools.partial(source.take, np.arange(min(batch_size, len(source))))
         precision = choose_precision(

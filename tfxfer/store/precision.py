@@ -232,6 +232,7 @@ def divided(
     if not tensors:
         yield
         return
+    ends = {tensor.ref(): place for place, tensor in enumerate(tensors)}
     with computing(Network(sess, images, tensors, feeds), precision) as low:
 
         def compile_in_two(
@@ -242,8 +243,15 @@ def divided(
                 return compiled(sess, fetches, feeds, ops, whole=True)
             place = refs.index(images.ref())
             first = compiled(low.sess, low.tensors, [low.images, *low.feeds], whole=True)
-            second = compiled(sess, fetches, [*tensors, *feeds], ops, whole=True)
-            return lambda *arrays: second(*first(arrays[place], *low.feeds.values()), *arrays)
+            further = [fetch for fetch in fetches if fetch.ref() not in ends]
+            second = compiled(sess, further, [*tensors, *feeds], ops, whole=True) if further or ops else None
+
+            def run(*arrays: np.ndarray) -> list[np.ndarray]:
+                frozen = first(arrays[place], *low.feeds.values())
+                rest = iter(second(*frozen, *arrays) if second else ())
+                return [frozen[ends[fetch.ref()]] if fetch.ref() in ends else next(rest) for fetch in fetches]
+
+            return run
 
         sess.compile = compile_in_two
         try:

@@ -329,9 +329,9 @@ class Rows:
 
     def subset(self, indices: np.ndarray) -> Rows:
         """Return some of the rows (integers [m]), in that order, still on disk."""
-        subset = copy.copy(self)
-        subset._places = self._places[indices]
-        subset.keys = tuple(self.keys[index] for index in indices.tolist())
+        subset, chosen = copy.copy(self), np.arange(len(self))[indices]
+        subset._places = self._places[chosen]
+        subset.keys = tuple(self.keys[index] for index in chosen.tolist())
         subset.shape = (len(subset._places), *self.shape[1:])
         return subset
 

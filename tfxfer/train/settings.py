@@ -75,7 +75,8 @@ def _computed_once(step: Step, data: Data) -> dict[str, Any]:
     if precisions <= {"float32"}:
         return {}
     [precision] = precisions
-    return {"precision": precision, "computed_once": [tensor.name for tensor in frontier(step).tensors]}
+    ends = [tensor.name for tensor in frontier(step).tensors if tensor is not step.images]
+    return {"precision": precision, "computed_once": ends}
 
 
 def _served(step: Step) -> dict[str, str]:
