@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tfxfer.graph import own_state as own_state
     from tfxfer.graph import partitioned as partitioned
     from tfxfer.graph import preprocessing as preprocessing
+    from tfxfer.graph import records as records
     from tfxfer.graph import savers as savers
     from tfxfer.graph import stage_builder as stage_builder
     from tfxfer.graph import stages as stages

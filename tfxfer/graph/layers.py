@@ -6,7 +6,6 @@ Images are float32 [batch, height, width, channels]. A layer opens a variable sc
 
 from __future__ import annotations
 
-import json
 import math
 import operator
 from collections.abc import Callable, Iterable, Sequence
@@ -15,6 +14,7 @@ from typing import NamedTuple
 import tensorflow.compat.v1 as tf
 
 from tfxfer.errors import GraphError
+from tfxfer.graph import records
 from tfxfer.graph.variables import (
     Initializer,
     global_step,
@@ -292,12 +292,17 @@ def _switched(
 def batch_norms(graph: tf.Graph | None = None) -> list[BatchNorm]:
     """Return the batch normalisations of a graph, in the order in which they were made."""
     graph = graph or tf.get_default_graph()
-    return [BatchNorm(**json.loads(record)) for record in graph.get_collection(BATCH_NORMS)]
+    return [_scoped(BatchNorm(**values), scope) for scope, values in records.read(graph, BATCH_NORMS)]
+
+
+def _scoped(layer: BatchNorm, scope: str) -> BatchNorm:
+    within = ([f"{scope}{name}" for name in each] for each in (layer.trained, layer.statistics, layer.updates))
+    return BatchNorm(f"{scope}{layer.switch}", *within)
 
 
 def _record(layer: BatchNorm) -> None:
     graph = tf.get_default_graph()
-    graph.add_to_collection(BATCH_NORMS, json.dumps(layer._asdict()))
+    records.add(BATCH_NORMS, layer._asdict())
     for update in layer.updates:
         graph.add_to_collection(tf.GraphKeys.UPDATE_OPS, graph.get_operation_by_name(update))
 

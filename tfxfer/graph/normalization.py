@@ -5,7 +5,6 @@ What is computed once for each example ends before it: features are stored as th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ import tensorflow.compat.v1 as tf
 from tfxfer import names
 from tfxfer.data.normalization import KINDS, SMALLEST_LENGTH, SMALLEST_ROOT
 from tfxfer.errors import GraphError
+from tfxfer.graph import records
 from tfxfer.graph.variables import model_variable
 
 BOUNDARIES = "tfxfer_boundaries"
@@ -78,7 +78,7 @@ def normalize(features: tf.Tensor, kind: str = "standard", *, name: str = "norma
         unset = tf.constant_initializer(float("nan"))
         mean, scale = (model_variable(part, [size], unset, trainable=False) for part in ("mean", "scale"))
         record = Normalization(x.name, mean.op.name, scale.op.name)
-        tf.add_to_collection(NORMALIZATIONS, json.dumps(record._asdict()))
+        records.add(NORMALIZATIONS, record._asdict())
         return tf.multiply(x - mean, scale, name="standard")
 
 
@@ -108,10 +108,10 @@ def boundary(tensor: tf.Tensor, name: str) -> tf.Tensor:
 
 
 def normalizations(graph: tf.Graph) -> list[Normalization]:
-    """Return the layers of a graph that have statistics, in the order in which they were made."""
-    records = [Normalization(**json.loads(record)) for record in graph.get_collection(NORMALIZATIONS)]
+    """Return the layers that were made in a graph and have statistics, in order; none of a MetaGraph in a scope."""
+    made = [Normalization(**values) for scope, values in records.read(graph, NORMALIZATIONS) if not scope]
     known = {variable.op.name for variable in graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)}
-    return [record for record in records if {record.mean, record.scale} <= known]  # not of a MetaGraph in a scope
+    return [layer for layer in made if {layer.mean, layer.scale} <= known]
 
 
 def statistics_of(graph: tf.Graph) -> dict[str, tf.Variable]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 from tfxfer.errors import DataError
+from tfxfer.graph import records
 from tfxfer.graph.variables import check_open
 from tfxfer.input_spec import CHANNELS, InputSpec
 from tfxfer.weights import Weights
@@ -70,13 +70,13 @@ def _numbers(by_channel: Sequence[float], pixels: tf.Tensor, name: str) -> tf.Te
 
 def record(input_spec: InputSpec) -> None:
     """Record in the default graph by what input spec its pictures are prepared."""
-    tf.add_to_collection(INPUT_SPECS, json.dumps(input_spec.to_json()))
+    records.add(INPUT_SPECS, input_spec.to_json())
 
 
 def input_specs(graph: tf.Graph | None = None) -> list[InputSpec]:
     """Return the input specs by which the pictures of a graph are prepared, in the order of the `preprocess` calls."""
     graph = graph or tf.get_default_graph()
-    return [InputSpec.from_json(json.loads(record)) for record in graph.get_collection(INPUT_SPECS)]
+    return [InputSpec.from_json(values) for _, values in records.read(graph, INPUT_SPECS)]
 
 
 def check_weights_by(check: Callable[[Weights], str]) -> None:
