@@ -181,6 +181,42 @@ def test_two_variables_of_one_name_and_one_value_stay_two(tmp_path):
     assert sorted(weights) == ["a", "net/0", "net/1"]
 
 
+class Twin(tf.Module):
+    """A module of which two are alike but for their weights: the biases of both are zeros."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = tf2.Variable(RNG.normal(size=(4, 4)), name="w")
+        self.b = tf2.Variable(np.zeros(4), name="b")
+
+
+@pytest.mark.parametrize("form", ["checkpoint", "SavedModel"])
+def test_variables_of_two_modules_stay_two_though_their_names_and_values_are_one(tmp_path, form):
+    both = tf.Module()
+    both.enc, both.dec = Twin(), Twin()
+    path = tmp_path / "m"
+    if form == "checkpoint":
+        tf2.train.Checkpoint(enc=both.enc, dec=both.dec).write(str(path))
+    else:
+        tf2.saved_model.save(both, str(path))
+    weights = open_weights(path)
+    assert sorted(weights) == ["dec/b", "dec/w", "enc/b", "enc/w"]
+    assert list(weights.skipped) == [object_graph.KEY]
+    np.testing.assert_array_equal(weights["enc/w"], both.enc.w.numpy())
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_a_model_beside_its_clone_keeps_all_of_its_variables(tmp_path):
+    import keras
+
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="fc"), keras.layers.Dense(3, name="out")])
+    ema = keras.models.clone_model(model)
+    weights = open_weights(tf2.train.Checkpoint(model=model, ema=ema).write(str(tmp_path / "m")))
+    assert len(list(weights)) == 8
+    assert sorted(name.partition("/")[0] for name in weights) == ["ema"] * 4 + ["model"] * 4
+    assert list(weights.skipped) == [object_graph.KEY]
+
+
 def test_a_broken_graph_of_objects_gives_only_weights_errors(saved, tmp_path, fuzz_cases):
     _, prefix, _ = saved
     weights = open_weights(prefix)

@@ -19,6 +19,7 @@ KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _NODE = tag(1, BYTES)
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 _COUNTER = f"save_counter{_VALUE}"
+_ONCE, _TWICE = "variables", "_all_variables"  # the lists of what Keras 3 exports
 
 
 def is_in(tensors: Mapping[str, Tensor]) -> bool:
@@ -86,28 +87,35 @@ def bookkeeping(key: str, tensor: Tensor) -> str:
 def copies(
     full: Mapping[str, str], tensors: Mapping[str, Tensor], checksums: Callable[[Container[str]], Mapping[str, int]]
 ) -> dict[str, str]:
-    """Find variables that are in a checkpoint twice, as an export of Keras 3 has all of them.
+    """Find the variables that an export of Keras 3 writes twice, as two objects: the object graph does not tell.
 
-    They stand in two lists, such as `variables/0` and `_all_variables/1`, under one own name, with one shape and dtype
-    and one checksum.
+    One object holds them in its lists `variables` and `_all_variables`, in another order, with one own name, one shape
+    and dtype and one checksum. Everywhere else two objects are two variables, however alike: of two modules of one
+    kind, all biases begin with the same zeros.
 
     Returns:
       The keys of the second copies, with what is to be said about each.
     """
-    count = Counter(full.values())
-    several = {key for key, name in full.items() if name and count[name] > 1}
-    lists: dict[tuple[object, ...], dict[str, list[str]]] = {}
+    lists = {key: _list(key) for key, name in full.items() if name}
+    owners = {owner for owner, name in lists.values() if name == _TWICE}
+    several = {key for key, (owner, name) in lists.items() if owner in owners and name in (_ONCE, _TWICE)}
+    alike: dict[tuple[object, ...], dict[str, list[str]]] = {}
     for key, crc in (checksums(several) if several else {}).items():
-        same: tuple[object, ...] = (full[key], tensors[key].shape, tensors[key].dtype, crc)
-        lists.setdefault(same, {}).setdefault(_path(key).rpartition("/")[0], []).append(key)
+        owner, name = lists[key]
+        same: tuple[object, ...] = (full[key], owner, tensors[key].shape, tensors[key].dtype, crc)
+        alike.setdefault(same, {}).setdefault(name, []).append(key)
     found: dict[str, str] = {}
-    for same, places in lists.items():
-        kept, *others = sorted(places, key=lambda place: (place.rpartition("/")[2].startswith("_"), place))
+    for same, keys in alike.items():
         # As many in each list: of several variables with one name and one value, none is lost.
-        for place in others:
-            if len(places[place]) == len(places[kept]) and place != "" and kept != "":
-                found |= dict.fromkeys(places[place], f"it is {same[0]} once more")
+        if len(keys.get(_ONCE, ())) == len(keys.get(_TWICE, ())):
+            found |= dict.fromkeys(keys[_TWICE], f"it is {same[0]} once more")
     return found
+
+
+def _list(key: str) -> tuple[str, str]:
+    """Return the path of the object in whose list a variable stands, and the name of that list."""
+    owner, _, name = _path(key).rpartition("/")[0].rpartition("/")
+    return owner, name
 
 
 def _path(key: str) -> str:
