@@ -42,7 +42,7 @@ from tests import fuzz, torch_files
 from tests.oracle import oracle_python
 from tests.torch_files import Call, Global, Persistent, Saved, archive, dumps, storage, view
 from tfxfer.errors import WeightsError
-from tfxfer.weights import open_weights, pytorch, roles
+from tfxfer.weights import open_weights, pytorch, roles, streams
 
 GOLDEN = Path(__file__).parent / "golden" / "pytorch"
 TABLE = np.arange(24, dtype="f4").reshape(4, 6)
@@ -302,6 +302,30 @@ def test_an_archive_without_checksums_is_read_and_a_damaged_value_is_found(tmp_p
         list(tensor.stream())
     torch_files.sparse_archive(path, dumps({"a": saved.tensor(FLOATS)}), {"1": (24, FLOATS.tobytes())})
     assert same(open_weights(path)["a"], FLOATS)
+
+
+@pytest.mark.parametrize(
+    ("shape", "strides", "offset"),
+    [((3, 2), (1, 3), 0), ((1, 3, 1, 2), (6, 1, 6, 3), 0), ((2,), (1,), 4), ((2,), (3,), 0), ((2, 6), (0, 1), 0)],
+)
+@pytest.mark.parametrize("order", [b"little", b"big"])
+def test_the_checksum_of_a_storage_is_compared_however_a_tensor_lies_in_it(tmp_path, shape, strides, offset, order):
+    values = FLOATS.astype("<f4" if order == b"little" else ">f4")
+    root = {"a": view(storage("0", 6), shape, strides, offset), "last": view(storage("0", 6), (1,), (1,), 5)}
+    path = archive(tmp_path / "a.pth", dumps(root), {"0": values.tobytes()}, order=order)
+    weights = open_weights(path)
+    steps = tuple(stride * 4 for stride in strides)
+    expected = np.ndarray(shape, "f4", FLOATS.ravel()[offset:], strides=steps)
+    assert same(weights["a"], expected)
+    assert same(np.concatenate([*streams.pieces(weights.tensor("a"))]), expected.ravel())
+    assert weights["last"] == 5
+    path.write_bytes(path.read_bytes().replace(values.tobytes(), values[::-1].tobytes()))
+    weights = open_weights(path)
+    for name in root:
+        with pytest.raises(WeightsError, match="fails its checksum"):
+            weights.tensor(name).read()
+        with pytest.raises(WeightsError, match="fails its checksum"):
+            list(streams.pieces(weights.tensor(name)))
 
 
 def test_reading_a_layer_of_a_file_of_528_mib_touches_only_its_bytes(tmp_path, monkeypatch):

@@ -60,6 +60,15 @@ class Member:
         """Whether it is not compressed."""
         return self.info.compress_type == zipfile.ZIP_STORED
 
+    @functools.cached_property
+    def crc(self) -> int:
+        """The CRC-32 of the bytes in the archive, which are read once for it.
+
+        Raises:
+          WeightsError: the file has changed since it was opened.
+        """
+        return crc(self.packed)
+
     def __str__(self) -> str:
         return f"{self.where}: member {self.info.filename!r}"
 

@@ -18,6 +18,7 @@ Where two names would become one, all stay as they are. `Listed.sources` has the
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -95,7 +96,8 @@ def read(path: Path) -> Listed:
 
     Returns:
       Tensors by name; see above. Sparse, quantized and nested tensors, and objects of unknown classes, are listed with
-      the reason. Values that lie plainly in an archive are checked against its CRC-32, where it has one.
+      the reason. Values in an archive are checked against its CRC-32, where it has one: that of a whole storage, however
+      little of it a tensor takes.
 
     Raises:
       WeightsError: the file is cut short or corrupt, a tensor lies outside its storage, or nothing can be read.
@@ -211,42 +213,60 @@ def _start(view: View, where: str) -> int:
 def _of_member(view: View, member: Member, start: int, swapped: bool, where: str) -> Tensor:
     dtype, shape, strides = view.kind.dtype, view.shape, view.strides
     assert dtype is not None  # noqa: S101
+    lay = functools.partial(
+        strided.tensor, start=start, dtype=dtype, shape=shape, strides=strides, where=where, swapped=swapped
+    )
     if member.stored:
-        tensor = strided.tensor(member.packed, start, dtype, shape, strides, where, swapped)
-        whole = tensor.stream and tensor.nbytes == member.size and member.info.CRC
-        return _checked(tensor, member) if whole else tensor
+        tensor = lay(member.packed)
+        return _checked(tensor, member, lay) if member.info.CRC else tensor
     if member.size > math.prod(shape) * dtype.itemsize + MAX_UNPACKED:
         return unreadable(
             f"{where} is a part of a compressed storage of {member.size:,} bytes, which would have to be unpacked "
             "whole; unzip the archive and zip it again by `zip -0 -r`",
             shape,
         )
-
-    def read() -> np.ndarray:
-        return strided.tensor(member.whole(), start, dtype, shape, strides, where, swapped).read()
-
-    return Tensor(shape, dtype, read)
+    return Tensor(shape, dtype, lambda: lay(member.whole()).read())
 
 
-def _checked(tensor: Tensor, member: Member) -> Tensor:
-    """Let the values of a tensor that is the whole of a member be compared with its checksum."""
+def _checked(tensor: Tensor, member: Member, lay: Callable[[np.ndarray], Tensor]) -> Tensor:
+    """Let the values of a tensor be compared with the checksum of the member that they lie in.
 
-    def pieces(see: Callable[[np.ndarray], object]) -> Iterator[np.ndarray]:
-        return buffers.seen(member.packed, tensor.dtype, see)
+    Args:
+      tensor: the tensor.
+      member: the member, which is not compressed.
+      lay: describes the tensor in other bytes than those of the member.
+    """
+    if tensor.nbytes != member.size:
+        return _checked_before(tensor, member)
 
     def stream() -> Iterator[np.ndarray]:
         crc = _Crc()
-        yield from pieces(crc.add)
+        yield from buffers.seen(member.packed, tensor.dtype, crc.add)
         member.check(crc.value)
 
     def read() -> np.ndarray:
-        crc, values = _Crc(), buffers.aligned(tensor.shape, tensor.dtype)
+        crc, plain = _Crc(), tensor.stream is not None
+        values = buffers.aligned(*(tensor.shape, tensor.dtype) if plain else ((member.size,), member.packed.dtype))
         buffers.copied(member.packed, values, crc.add)
         member.check(crc.value)
         values.flags.writeable = False
-        return values
+        return values if plain else lay(values).read()
 
-    return dataclasses.replace(tensor, read=read, stream=stream)
+    return dataclasses.replace(tensor, read=read, stream=stream if tensor.stream else None)
+
+
+def _checked_before(tensor: Tensor, member: Member) -> Tensor:
+    """Let the checksum of a whole member be compared before a part of it is read: once for all of its parts."""
+
+    def stream() -> Iterator[np.ndarray]:
+        member.check(member.crc)
+        yield from tensor.stream() if tensor.stream else ()
+
+    def read() -> np.ndarray:
+        member.check(member.crc)
+        return tensor.read()
+
+    return dataclasses.replace(tensor, read=read, stream=stream if tensor.stream else None)
 
 
 class _Crc:
