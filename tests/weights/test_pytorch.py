@@ -43,6 +43,8 @@ from tests.oracle import oracle_python
 from tests.torch_files import Call, Global, Persistent, Saved, archive, dumps, storage, view
 from tfxfer.errors import WeightsError
 from tfxfer.weights import open_weights, pytorch, roles, streams
+from tfxfer.weights.streams import held
+from tfxfer.weights.writers import pytorch as torch_writer
 
 GOLDEN = Path(__file__).parent / "golden" / "pytorch"
 TABLE = np.arange(24, dtype="f4").reshape(4, 6)
@@ -205,6 +207,12 @@ def scalar(value: float) -> Call:
             lambda t: {"model": {"_orig_mod.module.a": t}, "optimizer": {"state": {0: {"m": t}}}},
             ["a", "optimizer/state/0/m"],
         ),
+        (lambda t: {"net/a": t, "net/b": t}, ["net/a", "net/b"]),  # one dict, whose keys have a slash
+        (lambda t: {"net/a": t, "epoch": 1}, ["net/a", "epoch"]),
+        (lambda t: {"net": {"a/w": t, "a/b": t, "sub": {"c": t}}}, ["a/w", "a/b", "sub/c"]),
+        (lambda t: {"net": {"net/a": t}, "net/epoch": scalar(1)}, ["net/a", "net/epoch"]),
+        (lambda t: {"module.a/w": t, "module.b/w": t}, ["module.a/w", "module.b/w"]),
+        (lambda t: {"net.a": t, "net.b": t}, ["net.a", "net.b"]),
         (lambda t: [t, {"w": t}], ["0", "1/w"]),
         (lambda t: t, ["arr_0"]),
     ],
@@ -215,7 +223,14 @@ def test_names_are_the_keys_without_what_only_wraps(tmp_path, root, names, form)
     path = getattr(saved, form)(tmp_path / "a.pth", root(saved.tensor(FLOATS)))
     weights = open_weights(path)
     assert list(weights) == names
-    assert all(same(weights[name], FLOATS) for name in names if name != "epoch" or weights.shape(name))
+    assert all(same(weights[name], FLOATS) for name in names if not name.endswith("epoch") or weights.shape(name))
+
+
+@pytest.mark.parametrize("outer", pytorch.OUTER)
+def test_what_tfxfer_writes_has_the_names_that_were_given(tmp_path, outer):
+    names = [f"{outer}/conv/kernel", f"{outer}/conv/bias", f"{outer}/module.fc"]
+    torch_writer.write([tmp_path / "a.pth"], dict.fromkeys(names, held(FLOATS)))
+    assert list(open_weights(tmp_path / "a.pth")) == names
 
 
 def test_an_optimizer_that_is_saved_as_a_whole_hides_no_weight(tmp_path):

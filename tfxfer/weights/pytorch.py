@@ -8,7 +8,8 @@ torch/serialization.py.
 Names are the keys that lead to a tensor, joined by `/`; within a module, by `.`, as `state_dict()` has them. Of these,
 
 - the key of the dict that holds the weights falls away: the first of `OUTER` that is a dict of tensors, or a module,
-  where no tensor but scalars stands beside it. What does keeps its own key, as `optimizer/state/0/exp_avg`.
+  where no tensor but scalars stands beside it. What does keeps its own key, as `optimizer/state/0/exp_avg`. A key that
+  has a `/` of its own, as of a file that was converted, is one name and stays.
 - `module.` (DataParallel) and `_orig_mod.` (torch.compile) fall away where all tensors of a dict have them, but for
   counters such as `n_averaged` (AveragedModel).
 
@@ -96,8 +97,8 @@ def read(path: Path) -> Listed:
 
     Returns:
       Tensors by name; see above. Sparse, quantized and nested tensors, and objects of unknown classes, are listed with
-      the reason. Values in an archive are checked against its CRC-32, where it has one: that of a whole storage, however
-      little of it a tensor takes.
+      the reason. Values in an archive are checked against its CRC-32, where it has one: that of a whole storage,
+      however little of it a tensor takes.
 
     Raises:
       WeightsError: the file is cut short or corrupt, a tensor lies outside its storage, or nothing can be read.
@@ -110,11 +111,12 @@ def read(path: Path) -> Listed:
     else:
         kind, content = _archive(data, where)
     values: dict[str, Any] = {}
-    for name, value in npy_dict.leaves(_Module.of(content.root), where, _items):
+    walk = _Walk()
+    for name, value in npy_dict.leaves(_Module.of(content.root), where, walk.items):
         if name in values:
             raise WeightsError(f"{where}: two arrays would both be called {name}")
         values[name] = value
-    new = _renamed(values, content.root)
+    new = _renamed(values, walk.scopes, content.root)
     tensors = {new[name]: _tensor(value, content, f"{where}: {name}") for name, value in values.items()}
     if all(tensor.fault for tensor in tensors.values()):
         raise _nothing(path, kind, tensors)
@@ -306,26 +308,55 @@ def _items(name: str, value: Any) -> list[tuple[str, Any]] | None:
     return [(key if module is inner else f"{key}/", module) for key, inner, module in found]
 
 
-def _renamed(values: Mapping[str, Any], root: Any) -> dict[str, str]:
-    """Map the names in the file to those that are used."""
-    scopes: dict[str, list[str]] = {}
+class _Walk:
+    """A walk through what a pickle builds, which notes where each value stands.
+
+    Attributes:
+      scopes: the names of the dict, list or outermost module that each value stands in, by the name of the value; a
+        name that has a `/` of its own does not tell.
+    """
+
+    def __init__(self) -> None:
+        self.scopes: dict[str, str] = {}
+
+    def items(self, name: str, value: Any) -> list[tuple[str, Any]] | None:
+        """List what a value holds, as `_items` does."""
+        found = _items(name, value)
+        scope = name
+        if isinstance(value, _Module):
+            scope = self.scopes.get(name, "") if name.endswith(".") else name.removesuffix("/")
+        for inner, _ in found or ():
+            self.scopes.setdefault(inner, scope)  # what only wraps another has its name
+        return found
+
+
+def _renamed(values: Mapping[str, Any], scopes: Mapping[str, str], root: Any) -> dict[str, str]:
+    """Map the names in the file to those that are used.
+
+    Args:
+      values: what the file holds, by the names in the file.
+      scopes: as `_Walk` notes them.
+      root: what the pickle builds.
+    """
+    within = {name: f"{scope}/" if (scope := scopes.get(name, "")) else "" for name in values}
+    arrays: dict[str, list[str]] = {}
     for name, value in values.items():
         if isinstance(value, View):
-            scope, _, last = name.rpartition("/")
-            scopes.setdefault(scope, []).extend([last] if value.shape else [])
-    flat = any(isinstance(value, View) and value.shape for name, value in values.items() if "/" not in name)
-    outer = next((key for key in OUTER if key in scopes), "") if isinstance(root, dict) and not flat else ""
-    wrappers = {scope: _wrapper(lasts) for scope, lasts in scopes.items()}
-    new = {}
-    for name in values:
-        scope, slash, last = name.rpartition("/")
-        full = f"{scope}{slash}{last.removeprefix(wrappers.get(scope, ''))}"
-        new[name] = full.removeprefix(f"{outer}/") if outer else full
+            arrays.setdefault(within[name], []).extend([name.removeprefix(within[name])] if value.shape else [])
+    flat = bool(arrays.get(""))
+    outer = next((f"{key}/" for key in OUTER if f"{key}/" in arrays), "") if isinstance(root, dict) and not flat else ""
+    wrappers = {scope: _wrapper(lasts) for scope, lasts in arrays.items()}
+    new = {
+        name: scope.removeprefix(outer) + name.removeprefix(scope).removeprefix(wrappers.get(scope, ""))
+        for name, scope in within.items()
+    }
     return new if len(set(new.values())) == len(new) else {name: name for name in values}
 
 
 def _wrapper(names: list[str]) -> str:
-    """Return the wrappers' prefix that all names have."""
+    """Return the wrappers' prefix that all names have; nothing where a name has a `/`, which is of no module."""
+    if any("/" in name for name in names):
+        return ""
     prefix = ""
     while wrapper := next(
         (part for part in WRAPPERS if names and all(name.startswith(prefix + part) for name in names)), ""
