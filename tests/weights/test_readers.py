@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import os
 import pickle
+import zipfile
 from pathlib import Path
 
 import h5py
@@ -98,6 +99,28 @@ def test_what_is_no_regular_file_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(WeightsError, match="neither a file nor a checkpoint"):
         open_weights(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        (["a:0", "/b", "/c:0"], ["a", "b", "c"]),
+        (["a", "a:0"], ["a", "a:0"]),
+        (["a", "a:0", "a:0:0"], ["a", "a:0", "a:0:0"]),
+        (["a:0:0", "a:0", "a"], ["a:0:0", "a:0", "a"]),
+        (["/a", "a:0", "//a"], ["/a", "a:0", "//a"]),
+        (["b", "/a:0:0", "a:0", "/b:0"], ["b", "/a:0:0", "a", "/b:0"]),
+    ],
+)
+def test_shortened_names_take_the_place_of_none(tmp_path, given, names):
+    with zipfile.ZipFile(tmp_path / "m.npz", "w") as archive:
+        for value, name in enumerate(given):
+            with archive.open(f"{name}.npy", "w") as file:
+                np.lib.format.write_array(file, np.array(value))
+    weights = open_weights(tmp_path / "m.npz")
+    assert list(weights) == names
+    assert [int(weights[name]) for name in names] == [*range(len(given))]
+    assert [weights.source(name) for name in names] == given
 
 
 def test_noise_gives_only_weights_errors(tmp_path, fuzz_cases):

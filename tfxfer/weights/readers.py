@@ -58,7 +58,7 @@ class Found(NamedTuple):
 def read(name: str) -> Found:
     """List the tensors of whatever lies at a path.
 
-    Names lose a slash at their beginning and `:0` at their end, where that leaves no two the same.
+    Names lose a slash at their beginning and `:0` at their end, where no other becomes the same or already is.
 
     Raises:
       WeightsError: nothing does, or nothing that is known; or the file is corrupt.
@@ -67,7 +67,8 @@ def read(name: str) -> Found:
     wanted = {old: names.op_name(old) if old.endswith(":0") else old for old in found.tensors}
     wanted = {old: new.lstrip("/") or old for old, new in wanted.items()}
     count = Counter(wanted.values())
-    new = {old: wanted[old] if count[wanted[old]] == 1 else old for old in found.tensors}
+    free = {old for old, name in wanted.items() if count[name] == 1 and name not in found.tensors}
+    new = {old: wanted[old] if old in free else old for old in found.tensors}
     sources = {name: found.sources.get(old, old) for old, name in new.items()}
     return found._replace(tensors={new[old]: tensor for old, tensor in found.tensors.items()}, sources=sources)
 
