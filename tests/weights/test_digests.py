@@ -26,6 +26,18 @@ def test_a_digest_is_of_dtype_shape_and_bytes(array):
     assert digest(array) == by_hand(array) == digest(np.array(array, order="F"))
 
 
+SMALL = ["float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu", "int4", "uint4"]
+
+
+def test_equal_bytes_of_two_dtypes_have_two_digests():
+    raw = np.arange(8, dtype=np.uint8)
+    views = [raw, raw.view(np.int8), *(raw.view(getattr(ml_dtypes, name)) for name in SMALL)]
+    assert len({digest(view) for view in views}) == len(views)
+    # Those that had a text of their own have the digests of before.
+    for dtype in (ml_dtypes.float8_e5m2, ml_dtypes.bfloat16, np.float16):
+        assert digest(raw.view(dtype)) == by_hand(raw.view(dtype))
+
+
 def test_pieces_of_any_size_give_the_digest_of_the_whole(monkeypatch):
     array = np.random.default_rng(0).normal(size=(7, 9)).astype(ml_dtypes.bfloat16)
     monkeypatch.setattr(buffers, "PIECE", 4)

@@ -11,6 +11,7 @@ import numpy as np
 from tfxfer.formats import buffers
 
 METHOD = "SHA-256 of dtype, shape and bytes"
+_NAMELESS = "<V1"  # `dtype.str` of most dtypes of ml_dtypes that take a byte, of int4 and float8_e4m3fn alike
 
 
 def digest(value: Any) -> str:
@@ -25,7 +26,8 @@ def digest(value: Any) -> str:
 
 def running(dtype: np.dtype, shape: tuple[int, ...], pieces: Iterable[np.ndarray]) -> str:
     """Return the digest of an array that comes in pieces, flat and in the order of C."""
-    found = hashlib.sha256(f"{dtype.str} {shape} ".encode())
+    what = dtype.name if dtype.str == _NAMELESS else dtype.str
+    found = hashlib.sha256(f"{what} {shape} ".encode())
     if dtype.hasobject:  # strings, whose bytes here are addresses
         flat = [item for piece in pieces for item in piece.tolist()]
         found.update(repr(np.array([*flat, None], object)[:-1].reshape(shape).tolist()).encode())
