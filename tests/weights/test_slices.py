@@ -6,6 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests import tables
+from tfxfer.formats.tensors import MAX_DIMENSIONS
 from tfxfer.weights import slices
 
 
@@ -48,3 +50,10 @@ def test_slices_of_scalars_and_of_empty_arrays_tile():
     assert not slices.tile([(), ()], ())
     assert slices.tile([((0, 0),)], (0,))
     assert slices.tile([], (0, 5))
+
+
+def test_no_more_dimensions_are_kept_than_an_array_can_have():
+    extents = tables.field(1, tables.field(1, 2) + tables.field(2, 3)) + tables.field(1, b"")
+    assert slices.parse(extents, "x") == ((2, 3), (0, slices.FULL))
+    assert len(slices.parse(extents * 100_000, "x")) == MAX_DIMENSIONS + 1
+    assert slices.resolve(slices.parse(extents * 100, "x"), (1,) * MAX_DIMENSIONS) is None

@@ -8,15 +8,17 @@ Source: tensorflow/core/protobuf/meta_graph.proto (MetaGraphDef, CollectionDef) 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+import math
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
 from tfxfer import names
 from tfxfer.errors import WeightsError
 from tfxfer.formats import reading
-from tfxfer.formats.protobuf import BYTES, Bytes, scan, strings, tag, text
+from tfxfer.formats.protobuf import BYTES, Bytes, scan, tag, text
 
-_COLLECTION = tag(4, BYTES)  # an entry of the map collection_def
+MAX_FIELDS = 1 << 20  # that are looked at in a message: a list of variables has one for each
 _VARIABLES = b"variables"
 
 
@@ -28,24 +30,33 @@ def in_order(prefix: str | None, every: Iterable[str]) -> list[str]:
         the order stays.
       every: the names.
     """
-    made = {name: place for place, name in enumerate(_variables(Path(f"{prefix}.meta")) if prefix else [])}
-    return sorted(every, key=lambda name: made.get(name, len(made)))
+    sought = list(every)
+    made = _made(Path(f"{prefix}.meta"), {*sought}) if prefix else {}
+    return sorted(sought, key=lambda name: made.get(name, math.inf))
 
 
-def _variables(path: Path) -> list[str]:
+def _made(path: Path, sought: Container[str]) -> dict[str, int]:
+    """Return the place of each variable that is sought among all of the graph's, however many those are."""
     if not reading.exists(path):
-        return []
+        return {}
     try:
-        entries = (value for key, value in scan(reading.map_file(path).data, str(path)) if key == _COLLECTION)
-        return [name for entry in entries for name in _of_collection(entry, str(path))]
+        every = enumerate(_variables(reading.map_file(path).data, str(path)))
+        return {name: place for place, name in every if name in sought}
     except WeightsError:  # only the order is lost, which nobody promised
-        return []
+        return {}
 
 
-def _of_collection(entry: Bytes, where: str) -> list[str]:
-    pair = list(scan(entry, where))
-    if [bytes(key) for key in strings(pair, 1)] != [_VARIABLES]:
-        return []
-    lists = [kind for collection in strings(pair, 2) for kind in strings(scan(collection, where), 2)]
-    definitions = [value for kind in lists for value in strings(scan(kind, where), 1)]
-    return [names.op_name(text(name, where)) for each in definitions for name in strings(scan(each, where), 1)]
+def _variables(graph: Bytes, where: str) -> Iterator[str]:
+    for entry in _within([graph], 4, where):  # of the map collection_def
+        if next(_within([entry], 1, where), b"") == _VARIABLES:
+            lists = _within(_within([entry], 2, where), 2, where)
+            for name in _within(_within(lists, 1, where), 1, where):
+                yield names.op_name(text(name, where))
+
+
+def _within(messages: Iterable[Bytes], number: int, where: str) -> Iterator[Bytes]:
+    """Yield what a length-delimited field of messages holds, one by one: a hostile graph is all fields."""
+    for message in messages:
+        for key, value in itertools.islice(scan(message, where), MAX_FIELDS):
+            if key == tag(number, BYTES):
+                yield value

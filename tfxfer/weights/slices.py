@@ -7,22 +7,31 @@ core/framework/tensor_slice.proto.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from tfxfer.formats.protobuf import Bytes, fields, number, strings
+from tfxfer.formats.protobuf import BYTES, Bytes, fields, number, scan, tag
+from tfxfer.formats.tensors import MAX_DIMENSIONS
 
 Extents = tuple[tuple[int, int], ...]  # (start, length) for each dimension
 NAME_END = b"\x00\x01"
 FULL = -1  # the length that takes a whole dimension
 MAX_SLICES = 50_000  # in a checkpoint
+_EXTENT = tag(1, BYTES)
 
 
 def parse(message: Bytes, where: str) -> Extents:
-    """Read a TensorSliceProto. A dimension without a length is taken whole."""
-    extents = [fields(extent, where) for extent in strings(fields(message, where), 1)]
+    """Read a TensorSliceProto. A dimension without a length is taken whole.
+
+    Raises:
+      WeightsError: the bytes are not a message.
+    """
+    every = (value for key, value in scan(message, where) if key == _EXTENT)
+    # Dimensions beyond those that numpy can hold are not needed to refuse the slice.
+    extents = (fields(extent, where) for extent in itertools.islice(every, MAX_DIMENSIONS + 1))
     return tuple((number(extent, 1), number(extent, 2, default=FULL)) for extent in extents)
 
 
