@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
+import tracemalloc
 
 import hypothesis
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 from hypothesis import strategies
 
 from tfxfer.errors import SelectionError, WeightsError
-from tfxfer.input_spec import CHANNELS, KERAS_MODES, InputSpec, sidecar
+from tfxfer.input_spec import CHANNELS, KERAS_MODES, MAX_BYTES, InputSpec, sidecar
 
 VGG = InputSpec("vgg16", "vgg16_keras", (224, 224), "BGR", (103.939, 116.779, 123.68), (1, 1, 1))
 DIGITS = InputSpec("autoencoder", "trained here", (28, 28), "grey", (0,), (1 / 255,), "plain", tuple("0123456789"))
@@ -142,6 +144,29 @@ def test_a_file_that_is_no_json_is_named(tmp_path, data):
     sidecar(tmp_path / "model").write_bytes(data)
     with pytest.raises(WeightsError, match=r"model\.input_spec\.json is not JSON: "):
         InputSpec.load(tmp_path / "model")
+
+
+def test_a_pipe_in_the_place_of_an_input_spec_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "model.input_spec.json")
+    with pytest.raises(WeightsError) as caught:
+        InputSpec.load(tmp_path / "model")
+    assert str(caught.value) == f"{tmp_path}/model.input_spec.json cannot be read: it is not a regular file"
+
+
+def test_a_file_that_is_larger_than_any_input_spec_is_refused_and_not_parsed(tmp_path):
+    path = tmp_path / "model.input_spec.json"
+    path.write_bytes(b"[" + b"{}," * (8 << 20) + b"{}]")
+    tracemalloc.start()
+    with pytest.raises(WeightsError, match=r"^[^:]* is not an input spec: it has more than 4,194,304 bytes$"):
+        InputSpec.load(tmp_path / "model")
+    assert tracemalloc.get_traced_memory()[1] < 4 * MAX_BYTES
+    tracemalloc.stop()
+
+
+def test_an_input_spec_of_very_many_classes_is_read_again(tmp_path):
+    many = dataclasses.replace(DIGITS, class_names=tuple(f"species number {number}" for number in range(100_000)))
+    many.save(tmp_path / "model")
+    assert InputSpec.load(tmp_path / "model") == many
 
 
 def test_a_file_that_is_no_input_spec_is_named(tmp_path):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ RESIZES = ("crop", "plain")
 DECODES = ("exact", "scaled")
 MAX_SIDE = 65535
 MAX_NUMBER = 1e9
+MAX_BYTES = 4 << 20  # of a file: as JSON, a hundred thousand names of classes take less
 _IMAGENET_MEAN, _IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of RGB in 0..1
 # Keras's words for how pixels are prepared: order of channels, mean and scale.
 KERAS_MODES: dict[str, tuple[str, tuple[float, ...], tuple[float, ...]]] = {
@@ -157,18 +159,20 @@ class InputSpec:
         """Read the input spec beside the checkpoint of this prefix, or the file that is named, `*.json`.
 
         Raises:
-          WeightsError: there is none, or it is not JSON, or not an input spec.
+          WeightsError: there is none, or it is not JSON, or not an input spec; or it is larger than any.
         """
         itself = os.fspath(prefix).endswith(".json")
         path = Path(prefix) if itself else sidecar(prefix)
         try:
-            value = json.loads(path.read_bytes())
+            value = json.loads(_content(path))
         except FileNotFoundError:
             if itself:
                 raise WeightsError(f"{path} is not there") from None
             raise WeightsError(f"no input spec lies beside {os.fspath(prefix)}: {path} is missing") from None
         except OSError as error:
             raise WeightsError(f"{path} cannot be read: {error.strerror}") from None
+        except WeightsError:  # which is a ValueError, too
+            raise
         except (ValueError, RecursionError) as error:
             raise WeightsError(f"{path} is not JSON: {error}") from None
         return cls.from_json(value, str(path))
@@ -182,6 +186,17 @@ def with_size(input_spec: InputSpec, side: int | None) -> InputSpec:
 def sidecar(prefix: str | os.PathLike[str]) -> Path:
     """Return where the input spec of a checkpoint lies: `model.ckpt-7` has `model.ckpt-7.input_spec.json`."""
     return Path(os.fspath(prefix) + SUFFIX)
+
+
+def _content(path: Path) -> bytes:
+    # Opening a pipe would wait for somebody to write into it.
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise WeightsError(f"{path} cannot be read: it is not a regular file")
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise WeightsError(f"{path} is not an input spec: it has more than {MAX_BYTES:,} bytes")
+    return content
 
 
 def _is_text(value: object) -> bool:
