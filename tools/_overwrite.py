@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
-from tfxfer import signals
+from tfxfer import names, signals
+from tfxfer.errors import DataError
 from tfxfer.formats.tensors import Tensor
 from tfxfer.input_spec import InputSpec, sidecar
 from tfxfer.tools import _pager
 from tfxfer.weight_tools.tables import table
 from tfxfer.weights import Weights, writers
+from tfxfer.weights.writers.placing import write_files
 
 Moved = Mapping[Path, Path]
 
@@ -39,6 +42,33 @@ def written(
         return {}
     with signals.handled(signals.stop):
         return writers.write(out, tensors, sources=sources, input_spec=input_spec, overwrite=values.overwrite)
+
+
+def refuse_existing(paths: Iterable[Path], overwrite: bool) -> None:
+    """Refuse to write where anything is, all of it at once.
+
+    Raises:
+      DataError: something is at some of the paths, and it is not to be moved aside.
+    """
+    there = [str(path) for path in paths if os.path.lexists(path)]
+    if there and not overwrite:
+        exist = "exists" if len(there) == 1 else "exist"
+        raise DataError(
+            f"{names.listed(there)} {exist}; take another name, or let --overwrite move what is there aside"
+        )
+
+
+def write_texts(texts: Mapping[Path, str]) -> None:
+    """Write texts to files of one folder, all or none; print what was there and is moved aside.
+
+    Raises:
+      OSError: the folder cannot be made or written, or the disk is full; then nothing has changed.
+    """
+    for folder in {path.parent for path in texts}:
+        folder.mkdir(parents=True, exist_ok=True)
+    moved = write_files({path: text.encode("utf-8", "surrogateescape") for path, text in texts.items()})
+    for old, new in moved.items():
+        print(f"moved {old} to {new}")
 
 
 def show_table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

@@ -36,7 +36,7 @@ from tfxfer.data.scan import scan
 from tfxfer.errors import DataError, RunError
 from tfxfer.runs import files as run_files
 from tfxfer.store.store import Store
-from tfxfer.tools import _data_flags, _flags, _model_flags, _packaged, _report, _store, _training_flags
+from tfxfer.tools import _data_flags, _flags, _model_flags, _overwrite, _packaged, _report, _store, _training_flags
 
 MOST_LINES = 10  # of a kind that are printed
 LEFT_OUT = ("unreadable", "exact", "near")
@@ -68,7 +68,7 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_integer(
         "folds", 5, "Parts of the pictures, for the check of labels; 0 leaves it out.", 0, flag_values=values
     )
-    flags.DEFINE_bool("overwrite", False, "Replace what --out or --write_listing would replace.", flag_values=values)
+    flags.DEFINE_bool("overwrite", False, "Move files aside that --out or --write_listing writes.", flag_values=values)
     _flags.DEFINE_json(values)
     flags.DEFINE_string("run", None, "Run of `tfxfer train` whose data is checked.", flag_values=values)
     _store.define_extraction(values)
@@ -131,6 +131,7 @@ def _checked(settings: Any, directory: str | None) -> tuple[Any, Examples]:
     _packaged.imply(settings, pictures=bool(directory) or stored["dataset"] in PICTURES)
     opened = _model_flags.open_model(settings)
     examples = _of_folder(settings, opened, directory) if directory else _of_run(settings, opened, stored)
+    _check_listings(settings, examples)
     features = _features(settings, opened, examples)
 
     import tfxfer as tx
@@ -255,10 +256,38 @@ def _features(settings: Any, opened: Any, examples: Examples) -> Any:
 
 
 def _check_out(settings: Any) -> None:
-    there = [path for path in (settings.out, settings.write_listing) if path and os.path.lexists(path)]
-    there = [path for path in there if not (path == settings.out and os.path.isdir(path) and not os.listdir(path))]
-    if there and not settings.overwrite:
-        raise DataError(f"{' and '.join(there)} exists; take another name, or let --overwrite replace it")
+    """Refuse at the start what needs no data to be known."""
+    there = [Path(settings.write_listing)] if settings.write_listing else []
+    if settings.out and os.path.isdir(settings.out):
+        there += [Path(settings.out)] * bool(os.listdir(settings.out))
+    elif settings.out and os.path.lexists(settings.out):
+        raise DataError(f"--out={settings.out} is not a folder; give another name")
+    _overwrite.refuse_existing(there, settings.overwrite)
+
+
+def _check_listings(settings: Any, examples: Examples) -> None:
+    """Refuse listings that cannot or must not be written, before anything is computed."""
+    if not settings.write_listing:
+        return
+    if not isinstance(examples.images, Pictures):
+        raise DataError("--write_listing names pictures in files, and these examples lie in none")
+    paths = [*_classes(settings, examples), *_listings(settings, examples).values()]
+    _overwrite.refuse_existing(paths, settings.overwrite)
+
+
+def _listings(settings: Any, examples: Examples) -> dict[str, Path]:
+    """Return the listing of each split, by its name; what is not divided is all for training."""
+    out = Path(settings.write_listing)
+    others = sorted({*examples.splits} - {"train"})
+    return {"train": out, **{split: out.with_name(f"{out.stem}.{split}{out.suffix}") for split in others}}
+
+
+def _classes(settings: Any, examples: Examples) -> dict[Path, str]:
+    """Return the file of the names of the classes, with its text; nothing if that is what is there already."""
+    path = Path(settings.write_listing).with_name(listings.CLASSES)
+    text = "".join(f"{name}\n" for name in examples.class_names)
+    same = path.is_file() and path.read_bytes() == text.encode("utf-8", "surrogateescape")
+    return {} if same else {path: text}
 
 
 def _write(settings: Any, check: Any, examples: Examples) -> None:
@@ -269,11 +298,10 @@ def _write(settings: Any, check: Any, examples: Examples) -> None:
         shown = record.with_pictures(check, examples.images)
     if settings.out:
         out = Path(settings.out)
-        out.mkdir(parents=True, exist_ok=True)
         page = suspects.document(suspects.Suspects.from_json(shown), Path(examples.name).resolve().name)
-        files.write_bytes(out / "index.html", page.encode())
-        files.write_bytes(out / "findings.csv", check.csv().encode("utf-8", "surrogateescape"))
-        files.write_json(out / "findings.json", check.to_json())
+        findings = json.dumps(check.to_json(), indent=1) + "\n"
+        texts = {"index.html": page, "findings.csv": check.csv(), "findings.json": findings}
+        _overwrite.write_texts({out / name: text for name, text in texts.items()})
         print(f"written: {out / 'index.html'}, findings.csv, findings.json")
     if settings.run:
         files.write_json(Path(settings.run) / record.FILE, shown)
@@ -284,20 +312,16 @@ def _write(settings: Any, check: Any, examples: Examples) -> None:
 
 def _write_listing(settings: Any, check: Any, examples: Examples) -> None:
     """Write a listing for each split, and the names of the classes."""
-    if not isinstance(examples.images, Pictures):
-        raise DataError("--write_listing names pictures in files, and these examples lie in none")
-    out = Path(settings.write_listing)
     kept = np.setdiff1d(np.arange(len(examples.labels)), check.left_out(settings.leave_out))
-    texts: dict[Path, str] = {out.with_name(listings.CLASSES): "".join(f"{name}\n" for name in examples.class_names)}
+    paths = _listings(settings, examples)
+    texts = {**_classes(settings, examples), **dict.fromkeys(paths.values(), "")}
     for place in kept:
-        split = examples.splits[place] if examples.splits else "train"
-        path = out if split == "train" else out.with_name(f"{out.stem}.{split}{out.suffix}")
+        path = paths[examples.splits[place] if examples.splits else "train"]
         relative = os.path.relpath(examples.images.paths[place], examples.root)
-        texts[path] = texts.get(path, "") + listings.format_line(relative, int(examples.labels[place]))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    for path, text in texts.items():
-        files.write_bytes(path, text.encode("utf-8", "surrogateescape"))
-    print(f"written: {out} with {len(kept):,} of {len(examples.labels):,} pictures; their root is {examples.root}")
+        texts[path] += listings.format_line(relative, int(examples.labels[place]))
+    _overwrite.write_texts(texts)
+    counts = f"{len(kept):,} of {len(examples.labels):,} pictures"
+    print(f"written: {settings.write_listing} with {counts}; their root is {examples.root}")
 
 
 # --- what is printed ---

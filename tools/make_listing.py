@@ -11,7 +11,6 @@ their names and not opened; what cannot be decoded is set aside when a listing i
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from pathlib import Path
@@ -19,14 +18,13 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from tfxfer import files, names
 from tfxfer.data.folders import find, passed_over, splits_of, walk
 from tfxfer.data.labelled import Labelled, check_classes, number
 from tfxfer.data.listings import CLASSES, format_line
 from tfxfer.data.pictures import shortened
 from tfxfer.data.splits import stratified
 from tfxfer.errors import DataError
-from tfxfer.tools import _flags
+from tfxfer.tools import _flags, _overwrite
 
 TRAIN, VALIDATION = "train.txt", "val.txt"
 LABEL = re.compile(r"[^0-9._]+")
@@ -63,11 +61,12 @@ def main(argv: list[str]) -> int:
     train, validation = stratified(class_of, (1 - values.validation, values.validation), values.seed)
     lines = _lines(pictures, directory)
     texts = {
-        TRAIN: "".join(lines[place] for place in train),
-        VALIDATION: "".join(lines[place] for place in validation),
-        CLASSES: "".join(f"{name}\n" for name in pictures.class_names),
+        out / TRAIN: "".join(lines[place] for place in train),
+        out / VALIDATION: "".join(lines[place] for place in validation),
+        out / CLASSES: "".join(f"{name}\n" for name in pictures.class_names),
     }
-    _write(out, texts, values.overwrite)
+    _overwrite.refuse_existing(texts, values.overwrite)
+    _overwrite.write_texts(texts)
     for note in pictures.notes:
         print(note)
     counts = f"{len(train):,} and {len(validation):,} pictures of {len(pictures.class_names):,} classes"
@@ -102,18 +101,6 @@ def _lines(pictures: Labelled, directory: Path) -> list[str]:
     if problems:
         raise DataError("\n  ".join([f"{directory}: rename what cannot be in a line:", *shortened(problems)]))
     return lines
-
-
-def _write(out: Path, texts: dict[str, str], overwrite: bool) -> None:
-    there = [out / name for name in texts if os.path.lexists(out / name)]
-    if there and not overwrite:
-        shown = names.listed(path.name for path in there)
-        raise DataError(f"{out} already has {shown}; take another folder, or let --overwrite move them aside")
-    out.mkdir(parents=True, exist_ok=True)
-    for path in there:
-        print(f"moved {path} to {files.move_aside(path)}")
-    for name, text in texts.items():
-        files.write_bytes(out / name, text.encode("utf-8", "surrogateescape"))
 
 
 if __name__ == "__main__":

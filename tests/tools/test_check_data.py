@@ -55,9 +55,10 @@ def test_every_fault_of_a_folder_is_found_and_written(pictures, store, tmp_path,
     assert value["examples"] == 36 + 5
     assert "<script" not in (out / "index.html").read_text()
     assert run(check_data, pictures, *NETWORK, f"--store={store}", f"--out={out}") == 1
-    assert "exists; take another name, or let --overwrite replace it" in capsys.readouterr().err
+    assert "exists; take another name, or let --overwrite move what is there aside" in capsys.readouterr().err
     assert run(check_data, pictures, *NETWORK, f"--store={store}", f"--out={out}", "--overwrite", "--folds=0") == 0
     assert "labels were not checked: --folds=0" in capsys.readouterr().out
+    assert json.loads((out / "findings.json.old-1").read_text()) == value
 
 
 def test_the_listing_that_is_written_has_what_is_left_and_is_read_by_training(pictures, store, tmp_path, capsys):
@@ -75,6 +76,35 @@ def test_the_listing_that_is_written_has_what_is_left_and_is_read_by_training(pi
     assert run(check_data, listing, f"--data_dir={pictures}", *NETWORK, f"--store={store}", "--json") == 0
     value = json.loads(capsys.readouterr().out)
     assert (value["examples"], value["counts"]["exact"], value["counts"]["tiny"]) == (len(names), 0, 0)
+
+
+@pytest.mark.parametrize("name", ["classes.txt", "clean.txt", "clean.validation.txt", "clean.test.txt"])
+def test_nothing_is_computed_where_a_file_of_the_listing_exists_and_overwrite_moves_it_aside(
+    name, pictures, store, tmp_path, capsys, monkeypatch
+):
+    for split in ("train", "val", "test"):
+        shutil.copytree(pictures / "grass", tmp_path / "divided" / split / "grass")
+        shutil.copytree(pictures / "rose", tmp_path / "divided" / split / "rose")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).write_text("mine\n")
+    arguments = [tmp_path / "divided", *NETWORK, f"--store={store}", f"--write_listing={out / 'clean.txt'}"]
+    with monkeypatch.context() as patched:
+        patched.setattr("tfxfer.store.extraction.extract", lambda *_, **__: pytest.fail("features are computed"))
+        assert run(check_data, *arguments) == 1
+    assert f"{out / name} exists; take another name, or let --overwrite move" in capsys.readouterr().err
+    assert {path.name: path.read_text() for path in out.iterdir()} == {name: "mine\n"}
+    assert run(check_data, *arguments, "--overwrite", "--folds=0") == 0
+    assert f"moved {out / name} to {out / name}.old-1" in capsys.readouterr().out
+    assert (out / f"{name}.old-1").read_text() == "mine\n"
+    assert (out / "classes.txt").read_text() == "grass\nrose\n"
+
+
+def test_a_classes_txt_that_says_the_same_is_not_in_the_way(pictures, store, tmp_path):
+    (tmp_path / "classes.txt").write_text("blue sky\ngrass\nrose\n")
+    listing = tmp_path / "clean.txt"
+    assert run(check_data, pictures, *NETWORK, f"--store={store}", f"--write_listing={listing}", "--folds=0") == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"classes.txt", "clean.txt"}
 
 
 def test_a_run_is_checked_in_its_splits_and_its_report_shows_it(pictures, store, tmp_path, capsys):

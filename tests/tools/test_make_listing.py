@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from PIL import Image
 
 from tfxfer.data import listing
 from tfxfer.tools import _flags, make_listing
+from tfxfer.weights.writers import placing
 
 FILES = ("train.txt", "val.txt", "classes.txt")
 
@@ -95,7 +97,7 @@ def test_existing_files_are_moved_aside_only_when_told(pets, tmp_path, capsys):
     (out / "val.txt.old-1").write_text("older")
     assert run(pets, out) == 1
     assert capsys.readouterr().err == (
-        f"DataError: {out} already has val.txt; take another folder, or let --overwrite move them aside\n"
+        f"DataError: {out}/val.txt exists; take another name, or let --overwrite move what is there aside\n"
     )
     assert {path.name: path.read_text() for path in out.iterdir()} == {"val.txt": "mine", "val.txt.old-1": "older"}
     assert run(pets, out, "--overwrite") == 0
@@ -109,7 +111,7 @@ def test_a_link_to_nothing_is_moved_aside_too_and_not_renamed_over(pets, tmp_pat
     for name in ("val.txt", "val.txt.old-1"):
         (tmp_path / name).symlink_to(tmp_path / "gone")
     assert run(pets, tmp_path) == 1
-    assert "already has val.txt; take another folder" in capsys.readouterr().err
+    assert "val.txt exists; take another name" in capsys.readouterr().err
     assert run(pets, tmp_path, "--overwrite") == 0
     assert all((tmp_path / f"val.txt.old-{number}").is_symlink() for number in (1, 2))
     assert len(rows(tmp_path / "val.txt")) == 15
@@ -206,3 +208,17 @@ def test_cats_and_dogs(real_data, tmp_path):
     assert run(real_data("cats_dogs/train"), tmp_path, "--labels=name") == 0
     assert Counter(label for _, label in rows(tmp_path / "train.txt")) == {0: 255, 1: 255}
     assert (tmp_path / "classes.txt").read_text() == "cat\ndog\n"
+
+
+def test_on_a_full_disk_every_old_file_stays_at_its_name(pets, tmp_path, capsys, monkeypatch):
+    assert run(pets, tmp_path) == 0
+    (tmp_path / "val.txt").write_text("mine")
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(placing.files, "sync", fail)
+    assert run(pets, tmp_path, "--overwrite") == 1
+    assert "No space left on device" in capsys.readouterr().err
+    assert (tmp_path / "val.txt").read_text() == "mine"
+    assert {path.name for path in tmp_path.iterdir()} == {"pets", *FILES}

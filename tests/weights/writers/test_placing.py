@@ -57,3 +57,25 @@ def test_an_error_that_only_flushing_meets_is_told(tmp_path, monkeypatch):
     with pytest.raises(WeightsError, match=r"was not written: Input/output error\. Nothing has changed"):
         writers.write(tmp_path / "a.npz", {"w": streams.computed((2,), np.dtype(np.float32), slow)})
     assert names_in(tmp_path) == []
+
+
+def test_files_are_written_together_and_what_was_there_is_moved_aside(tmp_path, monkeypatch):
+    (tmp_path / "a").write_bytes(b"old")
+    (tmp_path / "c").symlink_to(tmp_path / "nowhere")
+    contents = {tmp_path / name: name.encode() for name in ("a", "b", "c")}
+    before = names_in(tmp_path)
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(placing.files, "sync_folder", fail)
+        with pytest.raises(OSError, match="No space left"):
+            placing.write_files(contents)
+    assert names_in(tmp_path) == before
+    assert (tmp_path / "a").read_bytes() == b"old"
+    moved = {tmp_path / name: tmp_path / f"{name}.old-1" for name in ("a", "c")}
+    assert placing.write_files(contents) == moved
+    assert {path: path.read_bytes() for path in contents} == contents
+    assert (tmp_path / "a.old-1").read_bytes() == b"old"
+    assert (tmp_path / "c.old-1").is_symlink()

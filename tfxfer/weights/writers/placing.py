@@ -24,6 +24,22 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
         raise WeightsError(f"{path} exists; take another name, or `overwrite=True`, which moves it aside")
 
 
+def write_files(contents: Mapping[Path, bytes]) -> dict[Path, Path]:
+    """Write files of one folder, all or none; what stands there is moved aside, to `<file>.old-N`, when they are whole.
+
+    Returns:
+      What was moved aside: the old path of each file, and the new one.
+
+    Raises:
+      OSError: the folder is missing or not writable, or the disk is full; then nothing has changed.
+    """
+    aside = {path: files.old_name(path) for path in contents if os.path.lexists(path)}
+    with placed(list(contents), aside) as parts:
+        for part, data in zip(parts, contents.values(), strict=True):
+            part.write_bytes(data)
+    return aside
+
+
 @contextlib.contextmanager
 def placed(paths: Sequence[Path], aside: Mapping[Path, Path]) -> Iterator[list[Path]]:
     """Yield a file for each path, to be written; in the end all are flushed and put in place, in the order given.
@@ -88,6 +104,6 @@ def _put(parts: Sequence[Path], paths: Sequence[Path], aside: Mapping[Path, Path
             if not part.exists():
                 path.unlink(missing_ok=True)
         for old, new in aside.items():
-            if new.exists() and not old.exists():
+            if os.path.lexists(new) and not os.path.lexists(old):
                 os.rename(new, old)
         raise
