@@ -54,9 +54,27 @@ def test_pretrain_keeps_the_convolutions_alone(convolutions):
 
 def test_pretrain_does_not_replace_what_it_did_not_write(convolutions, capsys):
     assert run(pretrain, convolutions, "--epochs=1", f"--logdir={convolutions}-other") == 1
-    assert re.search(r"RunError: .*convolutions exists; .*--overwrite", capsys.readouterr().err)
+    assert re.search(r"RunError: .*convolutions.* exists, .*did not write it; .*--overwrite", capsys.readouterr().err)
     assert run(pretrain, convolutions, "--epochs=1") == 0
     assert last_line(capsys.readouterr().out).startswith("test loss 0.")
+
+
+def test_a_pretraining_that_goes_on_replaces_only_what_it_saved_itself(convolutions, tmp_path, capsys):
+    flags = [f"--logdir={tmp_path / 'run'}", "--train_examples=50"]
+    assert run(pretrain, tmp_path / "own", "--epochs=1", *flags) == 0
+    mine = {suffix: Path(f"{convolutions}{suffix}").read_bytes() for suffix in (".index", ".data-00000-of-00001")}
+    for suffix, data in mine.items():
+        (tmp_path / f"mine{suffix}").write_bytes(data)
+    assert run(pretrain, tmp_path / "mine", "--epochs=1", *flags) == 1
+    assert re.search(r"RunError: .*mine.* exists, .*run did not write it; .*--overwrite", capsys.readouterr().err)
+    assert all((tmp_path / f"mine{suffix}").read_bytes() == data for suffix, data in mine.items())
+    before = (tmp_path / "own.index").read_bytes()
+    assert run(pretrain, tmp_path / "own", "--epochs=2", *flags) == 0
+    assert (tmp_path / "own.index").read_bytes() != before
+    assert not list(tmp_path.glob("own.old*"))
+    assert run(pretrain, tmp_path / "mine", "--epochs=1", *flags, "--overwrite") == 0
+    assert f"moved {tmp_path / 'mine.index'} to {tmp_path / 'mine.old-1.index'}" in capsys.readouterr().out
+    assert all((tmp_path / f"mine.old-1{suffix}").read_bytes() == data for suffix, data in mine.items())
 
 
 def test_train_restores_freezes_and_ends_with_the_test_accuracy_that_evaluate_finds_too(convolutions, tmp_path, capsys):

@@ -3,20 +3,26 @@
     tfxfer pretrain --logdir=runs/autoencoder checkpoints/digits_autoencoder
 
 trains on the digits and saves the convolutions (53 kB) as a TensorFlow checkpoint, for `tfxfer train --weights` to
-restore. The last line is the mean cross-entropy of a pixel of the test images, in nats: `test loss 0.1043`.
+restore. A run that goes on replaces what it saved; all else at OUT is refused, or moved aside by --overwrite, which
+begins the run anew. The last line is the mean cross-entropy of a pixel of the test images, in nats: `test loss 0.1043`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
+from tfxfer import files
 from tfxfer.errors import DataError, RunError
-from tfxfer.runs.files import is_run
+from tfxfer.runs.files import read_json
 from tfxfer.tools import _data_flags, _flags, _report, _training_flags
+from tfxfer.weights.writers import in_the_way
 
+SAVED = "saved.json"  # in the run directory: what it wrote as OUT, which alone it may write over
 USES = (_flags.Use("patch", "mask", what="the share of the image that the squares are of"),)
 
 
@@ -47,8 +53,7 @@ def main(argv: list[str]) -> int:
     [out] = _flags.parse(settings, argv, __doc__, at_least=1, at_most=1, imply=_data_flags.imply, uses=USES)
     _data_flags.find_from_anywhere(settings)
     settings.set_default("logdir", f"{out}.run")
-    if Path(f"{out}.index").exists() and not settings.overwrite and not is_run(settings.logdir):
-        raise RunError(f"{out} exists; take another name, or replace it by --overwrite")
+    _check_out(out, settings)
     if settings.dataset not in ("digits", "mnist"):
         raise DataError(f"--dataset={settings.dataset}: the autoencoder is trained on digits or mnist")
     examples = _data_flags.load(settings)
@@ -76,12 +81,52 @@ def main(argv: list[str]) -> int:
         kept = tf.train.Saver(tx.select(*settings.save), save_relative_paths=True)
         with tx.session(**_training_flags.session_options(settings)) as sess, _report.logging():
             fitted = tx.fit(sess, step, examples, **_training_flags.fitting(settings))
-            checkpoints.write(sess, kept, out, write_meta_graph=False)
+            aside = _others(out, settings.logdir)
+            checkpoints.write(sess, kept, out, write_meta_graph=False, aside=aside)
+            _record(out, settings.logdir)
             losses = evaluate.measure(sess, step, examples.test)
     _report.show_run(fitted, settings.logdir)
+    for old, new in aside.items():
+        print(f"moved {old} to {new}")
     print(f"saved {', '.join(settings.save)} as {out}")
     print(f"test loss {losses['loss']:.4f}")
     return 0
+
+
+def _check_out(out: str, settings: Any) -> None:
+    """Refuse an OUT that the run did not write, before anything is trained.
+
+    Raises:
+      RunError: there is one, and --overwrite is not given.
+    """
+    there = [] if settings.overwrite else list(_others(out, settings.logdir))
+    if there:
+        raise RunError(
+            f"{there[0]} exists, and the run {settings.logdir} did not write it; take another name than {out}, or let "
+            "--overwrite move it aside and begin the run anew"
+        )
+
+
+def _others(out: str, logdir: str) -> dict[Path, Path]:
+    """Find what is at OUT, and where to move it; nothing if the run saved it, which it may write over."""
+    return {} if _index_digest(out) in _saved(logdir) else in_the_way(Path(out))
+
+
+def _record(out: str, logdir: str) -> None:
+    """Write into the run what it saved, by the digest of its index, which holds a checksum of each variable."""
+    files.write_json(Path(logdir, SAVED), sorted({*_saved(logdir), _index_digest(out)}))
+
+
+def _saved(logdir: str) -> list[str]:
+    """Return the digests of what the run has saved; none where it never did."""
+    path = Path(logdir, SAVED)
+    return read_json(path, "move it away, and give another name than before for OUT") if path.exists() else []
+
+
+def _index_digest(out: str) -> str:
+    """Return the digest of a checkpoint's index; an empty text where there is none."""
+    index = Path(f"{out}.index")
+    return hashlib.sha256(index.read_bytes()).hexdigest() if index.is_file() else ""
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ LEAST = 64 << 10  # bytes of frozen variables that are worth a file of their own
 # Fields: of the header, how many data files there are; of an entry, which of them it lies in, and where.
 _SHARDS, _SHARD, _OFFSET = 1, 3, 4
 
+NOTHING: Mapping[Path, Path] = {}
 Index = dict[bytes, bytes]  # of a checkpoint: a BundleEntryProto by key, the BundleHeaderProto under the empty one
 
 
@@ -53,6 +54,7 @@ def write(
     prefix: str | os.PathLike[str],
     *,
     write_meta_graph: bool = True,
+    aside: Mapping[Path, Path] = NOTHING,
 ) -> None:
     """Save a checkpoint in a folder beside, flush it, and move it to its place, the index last.
 
@@ -63,6 +65,7 @@ def write(
       saver: of the variables to save.
       prefix: as `tf.train.Saver.restore` takes it; its folder is made if it is missing.
       write_meta_graph: whether to write `<prefix>.meta` too.
+      aside: files that stand in the way, and where each is moved when the checkpoint is whole.
 
     Raises:
       OSError, tf.errors.OpError: it could not be written; nothing is left of it.
@@ -71,7 +74,7 @@ def write(
     with _Beside(prefix) as beside:
         with sess.graph.as_default():
             saver.save(sess, str(beside / prefix.name), write_state=False, write_meta_graph=write_meta_graph)
-        _put_in_place(beside, prefix)
+        _put_in_place(beside, prefix, aside)
 
 
 class _Beside:
@@ -90,9 +93,13 @@ class _Beside:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
-def _put_in_place(beside: Path, prefix: Path) -> None:
-    for file in sorted(beside.iterdir(), key=lambda file: file.suffix == ".index"):
+def _put_in_place(beside: Path, prefix: Path, aside: Mapping[Path, Path] = NOTHING) -> None:
+    written = sorted(beside.iterdir(), key=lambda file: file.suffix == ".index")
+    for file in written:
         files.sync(file)
+    for old, new in aside.items():
+        os.rename(old, new)
+    for file in written:
         os.replace(file, prefix.parent / file.name)
     files.sync_folder(prefix.parent)
 

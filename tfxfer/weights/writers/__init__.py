@@ -25,7 +25,7 @@ from tfxfer.weights import Weights, find_checkpoint
 from tfxfer.weights.writers import bundle, elsewhere, keras_h5, npz, pytorch, safetensors
 from tfxfer.weights.writers.placing import placed
 
-__all__ = ["CHECKPOINT", "FORMATS", "KERAS", "Format", "check", "kind_of", "write"]
+__all__ = ["CHECKPOINT", "FORMATS", "KERAS", "Format", "check", "in_the_way", "kind_of", "write"]
 
 if TYPE_CHECKING:
     from tfxfer.weights.writers import archives as archives
@@ -185,6 +185,11 @@ def write(
     except OSError as error:
         raise WeightsError(_not_written(path, tensors, error)) from None
     return aside
+
+
+def in_the_way(prefix: Path) -> dict[Path, Path]:
+    """Find the files that stand where a checkpoint would, its sidecars too, and where to move each aside."""
+    return _aside(prefix, [path for path in _there(prefix, CHECKPOINT) if path.is_symlink() or not path.is_dir()])
 
 
 def _not_written(path: Path, tensors: Mapping[str, Tensor], error: OSError) -> str:
