@@ -23,7 +23,12 @@ from tfxfer.tools import _flags
 def define_flags() -> flags.FlagValues:
     """Define the flags of this tool."""
     values = flags.FlagValues()
-    flags.DEFINE_string("out", None, "File to write; default: report.html in the run's directory.", flag_values=values)
+    flags.DEFINE_string(
+        "out",
+        None,
+        "File to write; default: report.html in the run's directory. A report is replaced; any other file is refused.",
+        flag_values=values,
+    )
     return values
 
 

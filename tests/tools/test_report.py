@@ -107,6 +107,20 @@ def test_out_may_be_elsewhere_and_what_is_missing_is_said(tmp_path, capsys):
     assert "No such file or directory" in capsys.readouterr().err
 
 
+def test_a_report_is_written_again_and_nothing_else_is_replaced(tmp_path, capsys):
+    run = made_runs.make(tmp_path / "run")
+    thesis = tmp_path / "thesis.html"
+    thesis.write_text("<!DOCTYPE html>\n<html><body>mine</body></html>\n")
+    for out in (thesis, run / "settings.json"):
+        before = out.read_bytes()
+        assert _flags.run(report.main, ["tfxfer report", str(run), f"--out={out}"]) == 1
+        assert f"{out} exists and is not a report of tfxfer; take another name" in capsys.readouterr().err
+        assert out.read_bytes() == before
+    for flags in ([], [f"--out={tmp_path / 'page.html'}"]):
+        for _ in ("written", "written again"):
+            assert _flags.run(report.main, ["tfxfer report", str(run), *flags]) == 0
+
+
 def test_a_foreign_directory_is_a_clear_error(tmp_path, capsys):
     assert _flags.run(report.main, ["tfxfer report", str(tmp_path)]) == 1
     assert "RunError: " in capsys.readouterr().err

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from tfxfer import files, notebook
 from tfxfer._lazy import attach
-from tfxfer.reports.page import document
+from tfxfer.errors import DataError
+from tfxfer.reports.page import document, is_document
 from tfxfer.reports.run_reader import Run, read
 from tfxfer.reports.summary_section import missing, result_line
 
@@ -74,12 +75,15 @@ class Report:
         """Write the page as one file, and return where it is.
 
         Args:
-          out: the file, replaced in one step; default: `report.html` in the run directory.
+          out: the file; default: `report.html` in the run directory. A report is replaced, in one step.
 
         Raises:
+          DataError: something is there that is not a report.
           OSError: the file cannot be written.
         """
         path = self.run.path / FILE if out is None else Path(out)
+        if os.path.lexists(path) and not is_document(path):
+            raise DataError(f"{path} exists and is not a report of tfxfer; take another name, or move it away")
         files.write_bytes(path, self.html.encode())
         return path
 

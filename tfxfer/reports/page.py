@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from tfxfer._version import __version__
 from tfxfer.markup import Markup, section, soft, tag
@@ -24,6 +26,8 @@ from tfxfer.reports.summary_section import header, result_line
 
 TITLES = {"plan": "Restore plan", "repeat": "Repeat it"}  # in the navigation, where a section's name does not do
 _NOT_SETTINGS = {"stages"}
+_END = re.compile(rb"<footer><p>Written by tfxfer [^<]*</p></footer></body></html>\n\Z")
+LONGEST_END = 400  # bytes of a page that hold it
 
 
 def document(run: Run, command: str | None = None) -> str:
@@ -43,6 +47,14 @@ def document(run: Run, command: str | None = None) -> str:
     )
     title = f"{run.name}: {result_line(run)}"
     return f"<!DOCTYPE html>\n{tag('html', head(title), body, lang='en')}\n"
+
+
+def is_document(path: Path) -> bool:
+    """Say whether a file is a page of `document`, of whatever version."""
+    if not path.is_file():
+        return False
+    text = path.read_bytes()
+    return text.startswith(b"<!DOCTYPE html>\n<html") and bool(_END.search(text[-LONGEST_END:]))
 
 
 def _sections(run: Run, command: str | None) -> dict[str, Markup | None]:
