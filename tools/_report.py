@@ -17,9 +17,11 @@ from rich.text import Text
 from tfxfer import extras, names
 from tfxfer.errors import DataError
 from tfxfer.plots.confusion import MOST_NAMED, confused_pairs
+from tfxfer.plots.png import check_free
 from tfxfer.statistics import intervals
 from tfxfer.tools import _flags
 
+REPLACED = "A picture that tfxfer drew is replaced; any other file is refused."  # of each flag that names one
 MOST_CLASSES = 20  # of more, the weakest alone are printed
 MOST_CONFUSED = 10  # pairs of classes
 
@@ -170,7 +172,8 @@ def define_picture(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "picture",
         None,
-        "PNG to draw the run's curves into: loss and accuracy by epoch, and the learning rate if it varies.",
+        "PNG to draw the run's curves into: loss and accuracy by epoch, and the learning rate if it varies. "
+        + REPLACED,
         flag_values=values,
     )
 
@@ -179,12 +182,13 @@ def check_picture(path: str | None) -> None:
     """Refuse a picture that could not be written in the end.
 
     Raises:
-      DataError: its folder does not exist.
+      DataError: its folder does not exist, or something is there that tfxfer did not draw.
       MissingPackageError: matplotlib, which draws it, is not installed.
     """
     if path and not Path(path).absolute().parent.is_dir():
         raise DataError(f"--picture={path}: its folder does not exist")
     if path:
+        check_free(path)
         extras.load("matplotlib")
 
 

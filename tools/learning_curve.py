@@ -28,7 +28,7 @@ def define_flags() -> flags.FlagValues:
         "store", None, "Directory of features that `tfxfer train --store` filled (needed).", flag_values=values
     )
     flags.DEFINE_integer("seeds", 5, "How many parts of each size are drawn.", 1, flag_values=values)
-    flags.DEFINE_string("picture", None, "PNG to draw the curve into.", flag_values=values)
+    flags.DEFINE_string("picture", None, f"PNG to draw the curve into. {_report.REPLACED}", flag_values=values)
     _flags.DEFINE_json(values)
     return values
 

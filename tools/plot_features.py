@@ -4,8 +4,8 @@
     tfxfer plot_features codes flowers.png --method=tsne
 
 The first argument is a folder that `tfxfer extract` wrote, a store, or a table of one (STORE/ADDRESS); the second is
-the PNG to write. PCA keeps distances as far as a plane can, t-SNE keeps neighbours together. The same rows and seed
-give the same picture. TensorFlow is not loaded.
+the PNG to write. A picture that tfxfer drew is replaced, any other file is refused. PCA keeps distances as far as a
+plane can, t-SNE keeps neighbours together. The same rows and seed give the same picture. TensorFlow is not loaded.
 """
 
 from __future__ import annotations
@@ -48,10 +48,12 @@ def main(argv: list[str]) -> int:
     from tfxfer import extras, files
     from tfxfer.errors import DataError
     from tfxfer.plots import scatter
+    from tfxfer.plots.png import check_free
     from tfxfer.store import features
 
     if not Path(out).absolute().parent.is_dir():
         raise DataError(f"{out}: the folder does not exist")
+    check_free(out)
     extras.load("matplotlib")
     table = features.read(path)
     rows = scatter.chosen(table, values.split, values.most, values.seed)

@@ -46,7 +46,10 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_integer("top", 5, "How many classes to show for each picture.", 1, flag_values=values)
     flags.DEFINE_bool("json", False, "Print one JSON object and nothing else.", flag_values=values)
     flags.DEFINE_string(
-        "picture", None, f"PNG to draw the photographs and their bars into, {DRAWN} at most.", flag_values=values
+        "picture",
+        None,
+        f"PNG to draw the photographs and their bars into, {DRAWN} at most. {_report.REPLACED}",
+        flag_values=values,
     )
     flags.DEFINE_integer("batch_size", 32, "Pictures that go through the network at once.", 1, flag_values=values)
     _model_flags.define_model(values)

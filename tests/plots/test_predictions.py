@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tfxfer.errors import DataError
 from tfxfer.plots import predictions
 from tfxfer.plots.figures import CARD
 from tfxfer.plots.palette import LIGHT, rgb
@@ -32,6 +33,15 @@ def test_each_photograph_is_a_row_with_its_bars(tmp_path):
     assert red[:, :400].sum() > 10_000
     widths = np.unique(blue.sum(1))
     assert widths[-1] == pytest.approx(3 * widths[widths > 0][0], rel=0.05)
+
+
+def test_a_drawing_is_drawn_again_and_a_photograph_is_not_drawn_over(tmp_path):
+    assert draw(tmp_path / "x.png", 1).shape != draw(tmp_path / "x.png", 2).shape
+    Image.new("RGB", (4, 4)).save(tmp_path / "rose.png")
+    before = (tmp_path / "rose.png").read_bytes()
+    with pytest.raises(DataError, match=r"rose\.png exists and is not a picture that tfxfer drew"):
+        draw(tmp_path / "rose.png")
+    assert (tmp_path / "rose.png").read_bytes() == before
 
 
 def test_what_is_there_stays_if_it_cannot_be_written(tmp_path):

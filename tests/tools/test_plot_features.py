@@ -48,6 +48,7 @@ def test_a_store_and_one_split_can_be_drawn(tmp_path, capsys):
 @pytest.mark.parametrize(("args", "status", "message"), [
     (["{tmp}", "{tmp}/out.png"], 1, "DataError: .* holds no features"),
     (["{tmp}/codes", "{tmp}/no/out.png"], 1, "DataError: .*out.png: the folder does not exist"),
+    (["{tmp}/codes", "{tmp}/codes/codes.npy"], 1, "codes.npy exists and is not a picture that tfxfer drew"),
     (["{tmp}/codes", "{tmp}/out.png", "--split=validation"], 1, "has no rows of the split validation"),
     (["{tmp}/two", "{tmp}/out.png"], 1, "two has 2 rows to draw; at least 3 are needed"),
     (["{tmp}/codes"], 2, "1 arguments are too few, 2 are needed"),

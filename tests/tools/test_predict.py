@@ -69,6 +69,18 @@ def test_a_run_knows_all_that_is_needed(trained, capsys):
     assert first > second
 
 
+def test_a_photograph_is_not_drawn_over(trained, tmp_path, capsys):
+    photograph = tmp_path / "rose.png"
+    shutil.copy(trained / "pictures/rose/0.png", photograph)
+    before = photograph.read_bytes()
+    assert run(predict, photograph, f"--run={trained / 'run'}", f"--picture={photograph}") == 1
+    said = capsys.readouterr()
+    assert (said.out, photograph.read_bytes()) == ("", before)
+    assert "rose.png exists and is not a picture that tfxfer drew; take another name, or move it away" in said.err
+    for _ in range(2):
+        assert run(predict, photograph, f"--run={trained / 'run'}", f"--picture={tmp_path / 'out.png'}") == 0
+
+
 def test_the_table_names_every_picture_in_full_and_all_classes(trained, capsys):
     folder = trained / "pictures" / "rose"
     assert run(predict, folder, f"--run={trained / 'run'}", "--checkpoint=last") == 0

@@ -40,7 +40,7 @@ def draw(paint: Callable[[Any], None], width: int, height: int, *, constrained: 
         paint(figure)
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
-        return png(np.asarray(canvas.buffer_rgba()))
+        return png(np.asarray(canvas.buffer_rgba()), drawn=True)
 
 
 def one_line(name: str, most: int = 200) -> str:

@@ -14,6 +14,7 @@ from tfxfer import files
 from tfxfer.plots import figures
 from tfxfer.plots.figures import CARD
 from tfxfer.plots.palette import LIGHT
+from tfxfer.plots.png import check_free
 
 WIDTH, HEIGHT = 800, 240  # of a row, in pixels
 TILE, ACROSS, GAP = 104, 3, 9  # side of a mistake's picture in pixels, how many are in a row, and between them
@@ -30,15 +31,17 @@ def predictions(
     """Draw each photograph with a bar for each of its most probable classes, one below the other, into a PNG file.
 
     Args:
-      path: of the PNG; replaced in one step.
+      path: of the PNG; a picture that tfxfer drew is replaced, in one step.
       photographs: uint8 [height, width, 3] each.
       titles: one for each photograph, as the name of its file.
       names: of each photograph's classes, the most probable first.
       probabilities: of these, from 0 to 1.
 
     Raises:
+      DataError: something else is at `path`.
       OSError: the folder is missing or not writable, or the disk is full.
     """
+    check_free(path)
 
     def paint(figure: Any) -> None:
         axes = figure.subplots(len(photographs), 2, squeeze=False, width_ratios=(2, 3))
