@@ -159,6 +159,11 @@ def test_what_cannot_be_exported_is_refused_and_leaves_nothing(tmp_path, capsys)
         assert run(store, "export", tmp_path / "s", tmp_path / out, *more) == 1
         assert re.search(message, capsys.readouterr().err)
     assert os.listdir(tmp_path) == ["s"]
+    keys = tmp_path / "out.npy.keys.txt"
+    keys.write_text("mine")
+    assert run(store, "export", tmp_path / "s", tmp_path / "out.npy", "--address=aa") == 1
+    assert f"{keys} is there already; give another name" in capsys.readouterr().err
+    assert (keys.read_text(), sorted(os.listdir(tmp_path))) == ("mine", ["out.npy.keys.txt", "s"])
 
 
 def test_bad_usage_is_told(tmp_path, capsys):

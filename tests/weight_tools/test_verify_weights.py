@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import re
 import subprocess
@@ -17,6 +18,7 @@ import safetensors.numpy
 
 from tests import fuzz, tables, tflite_models, torch_files
 from tests.weights.test_bundle import HEADER, save, write
+from tfxfer import files
 from tfxfer.errors import WeightsError
 from tfxfer.input_spec import InputSpec
 from tfxfer.tools import _flags, verify_weights
@@ -294,6 +296,27 @@ def test_digests_that_are_there_are_not_written_over(tmp_path, capsys):
     assert run(path, f"--write_digests={out}", "--overwrite") == 0
     assert f"moved {out} to {out}.old-1" in capsys.readouterr().out
     assert Path(f"{out}.old-1").read_text() == "mine"
+
+
+def test_on_a_full_disk_the_old_digests_stay_at_their_name(tmp_path, capsys, monkeypatch):
+    path, out = made(tmp_path, "npz"), tmp_path / "digests.json"
+    out.write_text("mine")
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files, "sync", fail)
+    assert run(path, f"--write_digests={out}", "--overwrite") == 1
+    assert "No space left on device" in capsys.readouterr().err
+    assert (out.read_text(), sorted(tmp_path.iterdir())) == ("mine", sorted([path, out]))
+
+
+def test_a_missing_folder_is_named_before_anything_is_read(tmp_path, capsys):
+    out = tmp_path / "missing" / "digests.json"
+    assert run(made(tmp_path, "npz"), f"--write_digests={out}") == 1
+    said = capsys.readouterr()
+    assert f"WeightsError: {out}: the folder {out.parent} does not exist; make it, or give another" in said.err
+    assert said.out == ""
 
 
 def test_no_digests_are_written_of_a_bad_file(tmp_path, capsys):

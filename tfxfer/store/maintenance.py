@@ -22,6 +22,7 @@ from tfxfer.errors import DataError
 from tfxfer.store import shards
 from tfxfer.store.shards import Shard, list_records, read_record
 from tfxfer.store.store import SHARD_ROWS, VERSION, Rows, Store, Table, open_table, read_about
+from tfxfer.weights.writers.placing import placed
 
 FULL_BYTES = 32 << 20  # a full shard
 QUIET_SECONDS = 600.0  # a table or a file that changed later may still be written to
@@ -263,25 +264,23 @@ def export(folder: Path, out: Path) -> int:
       How many rows.
 
     Raises:
-      DataError: the file is there already, its name ends otherwise, or the table holds no row or is damaged.
+      DataError: a file is there already, the name ends otherwise, or the table holds no row or is damaged.
     """
-    if out.exists():
-        raise DataError(f"{out} is there already; give another name")
+    named = out.with_name(f"{out.name}.keys.txt")
+    paths = [named, out] if out.suffix == ".npy" else [out]
+    there = [str(path) for path in paths if os.path.lexists(path)]
+    if there:
+        raise DataError(f"{' and '.join(there)} is there already; give another name")
     if out.suffix not in (".npy", ".tfrecord"):
         raise DataError(f"{out}: give a name that ends in .npy or .tfrecord")
     table = open_table(folder)
     keys = sorted(table)
     if not keys:
         raise DataError(f"{folder} holds no rows")
-    part = files.beside(out)
-    try:
-        (_write_npy if out.suffix == ".npy" else _write_records)(part, table, keys)
+    with placed(paths, {}) as parts:
+        (_write_npy if out.suffix == ".npy" else _write_records)(parts[-1], table, keys)
         if out.suffix == ".npy":
-            files.write_bytes(out.with_name(f"{out.name}.keys.txt"), "".join(f"{key}\n" for key in keys).encode())
-        files.sync(part)
-        os.replace(part, out)
-    finally:
-        part.unlink(missing_ok=True)
+            parts[0].write_bytes("".join(f"{key}\n" for key in keys).encode())
     return len(keys)
 
 

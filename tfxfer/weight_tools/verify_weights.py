@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import os
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tfxfer import files
 from tfxfer.errors import WeightsError
 from tfxfer.formats import reading
 from tfxfer.input_spec import CHANNELS
@@ -20,7 +19,7 @@ from tfxfer.names import by_number, listed, printable
 from tfxfer.weight_tools.values import not_finite
 from tfxfer.weights import Weights, bundle, find_checkpoint, open_weights, saved_model, streams
 from tfxfer.weights.digests import METHOD, running
-from tfxfer.weights.writers.placing import refuse_existing
+from tfxfer.weights.writers.placing import refuse_existing, write_files
 
 # What a kind of file, by how its name begins, has to tell that a value was damaged.
 CHECKSUMS = {
@@ -185,14 +184,14 @@ def write_digests(path: str, verdict: Verdict, *, overwrite: bool) -> list[str]:
     """Write the digests of a file, to be compared later; return a line for what was written and moved.
 
     Raises:
-      WeightsError: the file exists, and it is not to be moved aside.
-      OSError: the folder is missing or not writable, or the disk is full.
+      WeightsError: the file exists and is not to be moved aside, or its folder does not exist.
+      OSError: the folder is not writable, or the disk is full.
     """
-    place, notes = Path(path), []
+    place = Path(path)
     refuse_existing(place, overwrite)
-    if os.path.lexists(place):
-        notes.append(f"moved {printable(path)} to {printable(str(files.move_aside(place)))}")
-    files.write_json(place, {"method": METHOD, "path": verdict.path, "tensors": verdict.digests})
+    text = json.dumps({"method": METHOD, "path": verdict.path, "tensors": verdict.digests}, indent=1) + "\n"
+    moved = write_files({place: text.encode()})
+    notes = [f"moved {printable(str(old))} to {printable(str(new))}" for old, new in moved.items()]
     return [*notes, f"wrote {len(verdict.digests):,} digests to {printable(path)}"]
 
 
