@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 
 import pytest
@@ -30,6 +31,17 @@ def test_a_failure_leaves_the_old_file_and_nothing_beside_it(tmp_path, monkeypat
     with pytest.raises(KeyboardInterrupt):
         files.write_bytes(tmp_path / "a", b"new")
     assert [(entry.name, entry.read_bytes()) for entry in tmp_path.iterdir()] == [("a", b"old")]
+
+
+def test_what_cannot_be_written_is_told_by_the_name_that_was_given(tmp_path):
+    path = tmp_path / "missing" / "a"
+    wanted = f"No such file or directory, for the folder {path.parent} does not exist: '{path}'"
+    for write in (lambda: files.write_bytes(path, b""), lambda: files.beside(path)):
+        with pytest.raises(FileNotFoundError, match=re.escape(wanted)):
+            write()
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match=re.escape(f"'{tmp_path / 'file' / 'a'}'")):
+        files.write_bytes(tmp_path / "file" / "a", b"")
 
 
 def test_json_keeps_its_order_and_every_bit_of_a_float(tmp_path):

@@ -51,7 +51,11 @@ def beside(path: Path) -> Path:
 
 
 def _opened_beside(path: Path) -> tuple[int, Path]:
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PART, dir=path.parent)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PART, dir=path.parent)
+    except OSError as error:  # of a name that nobody gave
+        missing = "" if path.parent.is_dir() else f", for the folder {path.parent} does not exist"
+        raise OSError(error.errno, f"{error.strerror}{missing}", str(path)) from None
     os.fchmod(handle, 0o666 & ~_umask())
     return handle, Path(name)
 

@@ -174,7 +174,8 @@ def test_a_tensor_is_saved_and_not_written_over(capsys, tmp_path):
     ([DIGITS, "--select=fc.*"], 1, "SelectionError: 1 of the patterns match none"),
     ([DIGITS, "--out=x.npy"], 2, "--out is for one tensor; name it by --tensor"),
     ([DIGITS, "--sort=colour"], 2, "--sort=colour"),
-    ([DIGITS, "--tensor=conv1/bias", "--out=no/such/folder/x.npy"], 1, "No such file or directory"),
+    ([DIGITS, "--tensor=conv1/bias", "--out=no/such/folder/x.npy"], 1,
+     "no/such/folder/x.npy: the folder no/such/folder does not exist; make it, or give another"),
     ([DIGITS, DIGITS], 2, "unexpected argument"),
     ([], 2, "too few"),
 ])  # fmt: skip

@@ -251,8 +251,9 @@ def save_array(weights: Weights, name: str, out: Path, *, overwrite: bool = Fals
       Lines that say what was moved and written.
 
     Raises:
-      WeightsError: the file exists and is not to be moved aside, the array is damaged, or it is one of strings.
-      OSError: the folder is missing or not writable, or the disk is full.
+      WeightsError: the file exists and is not to be moved aside, its folder does not exist, the array is damaged, or it
+        is one of strings.
+      OSError: the folder is not writable, or the disk is full.
     """
     from tfxfer.weights.writers.placing import placed, refuse_existing  # only looking at a file needs no writers
 

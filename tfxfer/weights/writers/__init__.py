@@ -193,7 +193,8 @@ def in_the_way(prefix: Path) -> dict[Path, Path]:
 
 
 def _not_written(path: Path, tensors: Mapping[str, Tensor], error: OSError) -> str:
-    named = error.filename if error.filename and not str(error.filename).endswith(PART) else ""
+    ours = str(error.filename).endswith(PART) or str(error.filename).startswith(str(path))
+    named = error.filename if error.filename and not ours else ""
     why = ": ".join(str(part) for part in (error.strerror or error, named) if part)
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         size = sum(tensor.nbytes for tensor in tensors.values())

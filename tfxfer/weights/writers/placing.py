@@ -15,11 +15,13 @@ PAUSE = 0.05  # seconds
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Refuse to write where something is.
+    """Refuse to write where something is, or where nothing can be.
 
     Raises:
-      WeightsError: something is there, and it is not to be moved aside.
+      WeightsError: something is there, and it is not to be moved aside; or the folder does not exist.
     """
+    if not path.absolute().parent.is_dir():
+        raise WeightsError(f"{path}: the folder {path.parent} does not exist; make it, or give another")
     if os.path.lexists(path) and not overwrite:
         raise WeightsError(f"{path} exists; take another name, or `overwrite=True`, which moves it aside")
 
