@@ -58,6 +58,17 @@ def test_it_writes_what_people_go_on_with(pictures, tmp_path, capsys):
     assert os.listdir(tmp_path / "new") == ["codes"]
 
 
+def test_a_class_whose_folder_is_not_unicode_keeps_its_bytes(pictures, tmp_path):
+    data, out = tmp_path / "data", tmp_path / "out"
+    shutil.copytree(pictures / "rose", data / "rose")
+    shutil.copytree(pictures / "grass", os.fsdecode(os.fsencode(data) + b"/caf\xe9"))
+    assert run(extract, out, *flags(data, "--endpoint=conv1:mean")) == 0
+    assert (out / "classes.txt").read_bytes() == b"caf\xe9\nrose\n"
+    labels = [(b"caf\xe9", b"rose")[label] for label in np.load(out / "labels.npy")]
+    assert (out / "labels").read_bytes().splitlines() == labels
+    assert list(features.read(out).class_names) == [os.fsdecode(b"caf\xe9"), "rose"]
+
+
 def test_the_codes_tell_the_classes_apart_in_scikit_learn(pictures, tmp_path):
     from sklearn.neighbors import KNeighborsClassifier
 

@@ -136,7 +136,7 @@ def _write_labels(folder: Path, splits: Mapping[str, Split], class_names: Sequen
         (folder / name).write_bytes(text.encode("utf-8", "surrogateescape"))
     table = io.StringIO(newline="")
     csv.writer(table, lineterminator="\n").writerows([class_names[label]] for label in labels)
-    (folder / "labels").write_text(table.getvalue(), "utf-8", newline="")
+    (folder / "labels").write_bytes(table.getvalue().encode("utf-8", "surrogateescape"))
 
 
 def _paths(name: str, split: Split) -> Sequence[str]:
