@@ -92,6 +92,21 @@ def test_what_is_no_float_comes_from_the_last_file_and_slots_from_none(make):
     ]
 
 
+def test_a_weight_below_the_name_of_another_one_is_averaged_too(make):
+    named = [{"emb": np.full((2, 3), i, np.float32), "emb/proj": np.full((3, 3), i, np.float32)} for i in (1, 2)]
+    average = plan(make(*named))
+    assert {name: tensor.read().mean() for name, tensor in average.tensors.items()} == {"emb": 1.5, "emb/proj": 1.5}
+    assert average.notes == []
+
+
+def test_slots_that_their_place_alone_gives_away_are_named(make):
+    named = {name: np.ones(2, np.float32) for name in ("v", "v/mine", "w", "w/mine")} | {"global_step": np.array(1)}
+    files = make(named, named, suffixes=("",))
+    assert set(plan(files).tensors) == {"v", "w", "global_step"}
+    note = f"taken for slots of {files[1].path}, by their place below a variable: v/mine, w/mine"
+    assert plan(files).notes[1:] == ["2 optimizer slots left out", note]
+
+
 def test_everything_that_differs_is_listed(make):
     one = {"w": np.ones(2, np.float32), "v": np.ones(2, np.float32), "u": np.ones(2), "t": np.ones(2)}
     two = {**one, "v": np.ones(3, np.float32), "u": np.ones(2, np.float16), "s": np.ones(1)}

@@ -111,6 +111,18 @@ def test_stripping_that_makes_two_names_one_is_refused(tmp_path):
 # --- slots ---
 
 
+def test_a_weight_below_the_name_of_another_one_is_kept(tmp_path):
+    weights = opened(tmp_path / "in.npz", {"emb": np.ones((2, 3), np.float32), "emb/proj": np.ones((2, 3), np.float32)})
+    assert new_names(weights, drop_slots=True) == ["emb", "emb/proj"]
+
+
+def test_slots_of_a_named_optimizer_are_left_out_and_named(tmp_path):
+    arrays = {name: np.ones((2, 3), np.float32) for name in ("v", "v/mine", "w", "w/mine")}
+    conversion = plan(opened(tmp_path / "in.npz", arrays | {"global_step": np.array(3)}), drop_slots=True)
+    assert [row.old for row in conversion.rows] == ["v", "w"]
+    assert conversion.notes[1].endswith("by their place below a variable: v/mine, w/mine")
+
+
 def test_slots_steps_and_averages_beside_their_variables_are_left_out_and_counted(trained):
     conversion = plan(trained, drop_slots=True)
     assert conversion.notes == [f"11 optimizer slots and 1 step of {trained.path} left out"]

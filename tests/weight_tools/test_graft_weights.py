@@ -120,6 +120,11 @@ def test_many_holes_are_counted(make):
         plan(make("a", 1, names), [(".*", make("b", 2, names[:1]))])
 
 
+def test_a_weight_below_the_name_of_another_one_is_taken_too(make):
+    names = ["emb", "emb/proj", "other/kernel"]
+    assert list(plan(make("a", 1, names), [("emb.*", make("b", 2, names))]).tensors) == names
+
+
 def test_slots_and_steps_stay_behind(make):
     slots = ["fc/kernel/Adam", "fc/kernel/Adam_1", "beta1_power"]
     graft = plan(make("a", 1, LAYERS + slots), [("fc/.*", make("b", 2, LAYERS + slots[:1]))])

@@ -7,7 +7,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from tfxfer.weights import open_weights
-from tfxfer.weights.roles import ROLES, is_of_training, role
+from tfxfer.weights.roles import ROLES, is_of_training, role, slots_by_place
 
 MODEL = {"conv1/kernel", "conv1/bias", "norm/gamma", "norm/beta", "norm/moving_mean", "norm/moving_variance", "W"}
 
@@ -54,7 +54,11 @@ def test_tables_of_whole_numbers_are_not_kernels():
         ("elsewhere/kernel/Adam_3", (3, 3, 3, 8), "optimizer slot"),
         ("conv1/kernel/Momentum", (3, 3, 3, 8), "optimizer slot"),
         ("train/conv1/kernel/RMSProp_1", (3, 3, 3, 8), "optimizer slot"),
-        ("conv1/kernel/MyOwnOptimizer", (3, 3, 3, 8), "optimizer slot"),
+        ("conv1/kernel/Shampoo_2", (3, 3, 3, 8), "optimizer slot"),
+        ("conv1/kernel/projection", (3, 3, 3, 8), "kernel"),
+        ("conv1/kernel/linear", (3, 3, 3, 8), "kernel"),
+        ("conv1/kernel/m", (8, 8), "kernel"),
+        ("train/conv1/kernel/m", (3, 3, 3, 8), "optimizer slot"),
         ("conv1/kernel/adam_m", (3, 3, 3, 8), "optimizer slot"),
         ("norm/moving_mean/biased", (8,), "optimizer slot"),
         ("norm/moving_mean/local_step", (), "step"),
@@ -89,7 +93,8 @@ def test_tables_of_whole_numbers_are_not_kernels():
     ],
 )
 def test_names_tell_what_an_array_is_for(name, shape, expected):
-    assert role(name, shape, MODEL | {name}) == expected
+    shapes = {**dict.fromkeys(MODEL, (8,)), "conv1/kernel": (3, 3, 3, 8), name: shape}
+    assert role(name, shape, shapes, slots=slots_by_place(shapes, shapes.__getitem__)) == expected
     assert expected in ROLES
 
 
@@ -137,9 +142,43 @@ def test_all_that_an_optimizer_of_tensorflow_adds_is_of_training(tmp_path, optim
         sess.run(tf.global_variables_initializer())
         tf.train.Saver().save(sess, str(tmp_path / "m"))
     weights = open_weights(tmp_path / "m")
-    roles = {name: role(name, weights.shape(name), set(weights)) for name in weights}
+    slots = slots_by_place(weights, weights.shape)
+    roles = {name: role(name, weights.shape(name), set(weights), slots=slots) for name in weights}
     assert [name for name, kind in roles.items() if kind in ("kernel", "bias")] == ["a/bias", "a/kernel"]
     assert set(roles.values()) == {"kernel", "bias", "optimizer slot", "step"}
+
+
+WEIGHTS = {"embedding": (8, 8), "embedding/proj": (8, 8), "fc": (8, 8), "fc/b": (8,), "dense/kernel": (8, 8)}
+
+
+@pytest.mark.parametrize(
+    ("slots", "found"),
+    [
+        ({}, []),
+        ({"global_step": ()}, []),
+        ({"fc/proj": (8, 8)}, []),  # two weights alike in each of two layers, in a file without a training
+        ({"fc/mine": (8, 8), "global_step": ()}, []),  # below one variable alone
+        ({"embedding/Adam": (8, 8), "embedding/proj/Adam": (8, 8), "fc/proj": (8, 8), "beta1_power": ()}, []),
+        ({"embedding/mine": (8, 8), "fc/mine": (8,), "dense/kernel/mine": (8, 8)}, []),
+        (
+            {"embedding/mine": (8, 8), "fc/mine": (8, 8), "dense/kernel/mine": (8, 8), "global_step": ()},
+            ["dense/kernel/mine", "embedding/mine", "fc/mine"],
+        ),
+        (
+            {"fc/my": (8, 8), "fc/my_1": (8, 8), "fc/b/my": (8,), "fc/b/my_1": (8,), "train/beta1_power": ()},
+            ["fc/b/my", "fc/b/my_1", "fc/my", "fc/my_1"],
+        ),
+    ],
+)
+def test_a_weight_below_another_one_is_kept_and_slots_of_a_named_optimizer_are_told(slots, found):
+    shapes = WEIGHTS | slots
+    assert sorted(slots_by_place(shapes, shapes.__getitem__)) == found
+
+
+def test_of_two_named_optimizers_each_has_its_slots():
+    shapes = {f"{net}/{i}/w": (3, 3) for net in "gd" for i in range(3)} | {"beta1_power": (), "beta1_power_1": ()}
+    slots = {f"{name}/{name[0]}_opt{end}": shape for name, shape in shapes.items() if shape for end in ("", "_1")}
+    assert slots_by_place(shapes | slots, (shapes | slots).__getitem__) == set(slots)
 
 
 def test_slots_of_real_checkpoints_are_told_apart(real_data):

@@ -19,7 +19,7 @@ from tfxfer import names
 from tfxfer.errors import GraphError, SelectionError, WeightsError
 from tfxfer.input_spec import InputSpec
 from tfxfer.weights import Weights, layouts
-from tfxfer.weights.roles import is_of_training
+from tfxfer.weights.roles import is_of_training, slots_by_place
 
 Shape = tuple[int | None, ...]
 
@@ -285,7 +285,9 @@ def _name_faults(source: Source, weights: Weights, matched: Mapping[str, str]) -
     ignored = [re.compile(pattern) for pattern in source.ignored]
     others = [name for name in weights if name not in known and not any(each.fullmatch(name) for each in ignored)]
     # What is one number says nothing of a network: `best_acc1`, `args/lr`.
-    unknown = [name for name in others if math.prod(weights.shape(name)) != 1 and not is_of_training(name, weights)]
+    more = [name for name in others if math.prod(weights.shape(name)) != 1]
+    slots = slots_by_place(weights, weights.shape) if more else frozenset()
+    unknown = [name for name in more if not is_of_training(name, weights, slots)]
     if unknown:
         yield f"knows {len(known)} of the {len(weights)} names, and not {names.listed(unknown, SHOWN)}"
 

@@ -26,7 +26,7 @@ from tfxfer.networks import keras_trace
 from tfxfer.networks.graph_file import GraphFile
 from tfxfer.networks.keras_file import OLD_NAMES, first_line, in_order, is_value
 from tfxfer.weights import Weights
-from tfxfer.weights.roles import is_of_training
+from tfxfer.weights.roles import is_of_training, slots_by_place
 
 SIDE = 224  # where Keras leaves the size of pictures open
 CLASSES = 1000
@@ -184,11 +184,7 @@ def _fit(name: str, weights: Weights | None, options: Mapping[str, Any], *, with
         and weights.shape(last)[-1:] not in ((), (CLASSES,))
     ):
         return _fit(name, weights, {**options, "classes": weights.shape(last)[-1]})
-    left = [
-        entry
-        for entry in weights
-        if entry not in pairs and weights.dtype(entry).kind not in "iu" and not is_of_training(entry, weights)
-    ]
+    left = [entry for entry in _of_network(weights) if entry not in pairs and weights.dtype(entry).kind not in "iu"]
     if left and without_top:
         left = _without_top(name, model, left, options)
     missing = [f"{_short(variable)} {tuple(variable.shape)} is not in the file" for variable in _lacking(model, pairs)]
@@ -238,9 +234,15 @@ def _by_name(model: Any) -> dict[str, Any]:
     return {_short(variable): variable for variable in model.variables}
 
 
+def _of_network(weights: Weights) -> list[str]:
+    """List what is not of training alone."""
+    slots = slots_by_place(weights, weights.shape)
+    return [entry for entry in weights if not is_of_training(entry, weights, slots)]
+
+
 def _paired(model: Any, weights: Weights) -> dict[str, Any]:
     """Pair names in a file with variables of a model: by layer and variable, or as Keras counts the layers."""
-    entries = [entry for entry in weights if not is_of_training(entry, weights)]
+    entries = _of_network(weights)
     best: dict[str, Any] = {}
     for way in (_by_layer, _by_place, _by_count):
         pairs = way(model, entries)

@@ -45,15 +45,16 @@ def _first(run: Run) -> _First | None:
         return None
     weights = open_weights(folder)
     made = [row["variable"] for plan in run.plans or [] for row in plan["variables"]]
-    name = next((name for name in [*made, *weights] if _is_first(name, weights)), None)
+    slots = roles.slots_by_place(weights, weights.shape)
+    name = next((name for name in [*made, *weights] if _is_first(name, weights, slots)), None)
     return None if name is None else _First(name, weights[name], _is_bgr(weights))
 
 
-def _is_first(name: str, weights: Weights) -> bool:
+def _is_first(name: str, weights: Weights, slots: frozenset[str]) -> bool:
     if name not in weights:
         return False
     shape, kind = weights.shape(name), weights.dtype(name).kind
-    return tiles.has_filters(shape) and kind == "f" and roles.role(name, shape, weights) == roles.KERNEL
+    return tiles.has_filters(shape) and kind == "f" and roles.role(name, shape, weights, slots=slots) == roles.KERNEL
 
 
 def _is_bgr(weights: Weights) -> bool:

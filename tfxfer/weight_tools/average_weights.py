@@ -15,10 +15,10 @@ from tfxfer import names
 from tfxfer.errors import WeightsError
 from tfxfer.formats.tensors import Tensor, shown
 from tfxfer.input_spec import InputSpec
-from tfxfer.weight_tools.convert_weights import is_float, skipped_notes
+from tfxfer.weight_tools.convert_weights import by_place_notes, is_float, skipped_notes
 from tfxfer.weight_tools.graft_weights import common_input_spec
 from tfxfer.weights import Weights, find_checkpoint, meta_graph, streams
-from tfxfer.weights.roles import SLOT, role
+from tfxfer.weights.roles import SLOT, role, slots_by_place
 
 _STEP = re.compile(r"(.*)-(\d+)")
 
@@ -61,6 +61,7 @@ def plan(files: Sequence[Weights], coefficients: Sequence[float] = ()) -> Averag
     kept, slots = [name for name in tensors if not is_float(last.dtype(name))], len(last) - len(tensors)
     taken = [f"not averaged but as in {last.path}: {names.listed(kept)}"] if kept else []
     left = [f"{slots} optimizer slots left out"] if slots else []
+    left += by_place_notes(last)
     return Average(tensors, input_spec, [*taken, *left, *skipped_notes(last), *notes])
 
 
@@ -97,7 +98,8 @@ def _shares(coefficients: Sequence[float], count: int) -> list[float]:
 def _forms(weights: Weights) -> dict[str, str]:
     """Return shape and dtype of everything but slots."""
     every, ordered = frozenset(weights), meta_graph.in_order(weights.checkpoint, weights)
-    kept = (n for n in ordered if role(n, weights.shape(n), every) != SLOT)
+    slots = slots_by_place(weights, weights.shape)
+    kept = (n for n in ordered if role(n, weights.shape(n), every, slots=slots) != SLOT)
     return {name: f"{weights.dtype(name)} {weights.shape(name)}" for name in kept}
 
 

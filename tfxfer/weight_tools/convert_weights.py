@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import ml_dtypes
@@ -16,7 +16,7 @@ from tfxfer.formats.tensors import Tensor, shown
 from tfxfer.input_spec import InputSpec
 from tfxfer.weight_tools.tables import reason
 from tfxfer.weights import Weights, layouts, meta_graph, streams
-from tfxfer.weights.roles import OF_TRAINING, role
+from tfxfer.weights.roles import OF_TRAINING, role, slots_by_place
 
 DTYPES = {
     "float16": np.dtype(np.float16),
@@ -125,8 +125,8 @@ def _chosen(weights: Weights, select: Sequence[str], exclude: Sequence[str]) -> 
 
 
 def _without_training(weights: Weights, chosen: list[str]) -> list[str]:
-    every = frozenset(weights)
-    kept = [name for name in chosen if role(name, weights.shape(name), every) not in OF_TRAINING]
+    of_training = _of_training(weights)
+    kept = [name for name in chosen if name not in of_training]
     if not kept:
         raise WeightsError(
             f"nothing is left of {weights.path}: all {len(chosen)} tensors that were chosen are slots of optimizers or "
@@ -136,10 +136,30 @@ def _without_training(weights: Weights, chosen: list[str]) -> list[str]:
 
 
 def _dropped(weights: Weights, chosen: list[str], kept: list[str]) -> list[str]:
-    every = frozenset(weights)
-    counts = Counter(role(name, weights.shape(name), every) for name in set(chosen).difference(kept))
+    of_training = _of_training(weights)
+    left = set(chosen).difference(kept)
+    counts = Counter(of_training[name] for name in left)
     words = " and ".join(f"{count:,} {kind}{'s' * (count > 1)}" for kind, count in sorted(counts.items()))
-    return [f"{words} of {weights.path} left out"] if words else []
+    return [f"{words} of {weights.path} left out", *by_place_notes(weights, left)] if words else []
+
+
+def _of_training(weights: Weights) -> dict[str, str]:
+    """Return the roles of what only training needs, by name."""
+    every, slots = frozenset(weights), slots_by_place(weights, weights.shape)
+    roles = {name: role(name, weights.shape(name), every, slots=slots) for name in weights}
+    return {name: kind for name, kind in roles.items() if kind in OF_TRAINING}
+
+
+def by_place_notes(weights: Weights, left: Iterable[str] | None = None) -> list[str]:
+    """Name what is left out as a slot because of its place below a variable, since that is a conclusion.
+
+    Args:
+      weights: the file.
+      left: what is left out of it; None where all slots are.
+    """
+    slots = slots_by_place(weights, weights.shape)
+    taken = sorted(slots if left is None else slots.intersection(left))
+    return [f"taken for slots of {weights.path}, by their place below a variable: {names.listed(taken)}"] * bool(taken)
 
 
 def _named(weights: Weights, strip_prefix: str, rename: names.Rules, add_prefix: str) -> Weights:
@@ -210,10 +230,8 @@ def _input_spec(weights: Weights, kept: list[str], layout: layouts.Rules) -> tup
     input_spec = weights.input_spec()
     if input_spec is None:
         return None, []
-    every, there = frozenset(weights), frozenset(kept)
-    missing = [
-        name for name in weights if name not in there and role(name, weights.shape(name), every) not in OF_TRAINING
-    ]
+    of_training, there = _of_training(weights), frozenset(kept)
+    missing = [name for name in weights if name not in there and name not in of_training]
     changes = [text for _, text in layout if any(change in str(text) for change in _AGAINST_INPUT_SPEC)]
     if not missing and not changes:
         return input_spec, []

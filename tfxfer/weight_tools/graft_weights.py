@@ -10,9 +10,9 @@ from tfxfer import names
 from tfxfer.errors import SelectionError, WeightsError
 from tfxfer.formats.tensors import Tensor, shown
 from tfxfer.input_spec import InputSpec
-from tfxfer.weight_tools.convert_weights import skipped_notes
+from tfxfer.weight_tools.convert_weights import by_place_notes, skipped_notes
 from tfxfer.weights import Weights, meta_graph
-from tfxfer.weights.roles import OF_TRAINING, role
+from tfxfer.weights.roles import OF_TRAINING, role, slots_by_place
 
 _MEMBER = re.compile(r"(.+)(?:[/.][^/.]+|_(?:[Ww]|[Bb]|weights?|kernel|bias|biases))", re.DOTALL)
 
@@ -67,7 +67,7 @@ def plan(base: Weights | None, takes: Takes, *, mix_layers: bool = False) -> Gra
     input_spec, notes = common_input_spec(files)
     left = {weights.path: len(weights) - len(_of_model(weights)) for weights in files}
     notes += [f"{count} slots and steps of {path} are left out" for path, count in left.items() if count]
-    notes += dict.fromkeys(note for weights in files for note in skipped_notes(weights))
+    notes += dict.fromkeys(n for weights in files for n in [*by_place_notes(weights), *skipped_notes(weights)])
     return Graft({name: weights.tensor(name) for name, weights in origins.items()}, origins, files, input_spec, notes)
 
 
@@ -82,7 +82,8 @@ def common_input_spec(files: Sequence[Weights]) -> tuple[InputSpec | None, list[
 def _of_model(weights: Weights) -> list[str]:
     """List what is not of training alone."""
     every, ordered = frozenset(weights), meta_graph.in_order(weights.checkpoint, weights)
-    return [n for n in ordered if role(n, weights.shape(n), every) not in OF_TRAINING]
+    slots = slots_by_place(weights, weights.shape)
+    return [n for n in ordered if role(n, weights.shape(n), every, slots=slots) not in OF_TRAINING]
 
 
 def _taken(takes: Takes) -> dict[str, Weights]:

@@ -17,7 +17,7 @@ from tfxfer.names import by_number, printable
 from tfxfer.weight_tools.tables import number, reason, table
 from tfxfer.weight_tools.values import FLOAT, Statistics, kind, statistics
 from tfxfer.weights import Weights
-from tfxfer.weights.roles import ROLES, role
+from tfxfer.weights.roles import ROLES, role, slots_by_place
 
 SORTS = ("file", "name", "size")
 DEEPEST = 16  # scopes that a tree goes down
@@ -73,7 +73,8 @@ def rows(weights: Weights, chosen: Sequence[str], *, sort: str = "file", stats: 
       WeightsError: an array that is to be read is damaged.
     """
     every = set(weights)
-    made = [_row(weights, name, every, stats) for name in chosen]
+    slots = slots_by_place(weights, weights.shape)
+    made = [_row(weights, name, every, slots, stats) for name in chosen]
     if sort == "size":
         made.sort(key=lambda row: -(row.bytes or 0))
     elif sort == "name":
@@ -81,7 +82,7 @@ def rows(weights: Weights, chosen: Sequence[str], *, sort: str = "file", stats: 
     return made
 
 
-def _row(weights: Weights, name: str, every: set[str], stats: bool) -> Row:
+def _row(weights: Weights, name: str, every: set[str], slots: frozenset[str], stats: bool) -> Row:
     tensor = weights.tensor(name)
     text, parameters = tensor.dtype.hasobject, tensor.size
     return Row(
@@ -90,7 +91,7 @@ def _row(weights: Weights, name: str, every: set[str], stats: bool) -> Row:
         "string" if text and weights.checkpoint else _dtype_name(tensor.dtype),
         parameters,
         None if text else parameters * tensor.dtype.itemsize,
-        role(name, tensor.shape, every, tensor.dtype),
+        role(name, tensor.shape, every, tensor.dtype, slots),
         statistics(tensor) if stats else None,
     )
 
