@@ -64,7 +64,10 @@ def test_rows_of_other_images_or_other_weights_are_not_found(stored, tmp_path):
     assert open_rows(described, tx.open_weights(tmp_path / "head.npz"), IMAGES) is not None
 
 
-@pytest.mark.parametrize("described", [None, [], {}, {"table": 3}, {"tensor": "x:0", "table": "/not/there"}])
+@pytest.mark.parametrize(
+    "described",
+    [None, [], {}, {"table": 3}, {"tensor": "x:0", "table": "/not/there"}, {"tensor": "x:0", "table": "a\0b"}],
+)
 def test_a_description_of_nothing_finds_nothing(stored, described):
     assert open_rows(described, stored[2], IMAGES) is None
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 from tests import made_runs
 from tests.made_runs import make
+from tests.reports import test_suspects
 from tests.reports.pages import pictures, shown
+from tests.statistics import test_calibration, test_folds
 from tfxfer import reports
 from tfxfer.errors import RunError
 from tfxfer.plots.png import png
+from tfxfer.reports.run_reader import SUSPECTS
+from tfxfer.statistics import calibration, folds
 
 
 def test_the_last_checkpoint_tells_the_history(tmp_path):
@@ -65,6 +72,56 @@ def test_a_damaged_file_leaves_its_part_out_and_is_named(tmp_path, name, text):
     parsed = shown(tmp_path / "run")
     assert f"{name} cannot be used" in parsed.text
     assert {"plan.json": "plan", "frozen.json": "frozen", "test.json": "confusion"}[name] not in parsed.values("id")
+
+
+def test_whatever_stands_in_a_file_of_a_run_there_is_a_page(tmp_path):
+    run = make(tmp_path / "run")
+    (run / calibration.FILE).write_bytes(calibration.to_bytes(test_calibration.made()))
+    made_runs.write(run, folds.FILE, test_folds.FOLDS.to_json())
+    (run / SUSPECTS).write_text(json.dumps(test_suspects.value()))
+    assert not reports.read(run).faults
+    rng = random.Random(0)
+    others = [5, -1, 1.5, "x", "\ud800", [], {}, None, True, 10**400, float("nan"), [[1]], {"a": 1}]
+    for file in sorted(run.glob("*.json")):
+        whole = json.loads(file.read_bytes())
+        for place in rng.sample(all_places := list(places(whole)), min(12, len(all_places))):
+            file.write_text(json.dumps(changed(whole, place, rng.choice(others))))
+            with contextlib.suppress(RunError):
+                shown(run)
+            file.write_text(json.dumps(changed(whole, place)))
+            with contextlib.suppress(RunError):
+                shown(run)
+        file.write_text(json.dumps(whole))
+
+
+def places(value: object, place: tuple = ()) -> Iterator[tuple]:
+    """Yield where each value inside another one stands."""
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield (*place, key)
+        yield from places(value[key], (*place, key))
+
+
+def changed(value: object, place: tuple, *new: object) -> object:
+    """Return a copy with another value at a place, or without one there."""
+    copied = part = json.loads(json.dumps(value))
+    for key in place[:-1]:
+        part = part[key]
+    if new:
+        part[place[-1]] = new[0]
+    else:
+        del part[place[-1]]
+    return copied
+
+
+def test_a_pairing_without_a_status_and_a_share_that_is_too_large_are_named(tmp_path):
+    run = make(tmp_path / "run")
+    plan = json.loads((run / "plan.json").read_bytes())
+    (run / "plan.json").write_text(json.dumps(changed(plan, (0, "variables", 0, "status"))))
+    (run / SUSPECTS).write_text(json.dumps(test_suspects.value() | {"accuracy": 10**400}))
+    assert reports.read(run).faults == [
+        "plan.json cannot be used: 'status'",
+        "suspects.json cannot be used: int too large to convert to float",
+    ]
 
 
 @pytest.mark.parametrize("spoil", [

@@ -187,6 +187,7 @@ def test_damage_is_told(trained, tmp_path):
     with pytest.raises(RunError, match=r"settings\.json is damaged: computed_once is 'features:0', not the names"):
         computed_once.read(tmp_path, settings)
     assert computed_once.read(tmp_path, {}) is None
-    for text in ("", "[]", '{"examples": 1}'):
+    too_large = json.dumps({"examples": 1, "probabilities": 10**400, "first_class": 0})
+    for text in ("", "[]", '{"examples": 1}', too_large):
         (tmp_path / "precision.json").write_text(text)
         assert computed_once.describe_change(tmp_path).endswith("was not measured, as the training has not ended")

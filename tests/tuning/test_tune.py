@@ -84,9 +84,10 @@ def test_a_directory_with_other_files_and_a_damaged_one_are_refused(tmp_path):
     (tmp_path / "thesis.txt").touch()
     with pytest.raises(RunError, match=r"has no tune.json, but thesis.txt; give another `logdir`"):
         tune(logdir=tmp_path)
-    (tmp_path / "tune.json").write_text("{")
-    with pytest.raises(RunError, match=r"is damaged; `overwrite=True` moves"):
-        tune(logdir=tmp_path)
+    for text in ("{", "5", '{"settings": [1], "version": 1, "scores": {}, "baselines": {}}'):
+        (tmp_path / "tune.json").write_text(text)
+        with pytest.raises(RunError, match=r"is damaged; `overwrite=True` moves"):
+            tune(logdir=tmp_path)
 
 
 def test_halving_trains_the_best_for_longer_and_ends_with_the_numbers_of_the_whole_search(whole):

@@ -143,12 +143,29 @@ def test_a_source_that_is_gone_is_noted(path):
     ("frozen.json", None, r"has lost its frozen\.json"),
     ("settings.json", "[", r"settings\.json is damaged: it is not JSON"),
     ("plan.json", "[", r"plan\.json is damaged: it is not JSON"),
+    ("plan.json", "5", r"plan\.json is damaged: it does not say of each variable from which name of which file"),
+    ("plan.json", "null", r"plan\.json is damaged: it does not say"),
+    ("plan.json", "{}", r"plan\.json is damaged: it does not say"),
+    ("plan.json", "[null]", r"plan\.json is damaged: it does not say"),
+    ("plan.json", '[{"weights": "x"}]', r"plan\.json is damaged: it does not say"),
+    ("plan.json", '[{"weights": "x", "variables": [1]}]', r"plan\.json is damaged: it does not say"),
+    ("plan.json", '[{"weights": "x", "variables": [{"status": "restored"}]}]', r"plan\.json is damaged: it does"),
+    ("plan.json", '[{"weights": "x", "variables": [{"variable": [], "status": "missing"}]}]', "it does not say"),
+    ("plan.json", '[{"weights": "x", "variables": [{"variable": "a", "status": "restored", "source": 1}]}]', "it does"),
 ])  # fmt: skip
 def test_a_part_that_is_missing_or_damaged_is_a_fault_of_the_run(name, text, fault, path):
     (path / name).unlink()
     if text is not None:
         (path / name).write_text(text)
     assert any(re.search(fault, found) for found in verify_run(str(path)).faults)
+
+
+@pytest.mark.parametrize("source", ["", "a\0b", "\ud800", "x" * 5000])
+def test_a_source_that_cannot_be_a_path_is_noted(source, path):
+    plan = json.loads((path / "plan.json").read_text())
+    plan[0]["weights"] = source
+    (path / "plan.json").write_text(json.dumps(plan))
+    assert verify_run(str(path)).notes[0].startswith("4 frozen variables are not compared with their source: ")
 
 
 def test_a_damaged_state_is_a_fault(path):

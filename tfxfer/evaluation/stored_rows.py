@@ -47,7 +47,7 @@ def open_rows(described: Any, weights: Weights, images: Images, precision: str =
     Returns:
       None where that is not so, a row is missing, or the store is gone or damaged.
     """
-    if not isinstance(described, dict) or not isinstance(described.get("table"), str):
+    if not isinstance(described, dict) or not all(isinstance(described.get(name), str) for name in ("table", "tensor")):
         return None
     try:
         table = open_table(Path(described["table"]))

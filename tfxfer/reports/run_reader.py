@@ -194,7 +194,7 @@ def _load(path: Path, check: Callable[[Path, Any], Any], faults: list[str]) -> A
         return None
     try:
         return check(path, files.read_json(path))
-    except (RunError, ValueError, TypeError, LookupError, AttributeError) as error:
+    except (RunError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
         why = str(error).removeprefix(f"{path} ").removeprefix("is damaged: ")
         faults.append(f"{path.name} cannot be used: {why or type(error).__name__}")
         return None
@@ -233,8 +233,9 @@ def _plans(_: Path, value: Any) -> list[Row]:
 
 
 def _pairing(row: Row) -> Row:
-    texts: Row = {key: str(row[key]) for key in ("variable", "status", "source") if key in row}
-    return {**texts, "variable": str(row["variable"]), "shape": [_whole(side, -1) for side in row["shape"]]}
+    source = {"source": str(row["source"])} if "source" in row else {}
+    texts = {key: str(row[key]) for key in ("variable", "status")}
+    return {**texts, **source, "shape": [_whole(side, -1) for side in row["shape"]]}
 
 
 def _frozen(_: Path, value: Any) -> Row:

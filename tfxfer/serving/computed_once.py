@@ -152,5 +152,5 @@ def describe_change(run: Path) -> str:
             f"on {change['examples']:d} validation examples, probabilities differed by {change['probabilities']:.1e} "
             f"at most, and {change['first_class']:.1%} had another first class"
         )
-    except (RunError, KeyError, TypeError, ValueError):
+    except (RunError, LookupError, TypeError, ValueError, ArithmeticError):
         return "by how much that differs was not measured, as the training has not ended"

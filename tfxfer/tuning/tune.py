@@ -377,7 +377,7 @@ def _read(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
     try:
         value = json.loads(path.read_bytes())
         before, version = value["settings"], value["version"]
-        scores, floor = dict(value["scores"]), dict(value["baselines"])
+        before, scores, floor = dict(before), dict(value["scores"]), dict(value["baselines"])
     except (OSError, ValueError, LookupError, TypeError):
         raise RunError(f"{path} is damaged; `overwrite=True` moves the search aside and begins anew") from None
     now = json.loads(json.dumps(settings))

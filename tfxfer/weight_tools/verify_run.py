@@ -109,28 +109,56 @@ def _step(name: str) -> int:
 
 
 def _compare_source(path: Path, digests: Mapping[str, str], verdict: RunVerdict) -> None:
-    plans = _part(files.read_json, path, verdict) if path.exists() else None
-    for plan in plans or []:
-        match plan:
-            case {"weights": str(source), "variables": [*variables]}:
-                restored = {v["variable"]: v for v in variables if v.get("status") == "restored"}
-                frozen = {name: pairing for name, pairing in restored.items() if name in digests}
-                if frozen:
-                    _compare_with(source, frozen, digests, verdict)
+    plans = _part(_read_plans, path, verdict) if path.exists() else None
+    for source, restored in plans or []:
+        frozen = {name: original for name, original in restored.items() if name in digests}
+        if frozen:
+            _compare_with(source, frozen, digests, verdict)
 
 
-def _compare_with(source: str, frozen: Mapping[str, Any], digests: Mapping[str, str], verdict: RunVerdict) -> None:
+def _read_plans(path: Path) -> list[tuple[str, dict[str, str]]]:
+    """Return of each plan the path of its file, and which name in it each restored variable came from.
+
+    Raises:
+      RunError: the plans are damaged.
+    """
+    value = files.read_json(path)
+    plans = [_restored(plan) for plan in value] if isinstance(value, list) else [None]
+    whole = [plan for plan in plans if plan is not None]
+    if len(whole) < len(plans):
+        raise RunError(f"{path} is damaged: it does not say of each variable from which name of which file it came")
+    return whole
+
+
+def _restored(plan: Any) -> tuple[str, dict[str, str]] | None:
+    """Return a plan as `_read_plans` does; None where it is something else."""
+    match plan:
+        case {"weights": str(source), "variables": [*variables]} if all(map(_is_pairing, variables)):
+            return source, {row["variable"]: row["source"] for row in variables if row["status"] == "restored"}
+    return None
+
+
+def _is_pairing(row: Any) -> bool:
+    match row:
+        case {"variable": str(), "status": "restored", "source": source}:
+            return isinstance(source, str)
+        case {"variable": str(), "status": str(status)}:
+            return status != "restored"
+    return False
+
+
+def _compare_with(source: str, frozen: Mapping[str, str], digests: Mapping[str, str], verdict: RunVerdict) -> None:
     try:
         weights = open_weights(source)
     except WeightsError as error:
         verdict.notes.append(f"{len(frozen)} frozen variables are not compared with their source: {error}")
         return
     originals = {weights.source(name): name for name in weights}
-    for name, pairing in frozen.items():
-        if pairing.get("source") not in originals:
-            verdict.faults.append(f"{name}: its source {pairing.get('source')} is not in {source} any more")
+    for name, original in frozen.items():
+        if original not in originals:
+            verdict.faults.append(f"{name}: its source {original} is not in {source} any more")
             continue
-        fault = _source_fault(weights, originals[pairing["source"]], name, digests[name], verdict)
+        fault = _source_fault(weights, originals[original], name, digests[name], verdict)
         verdict.from_source += not fault
         if fault:
             verdict.faults.append(f"{name}: {fault}")
