@@ -8,6 +8,7 @@ import os
 import pickle
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -208,7 +209,7 @@ def test_the_command_for_a_bare_pickle_of_arrays_makes_an_archive(tmp_path):
         ("a.mlmodel", b"\x08\x04\x12\x30\x0a\x20\x0a\x05image\x1a\x02", "a Core ML model"),
         ("a.mlmodel", b"\x08\x01\x12\x04\x0a\x02\x0a\0\xa2\x1f\x02\x0a\0", "a Core ML model"),
         ("a.pth", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M", "is cut short or corrupt"),
-        ("a.npz", b"\x04\x22\x4d\x18\x64", "compressed with LZ4; unpack it first: unlz4 "),
+        ("a.npz", b"\x04\x22\x4d\x18\x64", "compressed with LZ4; unpack it first: unlz4 -c < "),
         ("a.npz", b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "an XML page"),
         ("a.pb", b"\x08\x01\x12\x80\x02\x0a\x20\x12\x10", "a SavedModel's graph"),
         ("a.pbtxt", b'node {\n  name: "x"\n}', r"a GraphDef as text \(\.pbtxt\)"),
@@ -227,6 +228,34 @@ def test_foreign_formats_are_named_whatever_they_are_called(tmp_path, name, cont
     (tmp_path / name).write_bytes(content)
     with pytest.raises(WeightsError, match=message):
         open_weights(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("program", "suffix"), [("gzip", ".gz"), ("bzip2", ".bz2"), ("xz", ".xz"), ("zstd", ".zst"), ("lz4", ".lz4")]
+)
+@pytest.mark.parametrize("name", ["it's vgg.npz", "vgg"])
+@pytest.mark.parametrize("has_suffix", [False, True])
+def test_the_command_that_unpacks_a_file_makes_one_that_opens(tmp_path, program, suffix, name, has_suffix):
+    if shutil.which(program) is None:
+        pytest.skip(f"{program} is not installed")
+    np.savez(tmp_path / "plain.npz", w=np.arange(3))
+    packed = tmp_path / (name + suffix * has_suffix)
+    whole = (tmp_path / "plain.npz").read_bytes()
+    packed.write_bytes(subprocess.run([program, "-c"], input=whole, capture_output=True, check=True).stdout)
+    before = packed.read_bytes()
+    with pytest.raises(WeightsError) as caught:
+        open_weights(packed)
+    command = str(caught.value).partition("unpack it first: ")[2]
+    subprocess.run(["sh", "-c", command], check=True)
+    [made] = set(tmp_path.iterdir()) - {packed, tmp_path / "plain.npz"}
+    assert open_weights(made)["w"].tolist() == [0, 1, 2]
+    assert packed.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["a.tar.gz", "a.tgz", "a.tar.x"])
+def test_a_compressed_tar_archive_is_unpacked_by_tar(tmp_path, name):
+    (tmp_path / name).write_bytes(gzip.compress(tar(b"x")))
+    assert identify.known(tmp_path / name) == f"compressed with gzip; unpack it first: tar xf {tmp_path / name}"
 
 
 def test_a_file_beside_a_saved_model_leads_to_it(tmp_path):

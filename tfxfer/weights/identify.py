@@ -20,17 +20,19 @@ from tfxfer import names
 from tfxfer.formats import leveldb, messages, protobuf, reading
 from tfxfer.weights import graph_def
 
-_UNPACK = "compressed with {}; unpack it first: {}"
+_COMPRESSED = (  # what each begins with, its name, and the program that unpacks it
+    (b"\x1f\x8b", "gzip", "gunzip"),
+    (b"BZh", "bzip2", "bunzip2"),
+    (b"\xfd7zXZ\x00", "xz", "unxz"),
+    (b"\x28\xb5\x2f\xfd", "Zstandard", "unzstd"),
+    (b"\x04\x22\x4d\x18", "LZ4", "unlz4"),
+)
+_OF_COMPRESSION = (".gz", ".bz2", ".xz", ".zst", ".lz4")
 _MAGIC = (
     (b"version https://git-lfs", "a Git LFS pointer, which stands for a file that was not fetched; run `git lfs pull`"),
     (b"PK\3\4", "a zip archive, such as .npz or .keras"),
     (b"\x93NUMPY", "a NumPy .npy file"),
     (b"\x89HDF\r\n", "an HDF5 file"),
-    (b"\x1f\x8b", _UNPACK.format("gzip", "gunzip -k IN, or tar xf IN where it ends in .tar.gz or .tgz")),
-    (b"BZh", _UNPACK.format("bzip2", "bunzip2 -k IN")),
-    (b"\xfd7zXZ\x00", _UNPACK.format("xz", "unxz -k IN")),
-    (b"\x28\xb5\x2f\xfd", _UNPACK.format("Zstandard", "unzstd IN")),
-    (b"\x04\x22\x4d\x18", _UNPACK.format("LZ4", "unlz4 IN")),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive; unpack it first: 7z x IN"),
     (b"Rar!", "a RAR archive; unpack it first: unrar x IN"),
     (b"%PDF", "a PDF document"),
@@ -95,7 +97,20 @@ def known(path: Path) -> str:
     for magic, what in _MAGIC:
         if head.startswith(magic):
             return what.replace(" IN", f" {shlex.quote(str(path))}")
+    for magic, name, program in _COMPRESSED:
+        if head.startswith(magic):
+            return f"compressed with {name}; unpack it first: {_unpacking(path, program)}"
     return next(filter(None, (look(head, path) for look in _LOOKS)), "")
+
+
+def _unpacking(path: Path, program: str) -> str:
+    """Return the command that unpacks a file; by itself the program would refuse one that lacks its own suffix."""
+    if re.search(r"\.(tar\.\w+|t[gbx]z2?|tzst)$", path.name):
+        return f"tar xf {shlex.quote(str(path))}"
+    out = path.with_suffix("") if path.suffix in _OF_COMPRESSION else path
+    if reading.exists(out):
+        out = out.with_name(f"{out.stem}-unpacked{out.suffix}")
+    return f"{program} -c < {shlex.quote(str(path))} > {shlex.quote(str(out))}"
 
 
 def archive(path: Path, members: Iterable[str]) -> str:
