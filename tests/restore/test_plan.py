@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shlex
 
 import numpy as np
 import pytest
@@ -333,6 +334,19 @@ def test_no_rename_is_proposed_that_would_not_fit():
 def test_nothing_is_cast_or_reshaped(array, told):
     tf.get_variable("w", [3])
     assert f"  w  {told}\n" in str(refusal({"w": array}, ".*"))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_the_command_that_is_proposed_for_another_dtype_makes_a_file_that_fits(dtype, tmp_path, monkeypatch):
+    tf.get_variable("w", [3], tf.as_dtype(dtype))
+    monkeypatch.chdir(tmp_path)
+    np.savez("my file's.npz", w=values(3))
+    with pytest.raises(RestoreError) as caught:
+        tx.plan(tx.select("w"), tx.open_weights("my file's.npz"))
+    [(taken, command)] = re.findall(r"take (\S+): `(.*)`", str(caught.value))
+    tool, *arguments = shlex.split(command)[1:]
+    assert (tool, convert_weights.main([tool, *arguments])) == ("convert_weights", 0)
+    assert tx.plan(tx.select("w"), tx.open_weights(taken)).pairings[0].status == "restored"
 
 
 def test_a_variable_of_unknown_shape_is_told_and_not_restored():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -414,8 +415,10 @@ def _explain(wrong: Sequence[Pairing], chosen: Sequence[str], weights: Weights) 
 def _cure(wrong: Sequence[Pairing], chosen: Sequence[str], weights: Weights) -> str:
     dtypes = {pairing.dtype for pairing in wrong}
     if all(_only_dtype(pairing) for pairing in wrong) and len(dtypes) == 1:
-        command = f"`tfxfer convert_weights {weights.path} OUT.npz --dtype={dtypes.pop()}`"
-        return f"nothing is cast in silence; convert the file, and take OUT.npz: {command}"
+        dtype = dtypes.pop()
+        out = "OUT.safetensors" if dtype == "bfloat16" else "OUT.npz"  # .npz has no bfloat16
+        command = f"`tfxfer convert_weights {shlex.quote(weights.path)} {out} --dtype={dtype}`"
+        return f"nothing is cast in silence; convert the file, and take {out}: {command}"
     rules = _rules([pairing for pairing in wrong if pairing.status == "missing"], chosen, weights)
     proposed = ", ".join(f'(r"{old}", "{new}")' for old, new in rules) or r'(r"fc_(\d)", r"fc\1"), ...'
     return f"select fewer variables, or rename: open_weights(path, rename=[{proposed}])"
