@@ -23,6 +23,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import glob
+import io
 import math
 import os
 import re
@@ -566,6 +567,9 @@ def run(main: Callable[[list[str]], int], argv: list[str] | None = None) -> int:
     global _parsed
     _parsed = None
     prepare_tensorflow()
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        # Names may have letters that the coding of the output lacks; stderr escapes them by itself.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = main(sys.argv if argv is None else argv)
         sys.stdout.flush()

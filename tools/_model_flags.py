@@ -14,7 +14,7 @@ from tfxfer.input_spec import InputSpec, with_size
 from tfxfer.models.packaged import DEFAULT, PACKAGES
 from tfxfer.models.recognition import recognise
 from tfxfer.models.registry import MODELS, Model, is_keras_name
-from tfxfer.tools import _flags, _heads, _input_spec_flags
+from tfxfer.tools import _flags, _heads, _input_spec_flags, _pager
 from tfxfer.weights import Weights, open_weights
 
 _MODEL_HELP = f"The network to build ({DEFAULT} for pictures, if neither --model nor --weights is given)"
@@ -237,7 +237,7 @@ def open_model(settings: Any, *, show: bool = True, endpoint: str | None = None)
         model = file_model.model(of_file)
         if show:
             ends = f"{file_model.input} to {model.bottleneck}"
-            print(f"{file_model.file.path}: {file_model.file.kind}, {ends}; pictures {of_file}")
+            _pager.say(f"{file_model.file.path}: {file_model.file.kind}, {ends}; pictures {of_file}")
         return Opened(model, file_model.weights, of_file, model.bottleneck)
     model = MODELS[settings.model]
     weights, input_spec = _open_weights(settings, model, show)
@@ -255,7 +255,7 @@ def _open_weights(settings: Any, model: Model, show: bool) -> tuple[Weights | No
         file = recognise(settings.weights, model=settings.model, source=settings.source, rename=rename)
         weights, input_spec = file.weights, file.input_spec
         if show:
-            print(file.report())
+            _pager.say(file.report())
     return weights, _with_decode(with_size(input_spec, settings.image_size), settings)
 
 
@@ -388,7 +388,7 @@ def plans(
         return [tx.plan(tx.select(*(settings.restore or restored)), weights)]
     except RestoreError as error:
         if "dry_run" in settings and settings.dry_run and error.plan:
-            print(error.plan.report())
+            _pager.say(error.plan.report())
         reached = deepest(ends or {}, error.plan)
         if not reached:
             raise

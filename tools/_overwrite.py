@@ -81,14 +81,14 @@ def show_end(
 ) -> None:
     """Print what was written, or would be, and what is to be known about it."""
     for old, new in moved.items():
-        print(f"moved {old} to {new}")
+        _pager.say(f"moved {old} to {new}")
     for note in notes:
-        print(f"note: {note}")
+        _pager.say(f"note: {note}")
     parameters = sum(tensor.size for tensor in tensors.values())
     size = sum(tensor.nbytes for tensor in tensors.values())
     counts = f"{len(tensors):,} tensors, {parameters:,} parameters, {size:,} bytes"
     along = f", with its input spec {sidecar(out).name}" if input_spec else ""
-    print(f"{out}{' would be' if dry else ''}: {writers.kind_of(Path(out)).words}, {counts}{along}")
+    _pager.say(f"{out}{' would be' if dry else ''}: {writers.kind_of(Path(out)).words}, {counts}{along}")
 
 
 def form(tensor: Tensor) -> tuple[str, str]:

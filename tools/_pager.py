@@ -1,11 +1,12 @@
-"""How the tools print what may be long: through a pager, where the terminal is too small."""
+"""How the tools print: names as they are fit to be shown, and what is long through a pager."""
 
 from __future__ import annotations
 
-import io
 import shutil
 import sys
 from collections.abc import Sequence
+
+from tfxfer.names import printable
 
 
 def width() -> int | None:
@@ -13,11 +14,14 @@ def width() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
+def say(text: object) -> None:
+    """Print a text of one line or several, at once. What a terminal would obey is escaped: names come from files."""
+    print("\n".join(map(printable, str(text).split("\n"))), flush=True)
+
+
 def show(lines: Sequence[str]) -> None:
     """Print lines, through a pager ($PAGER, else less) where they are more than a terminal shows."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names may have letters that the terminal's coding has not
-    text = "\n".join(lines)
+    text = "\n".join(map(printable, lines))
     if sys.stdout.isatty() and len(lines) >= shutil.get_terminal_size().lines:
         import pydoc
 

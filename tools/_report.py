@@ -19,7 +19,7 @@ from tfxfer.errors import DataError
 from tfxfer.plots.confusion import MOST_NAMED, confused_pairs
 from tfxfer.plots.png import check_free
 from tfxfer.statistics import intervals
-from tfxfer.tools import _flags
+from tfxfer.tools import _flags, _pager
 
 REPLACED = "A picture that tfxfer drew is replaced; any other file is refused."  # of each flag that names one
 MOST_CLASSES = 20  # of more, the weakest alone are printed
@@ -31,17 +31,17 @@ def show_plans(plans: Sequence[Any], step: Any) -> None:
     from tfxfer.graph.partitioned import wholes
 
     for plan in plans:
-        print(plan.report())
+        _pager.say(plan.report())
     if not plans:
-        print("restore plan: nothing is restored; every variable is initialised")
-    print(f"trained: {names.listed(wholes(step.trained))}", flush=True)
+        _pager.say("restore plan: nothing is restored; every variable is initialised")
+    _pager.say(f"trained: {names.listed(wholes(step.trained))}")
 
 
 def show_class_weights(step: Any, class_names: Sequence[str]) -> None:
     """Print how much an example of each class counts, where they do not count alike."""
     if step.class_weights:
         rows = zip(class_names, step.class_weights, strict=True)
-        print(f"class weights: {names.listed(f'{name}: {weight:.4g}' for name, weight in rows)}", flush=True)
+        _pager.say(f"class weights: {names.listed(f'{name}: {weight:.4g}' for name, weight in rows)}")
 
 
 class _Stderr(python_logging.StreamHandler):
@@ -60,13 +60,13 @@ class _InFlags(python_logging.Formatter):
 def show_notes(examples: Any) -> None:
     """Print what somebody who uses the examples should know, as what was set aside."""
     for note in examples.notes:
-        print(_flags.in_flags(note))
+        _pager.say(_flags.in_flags(note))
 
 
 def show_misfits(notes: Iterable[str]) -> None:
     """Print which flags do not fit the length of the run."""
     for note in notes:
-        print(f"note: {note}", flush=True)
+        _pager.say(f"note: {note}")
 
 
 def check_top_k(settings: Any, classes: int) -> None:

@@ -36,7 +36,17 @@ from tfxfer.data.scan import scan
 from tfxfer.errors import DataError, RunError
 from tfxfer.runs import files as run_files
 from tfxfer.store.store import Store
-from tfxfer.tools import _data_flags, _flags, _model_flags, _overwrite, _packaged, _report, _store, _training_flags
+from tfxfer.tools import (
+    _data_flags,
+    _flags,
+    _model_flags,
+    _overwrite,
+    _packaged,
+    _pager,
+    _report,
+    _store,
+    _training_flags,
+)
 
 MOST_LINES = 10  # of a kind that are printed
 LEFT_OUT = ("unreadable", "exact", "near")
@@ -122,7 +132,7 @@ def main(argv: list[str]) -> int:
             _show(check)
         _write(settings, check, examples)
     if settings.json:
-        print(json.dumps(check.to_json()))
+        _pager.say(json.dumps(check.to_json()))
     return 0
 
 
@@ -302,10 +312,10 @@ def _write(settings: Any, check: Any, examples: Examples) -> None:
         findings = json.dumps(check.to_json(), indent=1) + "\n"
         texts = {"index.html": page, "findings.csv": check.csv(), "findings.json": findings}
         _overwrite.write_texts({out / name: text for name, text in texts.items()})
-        print(f"written: {out / 'index.html'}, findings.csv, findings.json")
+        _pager.say(f"written: {out / 'index.html'}, findings.csv, findings.json")
     if settings.run:
         files.write_json(Path(settings.run) / record.FILE, shown)
-        print(f"written: {Path(settings.run) / record.FILE}; `tfxfer report {settings.run}` shows it")
+        _pager.say(f"written: {Path(settings.run) / record.FILE}; `tfxfer report {settings.run}` shows it")
     if settings.write_listing:
         _write_listing(settings, check, examples)
 
@@ -321,7 +331,7 @@ def _write_listing(settings: Any, check: Any, examples: Examples) -> None:
         texts[path] += listings.format_line(relative, int(examples.labels[place]))
     _overwrite.write_texts(texts)
     counts = f"{len(kept):,} of {len(examples.labels):,} pictures"
-    print(f"written: {settings.write_listing} with {counts}; their root is {examples.root}")
+    _pager.say(f"written: {settings.write_listing} with {counts}; their root is {examples.root}")
 
 
 # --- what is printed ---

@@ -19,7 +19,7 @@ from absl import flags
 from tfxfer import names
 from tfxfer.statistics import intervals
 from tfxfer.statistics.diff_runs import RunDiff, diff_runs
-from tfxfer.tools import _flags, _report
+from tfxfer.tools import _flags, _pager, _report
 
 MOST = 70  # letters of a setting that are shown
 
@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
         print(json.dumps(diff.to_json()))
         return 0
     for line in _summary(diff):
-        print(line)
+        _pager.say(line)
     for side, other, pairs in (("A", "B", diff.only_a), ("B", "A", diff.only_b)):
         _show_pictures(f"{side} is right and {other} is wrong", pairs, values.most)
     _show_settings(diff)

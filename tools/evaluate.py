@@ -17,7 +17,7 @@ from typing import Any
 from absl import flags
 
 from tfxfer.errors import RunError
-from tfxfer.tools import _data_flags, _flags, _report, _store, _training_flags
+from tfxfer.tools import _data_flags, _flags, _pager, _report, _store, _training_flags
 
 
 def define_flags() -> flags.FlagValues:
@@ -60,8 +60,8 @@ def main(argv: list[str]) -> int:
         return 0
     _report.show_evaluation(result, f"{values.split} of {run}, from {prefix}")
     if kept:
-        print(kept)
-    print(f"{values.split} accuracy {result.accuracy:.4f}")
+        _pager.say(kept)
+    _pager.say(f"{values.split} accuracy {result.accuracy:.4f}")
     return 0
 
 

@@ -23,7 +23,7 @@ from typing import Any
 from absl import flags
 
 from tfxfer.data.labels import class_names
-from tfxfer.tools import _flags, _model_flags, _packaged, _training_flags
+from tfxfer.tools import _flags, _model_flags, _packaged, _pager, _training_flags
 
 COMPARED = 8  # pictures of a run's data
 USES = (_flags.Use("checkpoint", "weights", unless=True), *_model_flags.USES)
@@ -81,10 +81,10 @@ def main(argv: list[str]) -> int:
     options |= {name: values[name].value for name in ("top_k", "frozen_graph", "overwrite")}
     exported = network.export(out, **options, **_training_flags.session_options(values))
     for path, aside in exported.moved.items():
-        print(f"moved {path} to {aside}")
+        _pager.say(f"moved {path} to {aside}")
     size = ", ".join(["n", *map(str, exported.images)])
     apart = f"{exported.apart:.1e}" if exported.apart else "0"
-    print(
+    _pager.say(
         f"{out}: SavedModel of {exported.nbytes / 1e6:.1f} MB, signatures serving_default (images uint8 [{size}]) and "
         f"image_bytes (string [n]), {exported.classes:,} classes; on {exported.compared} pictures, probabilities "
         f"differ from those of {network.weights.checkpoint or network.weights.path} by {apart} at most"

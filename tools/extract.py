@@ -28,7 +28,7 @@ from absl import flags
 from tfxfer.data import Data, Split
 from tfxfer.errors import DataError
 from tfxfer.store.precision_names import HOW, check
-from tfxfer.tools import _data_flags, _flags, _model_flags, _packaged, _report, _store, _training_flags
+from tfxfer.tools import _data_flags, _flags, _model_flags, _packaged, _pager, _report, _store, _training_flags
 
 
 def define_flags() -> flags.FlagValues:
@@ -80,9 +80,9 @@ def main(argv: list[str]) -> int:
         [precision] = of_rows({opened.endpoint: rows[0][0]})
         aside = features.write(out, [columns[0] for columns in rows], splits, examples.class_names)
         if aside:
-            print(f"moved {out} to {aside}")
+            _pager.say(f"moved {out} to {aside}")
     shape = (sum(map(len, splits.values())), *codes.shape.as_list()[1:])
-    print(f"{out}: {opened.endpoint} {shape}, computed {HOW[precision]}")
+    _pager.say(f"{out}: {opened.endpoint} {shape}, computed {HOW[precision]}")
     return 0
 
 

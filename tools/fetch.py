@@ -32,7 +32,7 @@ from rich.table import Table
 
 from tfxfer import extras, files, names
 from tfxfer.errors import TfxferError
-from tfxfer.tools import _flags
+from tfxfer.tools import _flags, _pager
 
 CHUNK = 1 << 18  # bytes
 
@@ -186,11 +186,11 @@ def _missing(items: Sequence[Item], folder: Path, overwrite: bool) -> list[File]
         path = folder / file.path
         fault = _fault(file, path) if path.exists() else ""
         if path.exists() and not fault:
-            print(f"{path}: there already, its digest is right")
+            _pager.say(f"{path}: there already, its digest is right")
         elif fault and not overwrite:
             wrong.append(f"  {path} has {fault}")
         elif unpacked and (folder / unpacked).exists() and not overwrite:
-            print(f"{folder / unpacked}: there already")
+            _pager.say(f"{folder / unpacked}: there already")
         else:
             missing.append(file)
     if wrong:
@@ -232,7 +232,7 @@ def _download(file: File, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     faults = []
     for url in file.urls:
-        print(f"{path}: {decimal(file.size)} from {urlsplit(url).netloc}", flush=True)
+        _pager.say(f"{path}: {decimal(file.size)} from {urlsplit(url).netloc}")
         with _beside(path) as folder:
             part = Path(folder, path.name)
             fault = _receive(file, url, part)
@@ -241,7 +241,7 @@ def _download(file: File, path: Path) -> None:
                 _move_aside(path)
                 os.replace(part, path)
                 files.sync_folder(path.parent)
-                print(f"{path}: downloaded, its digest is right", flush=True)
+                _pager.say(f"{path}: downloaded, its digest is right")
                 return
         faults.append(f"  {fault}")
     raise FetchError("\n".join([f"cannot download {path.name}:", *faults]))
@@ -299,7 +299,7 @@ def _beside(path: Path) -> tempfile.TemporaryDirectory:
 
 def _move_aside(path: Path) -> None:
     if os.path.lexists(path):
-        print(f"{path}: moved aside to {files.move_aside(path).name}")
+        _pager.say(f"{path}: moved aside to {files.move_aside(path).name}")
 
 
 # --- unpacking ---
@@ -311,7 +311,7 @@ def _unpack(archive: Path, folder: Path) -> None:
     Not by pooch's Untar and Unzip: before Python 3.12 the first writes outside of the folder where a member's name says
     so, and the second leaves `..` out of a name without a word.
     """
-    print(f"{folder}: unpacking {archive.name}", flush=True)
+    _pager.say(f"{folder}: unpacking {archive.name}")
     with _beside(folder) as beside:
         whole = Path(beside, "whole")
         whole.mkdir()
@@ -325,7 +325,7 @@ def _unpack(archive: Path, folder: Path) -> None:
                 shutil.copyfileobj(stream, file)
             count += 1
         os.rename(whole / folder.name if os.listdir(whole) == [folder.name] else whole, folder)
-    print(f"{folder}: {count:,} files")
+    _pager.say(f"{folder}: {count:,} files")
 
 
 def _members(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:

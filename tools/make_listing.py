@@ -24,7 +24,7 @@ from tfxfer.data.listings import CLASSES, format_line
 from tfxfer.data.pictures import shortened
 from tfxfer.data.splits import stratified
 from tfxfer.errors import DataError
-from tfxfer.tools import _flags, _overwrite
+from tfxfer.tools import _flags, _overwrite, _pager
 
 TRAIN, VALIDATION = "train.txt", "val.txt"
 LABEL = re.compile(r"[^0-9._]+")
@@ -68,9 +68,9 @@ def main(argv: list[str]) -> int:
     _overwrite.refuse_existing(texts, values.overwrite)
     _overwrite.write_texts(texts)
     for note in pictures.notes:
-        print(note)
+        _pager.say(note)
     counts = f"{len(train):,} and {len(validation):,} pictures of {len(pictures.class_names):,} classes"
-    print(f"{counts} in {out / TRAIN} and {out / VALIDATION}; their root is {directory}")
+    _pager.say(f"{counts} in {out / TRAIN} and {out / VALIDATION}; their root is {directory}")
     return 0
 
 

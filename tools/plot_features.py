@@ -15,7 +15,7 @@ from pathlib import Path
 
 from absl import flags
 
-from tfxfer.tools import _flags
+from tfxfer.tools import _flags, _pager
 
 METHODS = ("pca", "tsne")
 SPLITS = ("all", "train", "validation", "test")
@@ -61,7 +61,7 @@ def main(argv: list[str]) -> int:
     labels = None if table.labels is None else table.labels[rows]
     picture = scatter.draw(points, labels, table.class_names, values.title or table.name, how)
     files.write_bytes(Path(out), picture)
-    print(f"{out}: {how}")
+    _pager.say(f"{out}: {how}")
     return 0
 
 

@@ -19,7 +19,7 @@ from absl import flags
 from tfxfer import files
 from tfxfer.errors import DataError, RunError
 from tfxfer.runs.files import read_json
-from tfxfer.tools import _data_flags, _flags, _report, _training_flags
+from tfxfer.tools import _data_flags, _flags, _pager, _report, _training_flags
 from tfxfer.weights.writers import in_the_way
 
 SAVED = "saved.json"  # in the run directory: what it wrote as OUT, which alone it may write over
@@ -87,9 +87,9 @@ def main(argv: list[str]) -> int:
             losses = evaluate.measure(sess, step, examples.test)
     _report.show_run(fitted, settings.logdir)
     for old, new in aside.items():
-        print(f"moved {old} to {new}")
-    print(f"saved {', '.join(settings.save)} as {out}")
-    print(f"test loss {losses['loss']:.4f}")
+        _pager.say(f"moved {old} to {new}")
+    _pager.say(f"saved {', '.join(settings.save)} as {out}")
+    _pager.say(f"test loss {losses['loss']:.4f}")
     return 0
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from absl import flags
 
-from tfxfer.tools import _flags
+from tfxfer.tools import _flags, _pager
 
 
 def define_flags() -> flags.FlagValues:
@@ -45,8 +45,8 @@ def main(argv: list[str]) -> int:
         page = reports.Report(run, command(run))
         path = page.write(values.out)
         for line in page.missing:
-            print(f"  {line}")
-        print(f"{path}: {page}")
+            _pager.say(f"  {line}")
+        _pager.say(f"{path}: {page}")
     return 0
 
 

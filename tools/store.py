@@ -29,7 +29,7 @@ from tfxfer.errors import DataError
 from tfxfer.store import maintenance
 from tfxfer.store.precision_names import HOW
 from tfxfer.store.store import Store
-from tfxfer.tools import _flags
+from tfxfer.tools import _flags, _pager
 
 
 def define_flags() -> flags.FlagValues:
@@ -75,12 +75,14 @@ def _list(settings: Any, store: Path, rest: list[str]) -> int:
         print(json.dumps([{**table._asdict(), "path": str(table.path)} for table in tables], indent=1))
         return 0
     for table in tables:
-        print(f"{table.path.name[:12]}  {_describe(table.about)}")
+        _pager.say(f"{table.path.name[:12]}  {_describe(table.about)}")
         doubled = f" and {table.doubled:,} of them again" if table.doubled else ""
         age = (time.time() - table.changed) / 86400
-        print(f"    {table.rows:,} rows{doubled} in {table.shards:,} shards, {_size(table.size)}, {age:.1f} days old")
+        _pager.say(
+            f"    {table.rows:,} rows{doubled} in {table.shards:,} shards, {_size(table.size)}, {age:.1f} days old"
+        )
     size = _size(sum(table.size for table in tables))
-    print(f"{store}: {len(tables)} tables, {sum(table.rows for table in tables):,} rows, {size}")
+    _pager.say(f"{store}: {len(tables)} tables, {sum(table.rows for table in tables):,} rows, {size}")
     return 0
 
 
@@ -112,13 +114,13 @@ def _verify(settings: Any, store: Path, rest: list[str]) -> int:
         raise DataError("\n  ".join([f"{store}: {len(problems):,} files are damaged:", *problems]))
     tables = maintenance.list_tables(store)
     rows, shards = sum(table.rows for table in tables), sum(table.shards for table in tables)
-    print(f"{store}: {rows:,} rows in {shards:,} shards are whole")
+    _pager.say(f"{store}: {rows:,} rows in {shards:,} shards are whole")
     return 0
 
 
 def _merge(settings: Any, store: Path, rest: list[str]) -> int:
     new = maintenance.merge(store, [maintenance.open_existing(other) for other in rest])
-    print(f"{store}: {new:,} new rows from {names.listed(rest)}")
+    _pager.say(f"{store}: {new:,} new rows from {names.listed(rest)}")
     return 0
 
 
@@ -126,16 +128,16 @@ def _compact(settings: Any, store: Path, rest: list[str]) -> int:
     named = [maintenance.find_table(store, prefix) for prefix in settings.address]
     for table in named or maintenance.list_tables(store):
         if time.time() - table.changed < maintenance.QUIET_SECONDS:
-            print(f"kept {table.path.name[:12]}: written to in the last 10 minutes; try again later")
+            _pager.say(f"kept {table.path.name[:12]}: written to in the last 10 minutes; try again later")
             continue
         before, after = maintenance.compact(table, settings.full_mb << 20)
-        print(f"{table.path.name[:12]}: {before:,} shards, now {after:,}; {table.doubled:,} doubled rows dropped")
+        _pager.say(f"{table.path.name[:12]}: {before:,} shards, now {after:,}; {table.doubled:,} doubled rows dropped")
     return 0
 
 
 def _gc(settings: Any, store: Path, rest: list[str]) -> int:
     lines = maintenance.collect_garbage(store, settings.address, settings.older_than_days, dry_run=settings.dry_run)
-    print("\n".join(lines) if lines else f"{store}: nothing to remove")
+    _pager.say("\n".join(lines) if lines else f"{store}: nothing to remove")
     return 0
 
 
@@ -144,7 +146,7 @@ def _export(settings: Any, store: Path, rest: list[str]) -> int:
         raise _flags.UsageError("export takes one --address; see --help")
     table = maintenance.find_table(store, *settings.address or [None])
     count = maintenance.export(table.path, Path(rest[0]))
-    print(f"{rest[0]}: {count:,} rows of {table.about.get('tensor')}, by key")
+    _pager.say(f"{rest[0]}: {count:,} rows of {table.about.get('tensor')}, by key")
     return 0
 
 

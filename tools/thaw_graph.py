@@ -14,7 +14,7 @@ import sys
 
 from absl import flags
 
-from tfxfer.tools import _flags
+from tfxfer.tools import _flags, _pager
 
 
 def define_flags() -> flags.FlagValues:
@@ -33,10 +33,10 @@ def main(argv: list[str]) -> int:
 
     thawed = thaw(path, out, overwrite=values.overwrite)
     for old, new in thawed.moved.items():
-        print(f"moved {old} to {new}")
+        _pager.say(f"moved {old} to {new}")
     parameters = sum(map(math.prod, thawed.variables.values()))
-    print(f"{out}: TensorFlow checkpoint V2, {len(thawed.variables):,} variables, {parameters:,} parameters")
-    print(f"{out}.meta: MetaGraph, {thawed.ops:,} ops; tfxfer inspect_graph {out}.meta shows where it can be cut")
+    _pager.say(f"{out}: TensorFlow checkpoint V2, {len(thawed.variables):,} variables, {parameters:,} parameters")
+    _pager.say(f"{out}.meta: MetaGraph, {thawed.ops:,} ops; tfxfer inspect_graph {out}.meta shows where it can be cut")
     return 0
 
 

@@ -48,6 +48,7 @@ from tfxfer.tools import (
     _heads,
     _model_flags,
     _packaged,
+    _pager,
     _report,
     _store,
     _training_flags,
@@ -205,12 +206,12 @@ def _show(settings: Any, trained: _Trained) -> None:
     """Print how a run went, and keep what its test gave."""
     fitted, result = trained.fitted, trained.result
     _report.show_run(fitted, settings.logdir)
-    print(trained.calibration)
+    _pager.say(trained.calibration)
     _report.show_evaluation(result, f"test of {settings.logdir}, from {fitted.best}")
-    print(_report.keep_test(settings.logdir, result, trained.test, fitted.best))
+    _pager.say(_report.keep_test(settings.logdir, result, trained.test, fitted.best))
     if settings.picture:
         _report.draw_curves(settings.picture, settings.logdir)
-    print(f"test accuracy {result.accuracy:.4f}")
+    _pager.say(f"test accuracy {result.accuracy:.4f}")
 
 
 def _imply(settings: Any) -> None:

@@ -50,6 +50,17 @@ def test_the_last_checkpoints_of_a_run_are_averaged_and_restored(trained, tmp_pa
     assert step == 11
 
 
+@pytest.mark.parametrize("flag", ["--dry_run", "--nodry_run"])
+def test_names_are_shown_and_not_obeyed(flag, tmp_path, capsys):
+    arrays = {"\x1b]0;owned\x07": np.ones(1), "a\x9b2Jb": np.array(3), "w\u00e9": np.ones(2)}
+    np.savez(tmp_path / "a.npz", **arrays)
+    assert run(tmp_path / "a.npz", tmp_path / "a.npz", tmp_path / "\x1b[2J.npz", flag) == 0
+    said = capsys.readouterr().out
+    assert all(letter == "\n" or letter.isprintable() for letter in said)
+    assert r"a\x9b2Jb" in said
+    assert r"\x1b[2J.npz" in said
+
+
 def test_files_are_averaged_by_coefficients_in_their_order(trained, tmp_path):
     files = [trained / "model.ckpt-8", trained / "model.ckpt-11"]
     assert run(*files, tmp_path / "a.npz", "--coefficients=3,1") == 0

@@ -236,6 +236,13 @@ def start(folder: Path, body: str, **env: str) -> subprocess.CompletedProcess[st
     return subprocess.run([sys.executable, script], capture_output=True, text=True, env={**environment, **env})
 
 
+def test_letters_that_the_output_cannot_code_are_escaped(tmp_path):
+    done = start(tmp_path, r"print('schritt_\u00e9 \ud800x')", PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "schritt_\\xe9 \\ud800x\n", "")
+    done = start(tmp_path, r"print('\u00e9 \ud800x')", PYTHONIOENCODING="utf-8")
+    assert (done.returncode, done.stdout) == (0, "\u00e9 \\ud800x\n")
+
+
 NOTES = """\
 WARNING: All log messages before absl::InitializeLog() is called are written to STDERR
 I0000 00:00:1.2 3 port.cc:153] oneDNN custom operations are on.

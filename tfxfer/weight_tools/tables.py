@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tfxfer.names import printable
 from tfxfer.weights import Weights
 
 GAP = "  "
@@ -15,7 +16,7 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int | N
 
     Args:
       headings: of the columns; one that begins with `>` has its column to the right.
-      rows: the cells.
+      rows: the cells, in which what a terminal would obey is escaped.
       width: of the terminal. Where a table is wider, the first cell of a row stands on a line of its own and the
         others below it. None leaves every row on one line, however long.
 
@@ -23,6 +24,7 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int | N
       Lines, the headings first.
     """
     titles = [heading.removeprefix(">") for heading in headings]
+    rows = [[printable(cell) for cell in row] for row in rows]
     lines = _aligned(headings, [titles, *rows])
     if width is None or max(map(len, lines)) <= width:
         return lines
