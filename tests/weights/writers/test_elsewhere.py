@@ -56,11 +56,23 @@ def named(tmp_path, monkeypatch) -> dict[str, np.ndarray]:
     return named
 
 
-def test_a_file_of_matlab_is_made_by_scipy(tmp_path, named):
+@pytest.mark.parametrize("alike", [False, True])
+def test_a_file_of_matlab_is_made_by_scipy(tmp_path, named, alike):
+    if alike:
+        named = {name: np.full((2, 3), number) for number, name in enumerate(("a", "b"))}
+    else:
+        named |= {"_hidden": np.arange(6, dtype="f4").reshape(2, 3), "half": np.array([0.5, 2], "f2")}
+        named |= {"é/" * 40: np.eye(3), "step": np.array(7), "empty": np.zeros((0, 2), "f4")}
+    np.savez(tmp_path / "in.npz", **named)
+    (tmp_path / "in.npz").rename(tmp_path / "IN")
     follow("it's a.mat", tmp_path)
     found = scipy.io.loadmat(tmp_path / "it's a.mat")
-    for name, array in named.items():
-        np.testing.assert_array_equal(found[name].reshape(array.shape), array)
+    names = [str(name[0]) for name in found["names"].ravel()]
+    assert sorted(names) == sorted(named)
+    for name, array in zip(names, found["weights"].ravel(), strict=True):
+        np.testing.assert_array_equal(array.reshape(named[name].shape), named[name])
+        two = named[name].reshape(-1, 1) if named[name].ndim < 2 else named[name]
+        assert (array.shape, array.dtype) == (two.shape, np.dtype("f8") if two.dtype == "f2" else two.dtype)
 
 
 def test_a_caffemodel_is_made_by_caffe(tmp_path, named):

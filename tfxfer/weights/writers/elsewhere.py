@@ -23,7 +23,10 @@ _EXPORTED = "tfxfer export_model RUN served"
 _TO_NPZ = "tfxfer convert_weights IN STEM.npz"
 _TO_TFLITE = """import tensorflow as tf; c = tf.lite.TFLiteConverter.from_saved_model("served", \
 signature_keys=["serving_default"]); open(OUT, "wb").write(c.convert())"""
-_TO_MATLAB = """import numpy as np, scipy.io; scipy.io.savemat(OUT, dict(np.load(NPZ)))"""
+# Cells hold the names, since few names of weights are names of variables to MATLAB.
+_TO_MATLAB = """import numpy as np, scipy.io; w = np.load(NPZ); v = np.empty(len(w.files), object); \
+[v.__setitem__(i, w[name]) for i, name in enumerate(w.files)]; \
+scipy.io.savemat(OUT, {"names": np.array(w.files, object), "weights": v}, oned_as="column")"""
 _TO_CAFFE = """import caffe, numpy as np; net = caffe.Net("deploy.prototxt", caffe.TEST); w = np.load(NPZ); \
 [np.copyto(b.data, w[f"{layer}/{i}"]) for layer, blobs in net.params.items() for i, b in enumerate(blobs)]; \
 net.save(OUT)"""
@@ -46,7 +49,11 @@ _KINDS = {
         "w) and conv1/1 (the bias), and let Caffe fill the net of your .prototxt",
         (_TO_NPZ, _TO_CAFFE),
     ),
-    ".mat": _Kind("a file of MATLAB; write an .npz and convert it by SciPy", (_TO_NPZ, _TO_MATLAB)),
+    ".mat": _Kind(
+        "a file of MATLAB; write an .npz and convert it by SciPy to two cell arrays, so that MATLAB finds an array by "
+        "weights{strcmp(names, 'conv1/kernel')}; there a vector is n x 1, one number 1 x 1, and float16 double",
+        (_TO_NPZ, _TO_MATLAB),
+    ),
     ".npy": _Kind("an .npy file, which holds one array; write an .npz", (_TO_NPZ,)),
     ".keras": _Kind(
         "a .keras file, which holds the network as well; write an .h5, which load_weights of that network reads",
