@@ -21,7 +21,7 @@ from tfxfer import names
 from tfxfer.tools import _flags, _overwrite
 from tfxfer.weight_tools.convert_weights import DTYPES, Conversion, plan
 from tfxfer.weights import open_weights, writers
-from tfxfer.weights.roles import OF_TRAINING, role
+from tfxfer.weights.roles import OF_TRAINING, role, slots_by_place
 
 
 def define_flags() -> flags.FlagValues:
@@ -92,13 +92,13 @@ def main(argv: list[str]) -> int:
 
 
 def _show(conversion: Conversion, kind: writers.Format) -> None:
-    every, rows = frozenset(conversion.weights), {row.new: row for row in conversion.rows}
-    lines = []
+    weights, rows = conversion.weights, {row.new: row for row in conversion.rows}
+    every, slots, lines = frozenset(weights), slots_by_place(weights, weights.shape), []
     for name in kind.order(conversion.tensors):
         row = rows[name]
         before, after = _overwrite.form(row.before), _overwrite.form(row.after)
         forms = (old if old == new else f"{old} -> {new}" for old, new in zip(before, after, strict=True))
-        lines.append((row.old, row.new, *forms, role(row.old, row.before.shape, every, row.before.dtype)))
+        lines.append((row.old, row.new, *forms, role(row.old, row.before.shape, every, row.before.dtype, slots)))
     _overwrite.show_table(("in IN", "in OUT", "shape", "dtype", "role"), lines)
 
 
@@ -106,8 +106,10 @@ def _hints(conversion: Conversion, kind: writers.Format) -> list[str]:
     """Say what Keras will stumble over: it takes layers by their order, and counts them."""
     if kind is not writers.KERAS:
         return []
-    every, hints = frozenset(conversion.weights), []
-    slots = [row.new for row in conversion.rows if role(row.old, row.before.shape, every) in OF_TRAINING]
+    weights, hints = conversion.weights, []
+    every, placed = frozenset(weights), slots_by_place(weights, weights.shape)
+    roles = {row.new: role(row.old, row.before.shape, every, slots=placed) for row in conversion.rows}
+    slots = [name for name, is_for in roles.items() if is_for in OF_TRAINING]
     bare = [row.new for row in conversion.rows if "/" not in row.new and row.new not in slots]
     if slots:
         hints.append(f"Keras takes {len(slots)} slots and steps, as {slots[0]}, for layers: see --drop_slots")

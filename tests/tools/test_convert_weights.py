@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -341,3 +342,12 @@ def test_a_quantized_model_is_converted_with_its_scales_or_dequantized(tmp_path)
     again = open_weights(tmp_path / "stored.npz", dequantize=True)
     assert all(np.array_equal(again[name], real[name]) for name in real)
     assert again.keys() == real.keys()
+
+
+def test_slots_of_a_named_optimizer_are_called_so_and_weights_below_others_are_not(tmp_path, capsys):
+    arrays = {name: np.ones((2, 2)) for name in ("v", "v/mine", "w", "w/mine", "w/proj")}
+    np.savez(tmp_path / "in.npz", **arrays, global_step=np.array(3))
+    assert run(tmp_path / "in.npz", tmp_path / "out.h5", "--dry_run") == 0
+    said = capsys.readouterr().out
+    assert re.findall(r"^(\S+) .*  optimizer slot$", said, re.MULTILINE) == ["v/mine", "w/mine"]
+    assert "Keras takes 3 slots and steps" in said
