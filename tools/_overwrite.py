@@ -30,7 +30,12 @@ def define(values: flags.FlagValues) -> None:
 
 
 def written(
-    out: str, tensors: Mapping[str, Tensor], sources: Sequence[Weights], input_spec: InputSpec | None, values: Any
+    out: str,
+    tensors: Mapping[str, Tensor],
+    sources: Sequence[Weights],
+    input_spec: InputSpec | None,
+    values: Any,
+    ordered: bool,
 ) -> Moved:
     """Write tensors as the flags say; with --dry_run only refuse what cannot or must not be written.
 
@@ -41,7 +46,9 @@ def written(
         writers.check(out, tensors, sources=sources, overwrite=True)
         return {}
     with signals.handled(signals.stop):
-        return writers.write(out, tensors, sources=sources, input_spec=input_spec, overwrite=values.overwrite)
+        return writers.write(
+            out, tensors, sources=sources, input_spec=input_spec, overwrite=values.overwrite, ordered=ordered
+        )
 
 
 def refuse_existing(paths: Iterable[Path], overwrite: bool) -> None:

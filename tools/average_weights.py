@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
     *paths, out = _flags.parse(values, argv, __doc__, at_least=1)
     sources = [open_weights(path) for path in _paths(paths, values)]
     average = plan(sources, _numbers(values.coefficients))
-    moved = _overwrite.written(out, average.tensors, sources, average.input_spec, values)
+    moved = _overwrite.written(out, average.tensors, sources, average.input_spec, values, average.ordered)
     if values.dry_run:
         rows = [(name, *_overwrite.form(tensor)) for name, tensor in average.tensors.items()]
         _overwrite.show_table(("name", "shape", "dtype"), rows)

@@ -77,7 +77,9 @@ def main(argv: list[str]) -> int:
         layout=values.layout,
         dtype=values.dtype,
     )
-    moved = _overwrite.written(out, conversion.tensors, [conversion.weights], conversion.input_spec, values)
+    moved = _overwrite.written(
+        out, conversion.tensors, [conversion.weights], conversion.input_spec, values, conversion.ordered
+    )
     if values.dry_run:
         _show(conversion, kind)
     _overwrite.show_end(
@@ -94,7 +96,7 @@ def main(argv: list[str]) -> int:
 def _show(conversion: Conversion, kind: writers.Format) -> None:
     weights, rows = conversion.weights, {row.new: row for row in conversion.rows}
     every, slots, lines = frozenset(weights), slots_by_place(weights, weights.shape), []
-    for name in kind.order(conversion.tensors):
+    for name in writers.in_order(kind, conversion.tensors, ordered=conversion.ordered):
         row = rows[name]
         before, after = _overwrite.form(row.before), _overwrite.form(row.after)
         forms = (old if old == new else f"{old} -> {new}" for old, new in zip(before, after, strict=True))

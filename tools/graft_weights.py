@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
     if not values.take:
         raise _flags.UsageError("nothing is taken: give --take='REGEX=FILE', once or more; see --help")
     graft = plan(open_weights(values.base) if values.base else None, _opened(values.take), mix_layers=values.mix_layers)
-    moved = _overwrite.written(out, graft.tensors, graft.sources, graft.input_spec, values)
+    moved = _overwrite.written(out, graft.tensors, graft.sources, graft.input_spec, values, graft.ordered)
     if values.dry_run:
         rows = [(name, *_overwrite.form(graft.tensors[name]), origin.path) for name, origin in graft.origins.items()]
         _overwrite.show_table(("name", "shape", "dtype", "from"), rows)

@@ -25,6 +25,7 @@ from tfxfer.weights import open_weights, writers
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 COMMAND = str(Path(sys.executable).with_name("tfxfer"))
+KINDS = ("bias", "kernel")
 INPUT_SPEC = InputSpec("autoencoder", "here", (28, 28), "grey", (0.0,), (1.0,))
 RNG = np.random.default_rng(0)
 
@@ -101,6 +102,18 @@ def test_a_dry_run_shows_the_order_in_which_keras_takes_layers(npz, tmp_path, ca
     run(npz, tmp_path / "out.h5", "--select=conv2.*,.*", "--rename=_W$=/kernel", "--rename=_b$=/bias", "--dry_run")
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[1] for line in lines[1:5]] == ["conv2/kernel", "conv2/bias", "conv1/kernel", "conv1/bias"]
+
+
+def test_the_order_of_two_patterns_is_that_of_the_layers_though_it_be_that_of_names(tmp_path, capsys):
+    named = {f"s{i}/{kind}": np.full((2, 2)[: 1 + (kind == "kernel")], i, "f4") for i in (8, 16) for kind in KINDS}
+    np.savez(tmp_path / "in.npz", **dict(sorted(named.items())))
+    out, wish = tmp_path / "out.h5", ("--select=s16/.*", "--select=s8/.*")
+    assert run(tmp_path / "in.npz", out, *wish) == run(tmp_path / "in.npz", out, *wish, "--dry_run") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines[2:6]] == ["s16/kernel", "s16/bias", "s8/kernel", "s8/bias"]
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2), keras.layers.Dense(2)])
+    model.load_weights(out)
+    assert [array.flat[0] for array in model.get_weights()] == [16, 16, 8, 8]
 
 
 def test_keras_files_come_with_what_keras_will_stumble_over(best, npz, tmp_path, capsys):

@@ -83,6 +83,25 @@ def test_the_variables_of_a_checkpoint_come_in_the_order_in_which_they_were_made
     assert new_names(trained, select=[".*9/.*", ".*"], drop_slots=True) == [names[3], *names[:3]]
 
 
+def layers_of(weights: Weights, out: Path, **options) -> list[str]:
+    conversion = plan(weights, **options)
+    writers.write(out, conversion.tensors, ordered=conversion.ordered)
+    return list(open_weights(out))
+
+
+def test_an_order_that_was_chosen_or_stands_in_the_file_is_kept_though_it_be_that_of_names(trained, tmp_path):
+    named = {f"{layer}/{kind}": np.ones(2) for layer in ("s16", "s8") for kind in ("bias", "kernel")}
+    npz, kernels_first = opened(tmp_path / "a.npz", named), [f"s16/{k}" for k in ("kernel", "bias")]
+    kernels_first += [name.replace("s16", "s8") for name in kernels_first]
+    assert layers_of(npz, tmp_path / "a.h5", select=["s16/.*", "s8/.*"]) == kernels_first
+    assert layers_of(npz, tmp_path / "b.h5") == [*kernels_first[2:], *kernels_first[:2]]
+    assert layers_of(open_weights(tmp_path / "a.h5"), tmp_path / "c.h5", dtype="float32") == kernels_first
+    own = {"select": ["conv.*"], "drop_slots": True}
+    assert layers_of(trained, tmp_path / "d.h5", **own) == ["conv10/kernel", "conv9/kernel"]
+    (tmp_path / "m.meta").unlink()
+    assert layers_of(trained, tmp_path / "e.h5", **own) == ["conv9/kernel", "conv10/kernel"]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

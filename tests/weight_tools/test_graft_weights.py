@@ -50,6 +50,13 @@ def test_a_graft_needs_no_base(make):
     assert origins(graft) == dict(zip(LAYERS, "bbbbcc", strict=True))
 
 
+def test_several_patterns_without_a_base_choose_the_order(make):
+    takes = [("conv.*", make("b", 2)), ("fc/.*", make("c", 3))]
+    assert plan(None, takes).ordered
+    assert not plan(None, takes[:1]).ordered
+    assert not plan(make("a", 1), takes).ordered
+
+
 def test_files_of_any_format_are_joined(make, tmp_path):
     writers.write(tmp_path / "m", {name: streams.held(np.full(2, 2, np.float32)) for name in LAYERS})
     graft = plan(make("a", 1), [("fc/.*", open_weights(tmp_path / "m"))])

@@ -15,7 +15,7 @@ from tfxfer import names
 from tfxfer.errors import WeightsError
 from tfxfer.formats.tensors import Tensor, shown
 from tfxfer.input_spec import InputSpec
-from tfxfer.weight_tools.convert_weights import by_place_notes, is_float, skipped_notes
+from tfxfer.weight_tools.convert_weights import by_place_notes, has_order, is_float, skipped_notes
 from tfxfer.weight_tools.graft_weights import common_input_spec
 from tfxfer.weights import Weights, find_checkpoint, meta_graph, streams
 from tfxfer.weights.roles import SLOT, role, slots_by_place
@@ -30,11 +30,13 @@ class Average(NamedTuple):
       tensors: the tensors by name, in the order of the last file.
       input_spec: what travels along, where all files say the same.
       notes: what whoever averages should know, a line each.
+      ordered: whether the last file tells the order of its layers, for `writers.write`.
     """
 
     tensors: dict[str, Tensor]
     input_spec: InputSpec | None
     notes: list[str]
+    ordered: bool
 
 
 def plan(files: Sequence[Weights], coefficients: Sequence[float] = ()) -> Average:
@@ -62,7 +64,7 @@ def plan(files: Sequence[Weights], coefficients: Sequence[float] = ()) -> Averag
     taken = [f"not averaged but as in {last.path}: {names.listed(kept)}"] if kept else []
     left = [f"{slots} optimizer slots left out"] if slots else []
     left += by_place_notes(last)
-    return Average(tensors, input_spec, [*taken, *left, *skipped_notes(last), *notes])
+    return Average(tensors, input_spec, [*taken, *left, *skipped_notes(last), *notes], has_order(last))
 
 
 def last_of(directory: Path, count: int) -> list[Path]:

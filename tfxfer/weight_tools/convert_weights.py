@@ -15,7 +15,7 @@ from tfxfer.errors import SelectionError, WeightsError
 from tfxfer.formats.tensors import Tensor, shown
 from tfxfer.input_spec import InputSpec
 from tfxfer.weight_tools.tables import reason
-from tfxfer.weights import Weights, layouts, meta_graph, streams
+from tfxfer.weights import Weights, keras_h5, layouts, meta_graph, streams
 from tfxfer.weights.roles import OF_TRAINING, role, slots_by_place
 
 DTYPES = {
@@ -53,12 +53,14 @@ class Conversion(NamedTuple):
       rows: the tensors, in the order in which they are written.
       input_spec: what travels along; None where there is none, or where it would no longer hold.
       notes: what whoever converts should know, a line each.
+      ordered: whether the order of the rows was chosen, or stands in the file, for `writers.write`.
     """
 
     weights: Weights
     rows: list[Row]
     input_spec: InputSpec | None
     notes: list[str]
+    ordered: bool
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -107,7 +109,13 @@ def plan(
     ]
     _refuse_overflow(rows, dtype)
     input_spec, notes = _input_spec(weights, kept, layout)
-    return Conversion(weights, rows, input_spec, [*_dropped(weights, old, kept), *skipped_notes(weights), *notes])
+    notes = [*_dropped(weights, old, kept), *skipped_notes(weights), *notes]
+    return Conversion(weights, rows, input_spec, notes, len(select) > 1 or has_order(weights))
+
+
+def has_order(weights: Weights) -> bool:
+    """Say whether a file tells the order of its layers: one of Keras, or a checkpoint with its `.meta`."""
+    return weights.kind == keras_h5.WORDS or meta_graph.tells_order(weights.checkpoint, weights)
 
 
 def skipped_notes(weights: Weights) -> list[str]:

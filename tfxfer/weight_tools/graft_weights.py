@@ -10,7 +10,7 @@ from tfxfer import names
 from tfxfer.errors import SelectionError, WeightsError
 from tfxfer.formats.tensors import Tensor, shown
 from tfxfer.input_spec import InputSpec
-from tfxfer.weight_tools.convert_weights import by_place_notes, skipped_notes
+from tfxfer.weight_tools.convert_weights import by_place_notes, has_order, skipped_notes
 from tfxfer.weights import Weights, meta_graph
 from tfxfer.weights.roles import OF_TRAINING, role, slots_by_place
 
@@ -28,6 +28,7 @@ class Graft(NamedTuple):
       sources: all files that were given.
       input_spec: what travels along, where all files say the same.
       notes: what whoever grafts should know, a line each.
+      ordered: whether the order of the tensors was chosen, or stands in the base, for `writers.write`.
     """
 
     tensors: dict[str, Tensor]
@@ -35,6 +36,7 @@ class Graft(NamedTuple):
     sources: list[Weights]
     input_spec: InputSpec | None
     notes: list[str]
+    ordered: bool
 
 
 def plan(base: Weights | None, takes: Takes, *, mix_layers: bool = False) -> Graft:
@@ -68,7 +70,9 @@ def plan(base: Weights | None, takes: Takes, *, mix_layers: bool = False) -> Gra
     left = {weights.path: len(weights) - len(_of_model(weights)) for weights in files}
     notes += [f"{count} slots and steps of {path} are left out" for path, count in left.items() if count]
     notes += dict.fromkeys(n for weights in files for n in [*by_place_notes(weights), *skipped_notes(weights)])
-    return Graft({name: weights.tensor(name) for name, weights in origins.items()}, origins, files, input_spec, notes)
+    tensors = {name: weights.tensor(name) for name, weights in origins.items()}
+    ordered = has_order(files[0]) or (base is None and len(takes) > 1)
+    return Graft(tensors, origins, files, input_spec, notes, ordered)
 
 
 def common_input_spec(files: Sequence[Weights]) -> tuple[InputSpec | None, list[str]]:

@@ -15,6 +15,8 @@ from tfxfer.formats import hdf5, reading
 from tfxfer.formats.tensors import Tensor
 from tfxfer.weights import keras3
 
+WORDS = "HDF5 file"
+
 _OPTIMIZER, _MODEL, _TOP = "optimizer_weights", "model_weights", "top_level_model_weights"
 
 

@@ -31,13 +31,19 @@ def in_order(prefix: str | None, every: Iterable[str]) -> list[str]:
       every: the names.
     """
     sought = list(every)
-    made = _made(Path(f"{prefix}.meta"), {*sought}) if prefix else {}
+    made = _made(prefix, {*sought})
     return sorted(sought, key=lambda name: made.get(name, math.inf))
 
 
-def _made(path: Path, sought: Container[str]) -> dict[str, int]:
+def tells_order(prefix: str | None, every: Iterable[str]) -> bool:
+    """Say whether the graph beside a checkpoint knows some of these names, and so their order; see `in_order`."""
+    return bool(_made(prefix, {*every}))
+
+
+def _made(prefix: str | None, sought: Container[str]) -> dict[str, int]:
     """Return the place of each variable that is sought among all of the graph's, however many those are."""
-    if not reading.exists(path):
+    path = Path(f"{prefix}.meta")
+    if not prefix or not reading.exists(path):
         return {}
     try:
         every = enumerate(_variables(reading.map_file(path).data, str(path)))

@@ -177,7 +177,7 @@ def _hdf5(path: Path) -> Found:
             f"{path} holds no weights: it is an HDF5 file without arrays, such as a model that was saved without them; "
             "save them where the model is, by model.save_weights"
         )
-    return Found("HDF5 file", tensors)
+    return Found(keras_h5.WORDS, tensors)
 
 
 def _content(path: Path) -> memoryview:

@@ -25,7 +25,7 @@ from tfxfer.weights import Weights, find_checkpoint
 from tfxfer.weights.writers import bundle, elsewhere, keras_h5, npz, pytorch, safetensors
 from tfxfer.weights.writers.placing import placed
 
-__all__ = ["CHECKPOINT", "FORMATS", "KERAS", "Format", "check", "in_the_way", "kind_of", "write"]
+__all__ = ["CHECKPOINT", "FORMATS", "KERAS", "Format", "check", "in_order", "in_the_way", "kind_of", "write"]
 
 if TYPE_CHECKING:
     from tfxfer.weights.writers import archives as archives
@@ -108,6 +108,19 @@ def kind_of(out: Path) -> Format:
     return FORMATS[suffix]
 
 
+def in_order(kind: Format, tensors: Mapping[str, Tensor], *, ordered: bool) -> dict[str, Tensor]:
+    """Return tensors in the order in which a format has them.
+
+    Args:
+      kind: the format.
+      tensors: what is to be written.
+      ordered: whether their order was chosen, or stands in a file. Keras goes by order: where nothing tells it, and the
+        names come in that of the alphabet, `conv10` is put behind `conv9`.
+    """
+    given = keras_h5.by_number(tensors) if kind is KERAS and not ordered else tensors
+    return {name: given[name] for name in kind.order(given)}
+
+
 def check(
     out: str | os.PathLike[str], tensors: Mapping[str, Tensor], *, sources: Iterable[Weights] = (), overwrite: bool
 ) -> None:
@@ -152,6 +165,7 @@ def write(
     sources: Iterable[Weights] = (),
     input_spec: InputSpec | None = None,
     overwrite: bool = False,
+    ordered: bool = False,
 ) -> dict[Path, Path]:
     """Write tensors to a file of the format that its suffix asks for: see `kind_of`.
 
@@ -163,6 +177,7 @@ def write(
       sources: what the tensors come from, none of whose files is written over.
       input_spec: written beside, as `<out>.input_spec.json`.
       overwrite: move what is there aside, to `<out>.old-N`, instead of refusing.
+      ordered: whether the order of `tensors` was chosen; see `in_order`.
 
     Returns:
       What was moved aside: the old path of each file, and the new one.
@@ -179,7 +194,7 @@ def write(
         with placed([*beside, *kind.parts(path)], aside) as parts:
             if input_spec:
                 parts[0].write_text(json.dumps(input_spec.to_json(), indent=1) + "\n", "utf-8")
-            kind.write(parts[len(beside) :], tensors)
+            kind.write(parts[len(beside) :], in_order(kind, tensors, ordered=ordered))
     except MemoryError:
         raise WeightsError(f"{path} was not written: there is too little memory for its largest tensor") from None
     except OSError as error:

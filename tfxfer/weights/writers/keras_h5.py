@@ -1,8 +1,8 @@
 """Keras's `.h5` files of weights, in the layout of Keras 2, which `keras.Model.load_weights` reads to this day.
 
 Every scope is a layer: `conv1/kernel` becomes the weight `conv1/kernel:0` of the layer `conv1`, and an array without a
-scope a layer of its own. Keras goes by order: the layers stand as the arrays come, or, where those come by name alone,
-`conv10` behind `conv9`; in a layer come kernels, bias, gamma, beta, moving mean, moving variance.
+scope a layer of its own. Keras goes by order: the layers stand as the arrays come, or, where those come by name and
+nobody chose that, `conv10` behind `conv9`; in a layer come kernels, bias, gamma, beta, moving mean, moving variance.
 
 h5py writes the headers into memory and leaves room, with each large array at a multiple of 64 bytes; headers and values
 are then written to the disk without it, since HDF5 fails in a way of its own, and crashes, where the disk is full while
@@ -51,6 +51,14 @@ _MOST_DIMENSIONS = 32
 _PAGE = 4096  # bytes
 _ZEROS = bytes(_PAGE)
 ALIGNED_FROM = 4096  # bytes; HDF5 becomes slow where it aligns every small thing
+
+
+def by_number(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Guess the order of layers where names come in that of the alphabet: `conv10` behind `conv9`."""
+    every = list(tensors)
+    if every == sorted(every):
+        every.sort(key=names.by_number)
+    return {name: tensors[name] for name in every}
 
 
 def order(tensors: Mapping[str, Tensor]) -> list[str]:
@@ -185,11 +193,8 @@ def _write_headers(headers: _Sparse, tensors: Mapping[str, Tensor]) -> dict[str,
 
 def layered(tensors: Mapping[str, Tensor]) -> dict[str, list[str]]:
     """Sort names into layers, both in the order in which Keras takes them."""
-    every = list(tensors)
-    if every == sorted(every):
-        every.sort(key=names.by_number)
     layers: dict[str, list[str]] = {}
-    for name in every:
+    for name in tensors:
         layers.setdefault(_layer(name), []).append(name)
     return {layer: sorted(members, key=lambda name: _rank(name, tensors)) for layer, members in layers.items()}
 
