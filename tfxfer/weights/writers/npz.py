@@ -26,7 +26,7 @@ _LONGEST = 65_000  # bytes of a name
 
 def faults(tensors: Mapping[str, Tensor]) -> dict[str, str]:
     """Say of each tensor that an archive cannot hold why."""
-    found = {name: _dtype_fault(tensor.dtype) or _name_fault(name) for name, tensor in tensors.items()}
+    found = {name: _dtype_fault(tensor.dtype) or _name_fault(name, tensors) for name, tensor in tensors.items()}
     if len(tensors) > MAX_MEMBERS:
         found[next(iter(tensors))] = f"it is one of {len(tensors):,}, and {MAX_MEMBERS:,} is the most"
     return {name: fault for name, fault in found.items() if fault}
@@ -38,9 +38,12 @@ def _dtype_fault(dtype: np.dtype) -> str:
     return "" if dtype.type.__module__ == "numpy" and dtype.kind in _KINDS else f"NumPy's files have no dtype {dtype}"
 
 
-def _name_fault(name: str) -> str:
+def _name_fault(name: str, tensors: Mapping[str, Tensor]) -> str:
     if name.startswith("/") or ".." in name.replace("\\", "/").split("/") or "\0" in name:
         return "as the name of a file in an archive it would lead out of it, or be cut short"
+    bare = name.removesuffix(".npy")
+    if bare != name and bare in tensors:
+        return f"NumPy would take {bare} for it, whose file in the archive is called {name}; rename one of the two"
     return "its name is too long" if len(name.encode()) > _LONGEST else ""
 
 
