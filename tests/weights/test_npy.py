@@ -68,6 +68,13 @@ def test_npy_reader_returns_any_array_that_numpy_saved(tmp_path_factory, array, 
         ("{'descr': '<f4', 'descr': '<f4', 'shape': (3,), }", "header is corrupt"),
         ("{'descr': '<f3', 'fortran_order': False, 'shape': (4,), }", r"the dtype '<f3' is none of numbers, booleans"),
         ("{'descr': '<M8[s]', 'fortran_order': False, 'shape': (4,), }", r"the dtype '<M8\[s\]' is none of numbers"),
+        ("{'descr': '|S0', 'fortran_order': False, 'shape': (268435456,), }", r"'\|S0' is of strings of no characters"),
+        ("{'descr': '<U00', 'fortran_order': False, 'shape': (1125899906842624,), }", "is of strings of no characters"),
+        (
+            "{'descr': '<U999999', 'fortran_order': False, 'shape': (0, 144115188075855872), }",
+            "too large for any array",
+        ),
+        ("{'descr': '<U999999', 'fortran_order': False, 'shape': (0, 1125899906842624), }", "too large for any array"),
         ("__import__('os').system('true')", "header is corrupt"),
     ],
 )

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests import fuzz
 from tests.weights.test_npy import ARRAYS, OBJECTS, RNG, native, pickled, same
 from tfxfer.errors import WeightsError
-from tfxfer.weights import npy, open_weights
+from tfxfer.weights import npy, open_weights, streams
 
 NUMBERS = st.one_of(st.booleans(), st.integers(-(1 << 63), (1 << 63) - 1), st.floats(allow_nan=False))
 
@@ -56,6 +56,42 @@ def test_npy_reader_returns_any_dict_that_numpy_pickled(tmp_path_factory, conten
     tensors = npy.read(path)
     assert list(tensors) == list(expected)
     assert all(same(tensor.read(), expected[name]) for name, tensor in tensors.items())
+
+
+@given(array=ARRAYS, data=st.data(), protocol=st.sampled_from([1, 2, 3, 4, 5]))
+def test_axes_come_in_any_order_by_any_protocol(tmp_path_factory, array, data, protocol):
+    content = {"w": array.transpose(data.draw(st.permutations(range(array.ndim))))}
+    path = pickled(tmp_path_factory.mktemp("given") / "a.npy", content, protocol)
+    expected = np.load(path, allow_pickle=True)["w"]
+    [tensor] = npy.read(path).values()
+    assert tensor.shape == expected.shape
+    assert same(tensor.read(), native(expected))
+    assert b"".join(piece.tobytes() for piece in streams.pieces(tensor)) == native(expected).tobytes()
+
+
+def test_booleans_of_old_protocols_are_what_python_reads(tmp_path):
+    array = np.asfortranarray(np.arange(6).reshape(2, 3))
+    path = pickled(tmp_path / "a.npy", {"w": array, "yes": True, "no": False}, 1)
+    assert b"I01\n" in path.read_bytes()
+    weights = open_weights(path)
+    np.testing.assert_array_equal(weights["w"], array)
+    assert (weights["yes"].dtype, weights["yes"], weights["no"]) == (np.bool_, True, False)
+    path.write_bytes(path.read_bytes().replace(b"I01\n", b"K\x07", 1))  # any other number is true as well
+    np.testing.assert_array_equal(open_weights(path)["w"], array)
+
+
+def test_strings_of_no_characters_are_listed_and_not_read(tmp_path):
+    weights = open_weights(pickled(tmp_path / "a.npy", {"w": np.ones(2), "s": np.ndarray(1 << 28, "S0")}))
+    assert list(weights) == ["w"]
+    assert "s" in weights.skipped
+
+
+def test_axes_that_cannot_be_are_refused(tmp_path):
+    good = pickle.dumps({"w": np.ones((2, 3, 4)).transpose(1, 2, 0)}, 5)
+    assert good.count(b"K\x01K\x02K\x00\x87") == 1
+    for axes in (b"K\x01K\x01K\x00\x87", b"K\x01K\x03K\x00\x87", b"K\x01K\x00\x86", b"K\x01K\x02N\x87", b"N"):
+        with pytest.raises(WeightsError, match="a call that numpy's arrays do not need"):
+            open_weights(pickled(tmp_path / "a.npy", good.replace(b"K\x01K\x02K\x00\x87", axes)))
 
 
 def test_npy_reader_agrees_with_numpy_on_real_pickles_of_python_2(real_data):

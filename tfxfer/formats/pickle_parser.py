@@ -93,12 +93,16 @@ class Dtype:
 
 @dataclasses.dataclass
 class Array:
-    """A pickled array: its values are bytes in the file, or a list where it is one of objects."""
+    """A pickled array: its values are bytes in the file, or a list where it is one of objects.
+
+    Where `axes` are given, it is what lies in the file under `shape`, with its axes in that order.
+    """
 
     shape: tuple[int, ...] = ()
     dtype: Dtype | None = None
     fortran: bool = False
     content: Raw | list[Any] | None = None
+    axes: tuple[int, ...] | None = None
 
 
 class Machine:
@@ -206,8 +210,11 @@ class Machine:
             self.integer(length)
 
     def digits(self) -> None:
-        """Push an integer in digits, as Python 2 writes what takes more than 32 bits."""
+        """Push an integer in digits, as Python 2 writes what takes more than 32 bits; 00 and 01 are booleans."""
         text = self.cursor.until(b"\n", MOST_DIGITS + 1)
+        if text in (b"00", b"01"):
+            self.push(text == b"01")
+            return
         if not _DIGITS.fullmatch(text) or not -(1 << 63) <= int(text) < 1 << 63:
             raise self.fail("an integer in digits has other characters, or more than 64 bits")
         self.push(int(text))
@@ -345,8 +352,9 @@ class Machine:
             # Fields, or the unit of dates, which comes ninth: no dtype of numbers.
             plain = state[2:5] == (None, None, None) and len(state) < 9
             target.order, target.text = self.text(state[1]), target.text if plain else ""
-        elif isinstance(target, Array) and len(state) == 5:
-            _, target.shape, target.dtype, target.fortran, target.content = state
+        elif isinstance(target, Array) and len(state) == 5 and isinstance(state[3], int):
+            _, target.shape, target.dtype, fortran, target.content = state
+            target.fortran = bool(fortran)
         else:
             raise self.fail("a state that belongs to no array and no plain dtype")
         self.push(target)
@@ -368,12 +376,14 @@ def latin(content: bytes, encoding: str) -> bytes | None:
 
 
 def plain_dtype(pickled: object) -> np.dtype | None:
-    """Return a pickled dtype of numbers, booleans or strings; None for any other."""
+    """Return a pickled dtype of numbers, booleans or strings; None for any other, as of strings of no characters."""
     if not isinstance(pickled, Dtype) or not _DTYPE.fullmatch(pickled.text):
         return None
     try:
         dtype = np.dtype(pickled.text)
     except TypeError:  # such as f3
+        return None
+    if not dtype.itemsize:  # NumPy takes it for strings of any length, and makes room for one character or more
         return None
     return dtype.newbyteorder(">") if pickled.order == ">" else dtype
 
@@ -386,9 +396,23 @@ def _called(name: str, arguments: object, text: Callable[[object], str]) -> Arra
             return Dtype(text(kind))
         case "scalar", (Dtype() as dtype, Raw() as content):
             return Array((), dtype, False, content)
-        case "_frombuffer", (Raw() as content, Dtype() as dtype, tuple() as shape, Raw() as order):
-            return Array(shape, dtype, text(order) == "F", content)
+        case "_frombuffer", (Raw() as content, Dtype() as dtype, tuple() as shape, Raw() as order, *axes):
+            return _laid_out(Array(shape, dtype, False, content), text(order), axes)
     return None
+
+
+def _laid_out(array: Array, order: str, axes: list[object]) -> Array | None:
+    """Say how an array lies in its buffer, as NumPy 2.4 does for one that is in the order of neither C nor F."""
+    match order, axes:
+        case "K", [tuple() as places] if _is_permutation(places, len(array.shape)):
+            return dataclasses.replace(array, axes=places)
+        case (("C" | "F"), ([] | [None])):
+            return dataclasses.replace(array, fortran=order == "F")
+    return None
+
+
+def _is_permutation(places: tuple[object, ...], count: int) -> bool:
+    return all(type(place) is int for place in places) and set(places) == set(range(count)) and len(places) == count
 
 
 def _float(machine: Machine) -> None:

@@ -11,6 +11,8 @@ import numpy as np
 from tfxfer.errors import WeightsError
 
 MAX_DIMENSIONS = 64  # what numpy can hold
+_MOST_BYTES = 1 << 63  # of an array, for numpy
+_WIDEST = 32  # bytes of a number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,14 +47,19 @@ class Tensor:
         return self.size * self.dtype.itemsize
 
 
-def shape_fault(shape: tuple[int, ...]) -> str:
-    """Say why numpy can hold no array of this shape; the empty string where it can."""
+def shape_fault(shape: tuple[int, ...], itemsize: int = _WIDEST) -> str:
+    """Say why numpy can hold no array of this shape; the empty string where it can.
+
+    Args:
+      shape: the shape.
+      itemsize: bytes of an element, for strings; any number is taken for a wide one.
+    """
     if len(shape) > MAX_DIMENSIONS:
         return f"a shape of more than {MAX_DIMENSIONS} dimensions is none that numpy can hold"
     if min(shape, default=0) < 0:
         return f"the shape {shape} is negative"
     # numpy multiplies the dimensions that are not zero, even if one other is.
-    if math.prod(size for size in shape if size) >= 1 << 58:
+    if math.prod(size for size in shape if size) * max(itemsize, _WIDEST) >= _MOST_BYTES:
         return f"the shape {shape} is too large for any array"
     return ""
 

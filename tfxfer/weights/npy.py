@@ -81,25 +81,27 @@ def header(data: memoryview, where: str) -> tuple[tuple[int, ...], np.dtype, boo
         raise WeightsError(f"{where}: the .npy header is corrupt: {text[:200]!r}")
     if pairs["descr"].startswith("["):
         raise NotNumbersError(f"{where} is of a structured dtype: {text[:200]!r}")
-    shape = _shape(pairs["shape"], where)
-    return shape, _dtype(pairs["descr"].strip("'"), where), pairs["fortran_order"] == "True", cursor.position
+    shape, dtype = _shape(pairs["shape"], where), _dtype(pairs["descr"].strip("'"), where)
+    if fault := shape_fault(shape, dtype.itemsize):
+        raise WeightsError(f"{where}: {fault}")
+    return shape, dtype, pairs["fortran_order"] == "True", cursor.position
 
 
 def _shape(text: str, where: str) -> tuple[int, ...]:
     # Python 2 wrote long integers as 3L.
     if not re.fullmatch(r"\((\s*-?\d{1,19}L?\s*,)*(\s*-?\d{1,19}L?)?\s*\)", text):
         raise WeightsError(f"{where}: the .npy header is corrupt: its shape is {text[:100]!r}")
-    shape = tuple(int(size) for size in re.findall(r"-?\d+", text))
-    if fault := shape_fault(shape):
-        raise WeightsError(f"{where}: {fault}")
-    return shape
+    return tuple(int(size) for size in re.findall(r"-?\d+", text))
 
 
 def _dtype(text: str, where: str) -> np.dtype:
     try:
-        if _DTYPE.fullmatch(text):
-            return np.dtype(text)
+        dtype = np.dtype(text) if _DTYPE.fullmatch(text) else None
     except TypeError:
-        pass
+        dtype = None
+    if dtype is not None and dtype.itemsize:
+        return dtype
+    if dtype is not None:  # NumPy takes it for strings of any length, and makes room for one character or more
+        raise NotNumbersError(f"{where}: the dtype {text!r} is of strings of no characters; leave the array out")
     hint = ", but raw bytes; NumPy writes bfloat16 so: save it as float32" if text.strip("<>|=") == "V2" else ""
     raise NotNumbersError(f"{where}: the dtype {text[:40]!r} is none of numbers, booleans or strings{hint}")

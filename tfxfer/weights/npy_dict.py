@@ -105,7 +105,7 @@ def tensor(data: np.ndarray, value: Array | Odd | float, where: str) -> Tensor:
     plain = isinstance(shape, tuple) and all(type(size) is int for size in shape)
     if dtype is None or not plain or not isinstance(raw, pickle_parser.Raw):
         return unreadable(f"{where} is not an array of numbers, booleans or strings")
-    if fault := shape_fault(shape):
+    if fault := shape_fault(shape, dtype.itemsize):
         raise WeightsError(f"{where}: {fault}")
     size = math.prod(shape) * dtype.itemsize
     # A byte beyond 127 takes two as text.
@@ -113,9 +113,16 @@ def tensor(data: np.ndarray, value: Array | Odd | float, where: str) -> Tensor:
     if not size <= raw.size <= most:
         raise WeightsError(f"{where} is corrupt: {dtype} {shape} takes {size:,} bytes, the file holds {raw.size:,}")
     if raw.encoding == pickle_parser.LATIN:
-        read = functools.partial(_text_array, data, raw, dtype, shape, where, value.fortran is True)
-        return Tensor(shape, dtype.newbyteorder("="), read)
-    return reading.tensor(data, raw.start, dtype, shape, where, value.fortran is True)
+        read = functools.partial(_text_array, data, raw, dtype, shape, where, value.fortran)
+        made = Tensor(shape, dtype.newbyteorder("="), read)
+    else:
+        made = reading.tensor(data, raw.start, dtype, shape, where, value.fortran)
+    return made if value.axes is None else _transposed(made, value.axes)
+
+
+def _transposed(tensor: Tensor, axes: tuple[int, ...]) -> Tensor:
+    shape = tuple(tensor.shape[axis] for axis in axes)
+    return Tensor(shape, tensor.dtype, lambda: tensor.read().transpose(axes))
 
 
 def _text_array(
