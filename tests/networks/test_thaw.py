@@ -58,10 +58,42 @@ def test_a_network_of_what_was_written_is_the_same_as_of_the_frozen_graph(output
 def test_what_is_there_is_not_lost_and_the_cure_cures(outputs, tmp_path):
     thaw("frozen.pb", "model.ckpt")
     before = (tmp_path / "model.ckpt.meta").read_bytes()
-    with pytest.raises(WeightsError, match=r"model\.ckpt\.meta is there already.*`overwrite`"):
+    with pytest.raises(WeightsError, match=r"model\.ckpt\.data-\S+ exists; .*`overwrite=True`"):
         thaw("frozen.pb", "model.ckpt")
     moved = thaw("frozen.pb", "model.ckpt", overwrite=True).moved
-    assert any(new.read_bytes() == before for new in moved.values())
+    assert {new.name.partition(".old-1")[2].partition("-")[0] for new in moved.values()} == {".data", ".index", ".meta"}
+    assert (tmp_path / "model.ckpt.old-1.meta").read_bytes() == before
+    with tf.Graph().as_default():
+        assert "conv/kernel" in tx.network("model.ckpt.old-1.meta").weights
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_is_refused_leaves_everything_as_it_was(outputs, tmp_path, overwrite):
+    def content() -> dict[str, bytes]:
+        return {str(path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    thaw("frozen.pb", "model.ckpt")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder.meta").write_bytes((tmp_path / "model.ckpt.meta").read_bytes())
+    before = content()
+    for path, out, message in (
+        ("model.ckpt.meta", "model.ckpt", "nothing is changed in place"),
+        ("frozen.pb", "folder", "folder is a folder"),
+        ("frozen.pb", "out.npz", r"out\.npz: a thawed graph is a checkpoint .* ends in \.ckpt or has no suffix"),
+    ):
+        with pytest.raises(WeightsError, match=message):
+            thaw(path, out, overwrite=overwrite)
+    assert content() == before
+
+
+def test_a_metagraph_that_is_read_from_is_not_moved_aside(outputs, tmp_path):
+    meta_graph = tf.MetaGraphDef()
+    meta_graph.graph_def.ParseFromString((tmp_path / "frozen.pb").read_bytes())
+    (tmp_path / "frozen.meta").write_bytes(meta_graph.SerializeToString())
+    weights = tx.open_weights("frozen.meta")
+    tensors = {name: weights.tensor(name) for name in weights}
+    with pytest.raises(WeightsError, match="nothing is changed in place"):
+        tx.weights.writers.write("frozen", tensors, sources=[weights], overwrite=True, meta_graph=b"")
 
 
 def test_a_graph_without_weights_is_refused(tmp_path, monkeypatch):

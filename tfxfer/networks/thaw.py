@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
-from tfxfer import files
 from tfxfer.errors import WeightsError
 from tfxfer.networks import importing
 from tfxfer.networks.files import open_graph
@@ -41,7 +40,7 @@ def thaw(path: str | os.PathLike[str], out: str | os.PathLike[str], *, overwrite
     Args:
       path: a GraphDef (`.pb`), or any other file of a network that has weights.
       out: the prefix of the checkpoint, as `thawed/model.ckpt`.
-      overwrite: move what is there aside, to `<file>.old-N`, instead of refusing.
+      overwrite: move what is there aside, to `<out>.old-N`, instead of refusing.
 
     Raises:
       WeightsError: the file cannot be read, or has no weights; or `out` is there already, or cannot be written.
@@ -55,19 +54,27 @@ def thaw(path: str | os.PathLike[str], out: str | os.PathLike[str], *, overwrite
       >>> tx.networks.thaw.thaw("frozen.pb", "thawed.ckpt").variables
       {'fc/weights': (2, 1)}
     """
-    prefix, meta = os.fspath(out), Path(f"{os.fspath(out)}.meta")
+    prefix = os.fspath(out)
+    if writers.kind_of(Path(prefix)) is not writers.CHECKPOINT:
+        raise WeightsError(
+            f"{prefix}: a thawed graph is a checkpoint and its graph; take a name that ends in .ckpt or has no suffix"
+        )
     file = open_graph(os.fspath(path))
     if file.weights is None or not file.variables:
         raise WeightsError(f"{file.path} has no weights that could become variables")
-    if meta.exists() and not overwrite:
-        raise WeightsError(f"{meta} is there already; choose another name, or let it be moved aside (`overwrite`)")
     kept = file.weights.only(name for name in file.weights if name in {each.name for each in file.variables.values()})
+    tensors, input_spec = {name: kept.tensor(name) for name in kept}, file.weights.input_spec()
+    writers.check(prefix, tensors, sources=[kept], overwrite=overwrite)
     with tf.Graph().as_default() as graph:
         saver = tf.train.Saver(importing.import_whole(file))
         meta_graph = tf.train.export_meta_graph(saver_def=saver.as_saver_def())
         ops = len(graph.get_operations())
-    moved = {meta: files.move_aside(meta)} if meta.exists() else {}
-    tensors, input_spec = {name: kept.tensor(name) for name in kept}, file.weights.input_spec()
-    moved |= writers.write(prefix, tensors, sources=[kept], input_spec=input_spec, overwrite=overwrite)
-    files.write_bytes(meta, meta_graph.SerializeToString())
+    moved = writers.write(
+        prefix,
+        tensors,
+        sources=[kept],
+        input_spec=input_spec,
+        overwrite=overwrite,
+        meta_graph=meta_graph.SerializeToString(),
+    )
     return Thawed(prefix, {name: kept.shape(name) for name in kept}, ops, moved)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import time
@@ -16,28 +17,53 @@ from tfxfer.weights import open_weights, streams, writers
 from tfxfer.weights.writers import placing
 
 
+def refuse_links(*_: object, **__: object) -> None:
+    raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+
+@pytest.mark.parametrize("step", ["link", "unlink", "rename"])
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize(
     ("out", "call"), [*(("out.ckpt", call) for call in range(1, 5)), *(("out.npz", call) for call in range(1, 3))]
 )
-def test_whatever_happens_among_the_renames_is_taken_back(tmp_path, monkeypatch, out, call, late):
+def test_whatever_happens_among_the_renames_is_taken_back(tmp_path, monkeypatch, out, call, late, step):
     old = values()
     writers.write(tmp_path / out, held(old))
-    before, rename, count = names_in(tmp_path), os.rename, itertools.count(1)
+    before, done, count = names_in(tmp_path), getattr(os, step), itertools.count(1)
 
-    def fail(source, target):
+    def fail(*arguments, **options):
         number = next(count)
         if number == call and not late:
             raise OSError(5, "Input/output error")
-        rename(source, target)
+        done(*arguments, **options)
         if number == call:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(os, "rename", fail)
+    if step == "rename":
+        monkeypatch.setattr(os, "link", refuse_links)
+    monkeypatch.setattr(os, step, fail)
     with pytest.raises(KeyboardInterrupt if late else WeightsError, match=None if late else "Input/output error"):
         writers.write(tmp_path / out, held(values()), overwrite=True)
     assert names_in(tmp_path) == before
     assert all(same(open_weights(tmp_path / out)[key], array) for key, array in old.items())
+
+
+@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize(("out", "name"), [("a.npz", "a.npz"), ("a.ckpt", "a.ckpt.index")])
+def test_what_appears_while_it_is_written_is_not_replaced(tmp_path, monkeypatch, links, overwrite, out, name):
+    def slow() -> Iterator[np.ndarray]:
+        (tmp_path / name).write_text("of another")
+        yield np.ones(2, np.float32)
+
+    if not links:
+        monkeypatch.setattr(os, "link", refuse_links)
+    with pytest.raises(
+        WeightsError, match=rf"somebody has put a file there meanwhile: \S+{name}\. Nothing has changed"
+    ):
+        writers.write(tmp_path / out, {"w": streams.computed((2,), np.dtype(np.float32), slow)}, overwrite=overwrite)
+    assert names_in(tmp_path) == [name]
+    assert (tmp_path / name).read_text() == "of another"
 
 
 def test_an_error_that_only_flushing_meets_is_told(tmp_path, monkeypatch):

@@ -166,6 +166,7 @@ def write(
     input_spec: InputSpec | None = None,
     overwrite: bool = False,
     ordered: bool = False,
+    meta_graph: bytes | None = None,
 ) -> dict[Path, Path]:
     """Write tensors to a file of the format that its suffix asks for: see `kind_of`.
 
@@ -178,6 +179,7 @@ def write(
       input_spec: written beside, as `<out>.input_spec.json`.
       overwrite: move what is there aside, to `<out>.old-N`, instead of refusing.
       ordered: whether the order of `tensors` was chosen; see `in_order`.
+      meta_graph: what is written beside a checkpoint, as `<out>.meta`.
 
     Returns:
       What was moved aside: the old path of each file, and the new one.
@@ -187,13 +189,14 @@ def write(
     """
     path, kind = Path(out), kind_of(Path(out))
     check(path, tensors, sources=sources, overwrite=overwrite)
+    beside = {input_specs.sidecar(path): _json(input_spec)} if input_spec else {}
+    beside |= {_meta(path): meta_graph} if meta_graph is not None else {}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = _aside(path, _there(path, kind))
-        beside = [input_specs.sidecar(path)] if input_spec else []
         with placed([*beside, *kind.parts(path)], aside) as parts:
-            if input_spec:
-                parts[0].write_text(json.dumps(input_spec.to_json(), indent=1) + "\n", "utf-8")
+            for part, content in zip(parts, beside.values(), strict=False):
+                part.write_bytes(content)
             kind.write(parts[len(beside) :], in_order(kind, tensors, ordered=ordered))
     except MemoryError:
         raise WeightsError(f"{path} was not written: there is too little memory for its largest tensor") from None
@@ -205,6 +208,14 @@ def write(
 def in_the_way(prefix: Path) -> dict[Path, Path]:
     """Find the files that stand where a checkpoint would, its sidecars too, and where to move each aside."""
     return _aside(prefix, [path for path in _there(prefix, CHECKPOINT) if path.is_symlink() or not path.is_dir()])
+
+
+def _json(input_spec: InputSpec) -> bytes:
+    return (json.dumps(input_spec.to_json(), indent=1) + "\n").encode()
+
+
+def _meta(prefix: Path) -> Path:
+    return prefix.with_name(f"{prefix.name}.meta")
 
 
 def _not_written(path: Path, tensors: Mapping[str, Tensor], error: OSError) -> str:
@@ -240,7 +251,8 @@ def _aside(path: Path, there: Iterable[Path]) -> dict[Path, Path]:
 
 
 def _refuse_sources(path: Path, kind: Format, sources: Iterable[Weights]) -> None:
-    targets = [target for target in [path, *kind.parts(path)] if target.exists()]
+    moved = [_meta(path)] if kind is CHECKPOINT else []
+    targets = [target for target in [path, *kind.parts(path), *moved] if target.exists()]
     for weights in sources:
         prefix = Path(weights.checkpoint or weights.path)
         read = [prefix, *_parts_of(prefix), *find_checkpoint.v1_parts(prefix)]

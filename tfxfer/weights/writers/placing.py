@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from tfxfer import files
 from tfxfer.errors import WeightsError
 
 PAUSE = 0.05  # seconds
+_NO_LINKS = {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK}
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
@@ -53,7 +55,7 @@ def placed(paths: Sequence[Path], aside: Mapping[Path, Path]) -> Iterator[list[P
       aside: files that stand there, and where they are moved first.
 
     Raises:
-      OSError: the folder is not writable, or the disk is full.
+      OSError: the folder is not writable, the disk is full, or somebody has put a file where one belongs.
     """
     parts: list[Path] = []
     try:
@@ -96,16 +98,41 @@ def _flushed_early(parts: Sequence[Path]) -> Iterator[None]:
 def _put(parts: Sequence[Path], paths: Sequence[Path], aside: Mapping[Path, Path]) -> None:
     try:
         for old, new in aside.items():
-            os.rename(old, new)
+            _move(old, new)
         for part, path in zip(parts, paths, strict=True):
-            os.rename(part, path)
+            _move(part, path)
         files.sync_folder(paths[0].parent)
     except BaseException:
         # What is on the disk says how far it came: an interrupt can fall between a rename and any note of it.
         for part, path in zip(parts, paths, strict=True):
-            if not part.exists():
+            if not part.exists() or _is_same(part, path):
                 path.unlink(missing_ok=True)
         for old, new in aside.items():
-            if os.path.lexists(new) and not os.path.lexists(old):
+            if _is_same(old, new):
+                new.unlink()
+            elif os.path.lexists(new) and not os.path.lexists(old):
                 os.rename(new, old)
         raise
+
+
+def _move(old: Path, new: Path) -> None:
+    """Rename a file, and fail where something is, which a rename would replace: a second name first, if there can be.
+
+    Raises:
+      OSError: something is there, or the folder is not writable.
+    """
+    try:
+        os.link(old, new, follow_symlinks=False)
+    except OSError as error:
+        if os.path.lexists(new):
+            raise FileExistsError(errno.EEXIST, "somebody has put a file there meanwhile", str(new)) from None
+        if error.errno not in _NO_LINKS:  # of the file system, or of folders
+            raise
+        os.rename(old, new)
+    else:
+        os.unlink(old)
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """Whether both are names of one file, as between the two steps of `_move`."""
+    return os.path.lexists(one) and os.path.lexists(other) and os.path.samestat(os.lstat(one), os.lstat(other))
