@@ -66,6 +66,12 @@ def test_bfloat16_is_averaged_too(make):
     assert (found.dtype, found.astype(float).tolist()) == (ml_dtypes.bfloat16, [1.5, 1])
 
 
+def test_an_average_is_rounded_once_to_bfloat16(make):
+    named = [{"w": np.array([value], ml_dtypes.bfloat16)} for value in (1, 1 + 2**-7)]
+    found = plan(make(*named, suffixes=("",)), [1, 1 + 2**-30]).tensors["w"].read()
+    assert found.astype(float) == 1 + 2**-7  # a little above the middle, which float32 does not tell from it
+
+
 def test_what_is_no_float_comes_from_the_last_file_and_slots_from_none(make):
     named = [
         {

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tfxfer.errors import SelectionError, WeightsError
 from tfxfer.input_spec import InputSpec
-from tfxfer.weight_tools.convert_weights import plan
+from tfxfer.weight_tools.convert_weights import plan, rounded
 from tfxfer.weights import Weights, open_weights, streams, writers
 
 RNG = np.random.default_rng(0)
@@ -194,6 +196,32 @@ def test_floats_are_cast_as_numpy_casts_them(tmp_path_factory, before, after, nu
     assert conversion.rows[0].after.read().tobytes() == array.astype(after).tobytes()
 
 
+def nearest_bfloat16(number: float) -> float:
+    """The nearest by exact arithmetic, the even one of two: of 8 bits, at least 2**-133 apart."""
+    if not np.isfinite(number):
+        return number
+    step = Fraction(2) ** (max(math.frexp(number)[1], -125) - 8)
+    exact = round(Fraction(number) / step) * step
+    return math.copysign(float(exact) if abs(exact) < 2**128 else np.inf, number)
+
+
+CLOSE_TO_TIES = st.builds(
+    lambda bits, exponent, nudge: math.ldexp((2 * bits + 1) * (1 + nudge * 2.0**-50), exponent),
+    *(st.integers(-300, 300), st.integers(-150, 130), st.integers(-(1 << 30), 1 << 30)),
+)
+
+
+@given(st.lists(st.floats() | CLOSE_TO_TIES | st.floats(-3.5e38, 3.5e38), max_size=20))
+@example([1 + 2**-8 + 2**-40, 1 + 2**-8, 1 + 2**-8 - 2**-40, -0.0, 2.0**-134, 2.0**-134 + 2.0**-180, 1e-300])
+@example([(2 - 2**-8) * 2.0**127, np.nextafter((2 - 2**-8) * 2.0**127, 0), 1e300, -1e300, 5e-324])
+def test_numbers_are_rounded_once_to_the_nearest(numbers):
+    found = rounded(np.array(numbers, np.float64), np.dtype(ml_dtypes.bfloat16))
+    assert found.dtype == ml_dtypes.bfloat16
+    expected = np.array([nearest_bfloat16(number) for number in numbers], np.float64)
+    np.testing.assert_array_equal(found.astype(np.float64), expected)
+    np.testing.assert_array_equal(np.signbit(found), np.signbit(expected))
+
+
 def test_what_is_no_float_is_never_cast(tmp_path):
     named = {"i": np.arange(3), "b": np.ones(2, bool), "s": np.array([b"text"], object), "c": np.ones(2, np.complex64)}
     conversion = plan(opened(tmp_path / "a", named), dtype="float16")
@@ -211,6 +239,8 @@ def test_values_that_would_become_infinite_are_counted_for_all_tensors_before_an
     assert plan(weights, dtype="bfloat16").rows[0].after.dtype == ml_dtypes.bfloat16
     with pytest.raises(WeightsError, match=r"float32 ends at 3\.4028e\+38; beyond it .* of:\n  w: 1 of 2 values"):
         plan(opened(tmp_path / "b", {"w": np.array([1e300, 1])}), dtype="float32")
+    largest = {"w": np.nextafter(np.array([(2 - 2**-8) * 2.0**127]), 0)}  # that is not infinite
+    assert np.isfinite(plan(opened(tmp_path / "c", largest), dtype="bfloat16").rows[0].after.read()).all()
     with pytest.raises(WeightsError, match=r"bfloat16 ends at 3\.3895e\+38"):
         plan(opened(tmp_path / "b", {"w": np.array([3.4e38], np.float32)}), dtype="bfloat16")
 

@@ -15,7 +15,7 @@ from tfxfer import names
 from tfxfer.errors import WeightsError
 from tfxfer.formats.tensors import Tensor, shown
 from tfxfer.input_spec import InputSpec
-from tfxfer.weight_tools.convert_weights import by_place_notes, has_order, is_float, skipped_notes
+from tfxfer.weight_tools.convert_weights import by_place_notes, has_order, is_float, rounded, skipped_notes
 from tfxfer.weight_tools.graft_weights import common_input_spec
 from tfxfer.weights import Weights, find_checkpoint, meta_graph, streams
 from tfxfer.weights.roles import SLOT, role, slots_by_place
@@ -136,8 +136,7 @@ def _average(name: str, counted: Sequence[tuple[Tensor, float]]) -> Iterator[np.
         total = np.zeros(len(pieces[0]))
         for piece, (_, share) in zip(pieces, counted, strict=True):
             total += share * piece.astype(np.float64)
-        with np.errstate(over="ignore"):
-            result = total.astype(dtype)
+        result = rounded(total, dtype)
         if not np.array_equal(np.isinf(result), np.isinf(total)):
             raise WeightsError(f"{name}: {dtype} does not reach to the sum that these coefficients give")
         yield result

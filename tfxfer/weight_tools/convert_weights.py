@@ -189,6 +189,21 @@ def is_float(dtype: np.dtype) -> bool:
     return dtype in DTYPES.values()
 
 
+def rounded(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Cast floats to another dtype of floats, each to the nearest there is; what is too large becomes infinite.
+
+    ml_dtypes casts float64 to bfloat16 by way of float32, and so rounds twice. Here the first step rounds to odd: what
+    float32 cannot hold is cut, and its last bit set, so that the second step sees on which side of a tie it was.
+    """
+    with np.errstate(over="ignore"):
+        near = values.astype(np.float32 if dtype == DTYPES["bfloat16"] else dtype)
+        if values.dtype == np.float64 and dtype == DTYPES["bfloat16"]:
+            back, bits = near.astype(np.float64), near.view(np.uint32)
+            bits -= np.abs(back) > np.abs(values)
+            bits |= (back < values) | (back > values)  # neither for NaN
+        return near.astype(dtype, copy=False)
+
+
 def _cast(tensor: Tensor, dtype: str | None) -> Tensor:
     if dtype is None or not is_float(tensor.dtype) or tensor.dtype == DTYPES[dtype]:
         return tensor
@@ -197,8 +212,7 @@ def _cast(tensor: Tensor, dtype: str | None) -> Tensor:
 
 def _cast_pieces(tensor: Tensor, dtype: np.dtype) -> Iterator[np.ndarray]:
     for piece in streams.pieces(tensor):
-        with np.errstate(over="ignore"):
-            yield piece.astype(dtype)
+        yield rounded(piece, dtype)
 
 
 def _refuse_overflow(rows: list[Row], dtype: str | None) -> None:
@@ -223,11 +237,9 @@ def _most(dtype: np.dtype) -> float:
 
 def _overflows(tensor: Tensor, dtype: np.dtype) -> int:
     """Count the finite values that would become infinite."""
-    with np.errstate(over="ignore"):
-        return sum(
-            int(np.count_nonzero(np.isfinite(piece) & np.isinf(piece.astype(dtype))))
-            for piece in streams.pieces(tensor)
-        )
+    return sum(
+        int(np.count_nonzero(np.isfinite(piece) & np.isinf(rounded(piece, dtype)))) for piece in streams.pieces(tensor)
+    )
 
 
 # --- the input spec ---
