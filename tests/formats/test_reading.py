@@ -8,10 +8,13 @@ import struct
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tfxfer.errors import WeightsError
-from tfxfer.formats import reading
+from tfxfer.formats import buffers, reading
 from tfxfer.formats.reading import Cursor
+from tfxfer.weights import streams
 
 
 def test_the_ends_of_a_file_are_read_as_far_as_there_are_any(tmp_path):
@@ -68,6 +71,19 @@ def test_arrays_are_read_in_the_order_of_this_machine(tmp_path, dtype, offset, f
         assert np.concatenate([piece.copy() for piece in tensor.stream()]).tolist() == values.ravel().tolist()
     with pytest.raises(WeightsError, match=r"a: w: .* bytes at .* go beyond the end of the file"):
         reading.array(data, offset + 1, *place[2:])
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=7), st.integers(0, 12), st.integers(1, 5))
+def test_what_is_repeated_is_the_same_in_pieces_and_whole(first, more, piece):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(buffers, "PIECE", piece)
+        tensor = reading.repeated(lambda: np.array(first, "i2"), np.dtype("i2"), (1, len(first) + more))
+        pieces = [part.copy() for part in streams.pieces(tensor)]
+    assert tensor.read().tolist() == [first + more * first[-1:]]
+    assert np.concatenate(pieces).tolist() == first + more * first[-1:]
+    assert {part.dtype for part in pieces} == {tensor.dtype} == {tensor.read().dtype}
+    assert max(map(len, pieces)) <= piece
+    assert reading.repeated(lambda: np.zeros(1, "i2"), np.dtype("i2"), (0, 3)).read().shape == (0, 3)
 
 
 def test_json_that_is_none_or_would_fill_the_memory_is_refused():

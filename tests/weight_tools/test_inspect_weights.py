@@ -13,7 +13,7 @@ from tests.weights.test_bundle import save
 from tfxfer.errors import WeightsError
 from tfxfer.weight_tools import inspect_weights as inspecting
 from tfxfer.weight_tools.inspect_weights import Total, as_table, as_tree, by_role, by_scope, rows, total
-from tfxfer.weights import Weights, open_weights
+from tfxfer.weights import Weights, npz, open_weights
 from tfxfer.weights.streams import held
 
 
@@ -216,3 +216,16 @@ def test_strings_are_printed_and_not_saved(tmp_path):
     with pytest.raises(WeightsError, match=r"a holds strings, which a \.npy file keeps as a pickle only"):
         inspecting.save_array(file, "a", tmp_path / "x.npy")
     assert not list(tmp_path.iterdir())
+
+
+def test_statistics_that_take_too_much_memory_are_refused_by_name(tmp_path, monkeypatch):
+    def too_large(*_: object) -> None:
+        raise MemoryError
+
+    np.savez_compressed(tmp_path / "a.npz", w=np.ones(3))
+    monkeypatch.setattr(npz, "_values", too_large)
+    weights = open_weights(tmp_path / "a.npz")
+    with pytest.raises(
+        WeightsError, match=r"a\.npz: w: an array of the shape \(3,\) takes 24 bytes.*leave `stats` out"
+    ):
+        rows(weights, ["w"], stats=True)

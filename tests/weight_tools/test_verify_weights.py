@@ -23,7 +23,7 @@ from tfxfer.errors import WeightsError
 from tfxfer.input_spec import InputSpec
 from tfxfer.tools import _flags, verify_weights
 from tfxfer.weight_tools.verify_weights import Digests, read_digests, verify
-from tfxfer.weights import bundle
+from tfxfer.weights import bundle, npz
 from tfxfer.weights.digests import METHOD, digest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,6 +41,17 @@ INPUT_SPEC = InputSpec("net", "a test", (8, 8), "RGB", (0, 0, 0), (1, 1, 1))
 
 def run(*args: object) -> int:
     return _flags.run(verify_weights.main, ["tfxfer verify_weights", *map(str, args)])
+
+
+def test_what_does_not_fit_into_memory_is_a_fault_of_its_own(tmp_path, monkeypatch):
+    def too_large(*_: object) -> None:
+        raise MemoryError
+
+    np.savez_compressed(tmp_path / "a.npz", w=np.ones(3), x=np.ones(2))
+    monkeypatch.setattr(npz, "_values", too_large)
+    faults = verify(tmp_path / "a.npz").faults
+    assert faults["w"] == "an array of the shape (3,) takes 24 bytes, more than there is memory"
+    assert "x" in faults
 
 
 def made(tmp_path: Path, kind: str, arrays: dict[str, np.ndarray] = ARRAYS) -> Path:

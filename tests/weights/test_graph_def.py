@@ -16,7 +16,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from tests import fuzz, tables
 from tfxfer.errors import WeightsError
-from tfxfer.weights import Weights, graph_def, open_weights
+from tfxfer.weights import Weights, graph_def, open_weights, streams
 
 RNG = np.random.default_rng(0)
 FLOAT = 1  # DT_FLOAT
@@ -131,6 +131,22 @@ def test_numbers_that_are_not_there_are_those_that_tensorflow_takes(tmp_path):
     assert list(weights) == ["none", "one", "two", "all", "half"]
     for each in definition.node:
         assert same(weights[each.name], tf.make_ndarray(each.attr["value"].tensor))
+
+
+def test_one_number_that_stands_for_many_takes_little_memory(tmp_path):
+    graph = tf.GraphDef()
+    with tf.Graph().as_default() as made:
+        tf.identity(tf.constant(2.0, shape=[40 << 20], name="w") * 3.0, "y")
+        graph.CopyFrom(made.as_graph_def())
+    (tmp_path / "a.pb").write_bytes(graph.SerializeToString())
+    assert (tmp_path / "a.pb").stat().st_size < 1000
+    tensor = open_weights(tmp_path / "a.pb").tensor("w")
+    tracemalloc.start()
+    total = sum(float(piece.sum()) for piece in streams.pieces(tensor))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert total == 80 << 20
+    assert peak < 10 << 20
 
 
 def test_a_graph_whose_values_somebody_took_out_is_not_one_of_zeros(tmp_path):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tfxfer.errors import WeightsError
 from tfxfer.formats import buffers
+from tfxfer.formats.tensors import Tensor
 from tfxfer.weights import open_weights, streams, writers
 
 
@@ -26,6 +27,16 @@ def test_pieces_of_an_array_are_its_values_in_the_order_of_c(array, turned):
     pieces = [piece.copy() for piece in streams.pieces(streams.held(array))]
     assert b"".join(piece.tobytes() for piece in pieces) == array.tobytes()
     assert b"".join(bytes(raw) for raw in streams.raw(streams.held(array))) == array.tobytes()
+
+
+def test_too_little_memory_is_an_error_of_the_weights():
+    def read() -> np.ndarray:
+        raise MemoryError
+
+    with pytest.raises(
+        streams.TooLargeError, match=r"the shape \(1048576, 1048576\) takes 4,398,046,511,104 bytes, more than"
+    ):
+        list(streams.pieces(Tensor((1 << 20, 1 << 20), np.dtype("f4"), read)))
 
 
 def test_a_computed_tensor_reads_as_the_array_that_its_pieces_make():

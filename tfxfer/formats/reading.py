@@ -8,7 +8,7 @@ import math
 import os
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -191,6 +191,31 @@ def tensor(
     plain = not fortran and dtype.itemsize and math.prod(shape)
     stream = functools.partial(_stream, data, offset, dtype, shape, where) if plain else None
     return Tensor(shape, dtype.newbyteorder("="), read, stream)
+
+
+def repeated(values: Callable[[], np.ndarray], dtype: np.dtype, shape: tuple[int, ...]) -> Tensor:
+    """Describe an array that begins with some values, of which the last is repeated: a few bytes may stand for GiB.
+
+    Args:
+      values: returns a vector of one value or more; no more than the shape has, if it has any.
+      dtype: of the values and of the array.
+      shape: of the array.
+    """
+
+    def read() -> np.ndarray:
+        array, first = np.empty(math.prod(shape), dtype), values()
+        array[: len(first)] = first
+        array[len(first) :] = first[-1]
+        return array.reshape(shape)
+
+    def stream() -> Iterator[np.ndarray]:
+        first, size = values(), math.prod(shape)
+        yield from (piece for (piece,) in buffers.pieces(first))
+        piece = np.full(max(0, min(size - len(first), buffers.PIECE)), first[-1], dtype)
+        for start in range(len(first), size, buffers.PIECE):
+            yield piece[: size - start]
+
+    return Tensor(shape, dtype, read, stream if math.prod(shape) else None)
 
 
 def _stream(data: np.ndarray, offset: int, dtype: np.dtype, shape: tuple[int, ...], where: str) -> Iterator[np.ndarray]:

@@ -16,7 +16,7 @@ from tfxfer.errors import WeightsError
 from tfxfer.names import by_number, printable
 from tfxfer.weight_tools.tables import number, reason, table
 from tfxfer.weight_tools.values import FLOAT, Statistics, kind, statistics
-from tfxfer.weights import Weights
+from tfxfer.weights import Weights, streams
 from tfxfer.weights.roles import ROLES, role, slots_by_place
 
 SORTS = ("file", "name", "size")
@@ -92,8 +92,17 @@ def _row(weights: Weights, name: str, every: set[str], slots: frozenset[str], st
         parameters,
         None if text else parameters * tensor.dtype.itemsize,
         role(name, tensor.shape, every, tensor.dtype, slots),
-        statistics(tensor) if stats else None,
+        _statistics(weights, name) if stats else None,
     )
+
+
+def _statistics(weights: Weights, name: str) -> Statistics | None:
+    try:
+        return statistics(weights.tensor(name))
+    except streams.TooLargeError as error:
+        raise WeightsError(
+            f"{weights.path}: {name}: {error}; leave `stats` out, or choose others by `select`"
+        ) from None
 
 
 @functools.cache

@@ -263,7 +263,9 @@ def _tensor(data: np.ndarray, proto: TensorProto, where: str) -> Tensor:
     kind, pieces = DTYPES[proto.dtype], [_placed(data, piece) for piece in proto.encoded()]
     if proto.plain and len(pieces) == 1 and len(pieces[0]) == math.prod(proto.shape) * kind.itemsize:
         return reading.tensor(pieces[0], 0, kind, proto.shape, where)
-    return Tensor(proto.shape, kind, functools.partial(_filled, pieces, kind, proto.shape, proto.plain, where))
+    return reading.repeated(
+        functools.partial(_values, pieces, kind, proto.shape, proto.plain, where), kind, proto.shape
+    )
 
 
 def _placed(data: np.ndarray, piece: Bytes) -> np.ndarray:
@@ -273,7 +275,7 @@ def _placed(data: np.ndarray, piece: Bytes) -> np.ndarray:
     return data[start : start + len(array)] if len(array) and isinstance(piece, memoryview) else array
 
 
-def _filled(
+def _values(
     pieces: Sequence[np.ndarray], kind: np.dtype, shape: tuple[int, ...], plain: bool, where: str
 ) -> np.ndarray:
     """Read numbers; of fewer than there are elements, the last is repeated, and of none, all are zero."""
@@ -281,7 +283,4 @@ def _filled(
     values = tensor_proto.decoded(pieces, kind, count, where, plain=plain)
     if len(values) > count:
         raise WeightsError(f"{where} is corrupt: it has more values than its shape {shape} has elements")
-    array = np.empty(count, kind)
-    array[: len(values)] = values
-    array[len(values) :] = values[-1] if len(values) else 0
-    return array.reshape(shape)
+    return values if len(values) else np.zeros(1, kind)

@@ -8,10 +8,15 @@ from typing import IO, Any
 
 import numpy as np
 
+from tfxfer.errors import WeightsError
 from tfxfer.formats import buffers
 from tfxfer.formats.tensors import Tensor
 
 Stream = Callable[[], Iterator[np.ndarray]]
+
+
+class TooLargeError(WeightsError):
+    """Values that come at once, and for which there is too little memory."""
 
 
 def pieces(tensor: Tensor) -> Iterator[np.ndarray]:
@@ -21,12 +26,18 @@ def pieces(tensor: Tensor) -> Iterator[np.ndarray]:
     last.
 
     Raises:
+      TooLargeError: there is too little memory for values that come at once.
       WeightsError: the values are missing or fail their checksum.
     """
-    if tensor.stream is not None:
-        yield from tensor.stream()
-    else:
-        yield from (piece for (piece,) in buffers.pieces(tensor.read()))
+    try:
+        if tensor.stream is not None:
+            yield from tensor.stream()
+        else:
+            yield from (piece for (piece,) in buffers.pieces(tensor.read()))
+    except MemoryError:
+        raise TooLargeError(
+            f"an array of the shape {tensor.shape} takes {tensor.nbytes:,} bytes, more than there is memory"
+        ) from None
 
 
 def together(tensors: Sequence[Tensor]) -> Iterator[tuple[np.ndarray, ...]]:

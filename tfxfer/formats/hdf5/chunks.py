@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from tfxfer.errors import WeightsError
-from tfxfer.formats.hdf5.file import File
+from tfxfer.formats import reading
+from tfxfer.formats.hdf5.file import UNDEFINED, File
 from tfxfer.formats.reading import Cursor
 from tfxfer.formats.tensors import Tensor, unreadable
 
@@ -64,6 +65,9 @@ def tensor(
         return unreadable(
             f"{place} went through HDF5 filters {sorted(unknown)}; only gzip (1) and shuffle (2) are read", shape
         )
+    if tree == UNDEFINED:  # nothing was ever written
+        native = dtype.newbyteorder("=")
+        return reading.repeated(lambda: np.full(1, fill, native), native, shape)
     return Tensor(shape, dtype.newbyteorder("="), functools.partial(_value, file, layout, place))
 
 

@@ -189,7 +189,7 @@ class Object:
             values, address, stored = self.file.data, layout.number(8), layout.number(8)
         if address == UNDEFINED:  # never written
             fill = self._fill(dtype)
-            return Tensor(shape, native, lambda: np.full(shape, fill, native))
+            return reading.repeated(lambda: np.full(1, fill, native), native, shape)
         size = math.prod(shape) * dtype.itemsize
         if stored < size or address + stored > len(values):
             there = max(0, min(stored, len(values) - address))

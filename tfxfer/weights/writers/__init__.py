@@ -21,7 +21,7 @@ from tfxfer.files import PART
 from tfxfer.formats import reading
 from tfxfer.formats.tensors import Tensor, shown
 from tfxfer.input_spec import InputSpec
-from tfxfer.weights import Weights, find_checkpoint
+from tfxfer.weights import Weights, find_checkpoint, streams
 from tfxfer.weights.writers import bundle, elsewhere, keras_h5, npz, pytorch, safetensors
 from tfxfer.weights.writers.placing import placed
 
@@ -198,7 +198,7 @@ def write(
             for part, content in zip(parts, beside.values(), strict=False):
                 part.write_bytes(content)
             kind.write(parts[len(beside) :], in_order(kind, tensors, ordered=ordered))
-    except MemoryError:
+    except (MemoryError, streams.TooLargeError):
         raise WeightsError(f"{path} was not written: there is too little memory for its largest tensor") from None
     except OSError as error:
         raise WeightsError(_not_written(path, tensors, error)) from None
