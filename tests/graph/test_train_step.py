@@ -191,6 +191,24 @@ def test_a_tensor_of_losses_must_be_one_number_an_example(shape):
         tx.train_step(images, labels, logits, loss=own, train=tx.select(".*"))
 
 
+@pytest.mark.parametrize("added", [False, True])
+def test_regularization_losses_that_training_does_not_follow_are_told(caplog, added):
+    images, labels = tf.placeholder(tf.float32, [None, 4]), tf.placeholder(tf.int64, [None])
+
+    def penalty(variable):
+        return tf.reduce_sum(tf.square(variable), name="penalty")
+
+    frozen, kernel = (tf.get_variable(name, [4, 4], regularizer=penalty) for name in ("frozen", "kernel"))
+    logits = tf.matmul(tf.matmul(images, frozen), kernel)
+    loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+    if added:
+        loss += tf.losses.get_regularization_loss()
+    tx.train_step(images, labels, logits, train="kernel", loss=loss)
+    told = [record.getMessage() for record in caplog.records if "regularization losses" in record.getMessage()]
+    assert len(told) == (not added)
+    assert all("kernel/" in line and "frozen" not in line for line in told)
+
+
 def test_finite_tells_whether_every_trained_variable_is():
     step = deep(train=lambda: tx.select("fc.*", "logits/.*"))
     with tx.session() as sess:

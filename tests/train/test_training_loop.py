@@ -18,7 +18,7 @@ from tests.killing import Watched
 from tests.train.test_fit import Small, tensors, two_classes
 from tfxfer import callables
 from tfxfer.data import Data, Split
-from tfxfer.errors import DivergedError, RunError
+from tfxfer.errors import DivergedError, GraphError, RunError
 from tfxfer.train import training, training_loop
 
 
@@ -48,6 +48,19 @@ def test_epoch_means_weigh_each_example_the_same(tmp_path):
         expected = tx.evaluate(sess, small.step, data.train).metrics
     assert fitted.history[0]["loss"] == pytest.approx(expected["loss"], rel=1e-6)
     assert fitted.history[0]["accuracy"] == pytest.approx(expected["accuracy"], abs=1e-12)
+
+
+def test_a_loss_of_another_length_than_the_batch_is_refused(tmp_path):
+    with tf.Graph().as_default():
+        images, labels = tf.placeholder(tf.float32, [None, 4]), tf.placeholder(tf.int64, [None])
+        logits = tx.graph.layers.dense(images, 2, "logits", activation=None)
+        loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+        step = tx.train_step(images, labels, logits, train="logits/.*", loss=tf.concat([loss] * 3, 0))
+        examples = (np.zeros((16, 4), np.float32), np.arange(16) % 2)
+        data = Data(examples, examples, examples, class_names=("a", "b"))
+        said = "a batch of 8 examples must have a value of each metric for each, and loss has 24"
+        with tx.session() as sess, pytest.raises(GraphError, match=said):
+            tx.fit(sess, step, data, epochs=1, batch_size=8, logdir=tmp_path / "run")
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,8 @@ from tfxfer.graph.variables import NEW_GRAPH, aliases, global_step, unlisted_var
 
 # A tuple: TensorFlow writes no collection of such a key into a MetaGraph. It holds names of tensors.
 STEPS = ("tfxfer_steps",)
+
+log = logging.getLogger("tfxfer")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -182,6 +185,7 @@ def train_step(
     if train_precision == "bfloat16":
         training = mixed_precision.in_bfloat16(evaluation, selected, all_updates.candidates())
     mean, objective = losses.build_objective(training.metrics["loss"], labels, training.probabilities, class_weights)
+    _tell_regularizers(objective, selected)
     steps = global_step()
     groups = OptimizerGroups(options, plan, steps)
     ops = StageBuilder(
@@ -236,6 +240,23 @@ def _check_first(outputs: tf.Tensor) -> None:
             "twice; a second one doubles what the optimizer keeps of each variable, and checkpoints hold both. For a "
             f"graph of its own, {NEW_GRAPH}; or use the first step. If two are meant, give the second one "
             "tf.identity(outputs)"
+        )
+
+
+def _tell_regularizers(objective: tf.Tensor, trained: Sequence[tf.Variable]) -> None:
+    """Log which regularization losses of trained variables, as of `get_variable(regularizer=)`, no loss has."""
+    # TensorFlow keeps wrappers of tensors there, which have the op; what a program of Keras adds may have none.
+    every = [loss for loss in tf.get_collection(tf.GraphKeys.REGULARIZATION_LOSSES) if hasattr(loss, "op")]
+    added = set(traversal.needed([objective.op]))
+    ops = {variable.op for variable in trained}
+    left = [
+        loss.op.name for loss in every if loss.op not in added and not ops.isdisjoint(traversal.variables_read([loss]))
+    ]
+    if left:
+        log.warning(
+            "%s: regularization losses that are not part of the loss, so that training does not follow them; give "
+            "`l2`, or as `loss` a tensor [batch] that tf.losses.get_regularization_loss() is added to",
+            names.listed(left),
         )
 
 

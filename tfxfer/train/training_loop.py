@@ -12,9 +12,9 @@ from typing import Any, NoReturn
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from tfxfer import progress, signals
+from tfxfer import names, progress, signals
 from tfxfer.callables import Quickest, compiled
-from tfxfer.errors import DivergedError, RunError
+from tfxfer.errors import DivergedError, GraphError, RunError
 from tfxfer.evaluation import evaluate
 from tfxfer.evaluation.feed import Feed
 from tfxfer.graph.train_step import StageOps
@@ -119,6 +119,10 @@ class TrainingLoop:
 
     def _add_up(self, metrics: Mapping[str, np.ndarray], count: int) -> None:
         sums = self.state.sums
+        others = {name: values.size for name, values in metrics.items() if values.size != count}
+        if others:
+            rows = names.listed(f"{name} has {size:,}" for name, size in others.items())
+            raise GraphError(f"a batch of {count:,} examples must have a value of each metric for each, and {rows}")
         for name, values in metrics.items():
             sums[name] += float(values.sum(dtype=np.float64))
         sums["examples"] += count
