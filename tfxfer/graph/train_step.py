@@ -247,10 +247,15 @@ def _tell_regularizers(objective: tf.Tensor, trained: Sequence[tf.Variable]) -> 
     """Log which regularization losses of trained variables, as of `get_variable(regularizer=)`, no loss has."""
     # TensorFlow keeps wrappers of tensors there, which have the op; what a program of Keras adds may have none.
     every = [loss for loss in tf.get_collection(tf.GraphKeys.REGULARIZATION_LOSSES) if hasattr(loss, "op")]
-    added = set(traversal.needed([objective.op]))
     ops = {variable.op for variable in trained}
+    added = {op.name for op in traversal.needed([objective.op])} if every else set()
+    # A wrapper makes its tensor anew where it is asked for it: beside the first one, as its_scope/l2_1.
+    added |= {f"{name.rpartition('/')[0]}/" for name in added if "/" in name}
     left = [
-        loss.op.name for loss in every if loss.op not in added and not ops.isdisjoint(traversal.variables_read([loss]))
+        name
+        for loss in every
+        if not {name := loss.op.name, f"{name.rpartition('/')[0]}/"} & added
+        and not ops.isdisjoint(traversal.variables_read([loss]))
     ]
     if left:
         log.warning(
