@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from tfxfer.graph_def.folding import fold
 from tfxfer.graph_def.inlining import calls, inline
@@ -103,3 +105,86 @@ def test_the_bound_graph_is_a_copy():
     before = graph_def.SerializeToString(deterministic=True)
     folded(graph_def, FEEDS)
     assert graph_def.SerializeToString(deterministic=True) == before
+
+
+DTYPES = ("bool", "int8", "uint8", "int32", "int64", "int16", "half", "bfloat16", "float32", "float64", "complex64")
+NUMBERS = st.sampled_from(
+    (
+        *(0, -0.0, 0.1, 0.2, 0.3, 0.5, 1, 1.5, 2, 255, 256, 300, 2049, 65504, 2**24 + 1, 2**31 - 1, 2**40, 1e-6, 1e30),
+        *(1e-40, 1e-310, float("inf"), float("nan"), -0.5, -1, -1.5, -300, 1 + 2**-11, 1 + 2**-11 + 2**-40, 0.99999999),
+    )
+)
+BINARY = {
+    "Add": lambda a, b: tf.raw_ops.Add(x=a, y=b),
+    "AddV2": lambda a, b: tf.raw_ops.AddV2(x=a, y=b),
+    "Sub": tf.subtract,
+    "Mul": tf.multiply,
+}
+COMPARE = {"Greater": tf.greater, "GreaterEqual": tf.greater_equal, "Less": tf.less, "LessEqual": tf.less_equal}
+
+
+def branched(decide):
+    """Return a graph with a placeholder, `p`, and a branch that is decided by it, and what that is without folding."""
+    with tf.Graph().as_default() as graph:
+        x = tf.placeholder(tf.float32, [], "x")
+        p = tf.placeholder(tf.float64, [], "p")
+        tf.identity(tf.cond(decide(p), lambda: x * 2.0, lambda: x * 3.0), "y")
+    return graph.as_graph_def()
+
+
+def same_branch(decide, value):
+    graph_def = branched(decide)
+    bound = folded(graph_def, {"p": (value, np.float64)})
+    assert run(bound, {"x": 1.0}) == run(graph_def, {"x": 1.0, "p": value})
+
+
+@given(
+    NUMBERS,
+    NUMBERS,
+    NUMBERS,
+    st.lists(st.sampled_from(DTYPES), min_size=1, max_size=3),
+    st.sampled_from(sorted(BINARY)),
+    st.sampled_from(sorted(COMPARE)),
+)
+@example(0.5, 0, 0, ["int32"], "Add", "Greater")
+@example(256, 0, 0, ["int32", "uint8"], "Add", "Greater")
+@example(0.1, 0.2, 0.3, ["float32"], "Add", "GreaterEqual")
+@example(1e-40, 0, 0, ["float32"], "Add", "Greater")
+@example(1, 0, 0, ["complex64", "float32"], "Add", "Greater")
+@example(1 + 2**-11 + 2**-40, 0, 1, ["half"], "Add", "Greater")
+def test_a_branch_is_decided_as_tensorflow_computes_it(first, second, third, dtypes, binary, compare):
+    def decide(p):
+        def cast(value):
+            for dtype in dtypes:
+                value = tf.raw_ops.Cast(x=value, DstT=tf.as_dtype(dtype))
+            return value
+
+        a, b, c = cast(p), cast(tf.constant(second, tf.float64)), cast(tf.constant(third, tf.float64))
+        if dtypes[-1] in ("bool", "complex64"):
+            return tf.logical_or(tf.cast(a, tf.bool), tf.logical_not(tf.cast(b, tf.bool)))
+        return COMPARE[compare](BINARY[binary](a, b), c)
+
+    same_branch(decide, first)
+
+
+@pytest.mark.parametrize("dtype", ["half", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("start", [0.0, 1.0, 2.0, 7.0])
+def test_what_is_drawn_is_floored_only_where_no_draw_gives_another_number(dtype, start):
+    dtype = tf.as_dtype(dtype)
+
+    def make(x, f):
+        drawn = tf.random_uniform([1 << 14], dtype=dtype, seed=1)
+        mask = tf.floor(tf.constant(start, dtype) + drawn)
+        return tf.zeros([1 << 14], dtype) + mask * tf.ones([1 << 14], dtype)
+
+    graph_def = build(make)
+    np.testing.assert_array_equal(run(folded(graph_def, {}), {}), run(graph_def, {}))
+
+
+def test_complex_constants_decide_nothing(control_flow):
+    def make(x, f):
+        turned = tf.constant(1j) * tf.constant(2 + 1j)
+        return tf.cond(tf.cast(tf.raw_ops.Cast(x=turned, DstT=tf.float32), tf.bool), lambda: x * 2.0, lambda: x)
+
+    graph_def = build(make)
+    np.testing.assert_array_equal(run(folded(graph_def, {}), {"x": IMAGES}), run(graph_def, {"x": IMAGES}))

@@ -19,23 +19,25 @@ from tfxfer.graph_def.nodes import Nodes, data_inputs, full_name, node_of
 
 
 class Bounds(NamedTuple):
-    """Between which numbers all elements of a tensor lie; `open` where the upper one is not reached."""
+    """Between which numbers all elements of a tensor lie, both of the tensor's dtype."""
 
     low: Any
     high: Any
-    open: bool = False
 
     @property
     def single(self) -> bool:
         """Whether all elements are one number."""
-        return bool(self.low == self.high) and not self.open
+        return bool(self.low == self.high)
 
 
 _PASSING = {"Identity", "StopGradient", "Snapshot", "PreventGradient", "CheckNumerics"}
-_LOGIC: Mapping[str, Callable[..., Any]] = {
-    "LogicalNot": operator.not_,
-    "LogicalAnd": lambda a, b: a and b,
-    "LogicalOr": lambda a, b: a or b,
+# Of each dtype whose numbers are computed here, the smallest number that has all its digits; 0 of integers.
+_SMALLEST = {
+    **{np.dtype(dtype): 0.0 for dtype in (bool, "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")},
+    np.dtype(np.float16): 2.0**-14,
+    np.dtype(tf.bfloat16.as_numpy_dtype): 2.0**-126,
+    np.dtype(np.float32): 2.0**-126,
+    np.dtype(np.float64): 2.0**-1022,
 }
 _MASKS = {"Floor", "GreaterEqual", "Less", "LessEqual", "Greater"}
 _TAKING_MASKS = {"Mul", "Cast", "Select", "SelectV2"}
@@ -119,7 +121,7 @@ class _Folding:
         elif (bounds := _bounds(node, [self.bounds.get(source) for source in sources])) is not None:
             self.bounds[f"{node.name}:0"] = bounds
             if node.op in _MASKS and bounds.single and self._only_masks(node):
-                _make_constant(node, np.array(bounds.low, _mask_dtype(node)))
+                _make_constant(node, bounds.low)
 
     def _switch(self, node: tf.NodeDef, sources: list[str]) -> None:
         decides = self.bounds.get(sources[1])
@@ -179,26 +181,21 @@ def _make_constant(node: tf.NodeDef, value: np.ndarray) -> None:
     node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
 
 
-def _mask_dtype(node: tf.NodeDef) -> np.dtype:
-    return np.dtype(tf.as_dtype(node.attr["T"].type).as_numpy_dtype) if node.op == "Floor" else np.dtype(bool)
-
-
 def _bounds(node: tf.NodeDef, inputs: list[Bounds | None]) -> Bounds | None:
     """Return the bounds of the first output of a node, or None where they are not known."""
     if node.op == "Const":
         return _of_constant(node)
     if node.op == "RandomUniform":
-        return Bounds(0.0, 1.0, True)
+        one = np.ones((), tf.as_dtype(node.attr["dtype"].type).as_numpy_dtype)
+        # The largest number below 1 that is drawn: 1 is never reached, but a sum may round to what 1 would give.
+        return Bounds(one - one, one - (np.nextafter(one, one + one) - one))
     known = [bounds for bounds in inputs if bounds is not None]
     if not inputs or len(known) < len(inputs):
         return None
     if node.op in _PASSING:
         return known[0]
     if node.op == "Cast":
-        return Bounds(float(known[0].low), float(known[0].high), known[0].open)
-    if node.op in _LOGIC and all(bounds.single for bounds in known):
-        value = _LOGIC[node.op](*(bounds.low for bounds in known))
-        return Bounds(value, value)
+        return None if node.attr["Truncate"].b else _cast(known[0], tf.as_dtype(node.attr["DstT"].type))
     return _ARITHMETIC[node.op](*known) if node.op in _ARITHMETIC else None
 
 
@@ -209,44 +206,94 @@ def _of_constant(node: tf.NodeDef) -> Bounds | None:
     count = int(np.prod([dim.size for dim in tensor.tensor_shape.dim], dtype=float))
     if count != 1 or tensor.dtype == tf.string.as_datatype_enum:
         return None
-    value = tf.make_ndarray(tensor).item()
-    return Bounds(value, value)
+    value = tf.make_ndarray(tensor).reshape(())
+    return _sure(value, value)
+
+
+def _sure(low: np.ndarray, high: np.ndarray) -> Bounds | None:
+    """Return bounds, or None where TensorFlow may have other numbers than NumPy.
+
+    These are numbers that are not finite, -0, and those so small that they have fewer digits, which TensorFlow takes
+    for 0. Other kinds of numbers, such as complex ones, are not bounded either.
+    """
+    if low.dtype not in _SMALLEST:
+        return None
+    if low.dtype.kind not in "biu":
+        for value in (float(low), float(high)):
+            small = abs(value) <= _SMALLEST[low.dtype] and (value != 0 or np.signbit(value))
+            if small or not np.isfinite(value):
+                return None
+    return Bounds(low, high)
+
+
+def _cast(a: Bounds, to: tf.DType) -> Bounds | None:
+    dtype = np.dtype(to.as_numpy_dtype)
+    if dtype not in _SMALLEST:
+        return None
+    if dtype.kind in "iu":
+        return _cast_to_integers(a, dtype)
+    if dtype.kind == "b":  # both sides of 0 become True
+        return Bounds(a.low.astype(bool), a.high.astype(bool)) if a.single or a.low >= 0 else None
+    with np.errstate(over="ignore"):
+        ends = [end.astype(dtype) for end in a]
+        # TensorFlow casts to 16 bits by way of float32, which rounds twice.
+        twice = [end.astype(np.float32).astype(dtype) for end in a]
+    return _sure(*ends) if dtype.itemsize > 2 or ends == twice else None
+
+
+def _cast_to_integers(a: Bounds, dtype: np.dtype) -> Bounds | None:
+    """Return bounds rounded towards 0; an integer that the dtype does not have loses its upper bits."""
+    if not _fit([int(end) for end in a], dtype) and not (a.single and a.low.dtype.kind in "iu"):
+        return None
+    return Bounds(*(end.astype(dtype) for end in a))
+
+
+def _fit(values: list[int], dtype: np.dtype) -> bool:
+    return all(np.iinfo(dtype).min <= value <= np.iinfo(dtype).max for value in values)
+
+
+def _computed(function: Callable[[Any, Any], Any], low: tuple[Any, Any], high: tuple[Any, Any]) -> Bounds | None:
+    """Return bounds computed in the dtype of their operands; None where integers overflow."""
+    dtype = low[0].dtype
+    if dtype.kind in "iu":
+        exact = [function(*(int(operand) for operand in operands)) for operands in (low, high)]
+        return Bounds(*(np.array(value, dtype) for value in exact)) if _fit(exact, dtype) else None
+    with np.errstate(over="ignore", under="ignore"):
+        return _sure(*(np.asarray(function(*operands), dtype) for operands in (low, high)))
+
+
+def _sum(a: Bounds, b: Bounds) -> Bounds | None:
+    return _computed(operator.add, (a.low, b.low), (a.high, b.high))
+
+
+def _difference(a: Bounds, b: Bounds) -> Bounds | None:
+    return _computed(operator.sub, (a.low, b.high), (a.high, b.low))
 
 
 def _product(a: Bounds, b: Bounds) -> Bounds | None:
     if min(a.low, b.low) < 0:
         return None
-    return Bounds(a.low * b.low, a.high * b.high, a.open or b.open)
+    return _computed(operator.mul, (a.low, b.low), (a.high, b.high))
 
 
-def _compared(greater: bool, equal: bool) -> Callable[[Bounds, Bounds], Bounds | None]:
-    def compare(a: Bounds, b: Bounds) -> Bounds | None:
-        if not greater:
-            a, b = b, a
-        # a >= b, or a > b
-        if a.low > b.high or (a.low == b.high and (equal or b.open)):
-            return Bounds(True, True)
-        if a.high < b.low or (a.high == b.low and (a.open or not equal)):
-            return Bounds(False, False)
-        return None
-
-    return compare
+def _truth(low: object, high: object) -> Bounds:
+    return Bounds(np.array(bool(low)), np.array(bool(high)))
 
 
 def _floor(a: Bounds) -> Bounds | None:
-    low, high = np.floor(a.low), np.floor(a.high)
-    if a.open and high == a.high:
-        high -= 1
-    return Bounds(float(low), float(high))
+    return _sure(*(np.asarray(np.floor(end), end.dtype) for end in a))
 
 
 _ARITHMETIC: Mapping[str, Callable[..., Bounds | None]] = {
-    **dict.fromkeys(("Add", "AddV2"), lambda a, b: Bounds(a.low + b.low, a.high + b.high, a.open or b.open)),
-    "Sub": lambda a, b: Bounds(a.low - b.high, a.high - b.low, a.open) if b.single else None,
+    **dict.fromkeys(("Add", "AddV2"), _sum),
+    "Sub": _difference,
     "Mul": _product,
     "Floor": _floor,
-    "GreaterEqual": _compared(True, True),
-    "Greater": _compared(True, False),
-    "LessEqual": _compared(False, True),
-    "Less": _compared(False, False),
+    "GreaterEqual": lambda a, b: _truth(a.low >= b.high, a.high >= b.low),
+    "Greater": lambda a, b: _truth(a.low > b.high, a.high > b.low),
+    "LessEqual": lambda a, b: _truth(a.high <= b.low, a.low <= b.high),
+    "Less": lambda a, b: _truth(a.high < b.low, a.low < b.high),
+    "LogicalNot": lambda a: _truth(not a.high, not a.low),
+    "LogicalAnd": lambda a, b: _truth(a.low and b.low, a.high and b.high),
+    "LogicalOr": lambda a, b: _truth(a.low or b.low, a.high or b.high),
 }
