@@ -94,6 +94,19 @@ def test_a_loop_stays_and_computes_the_same(control_flow):
     np.testing.assert_array_equal(run(result, {"x": IMAGES}), IMAGES * 4)
 
 
+def test_a_loop_in_a_branch_that_is_not_taken_goes_with_it(control_flow):
+    def loop(x):
+        def inner(v):
+            return tf.while_loop(lambda j, w: j < 2, lambda j, w: (j + 1, w + 1.0), [tf.constant(0), v])[1]
+
+        return tf.while_loop(lambda i, v: i < 3, lambda i, v: (i + 1, inner(v) * 1.5), [tf.constant(0), x])[1]
+
+    graph_def = build(lambda x, f: tf.cond(f["training"], lambda: loop(x), lambda: x * 3.0) + loop(x))
+    result = folded(graph_def, FEEDS)
+    expected = run(graph_def, {"x": IMAGES, "training": False})
+    np.testing.assert_array_equal(run(result, {"x": IMAGES}), expected)
+
+
 def test_a_mask_that_decides_a_shape_is_left():
     graph_def = build(lambda x, f: tf.cast(tf.random_uniform(tf.shape(x)) >= f["rate"], tf.float32))
     result = folded(graph_def, FEEDS)

@@ -39,6 +39,7 @@ _SMALLEST = {
     np.dtype(np.float32): 2.0**-126,
     np.dtype(np.float64): 2.0**-1022,
 }
+_WAYS_BACK = {"NextIteration", "RefNextIteration"}
 _MASKS = {"Floor", "GreaterEqual", "Less", "LessEqual", "Greater"}
 _TAKING_MASKS = {"Mul", "Cast", "Select", "SelectV2"}
 
@@ -147,7 +148,8 @@ class _Folding:
 
     def _merge(self, node: tf.NodeDef, sources: list[str]) -> None:
         live = [source for source in sources if source not in self.dead and node_of(source) not in self.dead]
-        if not live:
+        # A way back, which comes later, is as dead as what enters the loop.
+        if all(self.nodes[node_of(source)].op in _WAYS_BACK for source in live):
             self.dead.add(node.name)
         elif len(live) == 1 and len(sources) > 1:
             self.renamed[f"{node.name}:0"] = live[0]
