@@ -113,6 +113,37 @@ def test_a_mask_that_decides_a_shape_is_left():
     assert run(result, {"x": IMAGES}).shape == (4, 6)
 
 
+def drawn(x, rate, shape=None):
+    return tf.random_uniform(tf.shape(x) if shape is None else shape) >= rate
+
+
+SHAPED = {
+    "product with a number": lambda x, f: (
+        x / tf.reduce_sum(tf.reshape(2.0 * tf.cast(drawn(x, f["rate"]), tf.float32), [-1]))
+    ),
+    "numbers selected": lambda x, f: x / tf.reduce_sum(tf.reshape(tf.where_v2(drawn(x, f["rate"]), 1.0, 0.0), [-1])),
+    "product of masks": lambda x, f: (
+        tf.cast(drawn(x, f["rate"]), tf.float32) * tf.floor(f["keep"] + tf.random_uniform(tf.shape(x)))
+    ),
+    "mask selected": lambda x, f: tf.where_v2(tf.constant(True), tf.cast(drawn(x, f["rate"]), tf.float32), 0.0),
+    "another shape": lambda x, f: x[:1] * tf.cast(drawn(x, f["rate"]), tf.float32),
+    "another shape selected": lambda x, f: tf.where_v2(drawn(x, f["rate"]), x[:1], 0.0),
+    "shape that is given": lambda x, f: x[:1] * tf.cast(drawn(x, f["rate"], [4, 6]), tf.float32),
+    "dropout of given shape": lambda x, f: tf.nn.dropout(tf.ensure_shape(x, [4, 6]), rate=f["rate"]),
+    "dropout of columns": lambda x, f: tf.nn.dropout(x, rate=f["rate"], noise_shape=[1, 6]),
+}
+
+
+@pytest.mark.parametrize("name", SHAPED)
+def test_a_mask_keeps_its_shape_where_nothing_else_has_it(name, control_flow):
+    graph_def = build(SHAPED[name])
+    expected = run(graph_def, {"x": IMAGES, "keep": 1.0, "rate": 0.0})
+    result = folded(graph_def, FEEDS)
+    np.testing.assert_array_equal(run(result, {"x": IMAGES}), expected, strict=True)
+    if "given" in name or "columns" in name:
+        assert not {"RandomUniform"} & {node.op for node in Nodes(result).needed(["y:0"]).nodes}
+
+
 def test_the_bound_graph_is_a_copy():
     graph_def = build(MAKES["cond"])
     before = graph_def.SerializeToString(deterministic=True)

@@ -41,6 +41,22 @@ _SMALLEST = {
 }
 _WAYS_BACK = {"NextIteration", "RefNextIteration"}
 _MASKS = {"Floor", "GreaterEqual", "Less", "LessEqual", "Greater"}
+# Ops whose output has the shape of their inputs, but for those that are one number.
+_ELEMENTWISE = {
+    *_PASSING,
+    *("Cast", "Floor", "LogicalNot", "LogicalAnd", "LogicalOr", "Greater", "GreaterEqual", "Less", "LessEqual"),
+    *("Add", "AddV2", "Sub", "Mul", "Div", "RealDiv"),
+}
+# Of each dtype whose numbers are computed here, the smallest number that has all its digits; 0 of integers.
+_SMALLEST = {
+    **{np.dtype(dtype): 0.0 for dtype in (bool, "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")},
+    np.dtype(np.float16): 2.0**-14,
+    np.dtype(tf.bfloat16.as_numpy_dtype): 2.0**-126,
+    np.dtype(np.float32): 2.0**-126,
+    np.dtype(np.float64): 2.0**-1022,
+}
+_WAYS_BACK = {"NextIteration", "RefNextIteration"}
+_MASKS = {"Floor", "GreaterEqual", "Less", "LessEqual", "Greater"}
 _TAKING_MASKS = {"Mul", "Cast", "Select", "SelectV2"}
 
 
@@ -73,12 +89,16 @@ class _Folding:
             for source in data_inputs(node):
                 self.takers.setdefault(node_of(source), []).append(node)
         self.bounds: dict[str, Bounds] = {}
+        self.shapes: dict[str, str] = {}  # by tensor, the earliest of the same shape; "" of a scalar
+        self.masks: list[tf.NodeDef] = []  # whose elements are one number
         self.dead: set[str] = set()  # full names of tensors, and names of nodes
 
     def run(self) -> None:
         taken = {node_of(source) for node in self.nodes.values() for source in data_inputs(node)}
         for node in self.nodes.needed(f"{name}:0" for name in self.nodes if name not in taken).nodes:
             self._look_at(node)
+        for node in self.masks:
+            self._fold_mask(node)
         for node in self.graph_def.node:
             sources = [self._source(source) for source in node.input]
             del node.input[:]
@@ -113,6 +133,7 @@ class _Folding:
         if any(source in self.dead or node_of(source) in self.dead for source in sources) or self.dead & set(controls):
             self.dead.add(node.name)
             return
+        self.shapes[f"{node.name}:0"] = self._shape(node, sources)
         if node.op in ("Switch", "RefSwitch"):
             self._switch(node, sources)
         elif node.op in ("If", "StatelessIf"):
@@ -121,8 +142,8 @@ class _Folding:
             self._select(node, sources)
         elif (bounds := _bounds(node, [self.bounds.get(source) for source in sources])) is not None:
             self.bounds[f"{node.name}:0"] = bounds
-            if node.op in _MASKS and bounds.single and self._only_masks(node):
-                _make_constant(node, bounds.low)
+            if node.op in _MASKS and bounds.single:
+                self.masks.append(node)
 
     def _switch(self, node: tf.NodeDef, sources: list[str]) -> None:
         decides = self.bounds.get(sources[1])
@@ -134,17 +155,34 @@ class _Folding:
         if sources[0] in self.bounds:
             self.bounds[f"{node.name}:{live}"] = self.bounds[sources[0]]
 
+    def _shape(self, node: tf.NodeDef, sources: list[str]) -> str:
+        """Return the earliest tensor that is known to have the shape of the first output of a node."""
+        if node.op == "Const" and node.attr["value"].WhichOneof("value") == "tensor":
+            return f"{node.name}:0" if node.attr["value"].tensor.tensor_shape.dim else ""
+        if node.op == "RandomUniform" and self.nodes[node_of(sources[0])].op == "Shape":
+            measured = full_name(self._source(self.nodes[node_of(sources[0])].input[0]))
+            return self.shapes.get(measured, measured)
+        if node.op in _ELEMENTWISE:
+            shapes = {self.shapes.get(source, source) for source in sources} - {""}
+            if len(shapes) < 2:
+                return min(shapes, default="")
+        return f"{node.name}:0"
+
+    def _has_shape(self, source: str, shape: str) -> bool:
+        """Say whether a tensor has a shape, and is not itself a mask, which may become one number."""
+        return source not in self.bounds and self.shapes.get(source, source) == shape
+
     def _select(self, node: tf.NodeDef, sources: list[str]) -> None:
-        """Take what is always selected, if the other is one number, so that it does not make the shape larger."""
+        """Take what is always selected, if neither what decides nor the other makes the shape larger."""
         decides = self.bounds.get(sources[0])
         if decides is not None and decides.single:
             chosen, other = sources[1:] if decides.low else sources[:0:-1]
-            if self._is_number(other):
+            shape = self.shapes.get(sources[0], sources[0])
+            if self._is_number(other) and (not shape or self._has_shape(chosen, shape)):
                 self.renamed[f"{node.name}:0"] = chosen
 
     def _is_number(self, source: str) -> bool:
-        node = self.nodes[node_of(source)]
-        return node.op == "Const" and not node.attr["value"].tensor.tensor_shape.dim and source in self.bounds
+        return self.shapes.get(source) == "" and source in self.bounds
 
     def _merge(self, node: tf.NodeDef, sources: list[str]) -> None:
         live = [source for source in sources if source not in self.dead and node_of(source) not in self.dead]
@@ -167,20 +205,49 @@ class _Folding:
             node.attr.pop(attribute, None)
         del node.input[0]
 
-    def _only_masks(self, node: tf.NodeDef) -> bool:
-        """Say whether a node is taken only where one number does the same as an array of it."""
+    def _fold_mask(self, node: tf.NodeDef) -> None:
+        """Put a constant in the place of a mask, or where its shape is needed, an array that is not drawn."""
+        value, shape = self.bounds[f"{node.name}:0"].low, self.shapes[f"{node.name}:0"]
+        drawn = self.nodes.get(node_of(shape))
+        if not shape or self._only_masks(node, shape):
+            _make_constant(node, value)
+        elif drawn is not None and drawn.op == "RandomUniform":
+            dims = self._source(drawn.input[0])
+            constant = self.graph_def.node.add(name=f"{node.name}/value")
+            _make_constant(constant, value)
+            constant.input.append(f"^{node_of(dims)}")  # so that it is in the branch or loop in which the mask is
+            kind = drawn.attr["T"].type
+            _make(node, "Fill", T=constant.attr["dtype"].type, index_type=kind)
+            node.input.extend([dims, constant.name])
+
+    def _only_masks(self, node: tf.NodeDef, shape: str) -> bool:
+        """Say whether a node is taken only where one number does the same as an array of it and of that shape."""
         takers = self.takers.get(node.name, [])
-        return bool(takers) and all(
-            taker.op in _TAKING_MASKS and (taker.op != "Cast" or self._only_masks(taker)) for taker in takers
-        )
+        return bool(takers) and all(self._takes_number(taker, node, shape) for taker in takers)
+
+    def _takes_number(self, taker: tf.NodeDef, node: tf.NodeDef, shape: str) -> bool:
+        if taker.op == "Cast":
+            return self._only_masks(taker, shape)
+        if taker.op == "Mul":
+            others = (full_name(self._source(source)) for source in data_inputs(taker))
+            return any(self._has_shape(other, shape) for other in others)
+        if taker.op in ("Select", "SelectV2"):  # that was taken out, for what it selects
+            return self.renamed.get(f"{taker.name}:0", f"{node.name}:0") != f"{node.name}:0"
+        return False
 
 
 def _make_constant(node: tf.NodeDef, value: np.ndarray) -> None:
-    node.op = "Const"
+    _make(node, "Const", dtype=tf.as_dtype(value.dtype).as_datatype_enum)
+    node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
+
+
+def _make(node: tf.NodeDef, op: str, **kinds: int) -> None:
+    """Make another op of a node, without inputs."""
+    node.op = op
     del node.input[:]
     node.attr.clear()
-    node.attr["dtype"].type = tf.as_dtype(value.dtype).as_datatype_enum
-    node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
+    for attribute, kind in kinds.items():
+        node.attr[attribute].type = kind
 
 
 def _bounds(node: tf.NodeDef, inputs: list[Bounds | None]) -> Bounds | None:
