@@ -127,6 +127,47 @@ def test_what_waits_for_a_call_waits_for_what_the_call_does():
             assert [sess.run("y:0", {"x:0": 0.0}) for _ in range(3)] == [1, 2, 3]
 
 
+@pytest.mark.parametrize("large", [False, True])
+def test_a_call_in_a_branch_that_is_not_taken_gives_nothing(control_flow, large):
+    @tf2.function(autograph=False)
+    def half(x):
+        return tf.constant(0.5)
+
+    @tf2.function(autograph=False)
+    def outer(x):
+        return half(x) + half(tf.constant(1.0)), tf.constant(0.25)
+
+    def inner(x):
+        return tf.cond(x[0, 0] > -9, lambda: outer(x)[0] + outer(x)[1], lambda: tf.reduce_sum(x))
+
+    with tf.Graph().as_default() as graph:
+        x = tf.placeholder(tf.float32, [None, 6], "x")
+        tf.cond(tf.reduce_sum(x) > (-100 if large else 100), lambda: inner(x), lambda: tf.reduce_max(x) + 7, name="y")
+        tf.while_loop(lambda v: v < half(v) * 8, lambda v: v + half(v), [x[0, 0]], name="z")
+        before = graph.as_graph_def()
+    ends = [next(f"{node.name}:0" for node in before.node[::-1] if node.name.startswith(scope)) for scope in "yz"]
+    # TensorFlow itself, which inlines them too, is wrong about y.
+    assert run(inline(before), *ends) == [1.25 if large else 15.0, 4.0]
+
+
+def test_a_call_on_another_device_stays():
+    @tf2.function(autograph=False)
+    def double(x):
+        return x * 2.0
+
+    with tf.Graph().as_default() as graph:
+        x = tf.placeholder(tf.float32, [2, 6], "x")
+        device = tf.constant("/job:localhost/replica:0/task:0/device:CPU:0")
+        function = double.get_concrete_function(x)
+        function.add_to_graph()
+        [there] = tf.raw_ops.RemoteCall(target=device, args=[x], Tout=[tf.float32], f=function)
+        tf.add(there, double(x), name="y")
+        before = graph.as_graph_def()
+    after = inline(before)
+    assert [node.op for node in after.node if "Call" in node.op] == ["RemoteCall"]
+    np.testing.assert_array_equal(run(after, "y:0"), run(before, "y:0"))
+
+
 def test_functions_that_call_each_other_twice_each_are_refused_before_they_are_written_out():
     graph_def = tf.GraphDef(node=[tf.NodeDef(name="call", op="f0")])
     for number in range(40):

@@ -20,7 +20,8 @@ from tfxfer import names, tf_private
 from tfxfer.errors import GraphError
 from tfxfer.graph_def.nodes import full_name, node_of
 
-CALLS = {"PartitionedCall", "StatefulPartitionedCall", "RemoteCall"}
+CALLS = {"PartitionedCall", "StatefulPartitionedCall"}  # a RemoteCall, which may compute elsewhere, stays
+_OPENING = {"Switch", "RefSwitch", "Enter", "RefEnter"}
 MAX_NODES = 1_000_000
 # TensorFlow names a call so, within the scope in which it is made.
 _CALL_NAMES = re.compile(r"^(?:.*/)?(?:Stateful)?PartitionedCall(?:_\d+)?/")
@@ -36,7 +37,8 @@ def calls(graph_def: tf.GraphDef) -> list[tf.NodeDef]:
 def inline(graph_def: tf.GraphDef) -> tf.GraphDef:
     """Return the graph with the bodies of functions in the place of their calls, and of calls within them.
 
-    Branches and loops (`If`, `While`) are not calls, and stay; of the library, what they need is kept.
+    Branches and loops (`If`, `While`) are not calls, and stay; of the library, what they need is kept. Where a call may
+    lie in a branch or loop of Switch and Merge, all of its body waits for what the call takes, as the call does.
 
     Raises:
       GraphError: functions call themselves, or the graph would have millions of nodes.
@@ -45,14 +47,19 @@ def inline(graph_def: tf.GraphDef) -> tf.GraphDef:
     _check_size(graph_def, library)
     inlined = tf.GraphDef(versions=graph_def.versions)
     changes = _Changes({node.name for node in graph_def.node}, {}, {})
-    waiting = [(node, True) for node in reversed(graph_def.node)]
+    within = _within_branches(graph_def.node)
+    waiting = [(node, True, node.name in within) for node in reversed(graph_def.node)]
     while waiting:
-        node, outermost = waiting.pop()
+        node, outermost, branched = waiting.pop()
         function = library.get(_called(node, library))
         if function is None:
             inlined.node.append(node)
         else:
-            waiting += [(inner, False) for inner in reversed(list(_body(node, function, library, changes)))]
+            body = list(_body(node, function, library, changes))
+            if branched:
+                body += _gate(node, body, function, changes)
+            within = _within_branches(body)
+            waiting += [(inner, False, branched or inner.name in within) for inner in reversed(body)]
             if outermost:
                 inlined.node.append(_outputs(node, function))
     for node in inlined.node:
@@ -171,6 +178,42 @@ def _body(call: tf.NodeDef, function: Any, library: _Library, changes: _Changes)
         del copy.input[:]
         copy.input.extend([*(outside(source) for source in node.input), *controls])
         yield copy
+
+
+def _within_branches(nodes: Iterable[tf.NodeDef]) -> set[str]:
+    """Return the names of the nodes that may lie in a branch or loop: of what comes after a Switch or an Enter."""
+    takers: dict[str, list[str]] = {}
+    stack: list[str] = []
+    for node in nodes:
+        for source in node.input:
+            takers.setdefault(node_of(source), []).append(node.name)
+        if node.op in _OPENING:
+            stack.append(node.name)
+    within: set[str] = set()
+    while stack:
+        after = set(takers.get(stack.pop(), ())) - within
+        within |= after
+        stack += after
+    return within
+
+
+def _gate(call: tf.NodeDef, body: list[tf.NodeDef], function: Any, changes: _Changes) -> list[tf.NodeDef]:
+    """Return nodes that hand on what a call takes, for which nodes of its body without inputs are made to wait.
+
+    Waiting for the inputs themselves would not do: a Switch computes, whichever of its outputs is not taken.
+    """
+    alone = [node for node in body if not node.input]
+    if not alone:
+        return []
+    gates = []
+    sources = [source for source in call.input if not source.startswith("^")]
+    for source, argument in zip(sources, function.signature.input_arg, strict=True):
+        gate = tf.NodeDef(name=changes.name(f"{call.name}/{argument.name}"), op="Identity", input=[source])
+        gate.attr["T"].type = argument.type or call.attr[argument.type_attr].type
+        gates.append(gate)
+    for node in alone:
+        node.input.extend(f"^{gate.name}" for gate in gates)
+    return gates
 
 
 def _outputs(call: tf.NodeDef, function: Any) -> tf.NodeDef:
