@@ -213,15 +213,93 @@ def test_what_is_not_certain_stays_as_it_is(build):
             assert plain.tobytes() == same.tobytes()
 
 
-def test_a_fetched_convolution_stays_and_its_normalisation_too():
+FETCHED = {
+    "a convolution and what follows": lambda y: [y, tf.nn.relu(fused(y))],
+    "what is between": lambda y: [y * 2.0 + 1.0, y * 2.0],
+    "what else takes a convolution": lambda y: [tf.nn.relu(fused(y)), tf.nn.tanh(y)],
+    "a chain, and its end with its beginning": lambda y: (lambda z: [tf.nn.relu(z), z + 0.1 * y, z])(fused(y)),
+    "the beginning twice": lambda y: (lambda z: [tf.nn.relu(z), tf.nn.elu(z) + y, tf.nn.tanh(z) * y])(fused(y)),
+    "with a loop after it": lambda y: (
+        lambda z: [*(tf.while_loop(lambda v: tf.reduce_sum(v) < 1e6, lambda v: [v * v + 1.0], [w])
+                     for w in [tf.nn.relu(z)]), z + 0.1 * y]
+    )(fused(y)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("build", FETCHED.values(), ids=FETCHED)
+def test_what_else_is_fetched_changes_no_bits(control_flow, build):
+    images = tf.placeholder(tf.float32, [None, 9, 9, 4])
+    tensors = build(convolved(images))
+
+    def values(tensors):
+        with precision.computing(Network(sess, images, tensors), "folded") as low:
+            return low.make_callable(4)(IMAGES)
+
+    with tx.session() as sess:
+        alone = [values([tensor])[0] for tensor in tensors]
+        for order in (1, -1):
+            together = values(tensors[::order])[::order]
+            assert [array.tobytes() for array in together] == [array.tobytes() for array in alone]
+
+
+def test_a_fetched_convolution_stays_and_its_normalisation_does_not():
     images = tf.placeholder(tf.float32, [None, 9, 9, 4])
     y = convolved(images)
     z = fused(y)
     with tx.session() as sess:
-        with precision.computing(Network(sess, images, [y, z]), "folded") as low:
-            assert "FusedBatchNormV3" in through(low)
-        with precision.computing(Network(sess, images, [z]), "folded") as low:
-            assert "FusedBatchNormV3" not in through(low)
+        for tensors, count in (([y, z], 2), ([z], 1), ([y], 1)):
+            with precision.computing(Network(sess, images, tensors), "folded") as low:
+                kinds = [op.type for op in low.sess.graph.get_operations()]
+                assert "FusedBatchNormV3" not in kinds
+                assert kinds.count("Conv2D") == count
+
+
+def test_memory_that_another_op_writes_is_not_taken_for_constant():
+    images = tf.placeholder(tf.float32, [None, 9, 9, 4])
+    handles = [tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=[8], shared_name="scale", name=name) for name in "ab"]
+    initial = tf.raw_ops.AssignVariableOp(resource=handles[0], value=tf.ones([8]))
+    tf.raw_ops.ReadVariableOp(resource=handles[0], dtype=tf.float32)
+    tf.raw_ops.ReadVariableOp(resource=handles[1], dtype=tf.float32)
+    with tf.control_dependencies([tf.raw_ops.AssignVariableOp(resource=handles[1], value=tf.fill([8], 5.0))]):
+        scale = tf.raw_ops.ReadVariableOp(resource=handles[0], dtype=tf.float32)
+    tensor = convolved(images) * scale
+    with tx.session() as sess:
+        sess.run(initial)
+        with precision.computing(Network(sess, images, [tensor]), "folded") as low:
+            (values,) = low.make_callable(4)(IMAGES)
+        assert values.tobytes() == sess.run(tensor, {images: IMAGES}).tobytes()
+
+
+def test_new_variables_have_memory_of_their_own():
+    images = tf.placeholder(tf.float32, [None, 9, 9, 4])
+    handle = tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=[3, 3, 8, 4], shared_name="folded/0/kernel", name="other")
+    initial = tf.raw_ops.AssignVariableOp(resource=handle, value=tf.fill([3, 3, 8, 4], 0.1))
+    kernel = tf.raw_ops.ReadVariableOp(resource=handle, dtype=tf.float32)
+    tensor = tf.nn.conv2d(tf.nn.relu(normalised(convolved(images))), kernel, 1, "SAME")
+    with tx.session() as sess:
+        sess.run(initial)
+        with precision.computing(Network(sess, images, [tensor]), "folded") as low:
+            (values,) = low.make_callable(4)(IMAGES)
+        np.testing.assert_allclose(values, sess.run(tensor, {images: IMAGES}), rtol=1e-4, atol=1e-3)
+
+
+def test_a_convolution_in_a_loop_stays(control_flow):
+    def build(x):
+        kernel, scale = RNG.normal(size=(3, 3, 4, 4)).astype(np.float32), np.linspace(0.1, 0.3, 4, dtype=np.float32)
+        return tf.while_loop(
+            lambda i, v: i < 3, lambda i, v: (i + 1, tf.nn.conv2d(v, kernel, 1, "SAME") * scale + 0.1), [0, x]
+        )[1]
+
+    plain, folded, _ = both(build)
+    assert plain.tobytes() == folded.tobytes()
+
+
+def test_a_convolution_after_a_loop_is_folded(control_flow):
+    plain, folded, kinds = both(
+        lambda x: fused(convolved(tf.while_loop(lambda i, v: i < 3, lambda i, v: (i + 1, v * 2.0), [0, x])[1]))
+    )
+    np.testing.assert_allclose(folded, plain, rtol=1e-4, atol=1e-4 * np.abs(plain).max())
+    assert "BiasAdd" in kinds
 
 
 def test_one_kernel_of_two_convolutions_is_folded_for_each():

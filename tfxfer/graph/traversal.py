@@ -146,8 +146,13 @@ def memory_of(variable: tf.Operation) -> tuple[str, str]:
     Two ops of one graph with the same are one variable under two names, as after importing one MetaGraph twice. Without
     a shared name a reference variable goes by its op's name; all resource variables without one are a single variable.
     """
-    container, shared = (variable.get_attr(key).decode() for key in ("container", "shared_name"))
-    return container, shared if variable.type == "VarHandleOp" else shared or variable.name
+    return memory_of_node(variable.node_def)
+
+
+def memory_of_node(node: tf.NodeDef) -> tuple[str, str]:
+    """Return what names the memory of a variable's NodeDef, as `memory_of` does."""
+    container, shared = (node.attr[key].s.decode() if key in node.attr else "" for key in ("container", "shared_name"))
+    return container, shared if node.op == "VarHandleOp" else shared or node.name
 
 
 def called(op: tf.Operation) -> list[str]:

@@ -355,7 +355,8 @@ def _check_sample(
             raise DataError(
                 f"{tensor.name}: {len(keys)} examples were computed again and are not what {table.path} holds; "
                 "either an example's values depend on the others of its batch, so that they cannot be computed once, "
-                "or the store was made on another processor: then give another `store`"
+                "or the store was made on another processor, or beside other tensors, for which TensorFlow may fuse "
+                "ops otherwise: then give another `store`"
             )
         apart = difference(other[: len(keys)], values)
         if not apart <= TOLERANCE[precisions.of_network(network)]:

@@ -89,9 +89,9 @@ def computing(network: Network, precision: str) -> Iterator[Network]:
         return
     _check_local(network.sess, precision)
     outputs = [tensor.name for tensor in network.tensors]
-    graph_def, arrays = _folded(_decided(network), network.images.name, outputs, network.sess)
+    graph_def, names, arrays = _folded(_decided(network), network.images.name, outputs, network.sess)
     with opened(graph_def, configuration(network.sess, precision), network.sess, arrays) as sess:
-        images, *tensors = (sess.graph.get_tensor_by_name(name) for name in (network.images.name, *outputs))
+        images, *tensors = (sess.graph.get_tensor_by_name(name) for name in (network.images.name, *names))
         yield Network(sess, images, tensors, origin=network, precision=precision)
 
 
@@ -123,13 +123,14 @@ def _decided(network: Network) -> tf.GraphDef:
 
 def _folded(
     graph_def: tf.GraphDef, images: str, tensors: Sequence[str], sess: tf.Session
-) -> tuple[tf.GraphDef, dict[str, np.ndarray]]:
-    """Fold batch normalisation and padding; return the graph, and the values of its variables that are new."""
+) -> tuple[tf.GraphDef, list[str], dict[str, np.ndarray]]:
+    """Fold batch normalisation and padding; return the graph, the tensors in it, and the values of new variables."""
     pad_folding.fold(graph_def)
     chains = batch_norm_folding.chains(graph_def, images, tensors)
-    constants = list(dict.fromkeys(name for chain in chains for name in chain.constants))
-    arrays = batch_norm_folding.fold(graph_def, chains, _evaluated(graph_def, constants, sess))
-    return pruned(graph_def, [images, *tensors]), arrays
+    constants = list(dict.fromkeys(name for each in chains.values() for chain in each for name in chain.constants))
+    names, arrays = batch_norm_folding.fold(graph_def, chains, _evaluated(graph_def, constants, sess))
+    outputs = [names[tensor] for tensor in tensors]
+    return pruned(graph_def, [images, *outputs]), outputs, arrays
 
 
 def _evaluated(graph_def: tf.GraphDef, tensors: Sequence[str], sess: tf.Session) -> dict[str, np.ndarray]:
@@ -178,7 +179,7 @@ def choose(network: Network, batch: Callable[[], np.ndarray], batch_size: int, b
 
 def _can_fold(network: Network) -> bool:
     tensors = [tensor.name for tensor in network.tensors]
-    return bool(batch_norm_folding.chains(_decided(network), network.images.name, tensors))
+    return any(batch_norm_folding.chains(_decided(network), network.images.name, tensors).values())
 
 
 def measure(network: Network, images: np.ndarray, batch_size: int, others: Sequence[str]) -> dict[str, float]:
