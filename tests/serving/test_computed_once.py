@@ -144,7 +144,7 @@ def test_a_folded_run_is_folded_again_on_any_processor(tmp_path, units, rows, mo
         assert given == again
     assert "plain float32" not in caplog.text
     if units:
-        with pytest.raises(DataError, match=r"takes what .* give in float32 with batch normalisation folded"):
+        with pytest.raises(DataError, match=r"takes what .* in float32 with batch normalisation and padding folded"):
             run.predict(TEST.images, precision="bfloat16")
 
 

@@ -29,6 +29,7 @@ LABELS = RNG.integers(0, 3, 48)
 def graph(monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda handle: None)  # no test cuts the power
     monkeypatch.setattr(processor, "features", lambda: {"avx512_bf16"})
+    monkeypatch.delenv(processor.SWITCH, raising=False)
     with tf.Graph().as_default() as graph:
         yield graph
 
@@ -225,6 +226,25 @@ def test_addresses_of_folded_rows_are_others_than_those_of_tensorflows_rewrite_a
         assert precision.rewrites(rewritten, "bfloat16") == fingerprint.rewrites(config)
 
 
+@pytest.mark.parametrize("flag", ["auto_mixed_precision_mkl", "auto_mixed_precision_onednn_bfloat16"])
+def test_a_session_told_to_compute_in_bfloat16_is_known_and_another_one_folds(tmp_path, flag):
+    config = tf.ConfigProto()
+    setattr(config.graph_options.rewrite_options, flag, type(config.graph_options.rewrite_options).ON)
+    images = tf.placeholder(tf.uint8, [None, 8, 8, 3])
+    tensor = normalised(images, resource())
+    rows, plain = {}, {}
+    for config_, found in ((config, rows), (None, plain)):
+        with tf.Session(config=config_) as sess:
+            sess.run(tf.global_variables_initializer())
+            for how in ("float32", "folded"):
+                store = tmp_path / f"{how}{config_ is None}"
+                [[found[how]]] = tx.extract(sess, images, [tensor], [IMAGES], store, batch_size=4, precision=how)
+    assert [each["float32"].about["precision"] for each in (rows, plain)] == ["bfloat16", "float32"]
+    assert [each["folded"].about["precision"] for each in (rows, plain)] == ["folded", "folded"]
+    assert rows["folded"].address == plain["folded"].address
+    assert rows["folded"][np.arange(48)].tobytes() == plain["folded"][np.arange(48)].tobytes()
+
+
 @pytest.mark.slow
 def test_workers_give_the_same_bits(tmp_path):
     for how in ("bfloat16", "folded"):
@@ -276,7 +296,7 @@ def test_without_units_auto_folds_where_that_is_faster(tmp_path, monkeypatch, ca
     measured(monkeypatch, folded=1.3)
     rows, name = extracted(tmp_path, "auto", build=normalised)
     assert name == "folded"
-    said = "frozen layers compute in float32 with batch normalisation folded: folded is 1.30 times as fast on the first"
+    said = "compute in float32 with batch normalisation and padding folded: folded is 1.30 times as fast on the first"
     assert said in caplog.text
     again, name = extracted(tmp_path, "auto", build=normalised)
     assert (name, again.tobytes()) == ("folded", rows.tobytes())
@@ -289,6 +309,17 @@ def test_auto_takes_what_the_store_has_and_measures_nothing(tmp_path, monkeypatc
     monkeypatch.setattr(precision, "measure", lambda *args: pytest.fail("it was measured"))
     again, name = extracted(tmp_path, "auto")
     assert (name, again.tobytes(), tables(tmp_path)) == (first, rows.tobytes(), [first])
+
+
+def test_auto_measures_folded_where_padding_alone_can_be_folded(tmp_path, monkeypatch):
+    monkeypatch.setattr(processor, "features", set)
+    measured(monkeypatch, folded=1.3)
+
+    def padded(images, kernel):
+        x = tf.pad(tf.cast(images, tf.float32) / 255, [[0, 0], [0, 1], [0, 1], [0, 0]])
+        return tf.reduce_mean(tf.nn.conv2d(x, kernel, 2, "VALID"), [1, 2])
+
+    assert extracted(tmp_path, "auto", build=padded)[1] == "folded"
 
 
 def test_auto_does_not_measure_what_is_computed_sooner(tmp_path, monkeypatch):
@@ -310,7 +341,7 @@ def test_without_units_bfloat16_is_refused_and_auto_is_float32(tmp_path, monkeyp
     with pytest.raises(DataError, match=r"none of amx_bf16, avx512_bf16, and would be 0\.4 times"):
         extracted(tmp_path, "bfloat16")
     assert extracted(tmp_path, "auto")[1] == "float32"  # what the message says
-    said = "float32: this processor has none of amx_bf16, avx512_bf16, and the network has no batch normalisation to"
+    said = "has none of amx_bf16, avx512_bf16, and the network has no batch normalisation or padding to fold"
     assert said in caplog.text
 
 

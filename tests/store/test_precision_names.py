@@ -30,6 +30,15 @@ def test_bfloat16_is_refused_without_units(units):
         precision_names.check("bfloat16")
 
 
+def test_bfloat16_is_refused_where_onednn_is_switched_off(units, monkeypatch):
+    units("amx_bf16")
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    said = r"`precision=bfloat16`: with TF_ENABLE_ONEDNN_OPTS=0 .* without oneDNN.*leave `precision` out"
+    with pytest.raises(DataError, match=said):
+        precision_names.check("bfloat16")
+    precision_names.check("folded")
+
+
 def test_only_bfloat16_needs_units(units):
     units("avx2")
     assert [name for name in precision_names.HOW if precision_names.is_possible(name)] == ["float32", "folded"]

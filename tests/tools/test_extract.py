@@ -227,10 +227,10 @@ def test_bfloat16_has_a_table_of_its_own_and_auto_takes_what_is_there(pictures, 
         assert run(extract, tmp_path / name, *given, f"--precision={name}") == 0
         assert f"computed in {name.replace('auto', 'bfloat16')}" in capsys.readouterr().out.splitlines()[-1]
     assert run(extract, tmp_path / "folded", *given, "--precision=folded") == 0
-    assert capsys.readouterr().out.endswith("computed in float32 with batch normalisation folded\n")
+    assert capsys.readouterr().out.endswith("computed in float32 with batch normalisation and padding folded\n")
     assert run(store, "list", tmp_path / "a") == 0
     listed = capsys.readouterr().out
-    for how in ("in bfloat16", "in float32", "in float32 with batch normalisation folded"):
+    for how in ("in bfloat16", "in float32", "in float32 with batch normalisation and padding folded"):
         assert f"computed {how} with weights of no file" in listed
     assert len(list((tmp_path / "a").glob("*/about.json"))) == 3
     assert contents(tmp_path / "auto") == contents(tmp_path / "bfloat16")

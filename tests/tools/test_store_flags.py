@@ -132,7 +132,8 @@ def test_a_folded_run_goes_on_and_is_looked_at_so_on_any_processor(pictures, tmp
     assert '--precision: was "folded", now not set' in capsys.readouterr().err
     assert run(export_model, tmp_path / "run", tmp_path / "served") == 0
     assert (
-        "in float32 with batch normalisation folded; here they compute in plain float32, as everything" in caplog.text
+        "in float32 with batch normalisation and padding folded; here they compute in plain float32, as everything"
+        in caplog.text
     )
 
 

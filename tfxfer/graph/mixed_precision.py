@@ -33,7 +33,7 @@ def check(precision: str) -> None:
         raise GraphError(f"`train_precision={precision!r}` must be one of {names.listed(PRECISIONS)}")
     if precision == "bfloat16" and not processor.has_units():
         raise GraphError(
-            f"`train_precision='bfloat16'`: {processor.WITHOUT_UNITS}, and would be "
+            f"`train_precision='bfloat16'`: {processor.without_units()}, and would be "
             "slower than in float32; train with `train_precision='float32'`"
         )
 

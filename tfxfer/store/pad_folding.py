@@ -38,19 +38,23 @@ class _Side(NamedTuple):
         return (self.before, self.after) == (total // 2, total - total // 2)
 
 
-def fold(graph_def: tf.GraphDef) -> None:
+def fold(graph_def: tf.GraphDef) -> bool:
     """Let convolutions pad by themselves what is padded before them.
 
     Args:
       graph_def: what is changed. A padding that nobody takes any more is left there.
+
+    Returns:
+      Whether there was any.
     """
     nodes = {node.name: node for node in graph_def.node}
     pairs = [(node, nodes[node_of(data_inputs(node)[0])]) for node in graph_def.node if _is_valid(node)]
     pairs = [(node, pad) for node, pad in pairs if pad.op == "Pad" and len(data_inputs(pad)) == len(pad.input)]
     if not pairs:
-        return
+        return False
     with tf.Graph().as_default() as graph:  # which infers shapes
         tf.import_graph_def(graph_def, name="")
+    changed = False
     for node, pad in pairs:
         x, amounts = data_inputs(pad)
         size, kernel = (_shape(graph.get_tensor_by_name(name)) for name in (x, data_inputs(node)[1]))
@@ -58,6 +62,8 @@ def fold(graph_def: tf.GraphDef) -> None:
         if sides and all(side.is_same() for side in sides):
             node.input[0] = pad.input[0]
             node.attr["padding"].s = b"SAME"
+            changed = True
+    return changed
 
 
 def _is_valid(node: tf.NodeDef) -> bool:

@@ -22,7 +22,7 @@ from tfxfer.callables import compiled
 from tfxfer.errors import GraphError
 from tfxfer.graph.traversal import needed
 from tfxfer.graph_def import folding, inlining
-from tfxfer.processor import WITHOUT_UNITS, has_units
+from tfxfer.processor import has_units, without_units
 from tfxfer.store import batch_norm_folding, fingerprint, pad_folding
 from tfxfer.store.compute import Network
 from tfxfer.store.graph_copy import opened, pruned, subgraph
@@ -34,6 +34,7 @@ MARGIN = 1.1  # by which what is less exact must be faster for `auto` to take it
 FEWEST = 4  # batches; of fewer, measuring would take longer than computing
 ROUNDS, ENOUGH = 3, 0.5  # seconds: of rounds that take as long, one tells enough
 SHARE = 8  # of a batch, an eighth is measured: it tells the same
+_REWRITES = ("auto_mixed_precision_mkl", "auto_mixed_precision_onednn_bfloat16")  # by oneDNN, to bfloat16
 FOLDED = "batch normalisation and padding folded"  # in addresses: to be changed where rows get other bits
 
 
@@ -45,7 +46,7 @@ def of_network(network: Network) -> str:
 def of_session(sess: tf.Session) -> str:
     """Return the precision in which a session computes convolutions and products of float32."""
     rewrites = session_config(sess).graph_options.rewrite_options
-    return "bfloat16" if rewrites.auto_mixed_precision_onednn_bfloat16 == type(rewrites).ON else "float32"
+    return "bfloat16" if any(getattr(rewrites, name) == type(rewrites).ON for name in _REWRITES) else "float32"
 
 
 def of_rows(features: Mapping[str, Any] | None) -> set[str]:
@@ -54,12 +55,18 @@ def of_rows(features: Mapping[str, Any] | None) -> set[str]:
 
 
 def configuration(sess: tf.Session, precision: str) -> tf.ConfigProto:
-    """Return the configuration of a session that computes in `bfloat16`, or else as this one does."""
+    """Return the configuration of a session that computes in a precision; for `float32`, that of this one."""
     config = tf.ConfigProto()
     config.CopyFrom(session_config(sess))
+    if precision in ("float32", of_session(sess)):
+        return config
+    rewrites = config.graph_options.rewrite_options
+    for name in _REWRITES:
+        rewrites.ClearField(name)
     if precision == "bfloat16":
-        rewrites = config.graph_options.rewrite_options
         rewrites.auto_mixed_precision_onednn_bfloat16 = type(rewrites).ON
+    if not rewrites.ByteSize():  # as in a session that was opened without
+        config.graph_options.ClearField("rewrite_options")
     return config
 
 
@@ -167,7 +174,7 @@ def choose(network: Network, batch: Callable[[], np.ndarray], batch_size: int, b
         return "float32", "the session runs on a server"
     others = [*(["folded"] if _can_fold(network) else []), *(["bfloat16"] if has_units() else [])]
     if not others:
-        return "float32", f"{WITHOUT_UNITS}, and the network has no batch normalisation to fold"
+        return "float32", f"{without_units()}, and the network has no batch normalisation or padding to fold"
     factors = measure(network, batch(), batch_size, others)
     precision, best = "float32", 1.0
     for name, factor in factors.items():
@@ -178,8 +185,9 @@ def choose(network: Network, batch: Callable[[], np.ndarray], batch_size: int, b
 
 
 def _can_fold(network: Network) -> bool:
-    tensors = [tensor.name for tensor in network.tensors]
-    return any(batch_norm_folding.chains(_decided(network), network.images.name, tensors).values())
+    graph_def, tensors = _decided(network), [tensor.name for tensor in network.tensors]
+    padded = pad_folding.fold(graph_def)
+    return padded or any(batch_norm_folding.chains(graph_def, network.images.name, tensors).values())
 
 
 def measure(network: Network, images: np.ndarray, batch_size: int, others: Sequence[str]) -> dict[str, float]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from tfxfer import names
 from tfxfer.errors import DataError
-from tfxfer.processor import WITHOUT_UNITS, has_units
+from tfxfer.processor import has_units, without_units
 
 HOW = {  # as the end of a sentence
     "bfloat16": "in bfloat16",
     "float32": "in float32",
-    "folded": "in float32 with batch normalisation folded",
+    "folded": "in float32 with batch normalisation and padding folded",
 }
 PRECISIONS = ("auto", *HOW)
 # Measured on a processor with units, which oneDNN was kept from using (ONEDNN_MAX_CPU_ISA=AVX512_CORE).
@@ -31,6 +31,6 @@ def check(precision: str) -> None:
         raise DataError(f"`precision={precision}`: it is one of {names.listed(PRECISIONS)}")
     if not is_possible(precision):
         raise DataError(
-            f"`precision=bfloat16`: {WITHOUT_UNITS}, and would be {LOSS}; leave `precision` out, or give "
+            f"`precision=bfloat16`: {without_units()}, and would be {LOSS}; leave `precision` out, or give "
             "`precision=auto`"
         )
