@@ -267,3 +267,58 @@ def test_functions_of_the_old_kind_enter_by_what_they_do_and_not_by_name():
 
     assert address_of(built(2.0, "one")) == address_of(built(2.0, "another"))
     assert address_of(built(2.0, "one")) != address_of(built(3.0, "one"))
+
+
+def test_a_variable_within_a_function_is_refused_by_name():
+    with tf.Graph().as_default(), tf.Session() as sess:
+        images = tf.placeholder(tf.float32, [None], name="images")
+        tf.get_variable("w", initializer=2.0, use_resource=True)
+
+        @tf.function(autograph=False)
+        def inner(x):
+            handle = tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=[], shared_name="w")
+            return x * tf.raw_ops.ReadVariableOp(resource=handle, dtype=tf.float32)
+
+        tensor = tf.function(lambda x: inner(x) + 1.0, autograph=False)(images)
+        with pytest.raises(GraphError, match=r"w \(in .*inner.*called by .*\): a variable.*make the variable outside"):
+            addresses(sess, [tensor], images, {})
+
+
+def constants(flag, nested=False):
+    """Choose between constants, which take no input, by a variable."""
+
+    def build(x):
+        chooses = tf.get_variable("flag", initializer=flag, use_resource=True, trainable=False)
+        y = tf.cond(chooses, lambda: tf.constant(1.0), lambda: tf.constant(3.0))
+        return x * (tf.cond(tf.reduce_sum(x) > 0, lambda: tf.identity(y), lambda: y * 2.0) if nested else y)
+
+    return build
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_what_chooses_between_constants_counts(control_flow, nested):
+    assert address_of(constants(True, nested)) == address_of(scoped(constants(True, nested)))
+    assert address_of(constants(True, nested)) != address_of(constants(False, nested))
+
+
+def test_what_chooses_between_constants_in_a_branch_counts(control_flow):
+    def built(flag):
+        def build(x):
+            chooses = tf.get_variable("flag", initializer=flag, use_resource=True, trainable=False)
+            return tf.cond(
+                tf.reduce_sum(x) > 0,
+                lambda: x * tf.cond(chooses, lambda: tf.constant(1.0), lambda: tf.constant(3.0)),
+                lambda: x,
+            )
+
+        return build
+
+    assert address_of(built(True)) != address_of(built(False))
+
+
+def test_what_is_fed_to_choose_between_constants_counts(control_flow):
+    with tf.Graph().as_default(), tf.Session() as sess:
+        images, flag = tf.placeholder(tf.float32, [None]), tf.placeholder(tf.bool, [])
+        tensor = images * tf.cond(flag, lambda: tf.constant(1.0), lambda: tf.constant(3.0))
+        one, other = (addresses(sess, [tensor], images, {}, feeds={flag: np.array(value)}) for value in (True, False))
+        assert one != other

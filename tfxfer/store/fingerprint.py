@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from tfxfer.errors import GraphError
 from tfxfer.frontier.search import Functions
 from tfxfer.graph.partitioned import bytes_of, groups
 from tfxfer.graph.structure import FunctionDigests, hash_parts
-from tfxfer.graph.traversal import VARIABLES, behind, called, function_library
+from tfxfer.graph.traversal import VARIABLES, behind, called, called_in, function_library
 from tfxfer.tf_private import session_config
 from tfxfer.weights.digests import digest
 
@@ -48,11 +49,12 @@ def addresses(
       Hexadecimal digits.
 
     Raises:
-      GraphError: a tensor needs another placeholder fed, a variable that nothing but a function reads, or what no
-        digest can stand for: a Python function, a table, random numbers.
+      GraphError: a tensor needs another placeholder fed, a variable that nothing but a function reads or that lies
+        within one, or what no digest can stand for: a Python function, a table, random numbers.
     """
-    _check(tensors)
-    functions = FunctionDigests(function_library(images.graph))
+    library = function_library(images.graph)
+    _check(tensors, library)
+    functions = FunctionDigests(library)
     values = {} if variables is None else variables
     constants = {
         tensor.op: hash_parts("fed", value.dtype.str, value.shape, digest(value)) for tensor, value in feeds.items()
@@ -67,13 +69,16 @@ def addresses(
             raise GraphError(f"{op.name} must be fed, and only {images.op.name} is; compute what does not depend on it")
         if op.type in VARIABLES:
             return values[op.name]
-        taken = [f"{what}:{tensor.value_index}" for what, tensor in zip(inputs, op.inputs, strict=True)]
+        indices = [tensor.value_index for tensor in (*op.inputs, *chosen_by(op))]
+        taken = [f"{what}:{index}" for what, index in zip(inputs, indices, strict=True)]
         return hash_parts(functions.digest(op.type), functions.attributes(op.node_def.attr), taken)
 
     settings = json.dumps({"rewrites": rewrites(session_config(sess)), **conditions}, sort_keys=True)
 
+    chosen_by = functools.cache(_chosen_by)
+
     def inputs(op: tf.Operation) -> list[tf.Operation]:
-        return [] if op is images.op or op in constants else [tensor.op for tensor in op.inputs]
+        return [] if op is images.op or op in constants else [tensor.op for tensor in (*op.inputs, *chosen_by(op))]
 
     values |= _digests(sess, [op for op in _reached(tensors, inputs) if op.type in VARIABLES and op.name not in values])
     folded = [_fold(tensor.op, inputs, combine) for tensor in tensors]
@@ -107,8 +112,54 @@ def read_in_groups(sess: tf.Session, values: Mapping[str, tf.Tensor]) -> Iterato
         yield sess.run({name: values[name] for name in group})
 
 
-def _check(tensors: Sequence[tf.Tensor]) -> None:
+def _chosen_by(merge: tf.Operation) -> list[tf.Tensor]:
+    """Return what chooses between the branches of TensorFlow 1 that an op merges, as far as no input tells.
+
+    A constant in a branch takes no input: it waits for the branch alone.
+    """
+    kinds = {tensor.op.type.removeprefix("Ref") for tensor in merge.inputs}
+    if merge.type not in ("Merge", "RefMerge") or kinds & {"Enter", "NextIteration"}:  # a loop begins there
+        return []
+    ops = behind(merge.outputs)
+    told = {_copied(op.inputs[1]).ref() for op in ops if op.type in ("Switch", "RefSwitch")}
+    waited = {_copied(switch.inputs[1]).ref(): None for op in ops for switch in _branches(op)}
+    return [ref.deref() for ref in waited if ref not in told]
+
+
+def _copied(tensor: tf.Tensor) -> tf.Tensor:
+    """Return what a tensor is a copy of, or itself."""
+    while tensor.op.type == "Identity":
+        tensor = tensor.op.inputs[0]
+    return tensor
+
+
+def _branches(op: tf.Operation) -> Iterator[tf.Operation]:
+    """Yield what switches to the branches that an op waits for; loops are left out."""
+    stack = list(op.control_inputs)
+    while stack:
+        before = stack.pop()
+        if before.type == "NoOp":
+            stack += before.control_inputs
+        elif before.type == "Identity":
+            stack.append(before.inputs[0].op)
+        elif before.type == "Switch" and before.inputs[1].op.type != "LoopCond":
+            yield before
+
+
+def _check(tensors: Sequence[tf.Tensor], library: Mapping[str, Any]) -> None:
     """Refuse what gives something else each time, or whose content is not in the graph."""
+    hidden = [
+        f"{node.attr['shared_name'].s.decode() or node.name} (in {name}, called by {op.name})"
+        for op in behind(tensors)
+        for name in _all_called(op, library)
+        for node in library[name].node_def
+        if node.op in VARIABLES
+    ]
+    if hidden:
+        raise GraphError(
+            f"{names.listed(hidden)}: a variable that a function makes for itself cannot be part of an address; make "
+            "the variable outside the function, and let the function take it"
+        )
     functions = Functions(tensors[0].graph)
     acting = [op for op in behind(tensors) if op.type not in _SHOWN and functions.acts(op.type, called(op))]
     bound = [f"{op.name} ({op.type})" for op in acting if op.type not in ("Placeholder", "PlaceholderV2")]
@@ -118,6 +169,18 @@ def _check(tensors: Sequence[tf.Tensor]) -> None:
             "graph, the variables and the images (a Python function, a table, random numbers or another state), so "
             "that it cannot be found again in a store; compute what does not depend on it"
         )
+
+
+def _all_called(op: tf.Operation, library: Mapping[str, Any]) -> list[str]:
+    """Return the functions that an op calls, and those that they call."""
+    found: dict[str, None] = {}
+    stack = called(op)
+    while stack:
+        name = stack.pop()
+        if name in library and name not in found:
+            found[name] = None
+            stack += [other for node in library[name].node_def for other in called_in(node)]
+    return list(found)
 
 
 def _fold(
