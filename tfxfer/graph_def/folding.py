@@ -47,17 +47,6 @@ _ELEMENTWISE = {
     *("Cast", "Floor", "LogicalNot", "LogicalAnd", "LogicalOr", "Greater", "GreaterEqual", "Less", "LessEqual"),
     *("Add", "AddV2", "Sub", "Mul", "Div", "RealDiv"),
 }
-# Of each dtype whose numbers are computed here, the smallest number that has all its digits; 0 of integers.
-_SMALLEST = {
-    **{np.dtype(dtype): 0.0 for dtype in (bool, "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")},
-    np.dtype(np.float16): 2.0**-14,
-    np.dtype(tf.bfloat16.as_numpy_dtype): 2.0**-126,
-    np.dtype(np.float32): 2.0**-126,
-    np.dtype(np.float64): 2.0**-1022,
-}
-_WAYS_BACK = {"NextIteration", "RefNextIteration"}
-_MASKS = {"Floor", "GreaterEqual", "Less", "LessEqual", "Greater"}
-_TAKING_MASKS = {"Mul", "Cast", "Select", "SelectV2"}
 
 
 def fold(graph_def: tf.GraphDef, values: Mapping[str, np.ndarray]) -> tf.GraphDef:
