@@ -194,6 +194,100 @@ def test_a_counter_is_run_and_an_average_of_weights_follows_those_that_are_train
         assert sess.run(counter) == 3
 
 
+def two_layers(*, resource, trainable=True):
+    images, labels = tf.placeholder(tf.float32, [None, 5], "images"), tf.placeholder(tf.int64, [None], "labels")
+    base = tf.get_variable("base", [5, 4], use_resource=resource, trainable=trainable)
+    head = tf.get_variable("head", [4, 3], use_resource=resource)
+    return images, labels, tf.matmul(tf.nn.relu(tf.matmul(images, base)), head), (base, head)
+
+
+def bounded(weights):
+    return weights.assign(tf.clip_by_value(weights, -0.001, 0.001))
+
+
+@pytest.mark.parametrize("resource", [True, False])
+@pytest.mark.parametrize("trainable", [True, False])
+@pytest.mark.parametrize("grouped", [True, False])
+def test_a_bound_on_weights_holds_for_those_that_are_trained_alone(resource, trainable, grouped, tmp_path, caplog):
+    images, labels, logits, (base, head) = two_layers(resource=resource, trainable=trainable)
+    with tf.control_dependencies([logits]):  # What it waits for does not make it follow the batch.
+        bounds = [bounded(base), bounded(head)]
+    for update in [tf.group(*bounds)] if grouped else bounds:
+        tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, update)
+    with caplog.at_level(logging.WARNING, "tfxfer"):
+        step = tx.train_step(images, labels, logits, train="head", summaries=())
+    assert names_of(step.stages[0].written) == {"head"}
+    assert [r.getMessage().partition(":")[0] for r in caplog.records] == ["base"]
+    run = {
+        variable.name for some in writes.written(traversal.needed([step.stages[0].apply])).values() for variable in some
+    }
+    assert "head" in run
+    assert "base" not in run
+    with tx.session() as sess:
+        before = sess.run(base)
+        assert tx.fit(sess, step, DATA, epochs=1, batch_size=8, logdir=tmp_path / "run").frozen == 1
+        np.testing.assert_array_equal(before, sess.run(base))
+
+
+def test_an_op_that_bounds_several_weights_runs_once_all_of_them_are_trained():
+    images, labels, logits, (base, head) = two_layers(resource=True)
+
+    @tf.function(autograph=False)
+    def bound():
+        bounded(base)
+        bounded(head)
+        return tf.constant(0.0)
+
+    tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, bound())
+    stages = [tx.Stage(0, "head"), tx.Stage(1, "base")]
+    step = tx.train_step(images, labels, logits, stages=stages, summaries=())
+    runs = [
+        any(len(some) == 2 for some in writes.written(traversal.needed([stage.apply])).values())
+        for stage in step.stages
+    ]
+    assert runs == [False, True]
+
+
+def decayed_in_function(images, weights):
+    @tf.function(autograph=False)
+    def decay(x):
+        weights.assign(weights * 0.5)
+        return tf.matmul(x, weights)
+
+    return decay(images)
+
+
+def decayed_in_branch(images, weights):
+    decays = tf.placeholder_with_default(True, [])
+    return tf.matmul(images, tf.cond(decays, lambda: tf.identity(weights.assign(weights * 0.5)), lambda: weights + 0.0))
+
+
+@pytest.mark.parametrize("decayed", [decayed_in_function, decayed_in_branch])
+def test_frozen_weights_that_the_network_itself_may_write_are_proved_and_not_taken_for_a_counter(decayed, tmp_path):
+    images, labels = tf.placeholder(tf.float32, [None, 5]), tf.placeholder(tf.int64, [None])
+    base = tf.get_variable("base", [5, 4], use_resource=True)
+    logits = tf.matmul(decayed(images, base), tf.get_variable("head", [4, 3]))
+    step = tx.train_step(images, labels, logits, train="head", summaries=())
+    with tx.session() as sess, pytest.raises(FrozenError, match="  base: was"):
+        tx.fit(sess, step, DATA, epochs=1, batch_size=8, logdir=tmp_path / "run")
+
+
+def test_frozen_weights_that_the_network_writes_whenever_it_runs_are_refused():
+    images, labels = tf.placeholder(tf.float32, [None, 5]), tf.placeholder(tf.int64, [None])
+    base = tf.get_variable("base", [5, 4], use_resource=True)
+    with tf.control_dependencies([base.assign(base * 0.5)]):
+        logits = tf.matmul(tf.matmul(images, base.read_value()), tf.get_variable("head", [4, 3]))
+    with pytest.raises(GraphError, match="writes base"):
+        tx.train_step(images, labels, logits, train="head", summaries=())
+
+
+def test_a_generator_of_random_numbers_that_the_network_draws_from_goes_on_in_every_stage():
+    images, labels, logits, _ = two_layers(resource=True)
+    noise = tf.random.Generator.from_seed(1).normal([3])
+    step = tx.train_step(images, labels, logits + noise, train="head", summaries=())
+    assert len(step.generators) == 1
+
+
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize(("training", "train"), [(True, ["kernel", "beta"]), (False, ["kernel"]), (True, ["kernel"])])
 def test_a_conditional_update_within_the_network_writes_only_where_it_is_taken(version, training, train, tmp_path):

@@ -2,8 +2,12 @@
 
 Each of them is run in the stages that train what it belongs to. That is read from the graph:
 
-- An update that takes nothing but what it writes, as a counter does, is run in every stage.
-- One that takes variables and no example, as a moving average of weights does, is run where one of these is trained.
+- An update that takes no example and writes trainable variables, as a bound on weights does, is run where all of these
+  are trained. So is one that takes nothing but what it writes, where the network computes with that.
+- One that takes other variables and no example, as a moving average of weights does, is run where one of these is
+  trained.
+- One that takes nothing but what it writes, and that the network does not compute with, as a counter does, is run in
+  every stage.
 - One that takes examples follows what is computed from them. Downstream of what it follows and of the variables that it
   writes, the nearest variables are looked for. Those with as many elements as what is written are the normalisation's
   own, its gamma and beta: it is run where one of them is trained. Where there are none, it is run where one of the
@@ -12,6 +16,7 @@ Each of them is run in the stages that train what it belongs to. That is read fr
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,6 +40,19 @@ _CARRYING = traversal.FORWARDING | {"BroadcastTo", "Cast", "ExpandDims", "Reshap
 LOOPS = {"Enter", "Exit", "LoopCond", "NextIteration", "RefEnter", "RefExit", "RefNextIteration"}
 
 
+@dataclasses.dataclass(frozen=True)
+class _Owner:
+    """The variable ops that decide whether an update runs: None for none, all of them, or any one."""
+
+    variables: set[tf.Operation] | None
+    all_of: bool = False
+
+    def is_trained(self, chosen: set[tf.Operation]) -> bool:
+        if self.variables is None:
+            return True
+        return self.variables <= chosen if self.all_of else bool(self.variables & chosen)
+
+
 class Updates:
     """The update ops of a step, and which of them each stage runs."""
 
@@ -53,11 +71,17 @@ class Updates:
         self.explicit = updates is not None
         own = {name for norm in batch_norms() for name in norm.updates}
         ops = [
-            _op(update, graph)
+            op
             for update in (graph.get_collection(tf.GraphKeys.UPDATE_OPS) if updates is None else updates)
+            for op in ([_op(update, graph)] if self.explicit else _grouped(_op(update, graph)))
         ]
         self.ops = list(dict.fromkeys(op for op in ops if self.explicit or op.name not in own))
+        fetches = list(fetches)
         self._forward = traversal.needed(fetches)
+        self._trainable = {variable.op for variable in graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES)}
+        # An integer is a counter, or the state of a generator of random numbers, also where the network reads it.
+        read = traversal.variables_read([tensor for op in fetches for tensor in op.outputs])
+        self._weights = self._trainable | {variable for variable in read if not _dtype(variable).is_integer}
         self.writes = {op: _variables_written(op) for op in self.ops}
         # Those that follow the batch, each with whether the network reads what it writes.
         self._by_batch: dict[tf.Operation, bool] = {}
@@ -75,10 +99,10 @@ class Updates:
         if self.explicit:
             return list(self.ops)
         owners = self._owners
-        running = [op for op in self.ops if (owner := owners[op]) is None or owner & chosen]
+        running = [op for op in self.ops if owners[op].is_trained(chosen)]
         # Towers that share a layer have an update each, for the same statistics.
-        touched = {variable for op in running if owners[op] for variable in self.writes[op]}
-        return [op for op in self.ops if op in running or self.writes[op] & touched]
+        touched = {variable for op in running if owners[op].variables for variable in self.writes[op]}
+        return [op for op in self.ops if op in running or (self.writes[op] & touched and not owners[op].all_of)]
 
     def written(self, trained: Iterable[tf.Variable], running: Iterable[tf.Operation]) -> set[str]:
         """Return the names of what a stage writes beside the trained variables.
@@ -92,19 +116,28 @@ class Updates:
         network = [
             variables
             for op, variables in writes.written(self._forward).items()
-            if (owner := self._owner(op, variables)) is None or owner & chosen
+            if self._owner(op, variables).is_trained(chosen)
         ]
         written = [*(_variables_written(op) for op in running), *network]
         return {variable.name for variables in written for variable in variables}
 
     def note(self, running: Iterable[tf.Operation], feeds: Feeds) -> None:
-        """Warn of frozen normalisations that use the batch all the same, and whose updates no stage runs.
+        """Warn of updates that no stage runs: of frozen weights, and of frozen normalisations that use the batch.
 
         Args:
           running: the updates that any stage runs.
           feeds: what placeholders are fed in training.
         """
-        idle = [op for op in self._by_batch if op not in set(running)]
+        running = set(running)
+        alone = [owner.variables for op, owner in self._owners.items() if owner.all_of and op not in running]
+        if held := sorted({variable.name for variables in alone for variable in variables or ()}):
+            log.warning(
+                "%s: ops of tf.GraphKeys.UPDATE_OPS write these weights, and run only where all that they write is "
+                "trained, which holds in none of the stages; train these weights, or give updates=[...] with all "
+                "that is to run",
+                names.listed(held),
+            )
+        idle = [op for op in self._by_batch if op not in running]
         switches = {tensor.op for tensor, value in feeds.items() if value.dtype == bool and value.all()}
         switched = {op: switches.intersection(traversal.needed([op])) for op in idle if self._by_batch[op]}
         self._warn(
@@ -126,12 +159,23 @@ class Updates:
                 "%s: their layers are frozen, so that these stay as they are, but %s", names.listed(variables), reason
             )
 
-    def _owner(self, update: tf.Operation, written: set[tf.Operation]) -> set[tf.Operation] | None:
-        """Return the variable ops one of which must be trained; None where the update belongs to no layer."""
+    def _owner(self, update: tf.Operation, written: set[tf.Operation]) -> _Owner:
+        """Return what must be trained for an update to run."""
         before = traversal.needed([update])
-        examples = [op for op in before if op.type in traversal.PLACEHOLDERS and op.outputs[0].shape.rank != 0]
-        if not examples:
-            return {op for op in before if op.type in VARIABLES} - written or None
+        writing = writes.written(before)
+        # What an op merely waits for has no part in what it writes.
+        values = traversal.behind(tensor for op in writing for tensor in op.inputs) if writing else before
+        weights = written & self._trainable
+        if not any(_is_example(op) for op in values) or (weights and any(called(op) for op in writing)):
+            others = {op for op in values if op.type in VARIABLES} - written
+            weights = weights or (set() if others else written & self._weights)
+            return _Owner(weights, all_of=True) if weights else _Owner(others or None)
+        return _Owner(self._layer(update, before, written))
+
+    def _layer(
+        self, update: tf.Operation, before: Iterable[tf.Operation], written: set[tf.Operation]
+    ) -> set[tf.Operation]:
+        """Return the variable ops of the layer that an update belongs to which takes examples."""
         forward = set(self._forward)
         inner = set(before) - forward
         # Where the update and the network part: what the update takes from ops of the network.
@@ -248,6 +292,24 @@ def _op(update: Any, graph: tf.Graph) -> tf.Operation:
     if not isinstance(op, tf.Operation) or op.graph is not graph:
         raise GraphError(f"updates: {update!r} is not an op of this graph; give ops, as tf.assign makes them")
     return op
+
+
+def _grouped(op: tf.Operation) -> list[tf.Operation]:
+    """Return the ops that tf.group has put together, each of which may belong to another layer; or the op itself."""
+    if op.type != "NoOp" or not op.control_inputs:
+        return [op]
+    return [part for other in op.control_inputs for part in _grouped(other)]
+
+
+def _is_example(op: tf.Operation) -> bool:
+    """Say whether an op gives examples; a scalar that is fed is a switch or a rate."""
+    if op.type in traversal.PLACEHOLDERS:
+        return op.outputs[0].shape.rank != 0
+    return op.type.startswith(("IteratorGetNext", "QueueDequeue"))
+
+
+def _dtype(variable: tf.Operation) -> tf.DType:
+    return tf.as_dtype(variable.get_attr("dtype"))
 
 
 def _variables_written(update: tf.Operation) -> set[tf.Operation]:
