@@ -10,7 +10,7 @@ import tensorflow.compat.v1 as tf
 
 import tfxfer as tx
 from tests.graph.steps import OPTIMIZERS, deep, fetch, gradients_at, linear, load, op_names, placeholders, train
-from tfxfer.errors import SelectionError
+from tfxfer.errors import GraphError, SelectionError
 from tfxfer.models import heads
 
 
@@ -124,3 +124,49 @@ def test_a_variable_that_joins_late_begins_under_adam_as_one_that_was_there_from
         train(sess, step, 50, stage=0)
         train(sess, step, 1, stage=1)
         np.testing.assert_allclose(np.abs(fetch(sess)["logits/kernel"]), 1e-3, rtol=1e-3)
+
+
+class DecayWhileComputing(tf.train.GradientDescentOptimizer):
+    def compute_gradients(self, *arguments, **options):
+        return [(g + 100.0 * v, v) for g, v in super().compute_gradients(*arguments, **options)]
+
+
+class DecayWhileMinimizing(tf.train.GradientDescentOptimizer):
+    def minimize(self, loss, **options):
+        return super().minimize(loss + 1.0, **options)
+
+
+class DecayWhileApplying(tf.train.GradientDescentOptimizer):
+    def apply_gradients(self, grads_and_vars, **options):
+        return super().apply_gradients([(g + 100.0 * v, v) for g, v in grads_and_vars], **options)
+
+
+def loss_scaled(learning_rate):
+    return tf.train.experimental.MixedPrecisionLossScaleOptimizer(
+        tf.train.GradientDescentOptimizer(learning_rate), "dynamic"
+    )
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "told"),
+    [
+        (DecayWhileComputing, r"DecayWhileComputing has a compute_gradients of its own"),
+        (lambda learning_rate: DecayWhileComputing(learning_rate), r"DecayWhileComputing has a compute_gradients"),
+        (type("Derived", (DecayWhileComputing,), {}), r"Derived has a compute_gradients of its own"),
+        (DecayWhileMinimizing, r"DecayWhileMinimizing has a minimize of its own"),
+        (loss_scaled, r"MixedPrecisionLossScaleOptimizer has a compute_gradients of its own"),
+    ],
+)
+def test_an_optimizer_with_a_way_of_its_own_to_gradients_is_refused(optimizer, told):
+    with pytest.raises(GraphError, match=told + ".*Move what the method does to the gradients into apply_gradients"):
+        linear(optimizer=optimizer)
+
+
+def test_what_an_optimizer_does_in_apply_gradients_is_done():
+    step = linear(optimizer=DecayWhileApplying, learning_rate=0.01)
+    with tx.session() as sess:
+        before = fetch(sess)
+        train(sess, step)
+        after = fetch(sess)["logits/kernel"]
+    kernel, bias = (before[f"logits/{name}"].astype(np.float64) for name in ("kernel", "bias"))
+    np.testing.assert_allclose(after, -0.01 * gradients_at(kernel, bias)[0], rtol=1e-4, atol=1e-6)

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from tfxfer import names
-from tfxfer.errors import SelectionError
+from tfxfer.errors import GraphError, SelectionError
 from tfxfer.graph import optimizers
 from tfxfer.graph.partitioned import name_of
 from tfxfer.graph.stages import Stage
@@ -70,7 +70,7 @@ class OptimizerGroups:
 
         Raises:
           SelectionError: a multiplier matches no trained variable, or two match one.
-          GraphError: the optimizer cannot be used.
+          GraphError: the optimizer cannot be used, as where it computes gradients in a way of its own.
         """
         self.options, self.steps = options, steps
         make = optimizers.optimizer_factory(options.optimizer)
@@ -82,7 +82,7 @@ class OptimizerGroups:
                     stages[place].epoch,
                     factor,
                     scaled := self.rate * factor,
-                    optimizers.make_optimizer(make, scaled),
+                    _make(make, scaled),
                     members,
                 )
                 for (place, factor), members in sorted(_members(stages, options.multipliers).items())
@@ -155,6 +155,25 @@ def _members(stages: Sequence[Stage], multipliers: Mapping[str, float]) -> dict[
     for name, factor in factors.items():
         groups.setdefault((joins[name], factor), set()).add(name)
     return groups
+
+
+def _make(make: Callable[..., tf.train.Optimizer], rate: tf.Tensor) -> tf.train.Optimizer:
+    """Return the optimizer for a learning rate; refuse one whose own way to gradients would not be gone."""
+    optimizer = optimizers.make_optimizer(make, rate)
+    own = [
+        method
+        for method in ("compute_gradients", "minimize")
+        if getattr(getattr(optimizer, method), "__func__", None) is not getattr(tf.train.Optimizer, method)
+    ]
+    if own:
+        kind = type(optimizer)
+        raise GraphError(
+            f"optimizer: {kind.__module__}.{kind.__qualname__} has a {names.listed(own)} of its own, which train_step "
+            "does not call: it computes the gradients itself, and gives them to apply_gradients. Move what the method "
+            "does to the gradients into apply_gradients of that class; or give the optimizer that it is built on, with "
+            "`l2` for a decay of weights, `clip_norm` for clipping, or `replicas` for several processes"
+        )
+    return optimizer
 
 
 def _described(optimizer: tf.train.Optimizer) -> dict[str, Any]:
