@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from tfxfer.errors import GraphError
 from tfxfer.frontier.search import Functions
 from tfxfer.graph.partitioned import bytes_of, groups
 from tfxfer.graph.structure import FunctionDigests, hash_parts
-from tfxfer.graph.traversal import VARIABLES, behind, called, called_in, function_library
+from tfxfer.graph.traversal import VARIABLES, behind, called, called_in, function_library, needed
 from tfxfer.tf_private import session_config
 from tfxfer.weights.digests import digest
 
@@ -69,16 +70,20 @@ def addresses(
             raise GraphError(f"{op.name} must be fed, and only {images.op.name} is; compute what does not depend on it")
         if op.type in VARIABLES:
             return values[op.name]
-        indices = [tensor.value_index for tensor in (*op.inputs, *chosen_by(op))]
+        indices = [tensor.value_index for tensor in (*op.inputs, *choices.get(op, ()))]
         taken = [f"{what}:{index}" for what, index in zip(inputs, indices, strict=True)]
+        count = len(op.inputs)  # What chooses stands in an order that other tensors have a part in.
+        taken = taken[:count] + sorted(taken[count:])
         return hash_parts(functions.digest(op.type), functions.attributes(op.node_def.attr), taken)
 
     settings = json.dumps({"rewrites": rewrites(session_config(sess)), **conditions}, sort_keys=True)
 
-    chosen_by = functools.cache(_chosen_by)
+    choices = _choices(tensors)
 
     def inputs(op: tf.Operation) -> list[tf.Operation]:
-        return [] if op is images.op or op in constants else [tensor.op for tensor in (*op.inputs, *chosen_by(op))]
+        if op is images.op or op in constants:
+            return []
+        return [tensor.op for tensor in (*op.inputs, *choices.get(op, ()))]
 
     values |= _digests(sess, [op for op in _reached(tensors, inputs) if op.type in VARIABLES and op.name not in values])
     folded = [_fold(tensor.op, inputs, combine) for tensor in tensors]
@@ -112,18 +117,33 @@ def read_in_groups(sess: tf.Session, values: Mapping[str, tf.Tensor]) -> Iterato
         yield sess.run({name: values[name] for name in group})
 
 
-def _chosen_by(merge: tf.Operation) -> list[tf.Tensor]:
-    """Return what chooses between the branches of TensorFlow 1 that an op merges, as far as no input tells.
+def _choices(tensors: Sequence[tf.Tensor]) -> dict[tf.Operation, list[tf.Tensor]]:
+    """Return what chooses between the branches of TensorFlow 1 that ops merge, as far as none of their inputs tells.
 
     A constant in a branch takes no input: it waits for the branch alone.
     """
-    kinds = {tensor.op.type.removeprefix("Ref") for tensor in merge.inputs}
-    if merge.type not in ("Merge", "RefMerge") or kinds & {"Enter", "NextIteration"}:  # a loop begins there
-        return []
-    ops = behind(merge.outputs)
-    told = {_copied(op.inputs[1]).ref() for op in ops if op.type in ("Switch", "RefSwitch")}
-    waited = {_copied(switch.inputs[1]).ref(): None for op in ops for switch in _branches(op)}
-    return [ref.deref() for ref in waited if ref not in told]
+    told: dict[tf.Operation, int] = {}  # sets as bits, since each op has those of all before it
+    waited: dict[tf.Operation, int] = {}
+    numbers: dict[Any, int] = {}
+    choices: dict[tf.Operation, list[tf.Tensor]] = {}
+
+    def bit(switch: tf.Operation) -> int:
+        return 1 << numbers.setdefault(_copied(switch.inputs[1]).ref(), len(numbers))
+
+    for op in needed(tensor.op for tensor in tensors):
+        before = [tensor.op for tensor in op.inputs]
+        kinds = {other.type.removeprefix("Ref") for other in before}
+        told[op] = functools.reduce(operator.or_, (told.get(other, 0) for other in before), 0)
+        waited[op] = functools.reduce(operator.or_, (waited.get(other, 0) for other in before), 0)
+        for switch in _branches(op):
+            waited[op] |= bit(switch)
+        if op.type in ("Switch", "RefSwitch"):
+            told[op] |= bit(op)
+        elif op.type in ("Merge", "RefMerge") and not kinds & {"Enter", "NextIteration"}:  # which a loop begins with
+            untold = waited[op] & ~told[op]
+            choices[op] = [ref.deref() for ref, number in numbers.items() if untold >> number & 1]
+            told[op] |= untold
+    return choices
 
 
 def _copied(tensor: tf.Tensor) -> tf.Tensor:
