@@ -72,6 +72,49 @@ def test_without_a_shared_name_references_are_apart_and_resources_are_one_as_a_s
     assert [traversal.memory_of(handle.op) for handle in handles] == [("", "")] * 2
 
 
+def by_metric(labels, logits):
+    tf.metrics.accuracy(labels, tf.argmax(logits, 1))
+
+
+def by_own_local_variable(labels, logits):
+    right = tf.get_variable("right", [3], collections=[tf.GraphKeys.LOCAL_VARIABLES], trainable=False)
+    right.assign(right + tf.reduce_sum(logits, 0))
+
+
+def by_own_number(labels, logits):
+    right = tf.get_variable("right", [], trainable=False)
+    right.assign_add(tf.reduce_mean(tf.cast(tf.equal(labels, tf.argmax(logits, 1)), tf.float32)))
+
+
+def by_own_average(labels, logits):
+    right = tf.get_variable("right", [], trainable=False)
+    right.assign(0.9 * right + 0.1 * tf.reduce_mean(logits))
+
+
+@pytest.mark.parametrize("resource", [True, False])
+@pytest.mark.parametrize("told", [by_metric, by_own_local_variable, by_own_number, by_own_average])
+def test_a_network_whose_outputs_are_only_counted_up_in_variables_is_read_all_the_same(resource, told):
+    x, labels = tf.placeholder(tf.float32, [None, 3]), tf.placeholder(tf.int64, [None])
+    with tf.variable_scope("", use_resource=resource):
+        told(labels, x * variable("moving", resource))
+    assert [op.name for op in traversal.forward_variables(tf.get_default_graph())] == ["moving"]
+
+
+@pytest.mark.parametrize("resource", [True, False])
+@pytest.mark.parametrize("sparse", [True, False])
+def test_what_an_optimizer_keeps_and_takes_is_not_read_by_the_network_that_a_metric_tells_of(resource, sparse):
+    x, labels = tf.placeholder(tf.int64, [None]), tf.placeholder(tf.int64, [None])
+    with tf.variable_scope("", use_resource=resource):
+        table, rate = tf.get_variable("table", [9, 3]), tf.get_variable("rate", [], trainable=False)
+        logits = tf.gather(table, x) if sparse else tf.matmul(tf.one_hot(x, 9), table)
+        tf.metrics.mean(tf.losses.sparse_softmax_cross_entropy(labels, logits))
+        tf.train.AdamOptimizer(rate).minimize(tf.losses.get_losses()[0])
+        rate.assign(rate * 0.5)
+    tf.train.Saver()
+    read = {op.name for op in traversal.forward_variables(tf.get_default_graph())}
+    assert read - {"mean/total", "mean/count"} == {"table"}
+
+
 def test_what_is_remembered_of_a_graph_does_not_keep_it_alive():
     with tf.Graph().as_default() as graph:
         tf.placeholder(tf.float32, [3]) * variable("a")

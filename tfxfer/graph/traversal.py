@@ -201,7 +201,8 @@ _FORWARD: weakref.WeakKeyDictionary[tf.Graph, tuple[int, list[str]]] = weakref.W
 def forward_variables(graph: tf.Graph) -> list[tf.Operation]:
     """Return the variable ops whose values enter what a graph computes of its data or of its trained variables.
 
-    An output is an op whose value nothing takes. What is assigned to a variable, applied to one by an optimizer, saved
+    An output is an op whose value nothing takes, or that is written into what merely tells of a network: a metric,
+    another local variable, a single number. What is assigned to other variables, applied to one by an optimizer, saved
     or only shown in a summary of numbers that depend on no data does not count: so optimizer slots, learning rates,
     metrics and averages of variables that nobody computes with are left out, and moving statistics are not.
 
@@ -264,9 +265,34 @@ def _forward_variables(graph: tf.Graph, ops: Sequence[tf.Operation]) -> list[tf.
     trained = {variable.op for variable in graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES)}
     outputs = [op for op in _outputs(ops) if not _is_variable(op, taken)]
     meant = _reached({op for op in ops if op in trained or _gives_data(op)}, after)
-    outputs = [op for op in outputs if op in meant] or outputs
+    told, telling = _told(graph, ops, trained)
+    told = [op for op in told if op in meant and not _is_variable(op, taken)]
+    shown = [op for op in outputs if op in meant]
     before = {op: [tensor.op for tensor in tensors] for op, tensors in taken.items()}
-    return sorted((op for op in _reached(outputs, before) if op.type in VARIABLES), key=creation_number)
+    read = _reached(shown if shown or told else outputs, before) | (_reached(told, before) - telling)
+    return sorted((op for op in read if op.type in VARIABLES), key=creation_number)
+
+
+def _told(
+    graph: tf.Graph, ops: Sequence[tf.Operation], trained: set[tf.Operation]
+) -> tuple[list[tf.Operation], set[tf.Operation]]:
+    """Return the ops whose values are written into variables that merely tell of a network, and these variables."""
+    keys = (tf.GraphKeys.METRIC_VARIABLES, tf.GraphKeys.LOCAL_VARIABLES)
+    local = {variable.op for key in keys for variable in graph.get_collection(key)}
+    told: list[tf.Operation] = []
+    telling: set[tf.Operation] = set()
+    for op in ops:
+        if op.type in PASSING or not may_write(op.type):
+            continue
+        variables = variables_of(op.inputs[:1])
+        if variables and all(v in local or (_is_number(v) and v not in trained) for v in variables):
+            told += [tensor.op for tensor in op.inputs[1:]]
+            telling |= variables
+    return told, telling
+
+
+def _is_number(variable: tf.Operation) -> bool:
+    return tf.TensorShape(variable.get_attr("shape")).rank == 0
 
 
 def _values_taken(op: tf.Operation, functions: _Functions) -> list[tf.Tensor]:
