@@ -27,7 +27,7 @@ from tests.graph.steps import (
     staged,
     train,
 )
-from tfxfer.errors import SelectionError
+from tfxfer.errors import GraphError, SelectionError
 from tfxfer.graph import layers
 from tfxfer.models import heads
 
@@ -144,3 +144,38 @@ def test_where_gamma_is_trained_the_loss_is_that_of_the_batchs_statistics_and_th
 def test_dropout_is_switched_on_in_every_stage():
     step = staged(dropout=0.5)
     assert [[switch.op.name for switch in stage.feeds] for stage in step.stages] == [["HEAD/dropout1/switch"]] * 3
+
+
+def without_gradient(kind, name="CustomGradient-of-another-process"):
+    """A network of two layers with an op between them that has no gradient."""
+    images, labels = tf.placeholder(tf.float32, [None, 3]), tf.placeholder(tf.int64, [None])
+    x = tf.matmul(images, tf.get_variable("base", [3, 3], use_resource=True))
+    if kind == "imported":  # as tf.custom_gradient leaves it in a MetaGraph of another process
+        x = tf.raw_ops.IdentityN(input=[x], name="odd")[0]
+        x.op._set_attr("_gradient_op_type", tf.AttrValue(s=name.encode()))
+    elif kind == "function":
+        x = tf.function(lambda x: tf.image.adjust_hue(x[:, None, None, :], 0.1)[:, 0, 0, :], autograph=False)(x)
+    else:
+        x = tf.image.adjust_hue(x[:, None, None, :], 0.1)[:, 0, 0, :]
+    return images, labels, tf.matmul(x, tf.get_variable("head", [3, 3], use_resource=True))
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("op", r"no gradient of adjust_hue/AdjustHue \(AdjustHue\).* and base; .*RegisterGradient\('AdjustHue'\)"),
+        ("imported", r"no gradient of odd \(CustomGradient-of.*\).* and base; .*Gradient\('CustomGradient-of-another-"),
+        ("function", r"no gradient of .*\(AdjustHue\), which lies between the loss and base"),
+    ],
+)
+def test_an_op_without_a_gradient_is_named_with_what_lies_behind_it(kind, told):
+    images, labels, logits = without_gradient(kind)
+    with pytest.raises(GraphError, match=told):
+        tx.train_step(images, labels, logits, train=".*", summaries=())
+    assert tx.train_step(images, labels, tf.identity(logits), train="head", summaries=()).trained
+
+
+def test_a_gradient_that_is_registered_for_a_custom_one_of_another_process_is_used():
+    images, labels, logits = without_gradient("imported", "CustomGradient-registered")
+    tf.RegisterGradient("CustomGradient-registered")(lambda op, *gradients: gradients)
+    assert tx.train_step(images, labels, logits, train=".*", summaries=()).trained

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,8 +13,8 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from tfxfer import names
-from tfxfer.errors import SelectionError
-from tfxfer.graph import losses, summaries, updates
+from tfxfer.errors import GraphError, SelectionError
+from tfxfer.graph import losses, summaries, traversal, updates
 from tfxfer.graph.eval_step import EvalStep
 from tfxfer.graph.feeds import Feeds
 from tfxfer.graph.layers import DROPOUTS, BatchNorm, batch_norms
@@ -53,7 +54,8 @@ class StageBuilder:
 
         Raises:
           SelectionError: the loss does not depend on a variable that is trained.
-          GraphError: the network writes a variable that is not trained whenever it is run.
+          GraphError: the network writes a variable that is not trained whenever it is run; or TensorFlow knows no
+            gradient of an op between the loss and a trained variable.
         """
         built: list[StageOps] = []
         trained: list[tf.Variable] = []
@@ -138,12 +140,34 @@ def _norms_of(trained: Sequence[tf.Variable]) -> list[BatchNorm]:
 
 def _gradients(objective: tf.Tensor, variables: Sequence[tf.Variable], l2: float) -> list[Any]:
     with tf.name_scope("SOLVER/"):
-        gradients = tf.gradients(objective, variables)
+        try:
+            gradients = tf.gradients(objective, variables)
+        except LookupError as error:
+            raise GraphError(_without_gradient(str(error), variables)) from error
         # Looked at before L2 is added, which every kernel depends on.
         lost = [v.op.name for v, gradient in zip(variables, gradients, strict=True) if gradient is None]
         if lost:
             raise SelectionError(f"the loss does not depend on {names.listed(lost)}; train only what it depends on")
         return losses.with_l2(gradients, variables, l2)
+
+
+def _without_gradient(told: str, variables: Sequence[tf.Variable]) -> str:
+    """Return what to say of the op that TensorFlow says it knows no gradient of."""
+    graph = tf.get_default_graph()
+    found = re.search(r"operation ?'(.+?)' \(op type: (\w+)\)", told)
+    if found is None:
+        return f"the gradients of the loss cannot be computed: {told}"
+    name, kind = found.groups()
+    op = next((op for op in graph.get_operations() if op.name == name), None)
+    read = None if op is None else set(traversal.variables_read(op.outputs))  # None: it lies in a function's body.
+    trained = [v.op.name for v in variables if read is None or v.op in read]
+    own = op.node_def.attr["_gradient_op_type"].s.decode() if op else ""  # as tf.custom_gradient names it
+    return (
+        f"TensorFlow knows no gradient of {name} ({own or kind}), which lies between the loss and "
+        f"{names.listed(trained)}; train only what the loss depends on without this op, or register a gradient before "
+        f"train_step: tf.RegisterGradient({own or kind!r})(function), where function(op, *gradients) returns one for "
+        "each input" + ("; tf.custom_gradient registers its own only where it builds the network" if own else "")
+    )
 
 
 def _clipped(gradients: Sequence[Any], clip_norm: float | None) -> Sequence[Any]:
