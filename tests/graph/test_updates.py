@@ -262,6 +262,19 @@ def decayed_in_branch(images, weights):
     return tf.matmul(images, tf.cond(decays, lambda: tf.identity(weights.assign(weights * 0.5)), lambda: weights + 0.0))
 
 
+def test_a_weight_of_the_loss_that_grows_from_step_to_step_is_a_counter():
+    images, labels = tf.placeholder(tf.float32, [None, 4]), tf.placeholder(tf.int64, [None])
+    growing = tf.get_variable("growing", [], initializer=tf.zeros_initializer(), trainable=False)
+    tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, growing.assign(tf.minimum(growing + 0.25, 1.0)))
+    logits = tx.graph.layers.dense(images, 2, "logits", activation=None)
+    entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+    step = tx.train_step(images, labels, logits, train="logits/.*", loss=entropy * growing)
+    with tx.session() as sess:
+        for _ in range(3):
+            sess.run(step.stages[0].apply, {images: np.ones((2, 4)), labels: [0, 1]})
+        assert sess.run(growing) == 0.75
+
+
 @pytest.mark.parametrize("decayed", [decayed_in_function, decayed_in_branch])
 def test_frozen_weights_that_the_network_itself_may_write_are_proved_and_not_taken_for_a_counter(decayed, tmp_path):
     images, labels = tf.placeholder(tf.float32, [None, 5]), tf.placeholder(tf.int64, [None])

@@ -6,8 +6,8 @@ Each of them is run in the stages that train what it belongs to. That is read fr
   are trained. So is one that takes nothing but what it writes, where the network computes with that.
 - One that takes other variables and no example, as a moving average of weights does, is run where one of these is
   trained.
-- One that takes nothing but what it writes, and that the network does not compute with, as a counter does, is run in
-  every stage.
+- One that takes nothing but what it writes, and that the network does not compute with, is run in every stage. So is
+  a counter, which is an integer or a single number that is not trainable, also where the network computes with it.
 - One that takes examples follows what is computed from them. Downstream of what it follows and of the variables that it
   writes, the nearest variables are looked for. Those with as many elements as what is written are the normalisation's
   own, its gamma and beta: it is run where one of them is trained. Where there are none, it is run where one of the
@@ -79,9 +79,8 @@ class Updates:
         fetches = list(fetches)
         self._forward = traversal.needed(fetches)
         self._trainable = {variable.op for variable in graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES)}
-        # An integer is a counter, or the state of a generator of random numbers, also where the network reads it.
         read = traversal.variables_read([tensor for op in fetches for tensor in op.outputs])
-        self._weights = self._trainable | {variable for variable in read if not _dtype(variable).is_integer}
+        self._weights = self._trainable | {variable for variable in read if not _counts(variable)}
         self.writes = {op: _variables_written(op) for op in self.ops}
         # Those that follow the batch, each with whether the network reads what it writes.
         self._by_batch: dict[tf.Operation, bool] = {}
@@ -308,8 +307,13 @@ def _is_example(op: tf.Operation) -> bool:
     return op.type.startswith(("IteratorGetNext", "QueueDequeue"))
 
 
-def _dtype(variable: tf.Operation) -> tf.DType:
-    return tf.as_dtype(variable.get_attr("dtype"))
+def _counts(variable: tf.Operation) -> bool:
+    """Say whether a variable that is not trainable is a counter, or a state, also where the network reads it.
+
+    An integer is one, such as the state of a generator of random numbers, and a single number: a weight of the loss
+    that grows from step to step.
+    """
+    return tf.as_dtype(variable.get_attr("dtype")).is_integer or tf.TensorShape(variable.get_attr("shape")).rank == 0
 
 
 def _variables_written(update: tf.Operation) -> set[tf.Operation]:
