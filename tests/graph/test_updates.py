@@ -262,9 +262,13 @@ def decayed_in_branch(images, weights):
     return tf.matmul(images, tf.cond(decays, lambda: tf.identity(weights.assign(weights * 0.5)), lambda: weights + 0.0))
 
 
-def test_a_weight_of_the_loss_that_grows_from_step_to_step_is_a_counter():
+@pytest.mark.parametrize("local", [False, True])
+def test_a_weight_of_the_loss_that_grows_from_step_to_step_is_a_counter(local):
     images, labels = tf.placeholder(tf.float32, [None, 4]), tf.placeholder(tf.int64, [None])
-    growing = tf.get_variable("growing", [], initializer=tf.zeros_initializer(), trainable=False)
+    if local:
+        growing = tf.get_local_variable("growing", [2], initializer=tf.zeros_initializer())
+    else:
+        growing = tf.get_variable("growing", [], initializer=tf.zeros_initializer(), trainable=False)
     tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, growing.assign(tf.minimum(growing + 0.25, 1.0)))
     logits = tx.graph.layers.dense(images, 2, "logits", activation=None)
     entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
@@ -272,7 +276,7 @@ def test_a_weight_of_the_loss_that_grows_from_step_to_step_is_a_counter():
     with tx.session() as sess:
         for _ in range(3):
             sess.run(step.stages[0].apply, {images: np.ones((2, 4)), labels: [0, 1]})
-        assert sess.run(growing) == 0.75
+        assert np.all(sess.run(growing) == 0.75)
 
 
 @pytest.mark.parametrize("decayed", [decayed_in_function, decayed_in_branch])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -172,6 +173,7 @@ def test_more_shards_than_a_process_may_open_files_can_be_read(tmp_path, monkeyp
     values = numbers(40, 3)
     table(tmp_path).write(keys(40), values)
     again = table(tmp_path)
+    gc.collect()  # what other tests left open
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(2):
         assert np.array_equal(rows(again, keys(40)), values)

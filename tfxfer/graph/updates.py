@@ -7,7 +7,8 @@ Each of them is run in the stages that train what it belongs to. That is read fr
 - One that takes other variables and no example, as a moving average of weights does, is run where one of these is
   trained.
 - One that takes nothing but what it writes, and that the network does not compute with, is run in every stage. So is
-  a counter, which is an integer or a single number that is not trainable, also where the network computes with it.
+  a counter, which is an integer, a single number or a local variable that is not trainable, also where the network
+  computes with it.
 - One that takes examples follows what is computed from them. Downstream of what it follows and of the variables that it
   writes, the nearest variables are looked for. Those with as many elements as what is written are the normalisation's
   own, its gamma and beta: it is run where one of them is trained. Where there are none, it is run where one of the
@@ -80,7 +81,8 @@ class Updates:
         self._forward = traversal.needed(fetches)
         self._trainable = {variable.op for variable in graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES)}
         read = traversal.variables_read([tensor for op in fetches for tensor in op.outputs])
-        self._weights = self._trainable | {variable for variable in read if not _counts(variable)}
+        local = {variable.op for variable in graph.get_collection(tf.GraphKeys.LOCAL_VARIABLES)}
+        self._weights = self._trainable | {variable for variable in read if not _counts(variable)} - local
         self.writes = {op: _variables_written(op) for op in self.ops}
         # Those that follow the batch, each with whether the network reads what it writes.
         self._by_batch: dict[tf.Operation, bool] = {}

@@ -59,7 +59,7 @@ def test_what_appears_while_it_is_written_is_not_replaced(tmp_path, monkeypatch,
     if not links:
         monkeypatch.setattr(os, "link", refuse_links)
     with pytest.raises(
-        WeightsError, match=rf"somebody has put a file there meanwhile: \S+{name}\. Nothing has changed"
+        WeightsError, match=rf"{out} was not written: somebody has put a file there meanwhile\. Nothing has changed"
     ):
         writers.write(tmp_path / out, {"w": streams.computed((2,), np.dtype(np.float32), slow)}, overwrite=overwrite)
     assert names_in(tmp_path) == [name]
