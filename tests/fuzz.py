@@ -14,7 +14,8 @@ from typing import Literal
 import numpy as np
 
 from tfxfer.errors import WeightsError
-from tfxfer.weights import open_weights
+from tfxfer.formats.tensors import Tensor
+from tfxfer.weights import open_weights, streams
 
 SECONDS = 5.0
 ROOM = 64 << 20  # bytes of memory beyond what the tensors take
@@ -107,6 +108,16 @@ def little_memory(path: Path, room: int = ROOM) -> str:
         tracemalloc.stop()
     assert peak < asked + room
     return outcome
+
+
+def streamed(tensor: Tensor) -> tuple[float, int]:
+    """Return the sum of a tensor's values, read piece by piece, and how many bytes of memory that took at most."""
+    tracemalloc.start()
+    try:
+        total = sum(float(piece.sum()) for piece in streams.pieces(tensor))
+        return total, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def _change_byte(data: bytearray, place: int, rng: np.random.Generator) -> None:

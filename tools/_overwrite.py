@@ -75,7 +75,7 @@ def write_texts(texts: Mapping[Path, str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     moved = write_files({path: text.encode("utf-8", "surrogateescape") for path, text in texts.items()})
     for old, new in moved.items():
-        print(f"moved {old} to {new}")
+        _pager.say(f"moved {old} to {new}")
 
 
 def show_table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

@@ -132,7 +132,7 @@ def main(argv: list[str]) -> int:
             _show(check)
         _write(settings, check, examples)
     if settings.json:
-        _pager.say(json.dumps(check.to_json()))
+        print(json.dumps(check.to_json()))
     return 0
 
 

@@ -168,7 +168,7 @@ COMPARE = {"Greater": tf.greater, "GreaterEqual": tf.greater_equal, "Less": tf.l
 
 
 def branched(decide):
-    """Return a graph with a placeholder, `p`, and a branch that is decided by it, and what that is without folding."""
+    """Return a graph with a branch that a placeholder, `p`, decides."""
     with tf.Graph().as_default() as graph:
         x = tf.placeholder(tf.float32, [], "x")
         p = tf.placeholder(tf.float64, [], "p")
